@@ -1,0 +1,190 @@
+//! The request budget of one API: a token bucket, a cap on requests in flight, and a pause that
+//! the upstream asked for. Pure: time comes in.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+/// Requests per second: finite, above zero, at most [`Rate::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate(f64);
+
+/// When the next request to one API may be sent.
+#[derive(Debug)]
+pub struct Budget {
+    rate: Rate,
+    /// Tokens in the bucket at `counted`. Never more than [`Rate::burst`].
+    tokens: f64,
+    counted: Instant,
+    max_in_flight: NonZeroU32,
+    in_flight: u32,
+    paused_until: Option<Instant>,
+}
+
+// === impl Rate ===
+
+impl Rate {
+    /// The largest rate that is taken.
+    pub const MAX: f64 = 1_000_000.0;
+
+    /// The rate of an API that sets none.
+    pub const DEFAULT: Self = Self(10.0);
+
+    /// # Errors
+    /// What is wrong with the rate, as a sentence for the user.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        text.parse()
+            .ok()
+            .filter(|rate| plain && *rate > 0.0 && *rate <= Self::MAX)
+            .map(Self)
+            .ok_or_else(|| format!("is not a rate: a number above 0 and at most {}, like 10 or 0.5", Self::MAX))
+    }
+
+    /// Requests per second.
+    pub fn per_second(self) -> f64 {
+        self.0
+    }
+
+    /// What the bucket holds: one second's worth, and at least one request.
+    fn burst(self) -> f64 {
+        self.0.max(1.0)
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// What is missing to a whole token for no other reason than rounding.
+    const ROUNDING: f64 = 1e-6;
+
+    /// A full bucket.
+    pub fn new(rate: Rate, max_in_flight: NonZeroU32, now: Instant) -> Self {
+        Self { rate, tokens: rate.burst(), counted: now, max_in_flight, in_flight: 0, paused_until: None }
+    }
+
+    /// Takes a request out of the budget, if it has one. Give it back with [`Budget::ended`].
+    pub fn try_start(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        let token = self.tokens >= 1.0 - Self::ROUNDING;
+        let free = token && self.in_flight < self.max_in_flight.get() && self.paused(now).is_none();
+        if free {
+            self.tokens -= 1.0;
+            self.in_flight += 1;
+        }
+        free
+    }
+
+    /// A request that was started has ended.
+    pub fn ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Sends nothing for `pause` from now on. A longer pause that is in force stays.
+    pub fn pause(&mut self, now: Instant, pause: Duration) {
+        let until = now + pause;
+        self.paused_until = Some(self.paused_until.map_or(until, |old| old.max(until)));
+    }
+
+    /// Until when nothing is sent; `None` if nothing holds it.
+    pub fn paused(&self, now: Instant) -> Option<Instant> {
+        self.paused_until.filter(|until| *until > now)
+    }
+
+    /// When a request may start at the earliest, as far as time alone decides; `None` while only
+    /// the end of another request can free a place.
+    pub fn next_start(&mut self, now: Instant) -> Option<Instant> {
+        if self.in_flight >= self.max_in_flight.get() {
+            return None;
+        }
+        self.refill(now);
+        let missing = (1.0 - self.tokens).max(0.0);
+        let token_at = now + Duration::from_secs_f64(missing / self.rate.0);
+        Some(self.paused(now).map_or(token_at, |until| until.max(token_at)))
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.counted).as_secs_f64() * self.rate.0;
+        self.tokens = (self.tokens + earned).min(self.rate.burst());
+        self.counted = self.counted.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn budget(rate: &str, max_in_flight: u32, now: Instant) -> Budget {
+        Budget::new(Rate::parse(rate).unwrap(), NonZeroU32::new(max_in_flight).unwrap(), now)
+    }
+
+    #[test]
+    fn the_bucket_holds_one_second_and_refills_at_the_rate() {
+        let start = Instant::now();
+        let mut budget = budget("2", 100, start);
+        assert!(budget.try_start(start) && budget.try_start(start) && !budget.try_start(start));
+        let next = budget.next_start(start).unwrap();
+        assert_eq!(next - start, Duration::from_millis(500));
+        assert!(budget.try_start(next) && !budget.try_start(next));
+    }
+
+    #[test]
+    fn a_rate_below_one_still_lets_single_requests_through() {
+        let start = Instant::now();
+        let mut budget = budget("0.5", 100, start);
+        assert!(budget.try_start(start) && !budget.try_start(start));
+        assert_eq!(budget.next_start(start).unwrap() - start, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_cap_holds_until_a_request_ends() {
+        let start = Instant::now();
+        let mut budget = budget("100", 1, start);
+        assert!(budget.try_start(start) && !budget.try_start(start));
+        assert_eq!(budget.next_start(start), None);
+        budget.ended();
+        assert!(budget.try_start(start));
+    }
+
+    #[test]
+    fn a_pause_holds_all_and_a_shorter_one_does_not_end_it() {
+        let start = Instant::now();
+        let mut budget = budget("100", 9, start);
+        budget.pause(start, Duration::from_secs(9));
+        budget.pause(start, Duration::from_secs(2));
+        assert!(!budget.try_start(start + Duration::from_secs(8)));
+        assert_eq!(budget.next_start(start), Some(start + Duration::from_secs(9)));
+        assert!(budget.try_start(start + Duration::from_secs(9)));
+        assert_eq!(budget.paused(start + Duration::from_secs(9)), None);
+    }
+
+    #[test]
+    fn rates_are_positive_plain_numbers() {
+        for good in ["1", "0.5", "10", "1000000"] {
+            assert!(Rate::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "0", "0.0", "-1", "+1", "nan", "inf", "1e3", "1000001", "1.1.1", " 1"] {
+            assert!(Rate::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_sees_more_than_the_rate_and_one_burst(
+            rate in 1u32..50, steps in proptest::collection::vec(0u64..400, 1..200)
+        ) {
+            let start = Instant::now();
+            let mut budget = budget(&rate.to_string(), 1_000_000, start);
+            let (mut now, mut started) = (start, 0u32);
+            for step in steps {
+                now += Duration::from_millis(step);
+                while budget.try_start(now) {
+                    started += 1;
+                }
+                let most = f64::from(rate) * (now - start).as_secs_f64() + f64::from(rate);
+                prop_assert!(f64::from(started) <= most + 1e-6);
+                prop_assert!(budget.next_start(now).unwrap() > now);
+            }
+        }
+    }
+}

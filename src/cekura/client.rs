@@ -1,0 +1,286 @@
+//! The HTTP client of one API.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{ACCEPT, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Response, StatusCode, redirect};
+
+use super::key::{KeySource, Secret};
+use super::resolve::SystemResolver;
+use super::{Api, answer, fault, tls};
+use crate::toggle::{AgentId, Failure, Outcome, ProgressId, Reason, Text};
+
+/// What the exporter calls itself in requests.
+pub const USER_AGENT: &str = concat!("cekura-exporter/", env!("CARGO_PKG_VERSION"));
+
+/// The header that carries the key.
+const KEY_HEADER: HeaderName = HeaderName::from_static("x-cekura-api-key");
+
+/// The most of an answer's body that is read.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// The most of an error answer's body that is read for its detail.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// The longest pause that a Retry-After can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// Connections that were idle for this long are closed by us, before the usual 60 s of load
+/// balancers: a request on a connection that the other side is closing would be lost.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// Everything but the unreserved characters of RFC 3986.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Polls one API over kept-alive connections. Redirects are not followed.
+pub struct Client {
+    http: reqwest::Client,
+    /// The base URL up to the agent's id.
+    agents_url: String,
+    timeout: Duration,
+    key: Mutex<Option<Arc<ApiKey>>>,
+    source: KeySource,
+}
+
+/// What one poll brought, and what it cost.
+pub struct Polled {
+    /// The answer, or why there is none.
+    pub outcome: Outcome,
+    /// From connecting to the last byte; `None` if nothing was sent.
+    pub took: Option<Duration>,
+}
+
+/// A client that cannot be built.
+#[derive(Debug)]
+pub struct BuildError(Box<dyn Error + Send + Sync>);
+
+struct ApiKey {
+    secret: Secret,
+    header: HeaderValue,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A client for `api`, with its key read once if it is in a file. Blocks for that long.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn new(api: &Api, proxies: bool) -> Result<Self, BuildError> {
+        let tls = tls::client_config(api.ca.as_ref()).map_err(|error| BuildError(error.into()))?;
+        let mut http = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .dns_resolver(SystemResolver)
+            .tls_backend_preconfigured(tls)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(usize::try_from(api.max_in_flight.get()).unwrap_or(usize::MAX));
+        if !proxies {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|error| BuildError(error.into()))?;
+        let base = api.base_url.as_str().trim_end_matches('/');
+        let client = Self {
+            http,
+            agents_url: format!("{base}/test_framework/v2/aiagents/"),
+            timeout: api.timeout,
+            key: Mutex::new(None),
+            source: api.key.clone(),
+        };
+        let _ = client.refresh_key();
+        Ok(client)
+    }
+
+    /// Reads the key again, if it is in a file. Blocks. Says whether the usable key is another one
+    /// than before.
+    ///
+    /// # Errors
+    /// Why there is no usable key, as a sentence for the log.
+    pub fn refresh_key(&self) -> Result<bool, String> {
+        let read = match &self.source {
+            KeySource::Given(secret) => Ok(secret.clone()),
+            KeySource::File(file) => {
+                file.read().map_err(|what| format!("the key file {} {what}", file.path().display()))
+            }
+            KeySource::None => Err("no key is configured: set api_key_file or CEKURA_API_KEY".to_owned()),
+        };
+        let mut key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = key.take();
+        let after = read.map(ApiKey::new);
+        let changed = before.as_deref().map(|k| &k.secret) != after.as_ref().ok().map(|k| &k.secret);
+        match after {
+            Ok(new) => {
+                *key = Some(Arc::new(new));
+                Ok(changed)
+            }
+            Err(what) => Err(what),
+        }
+    }
+
+    /// Whether the key can change while the process runs.
+    pub fn key_is_in_a_file(&self) -> bool {
+        matches!(self.source, KeySource::File(_))
+    }
+
+    /// Asks once how the task goes. Never takes longer than the API's timeout.
+    pub async fn poll(&self, agent_id: AgentId, progress_id: &ProgressId) -> Polled {
+        let Some(key) = self.key.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            let detail = Text::clean("no usable key: nothing was sent", None);
+            return Polled { outcome: Err(Failure::new(Reason::Credentials).with_detail(detail)), took: None };
+        };
+        let started = Instant::now();
+        let request = self.request(agent_id, progress_id, &key);
+        let outcome =
+            tokio::time::timeout(self.timeout, request).await.unwrap_or_else(|_| Err(timed_out(self.timeout)));
+        Polled { outcome, took: Some(started.elapsed()) }
+    }
+
+    async fn request(&self, agent_id: AgentId, progress_id: &ProgressId, key: &ApiKey) -> Outcome {
+        let secret = Some(key.secret.expose());
+        let response = self
+            .http
+            .get(self.url(agent_id, progress_id))
+            .header(ACCEPT, "application/json")
+            .header(KEY_HEADER, key.header.clone())
+            .send()
+            .await
+            .map_err(|error| fault::failure_of(&error, secret))?;
+        match Reason::of_http_status(response.status().as_u16()) {
+            None => answer::decode(&read_body(response, MAX_BODY, secret).await?, secret),
+            Some(reason) => Err(error_answer(response, reason, secret).await),
+        }
+    }
+
+    fn url(&self, agent_id: AgentId, progress_id: &ProgressId) -> String {
+        let id = utf8_percent_encode(progress_id.as_str(), QUERY_VALUE);
+        format!("{}{agent_id}/toggle-mock-tools-progress/?progress_id={id}", self.agents_url)
+    }
+}
+
+async fn read_body(mut response: Response, limit: usize, key: Option<&str>) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| fault::failure_of(&error, key))? {
+        if body.len() + chunk.len() > limit {
+            return Err(Failure::new(Reason::TooLarge)
+                .with_detail(Text::clean(&format!("the body is over {limit} bytes"), None)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The status alone decides the reason. The body is read for its detail only, as far as it comes.
+async fn error_answer(response: Response, reason: Reason, key: Option<&str>) -> Failure {
+    let status = response.status();
+    let retry_after = match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now()))
+        }
+        _ => None,
+    };
+    let said = read_body(response, MAX_ERROR_BODY, key).await.ok().and_then(|body| answer::error_detail(&body, key));
+    let status = format!("HTTP {}", status.as_u16());
+    let detail = said.map_or_else(|| status.clone(), |said| format!("{status}: {said}"));
+    Failure { reason, detail: Some(Text::clean(&detail, key)), retry_after }
+}
+
+/// A Retry-After in seconds or as an HTTP date, bounded to [`MAX_RETRY_AFTER`].
+fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // What overflows is absurd, and bounded as such.
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+    } else {
+        httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()
+    };
+    (!asked.is_zero()).then(|| asked.min(MAX_RETRY_AFTER))
+}
+
+fn timed_out(timeout: Duration) -> Failure {
+    let detail = format!("no complete answer within {timeout:?}");
+    Failure::new(Reason::Timeout).with_detail(Text::clean(&detail, None))
+}
+
+// === impl ApiKey ===
+
+impl ApiKey {
+    fn new(secret: Secret) -> Self {
+        // A secret has visible ASCII only, which every header value may have.
+        let mut header = HeaderValue::from_str(secret.expose()).unwrap_or_else(|_| HeaderValue::from_static(""));
+        header.set_sensitive(true);
+        Self { secret, header }
+    }
+}
+
+// === impl BuildError ===
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the HTTP client could not be built: {}", self.0)
+    }
+}
+
+impl Error for BuildError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cekura::Rate;
+    use crate::toggle::ApiName;
+    use std::num::NonZeroU32;
+    use std::time::UNIX_EPOCH;
+
+    fn client(base_url: &str) -> Client {
+        let api = Api {
+            name: ApiName::default_api(),
+            base_url: base_url.parse().unwrap(),
+            key: KeySource::None,
+            ca: None,
+            timeout: Duration::from_secs(1),
+            max_in_flight: NonZeroU32::MIN,
+            requests_per_second: Rate::parse("1").unwrap(),
+        };
+        Client::new(&api, false).unwrap()
+    }
+
+    #[test]
+    fn the_url_keeps_a_path_prefix_and_encodes_any_progress_id() {
+        let agent = AgentId::parse("7").unwrap();
+        let id = ProgressId::parse("a b&c=/?#%é\0+").unwrap();
+        let tail = "/test_framework/v2/aiagents/7/toggle-mock-tools-progress/?progress_id=a%20b%26c%3D%2F%3F%23%25%C3%A9%00%2B";
+        for (base, prefix) in [
+            ("http://h:1", "http://h:1"),
+            ("http://h:1/", "http://h:1"),
+            ("https://h/a/b", "https://h/a/b"),
+            ("https://h/a/b/", "https://h/a/b"),
+        ] {
+            assert_eq!(client(base).url(agent, &id), format!("{prefix}{tail}"));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_bounded_to_an_hour() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let asked = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap(), now).map(|d| d.as_secs());
+        assert_eq!(asked("5"), Some(5));
+        assert_eq!(asked("86400"), Some(3600));
+        assert_eq!(asked("99999999999999999999999"), Some(3600));
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
+        for nothing in ["0", "", "-1", "soon", "1.5", "Sun, 06 Nov 1994 08:49:27 GMT"] {
+            assert_eq!(asked(nothing), None, "{nothing}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_key_nothing_is_sent() {
+        let polled =
+            client("http://127.0.0.1:1").poll(AgentId::parse("1").unwrap(), &ProgressId::parse("p").unwrap()).await;
+        assert_eq!(polled.outcome.unwrap_err().reason, Reason::Credentials);
+        assert_eq!(polled.took, None);
+    }
+}

@@ -1,0 +1,61 @@
+//! From a failed request to its [`Reason`], by the types of the errors below it.
+
+use std::error::Error;
+use std::io;
+
+use super::resolve::ResolveError;
+use crate::toggle::{Failure, Reason, Text};
+
+/// Why a request brought no complete answer.
+pub(super) fn failure_of(error: &reqwest::Error, key: Option<&str>) -> Failure {
+    Failure::new(reason_of(error)).with_detail(describe(error, key))
+}
+
+fn reason_of(error: &reqwest::Error) -> Reason {
+    if error.is_timeout() {
+        Reason::Timeout
+    } else if has::<ResolveError>(error) {
+        Reason::Dns
+    } else if has::<rustls::Error>(error) {
+        Reason::Tls
+    } else if error.is_connect() {
+        connect_reason(error)
+    } else {
+        Reason::Aborted
+    }
+}
+
+/// While connecting, a connection that was up and broke is a lost one; all else was never up.
+fn connect_reason(error: &reqwest::Error) -> Reason {
+    let kind = chain(error).find_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::TimedOut) => Reason::Timeout,
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+            Reason::Aborted
+        }
+        _ => Reason::Connect,
+    }
+}
+
+/// What the innermost error says: the outer ones repeat the URL or say "error sending request".
+fn describe(error: &reqwest::Error, key: Option<&str>) -> Text {
+    let innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
+    Text::clean(&innermost, key)
+}
+
+fn has<E: Error + 'static>(error: &reqwest::Error) -> bool {
+    chain(error).any(<dyn Error>::is::<E>)
+}
+
+/// The error and all below it. An `io::Error` that wraps another error hides it from `source`, so
+/// the wrapped one is looked into here.
+fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |error| below(*error))
+}
+
+fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}

@@ -1,0 +1,136 @@
+//! API keys: where they come from, and how they are kept from being printed.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Text that is never printed: `Debug` and `Display` show `<secret>`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+/// Where the key of an API comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// The configuration or the environment gave it.
+    Given(Secret),
+    /// A file has it, and may change at any time.
+    File(KeyFile),
+    /// There is none; polls fail with `credentials`.
+    None,
+}
+
+/// A file that holds a key and nothing else but white space around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile(PathBuf);
+
+/// What a masked value looks like, here and in `/config`.
+const MASK: &str = "<secret>";
+
+// === impl Secret ===
+
+impl Secret {
+    /// Takes a key. White space around it is not part of it.
+    ///
+    /// # Errors
+    /// What is wrong with the key, as a sentence for the user that has no part of the key.
+    pub fn parse(key: &str) -> Result<Self, &'static str> {
+        let key = key.trim();
+        if key.is_empty() {
+            Err("is empty: a key is needed")
+        } else if key.len() > KeyFile::MAX_BYTES {
+            Err("is too long for a key")
+        } else if key.bytes().all(|b| b.is_ascii_graphic()) {
+            Ok(Self(key.into()))
+        } else {
+            Err("is not a key: only visible ASCII characters can be sent, without spaces or line breaks")
+        }
+    }
+
+    /// The key itself; for the request header and for cutting it out of texts.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+// === impl KeyFile ===
+
+impl KeyFile {
+    /// The most that is read of a key file, in bytes.
+    pub const MAX_BYTES: usize = 8 * 1024;
+
+    /// A key file at `path`; it need not exist yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Reads the key as it is now. Blocks.
+    ///
+    /// # Errors
+    /// Why there is no usable key, as a sentence for the user that has no part of the file's
+    /// content.
+    pub fn read(&self) -> Result<Secret, String> {
+        let text = read_text(&self.0).map_err(|error| format!("cannot be read: {error}"))?;
+        Secret::parse(&text).map_err(|what| format!("has no usable key: its content {what}"))
+    }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let limit = u64::try_from(KeyFile::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let secret = Secret::parse(" sk-live-1\n").unwrap();
+        assert_eq!(secret.expose(), "sk-live-1");
+        assert_eq!(format!("{secret} {secret:?} {:?}", KeySource::Given(secret.clone())).matches("sk-").count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_no_key_and_its_error_does_not_show_it() {
+        for bad in ["", " \n", "sk-a b", "sk-a\nb", "sk-é", "sk-\u{7f}"] {
+            let what = Secret::parse(bad).unwrap_err();
+            assert!(!what.contains("sk-"), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_read_trimmed_and_its_faults_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let file = KeyFile::new(path.clone());
+        assert!(file.read().unwrap_err().starts_with("cannot be read"));
+        std::fs::write(&path, "sk-1\r\n").unwrap();
+        assert_eq!(file.read().unwrap().expose(), "sk-1");
+        std::fs::write(&path, "").unwrap();
+        assert!(file.read().unwrap_err().contains("is empty"));
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(file.read().unwrap_err().contains("not UTF-8"));
+        std::fs::write(&path, "k".repeat(KeyFile::MAX_BYTES + 9)).unwrap();
+        assert!(file.read().unwrap_err().contains("too long"));
+    }
+}

@@ -1,0 +1,44 @@
+//! The upstream: one poll in, one [`Outcome`](crate::toggle::Outcome) out.
+//!
+//! Keys live here and nowhere else. Why a request failed is decided here and nowhere else.
+
+mod answer;
+mod budget;
+mod client;
+mod fault;
+mod follow;
+mod key;
+mod resolve;
+mod tls;
+
+pub use budget::{Budget, Rate};
+pub use client::{BuildError, Client, Polled, USER_AGENT};
+pub use follow::follow_key;
+pub use key::{KeyFile, KeySource, Secret};
+pub use tls::CaBundle;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::toggle::ApiName;
+
+/// One configured API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Its name in the configuration.
+    pub name: ApiName,
+    /// Where it is: http or https with a host, with or without a path prefix.
+    pub base_url: Url,
+    /// Where its key comes from.
+    pub key: KeySource,
+    /// Extra root certificates.
+    pub ca: Option<CaBundle>,
+    /// The most that one request may take, from connecting to the last byte.
+    pub timeout: Duration,
+    /// The most requests at a time.
+    pub max_in_flight: NonZeroU32,
+    /// The request budget.
+    pub requests_per_second: Rate,
+}

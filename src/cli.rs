@@ -1,0 +1,215 @@
+//! The flags.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+/// A Prometheus exporter for Cekura's toggle-mock-tools tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cekura-exporter", version = VERSION, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(long = "config.file", value_name = "PATH", default_value = "config.yaml")]
+    pub config_file: PathBuf,
+
+    /// Validate the configuration and the files that it names, print one line per problem, and exit
+    #[arg(long = "config.check", conflicts_with = "demo")]
+    pub config_check: bool,
+
+    /// Where to listen; repeatable; ":10058" means all interfaces
+    #[arg(long = "web.listen-address", value_name = "ADDR", default_value = ":10058")]
+    pub listen: Vec<ListenAddress>,
+
+    /// The path of the metrics
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = telemetry_path)]
+    pub telemetry_path: String,
+
+    /// error, warn, info, debug or trace, or a tracing filter like `info,cekura_exporter::poller=debug`
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogFilter,
+
+    /// [default: text on a terminal, else json]
+    #[arg(long = "log.format", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// Run against an embedded simulated Cekura API: no configuration, no key, no network
+    #[arg(long, conflicts_with = "config_file")]
+    pub demo: bool,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// All interfaces, IPv6 included where the machine has it.
+    All {
+        /// The port; 0 for any free one.
+        port: u16,
+    },
+    /// One address.
+    Address(SocketAddr),
+    /// The addresses of a host name.
+    Host {
+        /// The name.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One flat object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Which log lines are written.
+#[derive(Debug, Clone)]
+pub struct LogFilter(pub Targets);
+
+/// As `--version` says it.
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (revision ", env!("BUILD_REVISION"), ", rustc ", env!("BUILD_RUSTC"), ")");
+
+/// Paths that the exporter serves itself.
+const TAKEN: [&str; 4] = ["/", "/config", "/api", "/-"];
+
+fn telemetry_path(path: &str) -> Result<String, String> {
+    let plain = path.starts_with('/')
+        && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b))
+        && !path.contains("//");
+    let taken = TAKEN.iter().any(|taken| path == *taken || (*taken != "/" && path.starts_with(&format!("{taken}/"))));
+    if !plain {
+        Err("must be a path like /metrics, of letters, digits and - . _ ~ /".to_owned())
+    } else if taken {
+        Err("is a path that the exporter serves itself; choose another one".to_owned())
+    } else {
+        Ok(path.to_owned())
+    }
+}
+
+// === impl ListenAddress ===
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "must be HOST:PORT, [IPV6]:PORT or :PORT".to_owned();
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let a_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        match host {
+            "" => Ok(Self::All { port }),
+            name if a_name(name) => Ok(Self::Host { name: name.to_owned(), port }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All { port } => write!(f, ":{port}"),
+            Self::Address(address) => address.fmt(f),
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+// === impl LogFilter ===
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    /// A misspelt level would be taken for a target and silence all else, so a directive without
+    /// `=` must be a level.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "must be error, warn, info, debug or trace, or a list of TARGET=LEVEL".to_owned();
+        let a_level = |text: &str| {
+            ["off", "error", "warn", "info", "debug", "trace"].iter().any(|level| level.eq_ignore_ascii_case(text))
+        };
+        let directives: Vec<_> = text.split(',').map(str::trim).collect();
+        let good = |directive: &&str| match directive.rsplit_once('=') {
+            Some((target, level)) => !target.is_empty() && a_level(level),
+            None => a_level(directive),
+        };
+        if !directives.iter().all(good) {
+            return Err(wrong());
+        }
+        match text.parse::<LevelFilter>() {
+            Ok(level) => Ok(Self(Targets::new().with_default(level))),
+            Err(_) => directives.join(",").parse().map(Self).map_err(|_| wrong()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["cekura-exporter"].iter().chain(args))
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let cli = parse(&[]).unwrap();
+        assert_eq!(cli.config_file, PathBuf::from("config.yaml"));
+        assert_eq!(cli.listen, [ListenAddress::All { port: 10058 }]);
+        assert_eq!((cli.telemetry_path.as_str(), cli.log_format), ("/metrics", None));
+    }
+
+    #[test]
+    fn listen_addresses_are_repeatable_and_of_every_form() {
+        let cli =
+            parse(&["--web.listen-address=:1", "--web.listen-address", "[::1]:2", "--web.listen-address=localhost:3"]);
+        let listen = cli.unwrap().listen;
+        let texts: Vec<_> = listen.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, [":1", "[::1]:2", "localhost:3"]);
+    }
+
+    #[test]
+    fn bad_flags_are_refused() {
+        for args in [
+            &["--web.listen-address=10058"][..],
+            &["--web.listen-address=:x"],
+            &["--web.listen-address=:65536"],
+            &["--web.listen-address=::1:1"],
+            &["--web.listen-address="],
+            &["--web.telemetry-path=metrics"],
+            &["--web.telemetry-path=/"],
+            &["--web.telemetry-path=/api/v1/toggles"],
+            &["--web.telemetry-path=/-/ready"],
+            &["--web.telemetry-path=/a?b"],
+            &["--log.level=loud"],
+            &["--log.level=inof"],
+            &["--log.level=cekura_exporter=loud"],
+            &["--log.level="],
+            &["--log.format=xml"],
+            &["--demo", "--config.file=x"],
+            &["--demo", "--config.check"],
+            &["--web.config.file=x"],
+            &["--web.systemd-socket"],
+            &["--no-such-flag"],
+            &["argument"],
+        ] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn log_filters_are_levels_or_lists() {
+        for good in ["error", "WARN", "trace", "off", "info,cekura_exporter::poller=debug", "cekura_exporter=trace"] {
+            assert!(good.parse::<LogFilter>().is_ok(), "{good}");
+        }
+    }
+}

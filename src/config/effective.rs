@@ -1,0 +1,86 @@
+//! The effective configuration as YAML, secrets masked: what `/config` shows.
+
+use std::fmt::{self, Write as _};
+
+use super::{Config, format_duration};
+use crate::cekura::{Api, KeySource};
+use crate::toggle::{ApiName, Watch};
+
+/// Every key with the value in force. What it writes can be read back, but for the masked keys.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.apis.is_empty() { "apis: {}\n" } else { "apis:\n" })?;
+        self.apis.iter().try_for_each(|api| write_api(f, api))?;
+        let polling = &self.polling;
+        writeln!(f, "polling:")?;
+        writeln!(f, "  min_interval: {}", format_duration(polling.min_interval))?;
+        writeln!(f, "  max_interval: {}", format_duration(polling.max_interval))?;
+        writeln!(f, "  backoff_max: {}", format_duration(polling.backoff_max))?;
+        writeln!(f, "  recheck_finished: {}", format_duration(polling.recheck_finished))?;
+        f.write_str(if self.watches.is_empty() { "watches: []\n" } else { "watches:\n" })?;
+        self.watches.iter().try_for_each(|watch| write_watch(f, watch))
+    }
+}
+
+fn write_api(f: &mut fmt::Formatter<'_>, api: &Api) -> fmt::Result {
+    writeln!(f, "  {}:", Quoted(api.name.as_str()))?;
+    writeln!(f, "    base_url: {}", Quoted(api.base_url.as_str()))?;
+    match &api.key {
+        KeySource::Given(secret) => writeln!(f, "    api_key: {secret}")?,
+        KeySource::File(file) => writeln!(f, "    api_key_file: {}", Quoted(&file.path().to_string_lossy()))?,
+        KeySource::None => {}
+    }
+    if let Some(ca) = &api.ca {
+        writeln!(f, "    ca_file: {}", Quoted(&ca.path().to_string_lossy()))?;
+    }
+    writeln!(f, "    timeout: {}", format_duration(api.timeout))?;
+    writeln!(f, "    max_in_flight: {}", api.max_in_flight)?;
+    writeln!(f, "    requests_per_second: {}", api.requests_per_second.per_second())
+}
+
+fn write_watch(f: &mut fmt::Formatter<'_>, watch: &Watch) -> fmt::Result {
+    writeln!(f, "  - name: {}", Quoted(watch.name.as_str()))?;
+    writeln!(f, "    agent_id: {}", watch.agent_id)?;
+    writeln!(f, "    progress_id: {}", Quoted(watch.progress_id.as_str()))?;
+    if let Some(expect) = watch.expect {
+        writeln!(f, "    expect: {}", expect.as_str())?;
+    }
+    if watch.api != ApiName::default_api() {
+        writeln!(f, "    api: {}", Quoted(watch.api.as_str()))?;
+    }
+    if !watch.labels.is_empty() {
+        writeln!(f, "    labels:")?;
+        for (name, value) in &watch.labels {
+            writeln!(f, "      {}: {}", Quoted(name.as_str()), Quoted(value))?;
+        }
+    }
+    Ok(())
+}
+
+/// Text as a YAML scalar: plain where it reads as plain text, else in double quotes.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.0.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+            && self.0.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:".contains(c))
+            && !self.0.ends_with(':')
+            && !["null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE", "y", "Y", "n", "N"]
+                .contains(&self.0)
+            && !["yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF"].contains(&self.0);
+        if plain {
+            return f.write_str(self.0);
+        }
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
+                    write!(f, "\\U{:08x}", u32::from(c))?;
+                }
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
+    }
+}

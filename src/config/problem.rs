@@ -1,0 +1,72 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+
+/// One problem: the file or the variable, the path of the key, and what is wrong.
+///
+/// No value of a secret, and nothing that may hold one by mistake, is part of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file's path or the variable's name.
+    pub origin: String,
+    /// The path of the key, like `watches[3].agent_id`; empty if the problem is not with a key.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub what: String,
+}
+
+/// Everything that is wrong with a configuration; at least one problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+/// The path of a key, as it grows while a tree is walked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct KeyPath(String);
+
+// === impl Problem ===
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => write!(f, "{}: {}", self.origin, self.what),
+            path => write!(f, "{}: {path}: {}", self.origin, self.what),
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+// === impl KeyPath ===
+
+impl KeyPath {
+    /// The path of what is at `key`; the key of a list's element is like `[0]`.
+    pub(super) fn key(&self, key: &str) -> Self {
+        let dot = if self.0.is_empty() || key.starts_with('[') { "" } else { "." };
+        Self(format!("{}{dot}{}", self.0, show(key)))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Text that a user wrote, fit for one line of an error: short, and without control characters.
+pub(super) fn show(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let mut shown: String = text
+        .chars()
+        .take(LONGEST)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}

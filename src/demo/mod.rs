@@ -1,0 +1,50 @@
+//! A simulated Cekura API: what `--demo` polls, and what the tests poll.
+//!
+//! [`simulator`] answers requests as a script says, the wrong ways included. [`tasks`] is a script
+//! that follows the API's specification. [`scenario`] is the watch list of the demo, which lives.
+
+pub mod scenario;
+pub mod simulator;
+pub mod tasks;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use crate::Service;
+use scenario::Scenario;
+use simulator::{Request, Simulator};
+use tasks::Tasks;
+
+/// Starts the simulated API on a free loopback port and a watch list against it. Both live as long
+/// as the runtime.
+///
+/// # Errors
+/// If no loopback port can be had.
+pub async fn start(telemetry_path: String) -> io::Result<Service> {
+    let tasks = Arc::new(Tasks::new(scenario::KEY));
+    let (answering, flaky_requests) = (tasks.clone(), AtomicU32::new(0));
+    let script = move |request: &Request| {
+        scenario::flaky_reply(request, &flaky_requests).unwrap_or_else(|| answering.answer(request))
+    };
+    let simulator = Simulator::start(script).await?;
+    let scenario = Scenario::new(tasks, simulator.address());
+    let config = scenario.config().map_err(io::Error::other)?;
+    let lists = scenario.live(simulator).map_err(io::Error::other)?;
+    Ok(Service { config, lists, telemetry_path, proxies: false })
+}
+
+/// What a person at a terminal wants to know: which addresses to open.
+pub fn welcome(listening: SocketAddr, telemetry_path: &str) -> String {
+    let host = if listening.ip().is_unspecified() { "localhost".to_owned() } else { bracketed(listening) };
+    let site = format!("http://{host}:{}", listening.port());
+    format!("demo: open {site}/ or {site}{telemetry_path} or {site}/api/v1/toggles")
+}
+
+fn bracketed(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
+}

@@ -1,0 +1,194 @@
+//! The watch list of the demo: every kind of run, and new runs that begin by themselves.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::simulator::{Reply, Request, Simulator};
+use super::tasks::{Ending, Task, Tasks};
+use crate::cekura::{Api, KeySource, Rate, Secret};
+use crate::config::{Config, Polling};
+use crate::sources::{WatchList, watch_list};
+use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
+
+/// The key that the simulated API takes.
+pub const KEY: &str = "demo-key";
+
+/// How often runs of the demo begin anew, one watch after the other.
+const NEW_RUN_EVERY: Duration = Duration::from_secs(15);
+
+/// The path prefix of the API that answers 429 and 503 now and then.
+const FLAKY_PREFIX: &str = "/flaky";
+
+/// One watch of the demo and the task of each of its runs.
+struct Role {
+    name: &'static str,
+    team: &'static str,
+    api: &'static str,
+    expect: Option<Expect>,
+    task: Task,
+}
+
+/// The watch list, and the tasks behind it.
+pub struct Scenario {
+    tasks: Arc<Tasks>,
+    upstream: SocketAddr,
+    roles: Vec<Role>,
+    /// How many runs each role had.
+    runs: Vec<u32>,
+}
+
+// === impl Scenario ===
+
+impl Scenario {
+    /// The scenario against the API at `upstream`; every role's first run begins now.
+    pub fn new(tasks: Arc<Tasks>, upstream: SocketAddr) -> Self {
+        let roles = roles();
+        let mut scenario = Self { tasks, upstream, runs: vec![0; roles.len()], roles };
+        (0..scenario.roles.len()).for_each(|role| scenario.begin_run(role));
+        scenario
+    }
+
+    /// The configuration of the demo: quick polling of two APIs, which are one.
+    ///
+    /// # Errors
+    /// If the scenario is not valid, which a test excludes.
+    pub fn config(&self) -> Result<Config, String> {
+        let polling = Polling {
+            min_interval: Duration::from_secs(1),
+            max_interval: Duration::from_secs(5),
+            backoff_max: Duration::from_secs(10),
+            ..Polling::default()
+        };
+        let apis = vec![self.api("default", "")?, self.api("flaky", FLAKY_PREFIX)?];
+        Ok(Config { apis, polling, watches: self.watches()? })
+    }
+
+    /// Keeps the list alive: one watch after the other gets a new run. Ends when nobody listens.
+    ///
+    /// # Errors
+    /// As [`Scenario::config`].
+    pub fn live(mut self, simulator: Simulator) -> Result<watch::Receiver<WatchList>, String> {
+        let (lists, receiver) = watch::channel(watch_list(self.watches()?));
+        tokio::spawn(async move {
+            let _simulator = simulator;
+            let mut ticks = tokio::time::interval(NEW_RUN_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks.tick().await;
+            for role in (0..self.roles.len()).cycle() {
+                if self.roles[role].task.takes >= STUCK {
+                    continue;
+                }
+                ticks.tick().await;
+                self.begin_run(role);
+                let Ok(watches) = self.watches() else { return };
+                if lists.send(watch_list(watches)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    fn begin_run(&mut self, role: usize) {
+        self.tasks.forget(&self.progress_id(role));
+        self.runs[role] += 1;
+        self.tasks.begin(&self.progress_id(role), self.roles[role].task);
+    }
+
+    fn progress_id(&self, role: usize) -> String {
+        format!("{}-run-{}", self.roles[role].name, self.runs[role])
+    }
+
+    fn api(&self, name: &str, prefix: &str) -> Result<Api, String> {
+        Ok(Api {
+            name: ApiName::parse(name)?,
+            base_url: format!("http://{}{prefix}", self.upstream).parse().map_err(|_| "not a URL")?,
+            key: KeySource::Given(Secret::parse(KEY)?),
+            ca: None,
+            timeout: Duration::from_secs(5),
+            max_in_flight: NonZeroU32::MIN.saturating_add(3),
+            requests_per_second: Rate::DEFAULT,
+        })
+    }
+
+    fn watches(&self) -> Result<Vec<Watch>, String> {
+        self.roles.iter().enumerate().map(|(i, role)| role.watch(&self.progress_id(i))).collect()
+    }
+}
+
+// === impl Role ===
+
+impl Role {
+    fn watch(&self, progress_id: &str) -> Result<Watch, String> {
+        Ok(Watch {
+            name: WatchName::parse(self.name)?,
+            api: ApiName::parse(self.api)?,
+            agent_id: AgentId::parse(&self.task.agent_id.to_string())?,
+            progress_id: ProgressId::parse(progress_id)?,
+            expect: self.expect,
+            labels: Labels::from([(LabelName::parse("team")?, self.team.into())]),
+            source: Source::Config,
+        })
+    }
+}
+
+/// A task that takes so long is one that hangs.
+const STUCK: Duration = Duration::from_hours(24);
+
+fn roles() -> Vec<Role> {
+    let role = |name, team, expect, agent_id, takes, ends| Role {
+        name,
+        team,
+        api: "default",
+        expect,
+        task: Task { agent_id, takes, ends },
+    };
+    let (enabled, disabled) = (Some(Expect::Enabled), Some(Expect::Disabled));
+    let seconds = Duration::from_secs;
+    let refused = "the voice provider refused the tool update at https://provider.invalid/tools/17";
+    vec![
+        role("bookings-enable", "bookings", enabled, 4321, seconds(8), Ending::Enabled { endpoints: 2 }),
+        role("support-disable", "support", disabled, 4322, seconds(5), Ending::Disabled),
+        role("payments-enable", "payments", enabled, 4400, seconds(10), Ending::Failed(refused)),
+        role("onboarding-enable", "growth", enabled, 4410, STUCK, Ending::Enabled { endpoints: 1 }),
+        role("refunds-enable", "payments", enabled, 4500, seconds(6), Ending::Disabled),
+        Role {
+            api: "flaky",
+            ..role("staging-enable", "platform", None, 77, seconds(20), Ending::Enabled { endpoints: 1 })
+        },
+    ]
+}
+
+/// Answers for the API at the flaky prefix: 429 and 503 now and then, else `None`.
+pub fn flaky_reply(request: &Request, count: &AtomicU32) -> Option<Reply> {
+    if !request.path.starts_with(FLAKY_PREFIX) {
+        return None;
+    }
+    match count.fetch_add(1, Ordering::Relaxed) % 9 {
+        3 => Some(Reply::with_header(429, "retry-after", "3", r#"{"detail":"Request was throttled."}"#)),
+        6 => Some(Reply::detail(503, "Service unavailable.")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scenario_is_valid_and_has_every_kind_of_run() {
+        let tasks = Arc::new(Tasks::new(KEY));
+        let scenario = Scenario::new(tasks, ([127, 0, 0, 1], 1).into());
+        let config = scenario.config().unwrap();
+        assert_eq!(config.watches.len(), scenario.roles.len());
+        assert!(config.watches.iter().all(|watch| config.apis.iter().any(|api| api.name == watch.api)));
+        let ends: Vec<_> = scenario.roles.iter().map(|role| role.task.ends).collect();
+        assert!(ends.iter().any(|e| matches!(e, Ending::Failed(_))) && ends.contains(&Ending::Disabled));
+    }
+}

@@ -1,0 +1,249 @@
+//! An HTTP/1.1 server on loopback that answers each request as a script says.
+//!
+//! It works on raw connections, so that it can also do what no HTTP library would: break off in
+//! the middle of an answer, never answer, or answer something that is not HTTP.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// The most bytes that a request's head may have.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// A running server. Dropping it ends it and its connections.
+pub struct Simulator {
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+/// A request, as far as a script needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The query, as it was sent.
+    pub query: String,
+    /// The headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Counts the connections of this server.
+    pub connection: usize,
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A whole answer on a connection that is kept alive.
+    Answer {
+        /// The status code.
+        status: u16,
+        /// Headers beyond those of content and connection.
+        headers: Vec<(&'static str, String)>,
+        /// The body.
+        body: String,
+    },
+    /// These bytes, and then the end of the connection.
+    Raw(Vec<u8>),
+    /// These bytes, and then more of them again and again, until the client leaves.
+    Endless {
+        /// What is sent first.
+        head: Vec<u8>,
+        /// What is sent again and again.
+        piece: Vec<u8>,
+        /// How long to wait before each piece.
+        pause: Duration,
+    },
+    /// Nothing, on a connection that stays open until the client leaves.
+    Silence,
+    /// Another reply, later.
+    After(Duration, Box<Reply>),
+}
+
+type Script = dyn Fn(&Request) -> Reply + Send + Sync;
+
+// === impl Simulator ===
+
+impl Simulator {
+    /// Listens on a free loopback port and answers each request as `script` says.
+    ///
+    /// # Errors
+    /// If no port can be had.
+    pub async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let accepting = tokio::spawn(accept(listener, Arc::new(script)));
+        Ok(Self { address, accepting })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, script: Arc<Script>) {
+    // Dropped with this task, and the connections with it.
+    let mut connections = JoinSet::new();
+    let mut count = 0;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    count += 1;
+                    connections.spawn(serve(stream, script.clone(), count));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            // Ends with an error whenever the client just leaves; nobody needs to know.
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, script: Arc<Script>, connection: usize) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = Vec::new();
+    while let Some(request) = read_request(&mut stream, &mut buffer, connection).await? {
+        let mut reply = script(&request);
+        while let Reply::After(delay, later) = reply {
+            tokio::time::sleep(delay).await;
+            reply = *later;
+        }
+        if !send(&mut stream, reply).await? {
+            break;
+        }
+    }
+    stream.shutdown().await
+}
+
+/// Sends the reply; says whether the connection goes on.
+async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
+    match reply {
+        Reply::Answer { status, headers, body } => {
+            stream.write_all(&encode(status, &headers, &body)).await?;
+            Ok(true)
+        }
+        Reply::Raw(bytes) => {
+            stream.write_all(&bytes).await?;
+            Ok(false)
+        }
+        Reply::Endless { head, piece, pause } => {
+            stream.write_all(&head).await?;
+            loop {
+                tokio::time::sleep(pause).await;
+                stream.write_all(&piece).await?;
+            }
+        }
+        Reply::Silence => {
+            let mut rest = [0; 64];
+            while stream.read(&mut rest).await? > 0 {}
+            Ok(false)
+        }
+        Reply::After(..) => Ok(true),
+    }
+}
+
+fn encode(status: u16, headers: &[(&'static str, String)], body: &str) -> Vec<u8> {
+    let mut lines = vec![format!("HTTP/1.1 {status} Simulated"), "content-type: application/json".to_owned()];
+    // These statuses have no body and no length.
+    if status != 204 && status != 304 {
+        lines.push(format!("content-length: {}", body.len()));
+    }
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
+}
+
+/// The next request; `None` when the client is done.
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> io::Result<Option<Request>> {
+    loop {
+        if let Some((request, length)) = parse(buffer, connection)? {
+            buffer.drain(..length);
+            return Ok(Some(request));
+        }
+        if buffer.len() > MAX_HEAD || stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// The first request in the buffer and its length, if it is whole. Bodies are not expected.
+fn parse(buffer: &[u8], connection: usize) -> io::Result<Option<(Request, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let status = parsed.parse(buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let httparse::Status::Complete(length) = status else { return Ok(None) };
+    let target = parsed.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let header = |header: &httparse::Header<'_>| {
+        (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).into_owned())
+    };
+    let request = Request {
+        method: parsed.method.unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers: parsed.headers.iter().map(header).collect(),
+        connection,
+    };
+    Ok(Some((request, length)))
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The header of that name, which is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The progress id that is asked for, decoded.
+    pub fn progress_id(&self) -> Option<String> {
+        let pair = self.query.split('&').find_map(|pair| pair.strip_prefix("progress_id="))?;
+        Some(percent_decode_str(pair).decode_utf8_lossy().into_owned())
+    }
+
+    /// The agent's id in the path, if it is that of the progress endpoint.
+    pub fn agent_id(&self) -> Option<u64> {
+        let rest = self.path.split_once("/test_framework/v2/aiagents/")?.1;
+        rest.strip_suffix("/toggle-mock-tools-progress/")?.parse().ok()
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// An answer with this status and body.
+    pub fn new(status: u16, body: impl Into<String>) -> Self {
+        Self::Answer { status, headers: Vec::new(), body: body.into() }
+    }
+
+    /// An answer with this status, body and one more header.
+    pub fn with_header(status: u16, name: &'static str, value: impl Into<String>, body: impl Into<String>) -> Self {
+        Self::Answer { status, headers: vec![(name, value.into())], body: body.into() }
+    }
+
+    /// The documented answer of a task.
+    pub fn task(status: &str, mock_enabled: Option<bool>) -> Self {
+        let body = serde_json::json!({
+            "status": status, "mock_enabled": mock_enabled, "mcp_endpoints": [], "message": null, "error": null,
+        });
+        Self::new(200, body.to_string())
+    }
+
+    /// The documented error, and what other endpoints of the API answer errors with.
+    pub fn detail(status: u16, detail: &str) -> Self {
+        Self::new(status, serde_json::json!({ "detail": detail }).to_string())
+    }
+}

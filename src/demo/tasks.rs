@@ -1,0 +1,113 @@
+//! Toggle tasks as the API's specification has them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::simulator::{Reply, Request};
+
+/// The tasks that the simulated API knows.
+pub struct Tasks {
+    key: &'static str,
+    tasks: Mutex<HashMap<String, (Task, Instant)>>,
+}
+
+/// One toggle task.
+#[derive(Debug, Clone, Copy)]
+pub struct Task {
+    /// The agent that it belongs to.
+    pub agent_id: u64,
+    /// How long it is in progress.
+    pub takes: Duration,
+    /// How it ends.
+    pub ends: Ending,
+}
+
+/// How a task ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Completed with mocks on, and with as many endpoints.
+    Enabled {
+        /// Registered MCP mock endpoints, of two tools each.
+        endpoints: u32,
+    },
+    /// Completed with mocks off.
+    Disabled,
+    /// Failed with this error.
+    Failed(&'static str),
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    /// An API without tasks that takes this key.
+    pub fn new(key: &'static str) -> Self {
+        Self { key, tasks: Mutex::default() }
+    }
+
+    /// Begins a task under this id.
+    pub fn begin(&self, progress_id: &str, task: Task) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.insert(progress_id.to_owned(), (task, Instant::now()));
+    }
+
+    /// Forgets a task, as the API does after a while.
+    pub fn forget(&self, progress_id: &str) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(progress_id);
+    }
+
+    /// Answers as the API does.
+    pub fn answer(&self, request: &Request) -> Reply {
+        let (Some(agent_id), "GET") = (request.agent_id(), request.method.as_str()) else {
+            return Reply::detail(404, "Not found.");
+        };
+        if request.header("x-cekura-api-key") != Some(self.key) {
+            return Reply::detail(401, "Invalid API key.");
+        }
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = request.progress_id().and_then(|id| tasks.get(&id).copied());
+        match found.filter(|(task, _)| task.agent_id == agent_id) {
+            Some((task, begun)) if begun.elapsed() < task.takes => in_progress(),
+            Some((task, _)) => task.ends.reply(),
+            None => Reply::detail(400, "Invalid or expired progress_id."),
+        }
+    }
+}
+
+fn in_progress() -> Reply {
+    let body = json!({"status": "in_progress", "mock_enabled": null, "message": "Toggling tools", "error": null});
+    Reply::new(200, body.to_string())
+}
+
+// === impl Ending ===
+
+impl Ending {
+    fn reply(self) -> Reply {
+        let body = match self {
+            Self::Enabled { endpoints } => {
+                let endpoint = |i: u32| {
+                    json!({
+                        "mock_index": i,
+                        "url": format!("https://mock.invalid/mcp/{i}"),
+                        "tool_names": [format!("lookup_{i}"), format!("book_{i}")],
+                    })
+                };
+                let endpoints: Vec<_> = (0..endpoints).map(endpoint).collect();
+                json!({
+                    "status": "completed", "mock_enabled": true, "mcp_endpoints": endpoints,
+                    "message": "Mock tools enabled", "error": null,
+                })
+            }
+            Self::Disabled => json!({
+                "status": "completed", "mock_enabled": false, "mcp_endpoints": [],
+                "message": "Mock tools disabled", "error": null,
+            }),
+            Self::Failed(error) => json!({
+                "status": "failed", "mock_enabled": null, "mcp_endpoints": [], "message": null, "error": error,
+            }),
+        };
+        Reply::new(200, body.to_string())
+    }
+}

@@ -1,0 +1,269 @@
+//! The families of toggles and agents: name, help, type and how a series is written.
+
+use std::sync::Arc;
+
+use crate::toggle::{AgentId, AgentMock, ApiName, Expect, Labels, Status, Timestamp, Toggle, Watch};
+
+/// One family of series, each of a `T`.
+pub(super) struct Family<T> {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) help: &'static str,
+    /// Writes the series of one `T`, if it has any now.
+    pub(super) write: fn(&mut Series<'_>, &T),
+}
+
+/// Writes series of one family with the labels of one thing.
+pub(super) struct Series<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) name: &'static str,
+    pub(super) labels: &'a str,
+}
+
+/// The families of toggles, sorted by name.
+pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
+    Family {
+        name: "cekura_toggle_finished_timestamp_seconds",
+        kind: "gauge",
+        help: "When the run was first seen completed or failed, as a Unix time.",
+        write: |series, toggle| series.time(toggle.run.finished.map(|finish| finish.at)),
+    },
+    Family {
+        name: "cekura_toggle_finished_total",
+        kind: "counter",
+        help: "Runs of this watch that were seen to finish, each once.",
+        write: |series, toggle| {
+            series.int(r#",status="completed""#, toggle.tally.completed);
+            series.int(r#",status="failed""#, toggle.tally.failed);
+        },
+    },
+    Family {
+        name: "cekura_toggle_info",
+        kind: "gauge",
+        help: "What is watched; always 1.",
+        write: |series, toggle| series.info(&toggle.watch),
+    },
+    Family {
+        name: "cekura_toggle_last_completed_timestamp_seconds",
+        kind: "gauge",
+        help: "When a run of this watch last completed, as a Unix time.",
+        write: |series, toggle| series.time(toggle.tally.last_completed),
+    },
+    Family {
+        name: "cekura_toggle_last_failed_timestamp_seconds",
+        kind: "gauge",
+        help: "When a run of this watch last failed, as a Unix time.",
+        write: |series, toggle| series.time(toggle.tally.last_failed),
+    },
+    Family {
+        name: "cekura_toggle_last_success_timestamp_seconds",
+        kind: "gauge",
+        help: "When a poll of the run last brought a valid answer, as a Unix time.",
+        write: |series, toggle| series.time(toggle.run.last_success),
+    },
+    Family {
+        name: "cekura_toggle_mcp_endpoints",
+        kind: "gauge",
+        help: "MCP mock endpoints that are registered.",
+        write: |series, toggle| series.maybe(toggle.run.shown.mcp_endpoints.map(u64::from)),
+    },
+    Family {
+        name: "cekura_toggle_mcp_tools",
+        kind: "gauge",
+        help: "Tool names over all registered MCP mock endpoints.",
+        write: |series, toggle| series.maybe(toggle.run.shown.mcp_tools.map(u64::from)),
+    },
+    Family {
+        name: "cekura_toggle_mock_enabled",
+        kind: "gauge",
+        help: "Whether mocks are on (1) or off (0), as answered for this run.",
+        write: |series, toggle| series.maybe(toggle.run.shown.mock_enabled.map(u64::from)),
+    },
+    Family {
+        name: "cekura_toggle_mock_mismatch",
+        kind: "gauge",
+        help: "Whether the run completed in another state than was expected.",
+        write: |series, toggle| {
+            let expect = match toggle.watch.expect {
+                Some(Expect::Enabled) => r#",expect="enabled""#,
+                Some(Expect::Disabled) => r#",expect="disabled""#,
+                None => return,
+            };
+            series.int(expect, u64::from(toggle.mismatch() == Some(true)));
+        },
+    },
+    Family {
+        name: "cekura_toggle_poll_error",
+        kind: "gauge",
+        help: "Why the last poll brought no valid answer; absent after one that did.",
+        write: |series, toggle| {
+            if let Some(failing) = &toggle.run.failing {
+                series.start();
+                series.raw(r#",reason=""#);
+                series.raw(failing.reason.as_str());
+                series.raw("\"} 1\n");
+            }
+        },
+    },
+    Family {
+        name: "cekura_toggle_poll_failures_total",
+        kind: "counter",
+        help: "Polls that ended without a valid answer.",
+        write: |series, toggle| series.int("", toggle.tally.failures),
+    },
+    Family {
+        name: "cekura_toggle_polls_total",
+        kind: "counter",
+        help: "Polls that ended.",
+        write: |series, toggle| series.int("", toggle.tally.polls),
+    },
+    Family {
+        name: "cekura_toggle_started_timestamp_seconds",
+        kind: "gauge",
+        help: "When the run was first watched, as a Unix time.",
+        write: |series, toggle| series.time(Some(toggle.run.started)),
+    },
+    Family {
+        name: "cekura_toggle_status",
+        kind: "gauge",
+        help: "The status of the run: exactly one of the four is 1.",
+        write: |series, toggle| {
+            let now = toggle.run.shown.status;
+            series.int(r#",status="in_progress""#, u64::from(now == Status::InProgress));
+            series.int(r#",status="completed""#, u64::from(now == Status::Completed));
+            series.int(r#",status="failed""#, u64::from(now == Status::Failed));
+            series.int(r#",status="unknown""#, u64::from(now == Status::Unknown));
+        },
+    },
+    Family {
+        name: "cekura_toggle_up",
+        kind: "gauge",
+        help: "Whether the last poll of the run brought a valid answer.",
+        write: |series, toggle| series.maybe(toggle.run.up().map(u64::from)),
+    },
+];
+
+/// The families of agents, sorted by name.
+pub(super) const AGENT_FAMILIES: [Family<AgentMock>; 2] = [
+    Family {
+        name: "cekura_agent_mock_enabled",
+        kind: "gauge",
+        help: "Whether the agent's mocks are on (1) or off (0), as its newest completed run said.",
+        write: |series, agent| series.maybe(agent.enabled().map(u64::from)),
+    },
+    Family {
+        name: "cekura_agent_mock_enabled_since_timestamp_seconds",
+        kind: "gauge",
+        help: "Since when the agent's mocks are on, as a Unix time; absent while they are off.",
+        write: |series, agent| series.time(agent.enabled_since()),
+    },
+];
+
+/// The labels that all series of a watch have, rendered for the exposition.
+pub fn watch_labels(watch: &Watch) -> Arc<str> {
+    let mut text = Vec::new();
+    put_label(&mut text, "toggle", watch.name.as_str());
+    text.push(b',');
+    put_agent(&mut text, &watch.api, watch.agent_id);
+    put_user_labels(&mut text, &watch.labels);
+    shared(&text)
+}
+
+/// The labels that all series of an agent have, rendered for the exposition.
+pub fn agent_labels(api: &ApiName, agent_id: AgentId) -> Arc<str> {
+    let mut text = Vec::new();
+    put_agent(&mut text, api, agent_id);
+    shared(&text)
+}
+
+fn shared(text: &[u8]) -> Arc<str> {
+    // Only whole strings were put into the buffer.
+    String::from_utf8_lossy(text).into()
+}
+
+fn put_agent(out: &mut Vec<u8>, api: &ApiName, agent_id: AgentId) {
+    put_label(out, "api", api.as_str());
+    out.push(b',');
+    put_label(out, "agent_id", itoa::Buffer::new().format(agent_id.get()));
+}
+
+fn put_user_labels(out: &mut Vec<u8>, labels: &Labels) {
+    for (name, value) in labels {
+        out.push(b',');
+        put_label(out, name.as_str(), value);
+    }
+}
+
+fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    put_escaped(out, value);
+    out.push(b'"');
+}
+
+/// Escapes a label value as text 0.0.4 has it: backslash, double quote and line feed.
+fn put_escaped(out: &mut Vec<u8>, value: &str) {
+    for byte in value.bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            byte => out.push(byte),
+        }
+    }
+}
+
+// === impl Series ===
+
+impl Series<'_> {
+    fn raw(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// The name and the thing's own labels; more labels may follow.
+    fn start(&mut self) {
+        self.raw(self.name);
+        self.out.push(b'{');
+        self.raw(self.labels);
+    }
+
+    /// A series with a whole number. `more` is label text that begins with a comma.
+    fn int(&mut self, more: &'static str, value: u64) {
+        self.start();
+        self.raw(more);
+        self.raw("} ");
+        self.raw(itoa::Buffer::new().format(value));
+        self.out.push(b'\n');
+    }
+
+    fn maybe(&mut self, value: Option<u64>) {
+        if let Some(value) = value {
+            self.int("", value);
+        }
+    }
+
+    /// A series with a time, in seconds to the millisecond.
+    fn time(&mut self, time: Option<Timestamp>) {
+        let Some(millis) = time.map(Timestamp::as_millis) else { return };
+        self.start();
+        self.raw("} ");
+        self.raw(itoa::Buffer::new().format(millis / 1000));
+        let fraction = [100, 10, 1].map(|unit| b'0' + u8::try_from(millis % 1000 / unit % 10).unwrap_or_default());
+        self.out.push(b'.');
+        self.out.extend_from_slice(&fraction);
+        self.out.push(b'\n');
+    }
+
+    fn info(&mut self, watch: &Watch) {
+        self.start();
+        for (name, value) in [
+            (r#",progress_id=""#, watch.progress_id.as_str()),
+            (r#"",source=""#, watch.source.as_str()),
+            (r#"",expect=""#, watch.expect.map_or("", Expect::as_str)),
+        ] {
+            self.raw(name);
+            put_escaped(self.out, value);
+        }
+        self.raw("\"} 1\n");
+    }
+}

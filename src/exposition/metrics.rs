@@ -1,0 +1,388 @@
+//! Metrics with small closed label sets, kept by the `prometheus` crate: APIs and the exporter.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+use super::process::ProcessCollector;
+use crate::toggle::{ApiName, Outcome, Reason, Source, Status, Timestamp};
+
+/// From first watched to seen finished: 1 s to 6 h.
+const RUN_SECONDS: [f64; 16] =
+    [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14_400.0, 21_600.0];
+
+/// One request: 5 ms to 60 s.
+const REQUEST_SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// From due to started: 1 ms to 10 min.
+const LAG_SECONDS: [f64; 14] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
+/// Every metric with a small closed label set, and the registry that they are gathered from.
+pub struct Metrics {
+    registry: Registry,
+    apis: ApiFamilies,
+    /// One per API that was asked for.
+    known_apis: Mutex<Vec<Arc<ApiMetrics>>>,
+    poll_lag: Histogram,
+    watches: IntGaugeVec,
+    http_requests: IntCounterVec,
+    /// Connections that are open.
+    pub http_connections: IntGauge,
+}
+
+struct ApiFamilies {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    in_flight: IntGaugeVec,
+    waiting: IntGaugeVec,
+    paused_until: GaugeVec,
+    throttle: CounterVec,
+    unknown_statuses: IntCounterVec,
+    runs_finished: IntCounterVec,
+    run_duration: HistogramVec,
+}
+
+/// The metrics of one API.
+pub struct ApiMetrics {
+    name: ApiName,
+    ok: IntCounter,
+    failures: Vec<IntCounter>,
+    request_duration: Histogram,
+    /// Requests that are under way.
+    pub in_flight: IntGauge,
+    waiting: IntGauge,
+    throttle: Counter,
+    /// When the throttle counter was brought up to date.
+    throttle_counted: Mutex<Instant>,
+    paused_until: GaugeVec,
+    /// Answers with a status that is not documented.
+    pub unknown_statuses: IntCounter,
+    completed: IntCounter,
+    failed: IntCounter,
+    mismatched: IntCounter,
+    completed_duration: Histogram,
+    failed_duration: Histogram,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// If a name is malformed or registered twice, which a test excludes.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let apis = ApiFamilies::register(&registry)?;
+        let build_info = registered(
+            &registry,
+            IntGaugeVec::new(
+                Opts::new("cekura_exporter_build_info", "What this exporter was built from; always 1."),
+                &["version", "revision", "rustc"],
+            ),
+        )?;
+        build_info.with_label_values(&crate::BUILD).set(1);
+        let poll_lag = HistogramOpts::new("cekura_exporter_poll_lag_seconds", "From when a poll was due to its start.")
+            .buckets(LAG_SECONDS.to_vec());
+        let poll_lag = registered(&registry, Histogram::with_opts(poll_lag))?;
+        let watches =
+            int_gauges(&registry, "cekura_exporter_watches", "Watches on the watch list, by source.", &["source"])?;
+        let http_requests = int_counters(
+            &registry,
+            "cekura_exporter_http_requests_total",
+            "HTTP requests that were answered.",
+            &["handler", "code"],
+        )?;
+        let http_connections = registered(
+            &registry,
+            IntGauge::new("cekura_exporter_http_connections", "HTTP connections that are open."),
+        )?;
+        registry.register(Box::new(ProcessCollector::new()?))?;
+        let metrics =
+            Self { registry, apis, known_apis: Mutex::default(), poll_lag, watches, http_requests, http_connections };
+        metrics.set_watches(&[]);
+        Ok(metrics)
+    }
+
+    /// The metrics of an API; its counters start at 0 with this call.
+    pub fn api(&self, name: &ApiName) -> Arc<ApiMetrics> {
+        let metrics = Arc::new(ApiMetrics::new(name, &self.apis));
+        self.known_apis.lock().unwrap_or_else(PoisonError::into_inner).push(metrics.clone());
+        metrics
+    }
+
+    /// Sets how many watches there are, from the source of each.
+    pub fn set_watches(&self, sources: &[Source]) {
+        for source in Source::ALL {
+            let count = sources.iter().filter(|s| **s == source).count();
+            self.watches.with_label_values(&[source.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Notes how late a poll started.
+    pub fn observe_lag(&self, lag: Duration) {
+        self.poll_lag.observe(lag.as_secs_f64());
+    }
+
+    /// Counts an answered request. `handler` is one of a fixed set.
+    pub fn count_http(&self, handler: &'static str, code: u16) {
+        self.http_requests.with_label_values(&[handler, itoa::Buffer::new().format(code)]).inc();
+    }
+
+    /// Everything as it is at `now`, sorted by family.
+    pub fn gather(&self, now: Instant) -> Vec<MetricFamily> {
+        for api in self.known_apis.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            api.count_throttle(now);
+        }
+        self.registry.gather()
+    }
+}
+
+// === impl ApiFamilies ===
+
+impl ApiFamilies {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            registered(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+        };
+        Ok(Self {
+            requests: int_counters(
+                registry,
+                "cekura_api_requests_total",
+                "Polls of this API that ended, by outcome: ok or the reason of the failure.",
+                &["api", "outcome"],
+            )?,
+            request_duration: histograms(
+                "cekura_api_request_duration_seconds",
+                "Requests to this API, from connecting to the last byte.",
+                &["api"],
+                &REQUEST_SECONDS,
+            )?,
+            in_flight: int_gauges(
+                registry,
+                "cekura_api_requests_in_flight",
+                "Requests to this API that are under way.",
+                &["api"],
+            )?,
+            waiting: int_gauges(
+                registry,
+                "cekura_api_polls_waiting",
+                "Polls that are due and held back by the budget, the cap or a pause of this API.",
+                &["api"],
+            )?,
+            paused_until: registered(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "cekura_api_paused_until_timestamp_seconds",
+                        "Until when this API is left alone, as a Unix time; absent while it is not.",
+                    ),
+                    &["api"],
+                ),
+            )?,
+            throttle: registered(
+                registry,
+                CounterVec::new(
+                    Opts::new("cekura_api_throttle_seconds_total", "Seconds that polls waited, over all polls."),
+                    &["api"],
+                ),
+            )?,
+            unknown_statuses: int_counters(
+                registry,
+                "cekura_api_unknown_statuses_total",
+                "Answers whose status is not a documented one.",
+                &["api"],
+            )?,
+            runs_finished: int_counters(
+                registry,
+                "cekura_api_runs_finished_total",
+                "Runs that were seen to finish: completed as expected, completed in another state, or failed.",
+                &["api", "outcome"],
+            )?,
+            run_duration: histograms(
+                "cekura_toggle_duration_seconds",
+                "Runs from first watched to seen finished; not those finished at their first answer.",
+                &["api", "status"],
+                &RUN_SECONDS,
+            )?,
+        })
+    }
+}
+
+// === impl ApiMetrics ===
+
+impl ApiMetrics {
+    fn new(name: &ApiName, families: &ApiFamilies) -> Self {
+        let api = name.as_str();
+        let request = |outcome| families.requests.with_label_values(&[api, outcome]);
+        let run = |outcome| families.runs_finished.with_label_values(&[api, outcome]);
+        let run_duration = |status: Status| families.run_duration.with_label_values(&[api, status.as_str()]);
+        Self {
+            name: name.clone(),
+            ok: request("ok"),
+            failures: Reason::ALL.iter().map(|reason| request(reason.as_str())).collect(),
+            request_duration: families.request_duration.with_label_values(&[api]),
+            in_flight: families.in_flight.with_label_values(&[api]),
+            waiting: families.waiting.with_label_values(&[api]),
+            throttle: families.throttle.with_label_values(&[api]),
+            throttle_counted: Mutex::new(Instant::now()),
+            paused_until: families.paused_until.clone(),
+            unknown_statuses: families.unknown_statuses.with_label_values(&[api]),
+            completed: run("completed"),
+            failed: run("failed"),
+            mismatched: run("mismatched"),
+            completed_duration: run_duration(Status::Completed),
+            failed_duration: run_duration(Status::Failed),
+        }
+    }
+
+    /// Counts a poll that ended, and how long it took if a request was sent.
+    pub fn count_poll(&self, outcome: &Outcome, took: Option<Duration>) {
+        match outcome {
+            Ok(_) => self.ok.inc(),
+            Err(failure) => {
+                let at = Reason::ALL.iter().position(|reason| *reason == failure.reason);
+                at.and_then(|at| self.failures.get(at)).inspect(|counter| counter.inc());
+            }
+        }
+        if let Some(took) = took {
+            self.request_duration.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts a run that was seen to finish.
+    pub fn count_run(&self, status: Status, duration: Option<Duration>, mismatch: bool) {
+        let (outcome, histogram) = match status {
+            Status::Completed if mismatch => (&self.mismatched, &self.completed_duration),
+            Status::Completed => (&self.completed, &self.completed_duration),
+            _ => (&self.failed, &self.failed_duration),
+        };
+        outcome.inc();
+        if let Some(duration) = duration {
+            histogram.observe(duration.as_secs_f64());
+        }
+    }
+
+    /// Sets how many polls wait from `now` on.
+    pub fn set_waiting(&self, polls: usize, now: Instant) {
+        self.count_throttle(now);
+        self.waiting.set(i64::try_from(polls).unwrap_or(i64::MAX));
+    }
+
+    /// Sets until when the API is paused; `None` if it is not.
+    pub fn set_paused_until(&self, until: Option<Timestamp>) {
+        let labels = [self.name.as_str()];
+        match until {
+            Some(until) => self.paused_gauge().set(Duration::from_millis(until.as_millis()).as_secs_f64()),
+            // There may be nothing to remove.
+            None => drop(self.paused_until.remove_label_values(&labels)),
+        }
+    }
+
+    fn paused_gauge(&self) -> Gauge {
+        self.paused_until.with_label_values(&[self.name.as_str()])
+    }
+
+    /// Adds what polls waited since the last call.
+    fn count_throttle(&self, now: Instant) {
+        let mut counted = self.throttle_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = now.saturating_duration_since(*counted).as_secs_f64();
+        *counted = now.max(*counted);
+        let polls = u32::try_from(self.waiting.get()).unwrap_or(u32::MAX);
+        self.throttle.inc_by(waited * f64::from(polls));
+    }
+}
+
+fn int_counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn int_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: Result<C, prometheus::Error>,
+) -> Result<C, prometheus::Error> {
+    let collector = collector?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toggle::Failure;
+
+    fn text(metrics: &Metrics, now: Instant) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&metrics.gather(now)).unwrap()
+    }
+
+    #[test]
+    fn every_outcome_of_an_api_starts_at_zero() {
+        let metrics = Metrics::new().unwrap();
+        let _api = metrics.api(&ApiName::default_api());
+        let text = text(&metrics, Instant::now());
+        for outcome in Reason::ALL.iter().map(|reason| reason.as_str()).chain(["ok"]) {
+            let line = format!("cekura_api_requests_total{{api=\"default\",outcome=\"{outcome}\"}} 0\n");
+            assert!(text.contains(&line), "{outcome}");
+        }
+        for outcome in ["completed", "failed", "mismatched"] {
+            assert!(text.contains(&format!("outcome=\"{outcome}\"}} 0\n")), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn each_reason_counts_for_itself() {
+        let metrics = Metrics::new().unwrap();
+        let api = metrics.api(&ApiName::default_api());
+        for reason in Reason::ALL {
+            api.count_poll(&Err(Failure::new(reason)), None);
+            let line = format!("cekura_api_requests_total{{api=\"default\",outcome=\"{}\"}} 1\n", reason.as_str());
+            assert!(text(&metrics, Instant::now()).contains(&line), "{}", reason.as_str());
+        }
+    }
+
+    #[test]
+    fn the_throttle_counter_grows_while_polls_wait() {
+        let metrics = Metrics::new().unwrap();
+        let api = metrics.api(&ApiName::default_api());
+        let start = Instant::now() + Duration::from_secs(1);
+        let shows = |after: f64, seconds: &str| {
+            let text = text(&metrics, start + Duration::from_secs_f64(after));
+            let line = format!("cekura_api_throttle_seconds_total{{api=\"default\"}} {seconds}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        };
+        api.set_waiting(3, start);
+        shows(0.0, "0");
+        shows(2.0, "6");
+        api.set_waiting(1, start + Duration::from_secs(3));
+        shows(5.0, "11");
+        api.set_waiting(0, start + Duration::from_secs(6));
+        shows(60.0, "12");
+    }
+
+    #[test]
+    fn the_pause_shows_only_while_it_lasts() {
+        let metrics = Metrics::new().unwrap();
+        let api = metrics.api(&ApiName::default_api());
+        let name = "cekura_api_paused_until_timestamp_seconds";
+        assert!(!text(&metrics, Instant::now()).contains(name));
+        api.set_paused_until(Some(Timestamp::from_millis(1500)));
+        assert!(text(&metrics, Instant::now()).contains(&format!("{name}{{api=\"default\"}} 1.5\n")));
+        api.set_paused_until(None);
+        assert!(!text(&metrics, Instant::now()).contains(name));
+    }
+}

@@ -1,0 +1,86 @@
+//! Toggles as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::board::Row;
+use crate::toggle::{Expect, Text, Timestamp};
+
+/// Every toggle, sorted by name.
+#[derive(Serialize)]
+pub(super) struct List<'a> {
+    toggles: Vec<Shown<'a>>,
+}
+
+/// Definition and state of one toggle; what is unknown is null.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    name: &'a str,
+    agent_id: u64,
+    progress_id: &'a str,
+    api: &'a str,
+    source: &'static str,
+    expect: Option<&'static str>,
+    labels: BTreeMap<&'a str, &'a str>,
+    status: &'static str,
+    mock_enabled: Option<bool>,
+    mismatch: Option<bool>,
+    mcp_endpoints: Option<u32>,
+    mcp_tools: Option<u32>,
+    message: Option<&'a str>,
+    error: Option<&'a str>,
+    up: Option<bool>,
+    poll_error: Option<&'static str>,
+    poll_error_detail: Option<&'a str>,
+    started_at: String,
+    finished_at: Option<String>,
+    last_success_at: Option<String>,
+    next_poll_at: Option<String>,
+    polls: u64,
+    poll_failures: u64,
+}
+
+// === impl List ===
+
+impl<'a> List<'a> {
+    pub(super) fn of(rows: &'a [Row]) -> Self {
+        Self { toggles: rows.iter().map(Shown::of).collect() }
+    }
+}
+
+// === impl Shown ===
+
+impl<'a> Shown<'a> {
+    pub(super) fn of(row: &'a Row) -> Self {
+        let Row { toggle, next_poll, .. } = row;
+        let (watch, run, shown) = (&toggle.watch, &toggle.run, &toggle.run.shown);
+        let failing = run.failing.as_ref();
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        Self {
+            name: watch.name.as_str(),
+            agent_id: watch.agent_id.get(),
+            progress_id: watch.progress_id.as_str(),
+            api: watch.api.as_str(),
+            source: watch.source.as_str(),
+            expect: watch.expect.map(Expect::as_str),
+            labels: watch.labels.iter().map(|(name, value)| (name.as_str(), &**value)).collect(),
+            status: shown.status.as_str(),
+            mock_enabled: shown.mock_enabled,
+            mismatch: toggle.mismatch(),
+            mcp_endpoints: shown.mcp_endpoints,
+            mcp_tools: shown.mcp_tools,
+            message: shown.message.as_ref().map(Text::as_str),
+            error: shown.error.as_ref().map(Text::as_str),
+            up: run.up(),
+            poll_error: failing.map(|failing| failing.reason.as_str()),
+            poll_error_detail: failing.and_then(|failing| failing.detail.as_ref()).map(Text::as_str),
+            started_at: run.started.to_string(),
+            finished_at: time(run.finished.map(|finish| finish.at)),
+            last_success_at: time(run.last_success),
+            next_poll_at: time(*next_poll),
+            polls: toggle.tally.polls,
+            poll_failures: toggle.tally.failures,
+        }
+    }
+}

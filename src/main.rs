@@ -1,0 +1,78 @@
+//! The process: flags, logs, signals, exit code.
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use cekura_exporter::cli::Cli;
+use cekura_exporter::config::{self, Problems};
+use cekura_exporter::signals::StopSignals;
+use cekura_exporter::{BUILD, Service, demo, http, run, sources, telemetry};
+use clap::Parser;
+use tokio::sync::watch;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = if cli.config_check { check(&cli) } else { serve(&cli) };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    let mut cause = Some(&*error as &dyn Error);
+    while let Some(error) = cause {
+        say(&error.to_string());
+        cause = error.source();
+    }
+    // Bad configuration is 2, as bad usage is; what else hinders is 1.
+    ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
+}
+
+fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let checked = config::load(&cli.config_file, std::env::vars_os())?;
+    checked.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+    Ok(())
+}
+
+fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let stopped = runtime.block_on(async {
+        let service = if cli.demo { demo_service(cli).await? } else { configured_service(cli)? };
+        let signals = StopSignals::listen()?;
+        let listeners = http::bind(&cli.listen)?;
+        for address in http::addresses(&listeners).into_iter().filter(|_| cli.demo) {
+            say(&demo::welcome(address, &cli.telemetry_path));
+        }
+        tokio::select! {
+            stopped = run(service, listeners, signals.clone().told(1)) => Ok(stopped?),
+            () = signals.told(2) => {
+                tracing::warn!("stopped at once");
+                Ok(())
+            }
+        }
+    });
+    // What still runs is not waited for: the process ends here.
+    runtime.shutdown_background();
+    stopped
+}
+
+fn configured_service(cli: &Cli) -> Result<Service, Box<dyn Error>> {
+    let checked = config::load(&cli.config_file, std::env::vars_os())?;
+    log(cli)?;
+    checked.warnings.iter().for_each(|warning| tracing::warn!(%warning, "configuration warning"));
+    let lists = watch::Sender::new(sources::watch_list(checked.config.watches.iter().cloned())).subscribe();
+    Ok(Service { config: checked.config, lists, telemetry_path: cli.telemetry_path.clone(), proxies: true })
+}
+
+async fn demo_service(cli: &Cli) -> Result<Service, Box<dyn Error>> {
+    log(cli)?;
+    Ok(demo::start(cli.telemetry_path.clone()).await?)
+}
+
+fn log(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    telemetry::init(cli.log_level.clone(), cli.log_format)?;
+    let [version, revision, rustc] = BUILD;
+    tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
+    Ok(())
+}
+
+/// Writes to standard error. If nobody reads it, there is nobody to tell.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,124 @@
+//! When a run is polled next. Pure: age, state and chance come in.
+
+use std::time::Duration;
+
+use crate::config::Polling;
+use crate::toggle::{Run, Timestamp};
+
+/// A run is polled each time that it is older by this part of its age.
+const AGE_PARTS: u32 = 10;
+
+/// How long after the start of its last poll a run is polled again; `None` if it is left alone.
+///
+/// `chance` is from 0 to 1, and jitters the backoff.
+pub(super) fn next_delay(run: &Run, polling: &Polling, now: Timestamp, chance: f64) -> Option<Duration> {
+    if run.finished.is_some() && polling.recheck_finished.is_zero() {
+        return None;
+    }
+    Some(match &run.failing {
+        Some(failing) => backoff(failing.polls, polling, chance),
+        None if run.finished.is_some() => polling.recheck_finished,
+        None => interval(now.since(run.started), polling),
+    })
+}
+
+/// A tenth of the run's age, between the two intervals.
+fn interval(age: Duration, polling: &Polling) -> Duration {
+    (age / AGE_PARTS).clamp(polling.min_interval, polling.max_interval)
+}
+
+/// After `failures` in a row: twice as long each time up to `backoff_max`, of which the upper half
+/// is jittered so that watches that failed together do not come back together.
+fn backoff(failures: u32, polling: &Polling, chance: f64) -> Duration {
+    let doubled = 2u32.checked_pow(failures).and_then(|factor| polling.min_interval.checked_mul(factor));
+    let longest = doubled.map_or(polling.backoff_max, |doubled| doubled.min(polling.backoff_max));
+    let shortest = (longest / 2).max(polling.min_interval).min(longest);
+    shortest + longest.saturating_sub(shortest).mul_f64(chance.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::toggle::sample::{answer, at, watch};
+    use crate::toggle::{Failure, Reason, Reported, Text, Toggle};
+
+    fn toggle() -> Toggle {
+        Toggle::new(Arc::new(watch("w", "p")), at(0))
+    }
+
+    fn seconds(run: &Run, polling: &Polling, now: u64) -> Option<f64> {
+        next_delay(run, polling, at(now), 1.0).map(|delay| delay.as_secs_f64())
+    }
+
+    #[test]
+    fn a_run_is_polled_at_a_tenth_of_its_age_between_the_intervals() {
+        let mut toggle = toggle();
+        toggle.apply(Ok(answer(Reported::InProgress, None)), at(1));
+        let polling = Polling::default();
+        for (age, delay) in [(0, 5.0), (50, 5.0), (100, 10.0), (345, 34.5), (600, 60.0), (100_000, 60.0)] {
+            assert_eq!(seconds(&toggle.run, &polling, age), Some(delay), "{age}");
+        }
+    }
+
+    #[test]
+    fn a_finished_run_is_left_alone_or_rechecked() {
+        let mut toggle = toggle();
+        toggle.apply(Ok(answer(Reported::Failed, None)), at(1));
+        let mut polling = Polling::default();
+        assert_eq!(seconds(&toggle.run, &polling, 2), None);
+        polling.recheck_finished = Duration::from_secs(77);
+        assert_eq!(seconds(&toggle.run, &polling, 2), Some(77.0));
+    }
+
+    #[test]
+    fn an_unrecognised_status_is_polled_on() {
+        let mut toggle = toggle();
+        let queued = Reported::Unrecognised(Text::clean("queued", None));
+        toggle.apply(Ok(answer(queued, None)), at(1));
+        assert_eq!(seconds(&toggle.run, &Polling::default(), 1), Some(5.0));
+    }
+
+    #[test]
+    fn failures_back_off_and_a_valid_answer_returns_to_the_cadence() {
+        let mut toggle = toggle();
+        let polling = Polling::default();
+        let mut delays = Vec::new();
+        for second in 0..9 {
+            toggle.apply(Err(Failure::new(Reason::ServerError)), at(second));
+            delays.push(seconds(&toggle.run, &polling, second).unwrap());
+        }
+        assert_eq!(delays, [10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0, 300.0]);
+        toggle.apply(Ok(answer(Reported::InProgress, None)), at(10));
+        assert_eq!(seconds(&toggle.run, &polling, 10), Some(5.0));
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_stays_between_min_interval_and_backoff_max(
+            min in 1u64..100_000, more in 0u64..10_000_000, failures in 1u32.., chance in 0.0..=1.0f64
+        ) {
+            let polling = Polling {
+                min_interval: Duration::from_millis(min),
+                backoff_max: Duration::from_millis(min + more),
+                ..Polling::default()
+            };
+            let delay = backoff(failures, &polling, chance);
+            prop_assert!(delay >= polling.min_interval && delay <= polling.backoff_max, "{delay:?}");
+        }
+
+        #[test]
+        fn the_interval_stays_between_its_bounds(age in any::<u32>(), min in 1u64..100_000, more in 0u64..10_000_000) {
+            let polling = Polling {
+                min_interval: Duration::from_millis(min),
+                max_interval: Duration::from_millis(min + more),
+                ..Polling::default()
+            };
+            let delay = interval(Duration::from_millis(age.into()), &polling);
+            prop_assert!(delay >= polling.min_interval && delay <= polling.max_interval);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What polls changed, as log lines and counters.
+
+use tracing::{debug, error, info, warn};
+
+use crate::board::Applied;
+use crate::exposition::ApiMetrics;
+use crate::toggle::{Expect, Status, Text, Toggle, Transition, Watch};
+
+/// One line with the fields that every event of a toggle has.
+macro_rules! toggle_event {
+    ($level:ident, $toggle:expr, $($rest:tt)+) => {{
+        let watch = &$toggle.watch;
+        $level!(
+            toggle = watch.name.as_str(),
+            api = watch.api.as_str(),
+            agent_id = watch.agent_id.get(),
+            progress_id = watch.progress_id.as_str(),
+            $($rest)+
+        );
+    }};
+}
+
+/// Logs and counts what a poll changed.
+pub(super) fn report(applied: &Applied, metrics: &ApiMetrics) {
+    for transition in &applied.transitions {
+        match transition {
+            Transition::Status { from, to } => status_changed(&applied.toggle, *from, *to),
+            Transition::Finished { status, duration, mismatch } => {
+                metrics.count_run(*status, *duration, *mismatch);
+                if *mismatch {
+                    mismatched(&applied.toggle);
+                }
+            }
+            Transition::Unrecognised { status, first } => {
+                metrics.unknown_statuses.inc();
+                unrecognised(&applied.toggle, status, *first);
+            }
+            Transition::PollFailed { changed } => poll_failed(&applied.toggle, *changed),
+            Transition::Recovered { reason, lasted } => {
+                let (reason, lasted_seconds) = (reason.as_str(), lasted.as_secs_f64());
+                toggle_event!(info, applied.toggle, reason, lasted_seconds, "polls succeed again");
+            }
+        }
+    }
+}
+
+/// A poll's task ended by a panic, which is a fault of ours.
+pub(super) fn poll_panicked(watch: &Watch) {
+    error!(toggle = watch.name.as_str(), api = watch.api.as_str(), "a poll panicked and counts as aborted");
+}
+
+fn status_changed(toggle: &Toggle, from: Status, to: Status) {
+    let (from, to_text) = (from.as_str(), to.as_str());
+    let toggle_message = toggle.run.shown.message.as_ref().map(Text::as_str);
+    let toggle_error = toggle.run.shown.error.as_ref().map(Text::as_str);
+    if to == Status::Failed {
+        toggle_event!(warn, toggle, from, to = to_text, toggle_message, toggle_error, "toggle changed state");
+    } else {
+        toggle_event!(info, toggle, from, to = to_text, toggle_message, toggle_error, "toggle changed state");
+    }
+}
+
+fn mismatched(toggle: &Toggle) {
+    let expect = toggle.watch.expect.map(Expect::as_str);
+    let mock_enabled = toggle.run.shown.mock_enabled;
+    toggle_event!(warn, toggle, expect, mock_enabled, "toggle completed in another state than expected");
+}
+
+fn unrecognised(toggle: &Toggle, status: &Text, first: bool) {
+    let status = status.as_str();
+    if first {
+        toggle_event!(warn, toggle, status, "toggle has an unrecognised status");
+    } else {
+        toggle_event!(debug, toggle, status, "toggle has an unrecognised status");
+    }
+}
+
+fn poll_failed(toggle: &Toggle, changed: bool) {
+    let Some(failing) = &toggle.run.failing else { return };
+    let reason = failing.reason.as_str();
+    let detail = failing.detail.as_ref().map(Text::as_str);
+    let failures = failing.polls;
+    if changed {
+        toggle_event!(warn, toggle, reason, detail, failures, "poll failed");
+    } else {
+        toggle_event!(debug, toggle, reason, detail, failures, "poll failed");
+    }
+}

@@ -1,0 +1,89 @@
+//! One API's queue: what is due there, in order, held by its budget.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::board::RunId;
+use crate::cekura::{Budget, Client};
+use crate::exposition::ApiMetrics;
+use crate::toggle::Watch;
+use crate::wall_clock;
+
+/// One API, as the poller sees it.
+pub(super) struct Lane {
+    pub(super) client: Arc<Client>,
+    pub(super) metrics: Arc<ApiMetrics>,
+    budget: Budget,
+    /// Runs that are due, with the time since when, first come first.
+    queue: VecDeque<(Instant, RunId)>,
+    /// What the metrics show.
+    shown_waiting: usize,
+    shown_pause: Option<Instant>,
+}
+
+/// A poll that may start now.
+pub(super) struct Start {
+    pub(super) due: Instant,
+    pub(super) run: RunId,
+    pub(super) watch: Arc<Watch>,
+}
+
+// === impl Lane ===
+
+impl Lane {
+    pub(super) fn new(client: Arc<Client>, metrics: Arc<ApiMetrics>, budget: Budget) -> Self {
+        Self { client, metrics, budget, queue: VecDeque::new(), shown_waiting: 0, shown_pause: None }
+    }
+
+    /// A run is due since `due`.
+    pub(super) fn enqueue(&mut self, due: Instant, run: RunId) {
+        self.queue.push_back((due, run));
+    }
+
+    /// Takes the next run that the budget lets start, with what `watch_of` says it is a run of.
+    /// Runs that were replaced or removed meanwhile are dropped. Give it back with [`Lane::ended`].
+    pub(super) fn start_next(&mut self, now: Instant, watch_of: impl Fn(RunId) -> Option<Arc<Watch>>) -> Option<Start> {
+        while let Some((due, run)) = self.queue.front().copied() {
+            match watch_of(run) {
+                None => drop(self.queue.pop_front()),
+                Some(_) if !self.budget.try_start(now) => return None,
+                Some(watch) => {
+                    self.queue.pop_front();
+                    self.metrics.in_flight.inc();
+                    return Some(Start { due, run, watch });
+                }
+            }
+        }
+        None
+    }
+
+    /// A poll that was started has ended. The upstream may have asked for a pause.
+    pub(super) fn ended(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.budget.ended();
+        self.metrics.in_flight.dec();
+        if let Some(pause) = retry_after {
+            self.budget.pause(now, pause);
+        }
+    }
+
+    /// When there is something to do here, as far as time alone decides.
+    pub(super) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
+        let start = if self.queue.is_empty() { None } else { self.budget.next_start(now) };
+        start.into_iter().chain(self.shown_pause).min()
+    }
+
+    /// Brings the metrics up to date.
+    pub(super) fn show(&mut self, now: Instant) {
+        if self.shown_waiting != self.queue.len() {
+            self.shown_waiting = self.queue.len();
+            self.metrics.set_waiting(self.shown_waiting, now);
+        }
+        let pause = self.budget.paused(now);
+        if self.shown_pause != pause {
+            self.shown_pause = pause;
+            let until = |pause: Instant| wall_clock().after(pause - now);
+            self.metrics.set_paused_until(pause.map(until));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Where watches come from.
+//!
+//! A source yields its whole list each time. So far the configuration is the only source.
+
+use std::sync::Arc;
+
+use crate::toggle::Watch;
+
+/// The whole watch list, in order; names are unique.
+pub type WatchList = Arc<[Arc<Watch>]>;
+
+/// A watch list of what one source yields.
+pub fn watch_list(watches: impl IntoIterator<Item = Watch>) -> WatchList {
+    watches.into_iter().map(Arc::new).collect()
+}

@@ -1,0 +1,23 @@
+//! The domain: what a watch is, what a run of it went through, what its agent's mocks are.
+//!
+//! Everything here is pure. There is no IO, no clock and no runtime: time comes in as a
+//! [`Timestamp`], an answer comes in as an [`Outcome`], and what happened goes out as
+//! [`Transition`] values.
+
+mod agent;
+mod label;
+mod outcome;
+mod run;
+#[cfg(test)]
+pub(crate) mod sample;
+mod text;
+mod time;
+mod watch;
+
+pub use agent::AgentMock;
+pub use label::{LabelName, Labels};
+pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
+pub use run::{Failing, Finish, Run, Shown, Status, Tally, Toggle, Transition};
+pub use text::Text;
+pub use time::Timestamp;
+pub use watch::{AgentId, ApiName, Expect, ProgressId, Source, Watch, WatchName};

@@ -1,0 +1,196 @@
+//! What one poll brought: a valid answer, or a failure with its reason.
+
+use std::time::Duration;
+
+use super::text::Text;
+
+/// What one poll brought.
+pub type Outcome = Result<Answer, Failure>;
+
+/// A valid answer of the progress endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The task's status.
+    pub status: Reported,
+    /// Whether mocks are on; `None` where the answer says null or nothing.
+    pub mock_enabled: Option<bool>,
+    /// The registered MCP mock endpoints; `None` where the answer has no such field.
+    pub mcp_endpoints: Option<u32>,
+    /// The tool names over all of those endpoints; `None` as above.
+    pub mcp_tools: Option<u32>,
+    /// The task's message.
+    pub message: Option<Text>,
+    /// The task's error.
+    pub error: Option<Text>,
+}
+
+/// The status that an answer reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// The task still runs.
+    InProgress,
+    /// The task succeeded.
+    Completed,
+    /// The task failed.
+    Failed,
+    /// A status that is not documented, as it was sent.
+    Unrecognised(Text),
+}
+
+/// A poll without a valid answer. It says nothing about the toggle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Why there was no answer.
+    pub reason: Reason,
+    /// What more is known, for logs and the JSON API; never a label.
+    pub detail: Option<Text>,
+    /// How long the upstream asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why a poll brought no valid answer: a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No complete answer in time, connecting included.
+    Timeout,
+    /// The host's name was not resolved.
+    Dns,
+    /// The connection was refused, or the host or the proxy cannot be reached.
+    Connect,
+    /// The TLS handshake or the certificate's verification failed.
+    Tls,
+    /// 3xx; never followed.
+    Redirect,
+    /// 400; most likely an id that expired or never was.
+    BadRequest,
+    /// 401; the key is wrong.
+    Unauthorized,
+    /// 403; the key belongs to another project.
+    Forbidden,
+    /// 404; the endpoint or the agent is gone.
+    NotFound,
+    /// 429.
+    RateLimited,
+    /// Any other 4xx.
+    ClientError,
+    /// 5xx.
+    ServerError,
+    /// Any other status that is not 200.
+    UnexpectedStatus,
+    /// The body is not the documented JSON.
+    Decode,
+    /// The body is over the limit.
+    TooLarge,
+    /// The connection was lost before or in the answer, or the answer is not HTTP.
+    Aborted,
+    /// There is no usable key; nothing was sent.
+    Credentials,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// A failure of which only the reason is known.
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, detail: None, retry_after: None }
+    }
+
+    /// The same with more to say.
+    #[must_use]
+    pub fn with_detail(self, detail: Text) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 17] = [
+        Self::Timeout,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Redirect,
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::RateLimited,
+        Self::ClientError,
+        Self::ServerError,
+        Self::UnexpectedStatus,
+        Self::Decode,
+        Self::TooLarge,
+        Self::Aborted,
+        Self::Credentials,
+    ];
+
+    /// As shown in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Redirect => "redirect",
+            Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::RateLimited => "rate_limited",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::UnexpectedStatus => "unexpected_status",
+            Self::Decode => "decode",
+            Self::TooLarge => "too_large",
+            Self::Aborted => "aborted",
+            Self::Credentials => "credentials",
+        }
+    }
+
+    /// The reason for an answer with this HTTP status; `None` for 200.
+    pub fn of_http_status(status: u16) -> Option<Self> {
+        Some(match status {
+            200 => return None,
+            300..=399 => Self::Redirect,
+            400 => Self::BadRequest,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            429 => Self::RateLimited,
+            402..=499 => Self::ClientError,
+            500..=599 => Self::ServerError,
+            _ => Self::UnexpectedStatus,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_http_status_has_its_reason() {
+        let cases = [
+            (200, None),
+            (204, Some(Reason::UnexpectedStatus)),
+            (302, Some(Reason::Redirect)),
+            (304, Some(Reason::Redirect)),
+            (400, Some(Reason::BadRequest)),
+            (401, Some(Reason::Unauthorized)),
+            (402, Some(Reason::ClientError)),
+            (403, Some(Reason::Forbidden)),
+            (404, Some(Reason::NotFound)),
+            (418, Some(Reason::ClientError)),
+            (429, Some(Reason::RateLimited)),
+            (500, Some(Reason::ServerError)),
+            (599, Some(Reason::ServerError)),
+            (600, Some(Reason::UnexpectedStatus)),
+            (101, Some(Reason::UnexpectedStatus)),
+        ];
+        for (status, reason) in cases {
+            assert_eq!(Reason::of_http_status(status), reason, "{status}");
+        }
+    }
+}

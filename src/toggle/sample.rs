@@ -1,0 +1,26 @@
+//! Watches and answers for tests.
+
+use super::{AgentId, Answer, ApiName, Labels, ProgressId, Reported, Source, Timestamp, Watch, WatchName};
+
+/// A watch of agent 4321 at the default API.
+pub(crate) fn watch(name: &str, progress_id: &str) -> Watch {
+    Watch {
+        name: WatchName::parse(name).unwrap(),
+        api: ApiName::default_api(),
+        agent_id: AgentId::parse("4321").unwrap(),
+        progress_id: ProgressId::parse(progress_id).unwrap(),
+        expect: None,
+        labels: Labels::new(),
+        source: Source::Config,
+    }
+}
+
+/// An answer that says no more than this.
+pub(crate) fn answer(status: Reported, mock_enabled: Option<bool>) -> Answer {
+    Answer { status, mock_enabled, mcp_endpoints: None, mcp_tools: None, message: None, error: None }
+}
+
+/// A time, in seconds.
+pub(crate) fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000 + seconds * 1000)
+}

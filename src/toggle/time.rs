@@ -1,0 +1,51 @@
+//! Points in time as they are shown to users.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A wall-clock time: milliseconds since the Unix epoch, never before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+// === impl Timestamp ===
+
+impl Timestamp {
+    /// From milliseconds since the Unix epoch.
+    pub fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`; zero if the clock was set back meanwhile.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// `self` later by `delay`.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds, as in `2026-11-24T03:00:00.000Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Beyond this year RFC 3339 ends, and the formatter below would refuse.
+        const LAST: u64 = 253_402_300_799_999;
+        let time = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        humantime::format_rfc3339_millis(time).fmt(f)
+    }
+}
