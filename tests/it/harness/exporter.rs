@@ -1,0 +1,218 @@
+//! The exporter as a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Exposition, KEY, Upstream, eventually};
+
+/// The program, with none of the environment's variables: no proxy, no key, no CEKURA variable.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cekura-exporter"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let output = program().args(args).envs(environment.iter().copied()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("panicked"), "{args:?}: {errors}");
+    output
+}
+
+/// A running exporter. Dropping it kills it.
+pub(crate) struct Exporter {
+    child: Child,
+    logs: Arc<Mutex<Vec<Value>>>,
+    errors: Arc<Mutex<String>>,
+    /// Where it serves, in the order of its listen addresses.
+    pub(crate) urls: Vec<String>,
+    http: reqwest::Client,
+    folder: TempDir,
+}
+
+/// How an exporter is started.
+pub(crate) struct Start {
+    config: String,
+    args: Vec<String>,
+    environment: Vec<(String, String)>,
+    through: Vec<String>,
+}
+
+impl Start {
+    pub(crate) fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the program through another one, which gets its path and arguments at the end.
+    pub(crate) fn through(mut self, command: &[&str]) -> Self {
+        self.through = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) async fn start(self) -> Exporter {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yaml");
+        std::fs::write(&config, &self.config).unwrap();
+        let mut command = self.command(&config, folder.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let logs = Arc::new(Mutex::new(Vec::new()));
+        let errors = Arc::new(Mutex::new(String::new()));
+        keep_logs(child.stdout.take().unwrap(), logs.clone());
+        keep_text(child.stderr.take().unwrap(), errors.clone());
+        // It may be there already: the tests of one process share it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
+        let mut exporter = Exporter { child, logs, errors, urls: Vec::new(), http, folder };
+        let listeners = self.args.iter().filter(|arg| arg.starts_with("--web.listen-address")).count().max(1);
+        exporter.urls = eventually("the exporter listens", async || {
+            assert_eq!(exporter.child.try_wait().unwrap(), None, "it ended before it listened");
+            exporter.listening(listeners)
+        })
+        .await;
+        exporter
+    }
+
+    fn command(&self, config: &Path, folder: &Path) -> Command {
+        let mut command = program();
+        if let [wrapper, args @ ..] = &self.through[..] {
+            let inner = command.get_program().to_owned();
+            command = Command::new(wrapper);
+            command.args(args).arg(inner).stdin(Stdio::null());
+        }
+        if !self.args.iter().any(|arg| arg == "--demo") {
+            command.arg("--config.file").arg(config);
+        }
+        if !self.args.iter().any(|arg| arg.starts_with("--web.listen-address")) {
+            command.arg("--web.listen-address=127.0.0.1:0");
+        }
+        command.args(&self.args).envs(self.environment.iter().cloned()).current_dir(folder);
+        command
+    }
+}
+
+impl Exporter {
+    /// An exporter with this configuration.
+    pub(crate) fn with(config: impl Into<String>) -> Start {
+        Start { config: config.into(), args: Vec::new(), environment: Vec::new(), through: Vec::new() }
+    }
+
+    /// An exporter that polls `upstream` quickly, with these watches and more configuration text.
+    pub(crate) fn polling(upstream: &Upstream, watches: &str) -> Start {
+        Self::with(format!(
+            "apis:\n  default: {{base_url: {}, api_key: {KEY}, timeout: 2s}}\n\
+             polling: {{min_interval: 50ms, max_interval: 100ms, backoff_max: 200ms}}\n\
+             watches:\n{watches}",
+            upstream.url()
+        ))
+    }
+
+    fn listening(&self, listeners: usize) -> Option<Vec<String>> {
+        let addresses: Vec<_> = self
+            .logs()
+            .iter()
+            .filter(|line| line["message"] == "listening")
+            .map(|line| format!("http://{}", line["address"].as_str().unwrap()))
+            .collect();
+        (addresses.len() == listeners).then_some(addresses)
+    }
+
+    /// The log lines so far.
+    pub(crate) fn logs(&self) -> Vec<Value> {
+        self.logs.lock().unwrap().clone()
+    }
+
+    /// The log lines with this message so far.
+    pub(crate) fn logs_of(&self, message: &str) -> Vec<Value> {
+        self.logs().into_iter().filter(|line| line["message"] == message).collect()
+    }
+
+    /// What was written to standard error so far.
+    pub(crate) fn errors(&self) -> String {
+        self.errors.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn request(&self, method: reqwest::Method, path: &str) -> reqwest::Response {
+        self.http.request(method, format!("{}{path}", self.urls[0])).send().await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.request(reqwest::Method::GET, path).await;
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    pub(crate) async fn scrape(&self) -> Exposition {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        Exposition::parse(text)
+    }
+
+    /// Scrapes until `holds`, and returns that scrape.
+    pub(crate) async fn scrape_until(&self, what: &str, holds: impl Fn(&Exposition) -> bool) -> Exposition {
+        eventually(what, async || Some(self.scrape().await).filter(|exposition| holds(exposition))).await
+    }
+
+    /// A toggle as the JSON API shows it.
+    pub(crate) async fn toggle(&self, name: &str) -> Value {
+        let (status, text) = self.get(&format!("/api/v1/toggles/{name}")).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        eventually("the exporter ended", async || self.child.try_wait().unwrap()).await
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("standard error:\n{}log:", self.errors());
+            self.logs().iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+fn keep_logs(stdout: impl Read + Send + 'static, logs: Arc<Mutex<Vec<Value>>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let parsed = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a JSON log line: {line}"));
+            logs.lock().unwrap().push(parsed);
+        }
+    });
+}
+
+fn keep_text(stderr: impl Read + Send + 'static, text: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut text = text.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+}

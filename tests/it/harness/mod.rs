@@ -1,0 +1,29 @@
+//! What the tests drive: the exporter as a process, and a scripted upstream.
+
+mod exporter;
+mod exposition;
+mod upstream;
+
+pub(crate) use exporter::{Exporter, run};
+pub(crate) use exposition::Exposition;
+pub(crate) use upstream::Upstream;
+
+use std::time::{Duration, Instant};
+
+/// A key that must never show.
+pub(crate) const KEY: &str = "sk-test-key-73";
+
+/// How long a condition may take to come true. Far more than it needs on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `probe` yields something, and returns it.
+pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "it never came true that {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,5 @@
+//! The integration tests: the real program, driven over loopback.
+
+mod harness;
+mod polling;
+mod state;
