@@ -25,9 +25,10 @@ fn reason_of(error: &reqwest::Error) -> Reason {
     }
 }
 
-/// While connecting, a connection that was up and broke is a lost one; all else was never up.
+/// While connecting, a connection that was up and broke is a lost one; all else was never up. The
+/// innermost IO error tells: outer ones only wrap it.
 fn connect_reason(error: &reqwest::Error) -> Reason {
-    let kind = chain(error).find_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let kind = chain(error).filter_map(|e| e.downcast_ref::<io::Error>()).last().map(io::Error::kind);
     match kind {
         Some(io::ErrorKind::TimedOut) => Reason::Timeout,
         Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {

@@ -1,7 +1,7 @@
 //! From what users write to what the program uses.
 //!
 //! The configuration comes as YAML and as environment variables. Both are read as text: no scalar
-//! is retyped on the way, and figment lays one over the other. [`validate`] then turns the merged
+//! is retyped on the way, and figment lays one over the other. `validate` then turns the merged
 //! tree into types that cannot be wrong, and reports every problem at once. This is why there are
 //! no serde structs here: serde stops at the first one.
 

@@ -1,0 +1,249 @@
+//! What is valid, what is refused, and how that is said.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use cekura_exporter::config;
+
+use crate::harness::run;
+
+/// What stands for a key in the fixtures; it must never show.
+const FIXTURE_KEY: &str = "sk-fixture";
+
+fn fixtures(ending: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config");
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.to_str().unwrap().ends_with(ending));
+    paths.sort();
+    assert!(!paths.is_empty(), "there is no {ending}");
+    paths
+}
+
+/// The comments of a fixture that start so.
+fn comments(path: &Path, start: &str) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().filter_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned()).collect()
+}
+
+fn check(path: &Path, environment: &[(&str, &str)]) -> Output {
+    run(&["--config.check", "--config.file", path.to_str().unwrap()], environment)
+}
+
+/// The lines on standard error, each of which must start with the file's path.
+fn lines(path: &Path, output: &Output) -> Vec<String> {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(!text.contains(FIXTURE_KEY), "a secret shows: {text}");
+    let strip = |line: &str| {
+        let line = line.strip_prefix("warning: ").unwrap_or(line);
+        line.strip_prefix(&format!("{}: ", path.display())).unwrap_or_else(|| panic!("no path: {line}")).to_owned()
+    };
+    text.lines().map(strip).collect()
+}
+
+#[test]
+fn every_good_fixture_passes_with_the_warnings_that_it_names_and_no_more() {
+    for path in fixtures(".good.yaml") {
+        let output = check(&path, &[]);
+        let lines = lines(&path, &output);
+        assert_eq!(output.status.code(), Some(0), "{}: {lines:#?}", path.display());
+        let expected = comments(&path, "# warns:");
+        assert_eq!(lines.len(), expected.len(), "{}: {lines:#?}", path.display());
+        assert!(lines.iter().zip(&expected).all(|(line, expected)| line.starts_with(expected)), "{lines:#?}");
+    }
+}
+
+#[test]
+fn every_bad_fixture_is_refused_with_all_of_its_problems_and_no_other() {
+    for path in fixtures(".bad.yaml") {
+        let output = check(&path, &[]);
+        let lines = lines(&path, &output);
+        assert_eq!(output.status.code(), Some(2), "{}: {lines:#?}", path.display());
+        let expected = comments(&path, "# expect:");
+        assert!(!expected.is_empty(), "{} expects nothing", path.display());
+        for expected in &expected {
+            assert!(lines.iter().any(|line| line.contains(expected)), "{}: {expected}\n{lines:#?}", path.display());
+        }
+        assert_eq!(lines.len(), expected.len(), "{}: {lines:#?}", path.display());
+    }
+}
+
+#[test]
+fn a_bad_configuration_keeps_the_exporter_from_starting_with_the_same_problems() {
+    let path = fixtures("ids.bad.yaml").remove(0);
+    let output = run(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.stderr, check(&path, &[]).stderr);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn the_reference_configuration_is_valid_and_has_every_key_at_its_default() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.yaml");
+    assert_eq!(check(&reference, &[]).status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.yaml");
+    fs::write(&empty, "").unwrap();
+    let load = |path: &Path| config::load(path, []).unwrap().config.to_string();
+    assert_eq!(load(&reference), load(&empty));
+    // What is shown as in force has every key but the optional ones, and all of those are described.
+    let text = fs::read_to_string(&reference).unwrap();
+    for key in ["api_key_file", "api_key", "ca_file", "name", "agent_id", "progress_id", "expect", "api", "labels"] {
+        assert!(text.contains(&format!("{key}:")), "{key} is not in config.yaml");
+    }
+    for line in load(&empty).lines() {
+        let key = line.trim().split(':').next().unwrap();
+        assert!(text.contains(&format!("{key}:")), "{key} is not in config.yaml");
+    }
+}
+
+#[test]
+fn what_config_shows_as_in_force_can_be_read_back() {
+    for path in fixtures(".good.yaml") {
+        let shown = config::load(&path, []).unwrap().config.to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let again = folder.path().join("again.yaml");
+        fs::write(&again, &shown).unwrap();
+        assert_eq!(config::load(&again, []).unwrap().config.to_string(), shown, "{}", path.display());
+    }
+}
+
+#[test]
+fn scalars_stay_what_was_written() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config/scalars-stay-text.good.yaml");
+    let watches = config::load(&path, []).unwrap().config.watches;
+    assert_eq!((watches[0].name.as_str(), watches[0].progress_id.as_str()), ("0123", "0123"));
+    let labels: Vec<_> = watches[0].labels.iter().map(|(k, v)| (k.as_str(), &**v)).collect();
+    assert_eq!(labels, [("on_call", "yes"), ("price", "1e5"), ("release", "1.10"), ("team", "no")]);
+    assert_eq!((watches[1].name.as_str(), watches[1].progress_id.as_str()), ("true", "2026-01-01"));
+}
+
+/// A configuration in force, of this text and these variables.
+fn in_force(text: &str, environment: &[(&str, &str)]) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    fs::write(&path, text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    match config::load(&path, environment) {
+        Ok(checked) => Ok(checked.config.to_string()),
+        Err(problems) => Err(problems.to_string().replace(path.to_str().unwrap(), "FILE")),
+    }
+}
+
+#[test]
+fn variables_go_before_the_file_and_the_file_before_defaults() {
+    let file = "apis: {default: {timeout: 3s}, b_c: {}}\npolling: {min_interval: 1s}\n";
+    let shown = in_force(
+        file,
+        &[
+            ("CEKURA_EXPORTER__APIS__DEFAULT__BASE_URL", "http://127.0.0.1:9/x"),
+            ("CEKURA_EXPORTER__APIS__B_C__MAX_IN_FLIGHT", "3"),
+            ("CEKURA_EXPORTER__POLLING__MIN_INTERVAL", "2s"),
+            ("CEKURA_EXPORTER_PORT", "tcp://10.0.0.1:10058"),
+            ("CEKURA_EXPORTER_SERVICE_HOST", "10.0.0.1"),
+            ("CEKURA_API_KEY", "sk-env"),
+        ],
+    )
+    .unwrap();
+    for line in ["timeout: 3s", "base_url: http://127.0.0.1:9/x", "max_in_flight: 3", "min_interval: 2s"] {
+        assert!(shown.lines().any(|l| l.trim() == line), "{line}\n{shown}");
+    }
+    assert_eq!(shown.matches("api_key: <secret>").count(), 1, "the key is that of the API default\n{shown}");
+}
+
+#[test]
+fn lists_and_their_elements_can_be_set_by_variable() {
+    let file = "watches:\n  - {name: a, agent_id: 1, progress_id: p}\n  - {name: b, agent_id: 2, progress_id: q}\n";
+    let one = in_force(file, &[("CEKURA_EXPORTER__WATCHES__1__PROGRESS_ID", "0123")]).unwrap();
+    assert!(one.contains("progress_id: p\n") && one.contains("progress_id: \"0123\"\n"), "{one}");
+    let added = in_force(
+        file,
+        &[("CEKURA_EXPORTER__WATCHES__2__AGENT_ID", "3"), ("CEKURA_EXPORTER__WATCHES__2__PROGRESS_ID", "r")],
+    );
+    assert!(added.unwrap().contains("name: agent-3\n"));
+    let replaced =
+        in_force(file, &[("CEKURA_EXPORTER__WATCHES", "[{name: c, agent_id: 3, progress_id: r, labels: {team: no}}]")])
+            .unwrap();
+    assert!(replaced.contains("name: c\n") && !replaced.contains("name: a\n"), "{replaced}");
+    let labels = in_force(file, &[("CEKURA_EXPORTER__WATCHES__0__LABELS__TEAM", "x")]).unwrap();
+    assert!(labels.contains("team: x\n"), "{labels}");
+}
+
+#[test]
+fn problems_of_variables_name_the_variable_and_never_the_secret() {
+    let problems = in_force(
+        "watches: [{agent_id: 1, progress_id: p}]\n",
+        &[
+            ("CEKURA_EXPORTER__POLLING__MIN_INTERVAL", "soon"),
+            ("CEKURA_EXPORTER__NO_SUCH__KEY", "x"),
+            ("CEKURA_EXPORTER__", "x"),
+            ("CEKURA_EXPORTER__APIS__DEFAULT__API_KEY", "sk-env with spaces"),
+            ("CEKURA_EXPORTER__APIS__DEFAULT__API_KEY__DEEPER", "sk-env"),
+            ("CEKURA_EXPORTER__APIS__OTHER", "{api_key: [sk-env]}"),
+            ("CEKURA_EXPORTER__WATCHES__0__AGENT_ID", "0"),
+            ("CEKURA_API_KEY", "sk-env\nsk-env"),
+        ],
+    )
+    .unwrap_err();
+    assert!(!problems.contains("sk-env"), "{problems}");
+    for expected in [
+        "CEKURA_EXPORTER__POLLING__MIN_INTERVAL: polling.min_interval: `soon` is not a duration",
+        "CEKURA_EXPORTER__NO_SUCH__KEY: no_such: is not a known key",
+        "CEKURA_EXPORTER__APIS__DEFAULT__API_KEY",
+        "CEKURA_EXPORTER__APIS__OTHER: apis.other.api_key: must be a single value",
+        "CEKURA_EXPORTER__WATCHES__0__AGENT_ID: watches[0].agent_id: `0` is not an agent id",
+        "CEKURA_API_KEY: is not a key",
+    ] {
+        assert!(problems.contains(expected), "{expected}\n{problems}");
+    }
+}
+
+#[test]
+fn an_element_is_addressed_by_its_index_only() {
+    let watches = "watches: [{agent_id: 1, progress_id: p}]\n";
+    let problems = in_force(watches, &[("CEKURA_EXPORTER__WATCHES__ZERO__AGENT_ID", "1")]).unwrap_err();
+    assert!(problems.contains("CEKURA_EXPORTER__WATCHES__ZERO__AGENT_ID: watches: must be a list"), "{problems}");
+}
+
+#[test]
+fn a_key_by_variable_is_lifted_like_one_in_the_file() {
+    for variable in [
+        ("CEKURA_EXPORTER__APIS__DEFAULT__API_KEY", "sk-env"),
+        ("CEKURA_EXPORTER__APIS__DEFAULT", "{api_key: sk-env}"),
+        ("CEKURA_EXPORTER__APIS", "{default: {api_key: sk-env}}"),
+    ] {
+        let shown = in_force("apis: {default: {api_key: sk-file}}", &[variable]).unwrap();
+        assert!(shown.contains("api_key: <secret>") && !shown.contains("sk-"), "{shown}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_a_folder_or_no_text_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("binary.yaml");
+    fs::write(&binary, [0xff, 0xfe, 0x00]).unwrap();
+    for (path, what) in [
+        (folder.path().join("none.yaml"), "cannot be read"),
+        (folder.path().to_owned(), "cannot be read"),
+        (binary, "is not UTF-8 text"),
+    ] {
+        let output = check(&path, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let lines = lines(&path, &output);
+        assert!(lines.len() == 1 && lines[0].contains(what), "{lines:?}");
+    }
+}
+
+#[test]
+fn over_ten_thousand_watches_are_valid_and_warn_once() {
+    use std::fmt::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("many.yaml");
+    let mut text = "apis: {default: {api_key: k}}\nwatches:\n".to_owned();
+    (1..=10_001).for_each(|i| writeln!(text, "  - {{agent_id: {i}, progress_id: p{i}}}").unwrap());
+    fs::write(&path, text).unwrap();
+    let output = check(&path, &[]);
+    let lines = lines(&path, &output);
+    assert_eq!((output.status.code(), lines.len()), (Some(0), 1), "{lines:?}");
+    assert!(lines[0].contains("10001 watches") && lines[0].contains("series"), "{lines:?}");
+}

@@ -1,0 +1,75 @@
+//! Log lines: flat JSON, and nothing secret at any level.
+
+use cekura_exporter::demo::simulator::Reply;
+
+use crate::harness::{Exporter, KEY, Upstream, eventually, run};
+
+const WATCH: &str = "  - {name: w, agent_id: 7, progress_id: p, expect: enabled}\n";
+
+#[tokio::test]
+async fn each_line_is_one_flat_object_and_a_state_change_has_its_fields() {
+    let upstream = Upstream::start().await;
+    let failed = r#"{"status":"failed","mock_enabled":null,"message":"two\nlines","error":"no"}"#;
+    upstream.script("p", [Reply::new(200, failed)]);
+    let exporter = Exporter::polling(&upstream, WATCH).start().await;
+    let line = eventually("the change is logged", async || exporter.logs_of("toggle changed state").pop()).await;
+    for (field, value) in [
+        ("level", "WARN".into()),
+        ("toggle", "w".into()),
+        ("api", "default".into()),
+        ("agent_id", serde_json::Value::from(7)),
+        ("progress_id", "p".into()),
+        ("from", "unknown".into()),
+        ("to", "failed".into()),
+        ("toggle_message", "two\\nlines".into()),
+        ("toggle_error", "no".into()),
+    ] {
+        assert_eq!(line[field], value, "{field}");
+    }
+    for line in exporter.logs() {
+        for field in ["timestamp", "level", "target", "message"] {
+            assert!(line[field].is_string(), "{field} in {line}");
+        }
+        let flat = line.as_object().unwrap().values().all(|value| !value.is_object() && !value.is_array());
+        assert!(flat, "{line}");
+    }
+    let start = &exporter.logs()[0];
+    assert_eq!((&start["message"], &start["version"]), (&"starting".into(), &env!("CARGO_PKG_VERSION").into()));
+}
+
+#[tokio::test]
+async fn no_key_and_no_mock_url_shows_in_any_output_at_any_level() {
+    let upstream = Upstream::start().await;
+    let url = "https://mock-7f3a.invalid/mcp";
+    let leaky = format!(
+        r#"{{"status":"failed","mock_enabled":true,"message":"key {KEY} at {url}","error":"{url}",
+            "mcp_endpoints":[{{"mock_index":0,"url":"{url}","tool_names":["{url}"]}}]}}"#
+    );
+    upstream.script("p", [Reply::detail(401, &format!("bad key {KEY} for {url}")), Reply::new(200, leaky)]);
+    let exporter = Exporter::polling(&upstream, WATCH).arg("--log.level=trace").start().await;
+    exporter.scrape_until("it failed", |e| e.status("w").as_deref() == Some("failed")).await;
+    let mut outputs = vec![exporter.errors()];
+    outputs.extend(exporter.logs().iter().map(ToString::to_string));
+    for path in ["/metrics", "/", "/api/v1/toggles", "/api/v1/toggles/w", "/config"] {
+        outputs.push(exporter.get(path).await.1);
+    }
+    for output in &outputs {
+        assert!(!output.contains(KEY) && !output.contains("mock-7f3a"), "{output}");
+    }
+    assert_eq!(exporter.toggle("w").await["message"], "key <secret> at <url>");
+}
+
+#[tokio::test]
+async fn the_level_flag_decides_what_is_written() {
+    let quiet = Exporter::with("watches: []\n").arg("--log.level=info").start().await;
+    assert!(quiet.logs().iter().all(|line| line["level"] != "DEBUG"));
+    assert_eq!(quiet.logs_of("configuration warning").len(), 1, "an empty watch list is said in one warning");
+}
+
+#[test]
+fn errors_go_to_standard_error_and_nothing_to_standard_output() {
+    let output = run(&["--config.file=/nonexistent/config.yaml"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/config.yaml"));
+}
