@@ -15,11 +15,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = if cli.config_check { check(&cli) } else { serve(&cli) };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    let mut cause = Some(&*error as &dyn Error);
-    while let Some(error) = cause {
-        say(&error.to_string());
-        cause = error.source();
-    }
+    let causes = std::iter::successors(Some(&*error as &dyn Error), |error| (*error).source());
+    say(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "));
     // Bad configuration is 2, as bad usage is; what else hinders is 1.
     ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
 }

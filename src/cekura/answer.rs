@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn error_answers_say_their_detail_or_their_field_errors() {
-        let detail = |body: &str| error_detail(body.as_bytes(), Some("sk-1")).map(|text| text.as_str().to_owned());
-        assert_eq!(detail(r#"{"detail":"no such id sk-1"}"#).unwrap(), "no such id <secret>");
+        let detail = |body: &str| error_detail(body.as_bytes(), Some("sk-test-1")).map(|text| text.as_str().to_owned());
+        assert_eq!(detail(r#"{"detail":"no such id sk-test-1"}"#).unwrap(), "no such id <secret>");
         assert_eq!(detail(r#"{"progress_id":["is wrong","x"]}"#).unwrap(), "progress_id: is wrong");
         assert_eq!(detail("<html>"), None);
         assert_eq!(detail("{}"), None);

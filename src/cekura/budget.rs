@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// Requests per second: finite, above zero, at most [`Rate::MAX`].
+/// Requests per second, from [`Rate::MIN`] to [`Rate::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate(f64);
 
@@ -23,6 +23,9 @@ pub struct Budget {
 // === impl Rate ===
 
 impl Rate {
+    /// The smallest rate that is taken: one request in a quarter of an hour.
+    pub const MIN: f64 = 0.001;
+
     /// The largest rate that is taken.
     pub const MAX: f64 = 1_000_000.0;
 
@@ -35,9 +38,9 @@ impl Rate {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         text.parse()
             .ok()
-            .filter(|rate| plain && *rate > 0.0 && *rate <= Self::MAX)
+            .filter(|rate| plain && (Self::MIN..=Self::MAX).contains(rate))
             .map(Self)
-            .ok_or_else(|| format!("is not a rate: a number above 0 and at most {}, like 10 or 0.5", Self::MAX))
+            .ok_or_else(|| format!("is not a rate: a number from {} to {}, like 10 or 0.5", Self::MIN, Self::MAX))
     }
 
     /// Requests per second.
@@ -163,7 +166,7 @@ mod tests {
         for good in ["1", "0.5", "10", "1000000"] {
             assert!(Rate::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "0", "0.0", "-1", "+1", "nan", "inf", "1e3", "1000001", "1.1.1", " 1"] {
+        for bad in ["", "0", "0.0", "-1", "+1", "nan", "inf", "1e3", "1000001", "0.0001", "1.1.1", " 1"] {
             assert!(Rate::parse(bad).is_err(), "{bad}");
         }
     }

@@ -42,7 +42,8 @@ pub struct Client {
     /// The base URL up to the agent's id.
     agents_url: String,
     timeout: Duration,
-    key: Mutex<Option<Arc<ApiKey>>>,
+    /// The key, or why there is none.
+    key: Mutex<Result<Arc<ApiKey>, String>>,
     source: KeySource,
 }
 
@@ -89,9 +90,10 @@ impl Client {
             http,
             agents_url: format!("{base}/test_framework/v2/aiagents/"),
             timeout: api.timeout,
-            key: Mutex::new(None),
+            key: Mutex::new(Err(String::new())),
             source: api.key.clone(),
         };
+        // What is wrong with the key is kept, and told by every poll.
         let _ = client.refresh_key();
         Ok(client)
     }
@@ -107,19 +109,12 @@ impl Client {
             KeySource::File(file) => {
                 file.read().map_err(|what| format!("the key file {} {what}", file.path().display()))
             }
-            KeySource::None => Err("no key is configured: set api_key_file or CEKURA_API_KEY".to_owned()),
+            KeySource::None => Err("no key is configured: set api_key_file or api_key".to_owned()),
         };
-        let mut key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = key.take();
-        let after = read.map(ApiKey::new);
-        let changed = before.as_deref().map(|k| &k.secret) != after.as_ref().ok().map(|k| &k.secret);
-        match after {
-            Ok(new) => {
-                *key = Some(Arc::new(new));
-                Ok(changed)
-            }
-            Err(what) => Err(what),
-        }
+        let after = read.map(|secret| Arc::new(ApiKey::new(secret)));
+        let before = std::mem::replace(&mut *self.key.lock().unwrap_or_else(PoisonError::into_inner), after.clone());
+        let after = after?;
+        Ok(before.is_ok_and(|before| before.secret != after.secret))
     }
 
     /// Whether the key can change while the process runs.
@@ -129,9 +124,12 @@ impl Client {
 
     /// Asks once how the task goes. Never takes longer than the API's timeout.
     pub async fn poll(&self, agent_id: AgentId, progress_id: &ProgressId) -> Polled {
-        let Some(key) = self.key.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
-            let detail = Text::clean("no usable key: nothing was sent", None);
-            return Polled { outcome: Err(Failure::new(Reason::Credentials).with_detail(detail)), took: None };
+        let key = match self.key.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Ok(key) => key,
+            Err(what) => {
+                let failure = Failure::new(Reason::Credentials).with_detail(Text::clean(&what, None));
+                return Polled { outcome: Err(failure), took: None };
+            }
         };
         let started = Instant::now();
         let request = self.request(agent_id, progress_id, &key);

@@ -9,7 +9,7 @@ use crate::toggle::{ApiName, Watch};
 /// Every key with the value in force. What it writes can be read back, but for the masked keys.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.apis.is_empty() { "apis: {}\n" } else { "apis:\n" })?;
+        f.write_str("apis:\n")?;
         self.apis.iter().try_for_each(|api| write_api(f, api))?;
         let polling = &self.polling;
         writeln!(f, "polling:")?;

@@ -84,6 +84,11 @@ impl<'a> Reading<'a> {
 // === impl Node ===
 
 impl<'a> Node<'a> {
+    /// Whether the value is null, an empty list or an empty map.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.value, Value::Empty(..)) || self.value.as_dict().is_some_and(Dict::is_empty)
+    }
+
     /// Where the value is.
     pub(super) fn place(&self) -> Place<'a> {
         Place { reading: self.reading, path: self.path.clone(), origin: self.origin.clone() }

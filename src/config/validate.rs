@@ -61,7 +61,8 @@ pub(super) fn validate(
 type Apis = BTreeMap<ApiName, Option<Api>>;
 
 fn apis(root: &mut Section<'_>, given: &GivenKeys, environment_key: Option<&Secret>) -> Apis {
-    let Some(node) = root.take("apis") else {
+    // An empty block says as little as none.
+    let Some(node) = root.take("apis").filter(|node| !node.is_empty()) else {
         let name = ApiName::default_api();
         let key = environment_key.cloned().map_or(KeySource::None, KeySource::Given);
         return Apis::from([(name.clone(), default_base_url().map(|url| api_with_defaults(name, url, key)))]);

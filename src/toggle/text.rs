@@ -16,15 +16,16 @@ impl Text {
     /// The longest text that is kept, in bytes, the ellipsis of a shortened one included.
     pub const MAX_BYTES: usize = 1024;
 
+    /// Keys shorter than this are not cut out: they would be found in ordinary words.
+    const SHORTEST_KEY: usize = 6;
+
     /// Cleans what the upstream sent. `key` is the API key to cut out, if there is one.
     pub fn clean(raw: &str, key: Option<&str>) -> Self {
-        // What is beyond this cannot show: cutting first bounds the work on a huge text. It may
-        // cut a URL or a key in two, but only far behind the last byte that is kept.
-        let mut raw = truncate(raw, Self::MAX_BYTES * 16).to_owned();
-        if let Some(key) = key.filter(|key| !key.is_empty()) {
-            raw = raw.replace(key, "<secret>");
-        }
-        Self(cap(escape_controls(&cut_urls(&raw))).into())
+        let clean = match key.filter(|key| key.len() >= Self::SHORTEST_KEY) {
+            Some(key) if raw.contains(key) => cut_urls(&raw.replace(key, "<secret>")),
+            _ => cut_urls(raw),
+        };
+        Self(cap(escape_controls(&clean)).into())
     }
 
     /// The cleaned text.
@@ -41,24 +42,34 @@ impl fmt::Display for Text {
 
 /// The ways in which the end of a URL's scheme is written, plain and as escaped by JSON encoders,
 /// form encoders and HTML.
-const SCHEME_ENDS: [&str; 5] = ["://", ":\\/\\/", "%3a%2f%2f", "%3A%2F%2F", "&#x2f;&#x2f;"];
+const SCHEME_ENDS: [&str; 4] = ["://", ":\\/\\/", "%3a%2f%2f", ":&#x2f;&#x2f;"];
 
+/// Replaces URLs by `<url>`. Goes through the text once, and no further than what can be kept.
 fn cut_urls(raw: &str) -> String {
-    let mut clean = String::with_capacity(raw.len());
+    let mut clean = String::new();
     let mut rest = raw;
-    while let Some(at) = SCHEME_ENDS.iter().filter_map(|end| rest.find(end)).min() {
-        let scheme_start = rest[..at]
-            .rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')))
-            .map_or(0, |i| i + rest[i..].chars().next().map_or(1, char::len_utf8));
-        let end = rest[at..]
-            .find(|c: char| c.is_whitespace() || c.is_control() || "\"'<>`".contains(c))
-            .map_or(rest.len(), |i| at + i);
-        clean.push_str(&rest[..scheme_start]);
+    while let Some(at) = rest.find([':', '%']).filter(|_| clean.len() <= Text::MAX_BYTES) {
+        let (before, after) = rest.split_at(at);
+        if !is_scheme_end(after) {
+            clean.push_str(before);
+            clean.push_str(&after[..1]);
+            rest = &after[1..];
+            continue;
+        }
+        clean.push_str(before);
+        let scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        clean.truncate(clean.trim_end_matches(scheme).len());
         clean.push_str("<url>");
-        rest = &rest[end..];
+        let end = after.find(|c: char| c.is_whitespace() || c.is_control() || "\"'<>`".contains(c));
+        rest = &after[end.unwrap_or(after.len())..];
     }
-    clean.push_str(rest);
+    clean.push_str(truncate(rest, Text::MAX_BYTES + 4));
     clean
+}
+
+fn is_scheme_end(text: &str) -> bool {
+    let starts = |end: &str| text.get(..end.len()).is_some_and(|start| start.eq_ignore_ascii_case(end));
+    SCHEME_ENDS.iter().any(|end| starts(end))
 }
 
 fn escape_controls(text: &str) -> String {
@@ -109,12 +120,25 @@ mod tests {
         assert_eq!(clean("é=http://a"), "é=<url>");
         assert_eq!(clean(r#"{"url":"https:\/\/mock.example\/x"}"#), r#"{"url":"<url>"}"#);
         assert_eq!(clean("next=https%3A%2F%2Fmock.example"), "next=<url>");
+        assert_eq!(clean("a: b %41 :// c"), "a: b %41 <url> c");
         assert_eq!(clean("https://a https://b"), "<url> <url>");
     }
 
     #[test]
     fn the_key_is_cut_out() {
         assert_eq!(clean("bad key sk-key!"), "bad key <secret>!");
+    }
+
+    #[test]
+    fn what_is_cut_in_two_by_the_cap_does_not_show_in_part() {
+        for tail in ["https://mock.example", "sk-key"] {
+            for padding in 900..1100 {
+                let text = clean(&format!("{} {tail}", "x".repeat(padding)));
+                assert!(!text.contains("mock") && !text.contains("sk-"), "{padding}: {text}");
+                let text = clean(&format!("https://{} {tail}", "x".repeat(padding * 16)));
+                assert!(!text.contains("mock") && !text.contains("sk-"), "{padding}: {text}");
+            }
+        }
     }
 
     #[test]
