@@ -84,9 +84,9 @@ fn escape_controls(text: &str) -> String {
     escaped
 }
 
-/// Characters that reorder, hide or break lines of text around them.
+/// Characters that break lines, or turn the direction of the text around them.
 fn is_format_control(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn cap(mut text: String) -> String {
