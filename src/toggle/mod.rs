@@ -10,6 +10,7 @@ mod outcome;
 mod run;
 #[cfg(test)]
 pub(crate) mod sample;
+mod slot;
 mod text;
 mod time;
 mod watch;
@@ -17,7 +18,8 @@ mod watch;
 pub use agent::AgentMock;
 pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
-pub use run::{Failing, Finish, Run, Shown, Status, Tally, Toggle, Transition};
+pub use run::{Failing, Finish, Run, Shown, Status};
+pub use slot::{Tally, Toggle, Transition};
 pub use text::Text;
 pub use time::Timestamp;
 pub use watch::{AgentId, ApiName, Expect, ProgressId, Source, Watch, WatchName};

@@ -1,0 +1,355 @@
+//! The state machine: what a poll changes of a run, and what a watch has counted over all of its
+//! runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::outcome::{Answer, Outcome, Reason, Reported};
+use super::run::{Failing, Finish, Run, Status};
+use super::text::Text;
+use super::time::Timestamp;
+use super::watch::Watch;
+
+/// A watch, its run, and what was counted over all of its runs.
+#[derive(Debug, Clone)]
+pub struct Toggle {
+    /// What is watched.
+    pub watch: Arc<Watch>,
+    /// What is known of the run that is watched now.
+    pub run: Run,
+    /// What outlives the run.
+    pub tally: Tally,
+}
+
+/// What a watch has counted over all of its runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Polls that ended.
+    pub polls: u64,
+    /// Polls without a valid answer.
+    pub failures: u64,
+    /// Runs seen to complete.
+    pub completed: u64,
+    /// Runs seen to fail.
+    pub failed: u64,
+    /// When a run last completed.
+    pub last_completed: Option<Timestamp>,
+    /// When a run last failed.
+    pub last_failed: Option<Timestamp>,
+}
+
+/// What a poll changed. Counters and log lines are made from these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// The status is another one.
+    Status {
+        /// The status before.
+        from: Status,
+        /// The status now.
+        to: Status,
+    },
+    /// The run finished; at most once per run.
+    Finished {
+        /// `Completed` or `Failed`.
+        status: Status,
+        /// From first watched to seen finished; `None` if the first answer said so.
+        duration: Option<Duration>,
+        /// Whether it completed in another state than was expected.
+        mismatch: bool,
+    },
+    /// The answer's status is not a documented one.
+    Unrecognised {
+        /// The status as sent.
+        status: Text,
+        /// Whether this run did not answer so before.
+        first: bool,
+    },
+    /// The poll failed.
+    PollFailed {
+        /// Whether the last poll did not fail, or failed with another reason.
+        changed: bool,
+    },
+    /// The poll succeeded after failures.
+    Recovered {
+        /// The reason of the last failure.
+        reason: Reason,
+        /// From the first failure of the row until now.
+        lasted: Duration,
+    },
+}
+
+// === impl Toggle ===
+
+impl Toggle {
+    /// A watch whose run is first watched `now`.
+    pub fn new(watch: Arc<Watch>, now: Timestamp) -> Self {
+        Self { watch, run: Run::new(now), tally: Tally::default() }
+    }
+
+    /// Puts another definition into the slot. Says whether that began a new run; then all but
+    /// the tally is reset.
+    pub fn redefine(&mut self, watch: Arc<Watch>, now: Timestamp) -> bool {
+        let new_run = !self.watch.same_run(&watch);
+        self.watch = watch;
+        if new_run {
+            self.run = Run::new(now);
+        }
+        new_run
+    }
+
+    /// Takes what a poll of this run brought, and says what that changed.
+    pub fn apply(&mut self, outcome: Outcome, now: Timestamp) -> Vec<Transition> {
+        self.tally.polls += 1;
+        match outcome {
+            Ok(answer) => self.answered(answer, now),
+            Err(failure) => {
+                self.tally.failures += 1;
+                let before = self.run.failing.take();
+                let changed = before.as_ref().is_none_or(|failing| failing.reason != failure.reason);
+                self.run.failing = Some(Failing {
+                    reason: failure.reason,
+                    detail: failure.detail,
+                    since: before.as_ref().map_or(now, |failing| failing.since),
+                    polls: before.map_or(1, |failing| failing.polls.saturating_add(1)),
+                });
+                vec![Transition::PollFailed { changed }]
+            }
+        }
+    }
+
+    /// Whether the run completed in another state than was expected; `None` if nothing was.
+    pub fn mismatch(&self) -> Option<bool> {
+        let shown = &self.run.shown;
+        let expect = self.watch.expect?;
+        Some(shown.status == Status::Completed && !expect.is_met_by(shown.mock_enabled))
+    }
+
+    fn answered(&mut self, answer: Answer, now: Timestamp) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        if let Some(failing) = self.run.failing.take() {
+            transitions.push(Transition::Recovered { reason: failing.reason, lasted: now.since(failing.since) });
+        }
+        if let Reported::Unrecognised(status) = &answer.status {
+            let first = self.run.remember_unrecognised(status);
+            transitions.push(Transition::Unrecognised { status: status.clone(), first });
+        }
+        let at_first_answer = self.run.last_success.replace(now).is_none();
+        let from = self.run.shown.status;
+        self.run.shown.update(answer);
+        let to = self.run.shown.status;
+        if from != to {
+            transitions.push(Transition::Status { from, to });
+            self.tally.note_finish(to, now);
+        }
+        if to.is_finished() && self.run.finished.is_none() {
+            self.run.finished = Some(Finish { at: now, at_first_answer });
+            self.tally.count_finish(to);
+            transitions.push(Transition::Finished {
+                status: to,
+                duration: (!at_first_answer).then(|| now.since(self.run.started)),
+                mismatch: self.mismatch() == Some(true),
+            });
+        }
+        transitions
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Notes when a run was last seen to finish so. A recheck that finds a completed run failed
+    /// moves this too, so that the alert on it fires; the run is still counted once.
+    fn note_finish(&mut self, status: Status, now: Timestamp) {
+        match status {
+            Status::Completed => self.last_completed = Some(now),
+            Status::Failed => self.last_failed = Some(now),
+            Status::InProgress | Status::Unknown => {}
+        }
+    }
+
+    fn count_finish(&mut self, status: Status) {
+        match status {
+            Status::Completed => self.completed += 1,
+            Status::Failed => self.failed += 1,
+            Status::InProgress | Status::Unknown => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::toggle::sample::{self, answer, at};
+    use crate::toggle::{Expect, Failure};
+
+    fn watch(progress_id: &str, expect: Option<Expect>) -> Arc<Watch> {
+        Arc::new(Watch { expect, ..sample::watch("w", progress_id) })
+    }
+
+    fn toggle(expect: Option<Expect>) -> Toggle {
+        Toggle::new(watch("a", expect), at(0))
+    }
+
+    fn failure(reason: Reason) -> Outcome {
+        Err(Failure::new(reason))
+    }
+
+    #[test]
+    fn a_run_that_was_seen_in_progress_finishes_with_its_duration() {
+        let mut toggle = toggle(None);
+        let first = toggle.apply(Ok(answer(Reported::InProgress, None)), at(1));
+        assert_eq!(first, [Transition::Status { from: Status::Unknown, to: Status::InProgress }]);
+        let last = toggle.apply(Ok(answer(Reported::Failed, None)), at(9));
+        assert_eq!(
+            last,
+            [
+                Transition::Status { from: Status::InProgress, to: Status::Failed },
+                Transition::Finished {
+                    status: Status::Failed,
+                    duration: Some(Duration::from_secs(9)),
+                    mismatch: false
+                },
+            ]
+        );
+        assert_eq!((toggle.tally.completed, toggle.tally.failed), (0, 1));
+        assert_eq!(toggle.tally.last_failed, Some(at(9)));
+    }
+
+    #[test]
+    fn a_run_that_is_finished_at_its_first_answer_has_no_duration() {
+        let mut toggle = toggle(None);
+        toggle.apply(failure(Reason::Timeout), at(1));
+        let transitions = toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(9));
+        let finished = Transition::Finished { status: Status::Completed, duration: None, mismatch: false };
+        assert!(transitions.contains(&finished), "{transitions:?}");
+    }
+
+    #[test]
+    fn a_failed_poll_changes_only_up_the_error_and_the_counters() {
+        let mut toggle = toggle(Some(Expect::Enabled));
+        toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1));
+        let before = toggle.clone();
+        assert_eq!(toggle.apply(failure(Reason::BadRequest), at(2)), [Transition::PollFailed { changed: true }]);
+        assert_eq!(toggle.apply(failure(Reason::BadRequest), at(3)), [Transition::PollFailed { changed: false }]);
+        assert_eq!(toggle.apply(failure(Reason::Dns), at(4)), [Transition::PollFailed { changed: true }]);
+        assert_eq!(toggle.run.shown, before.run.shown);
+        assert_eq!(toggle.run.finished, before.run.finished);
+        assert_eq!(toggle.run.last_success, Some(at(1)));
+        assert_eq!((toggle.run.up(), toggle.tally.polls, toggle.tally.failures), (Some(false), 4, 3));
+        let recovered = toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(7));
+        assert_eq!(recovered, [Transition::Recovered { reason: Reason::Dns, lasted: Duration::from_secs(5) }]);
+        assert_eq!(toggle.run.up(), Some(true));
+    }
+
+    #[test]
+    fn completed_in_another_state_than_expected_is_a_mismatch_and_null_is_one_too() {
+        for (expect, mock_enabled, mismatch) in [
+            (Some(Expect::Enabled), Some(true), Some(false)),
+            (Some(Expect::Enabled), Some(false), Some(true)),
+            (Some(Expect::Enabled), None, Some(true)),
+            (Some(Expect::Disabled), Some(false), Some(false)),
+            (Some(Expect::Disabled), Some(true), Some(true)),
+            (None, Some(true), None),
+        ] {
+            let mut toggle = toggle(expect);
+            assert_eq!(toggle.mismatch(), expect.map(|_| false));
+            toggle.apply(Ok(answer(Reported::Completed, mock_enabled)), at(1));
+            assert_eq!(toggle.mismatch(), mismatch, "{expect:?} {mock_enabled:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_run_is_no_mismatch() {
+        let mut toggle = toggle(Some(Expect::Enabled));
+        toggle.apply(Ok(answer(Reported::Failed, Some(false))), at(1));
+        assert_eq!(toggle.mismatch(), Some(false));
+    }
+
+    #[test]
+    fn an_unrecognised_status_is_unknown_and_reported_once_per_value() {
+        let mut toggle = toggle(None);
+        let queued = || Ok(answer(Reported::Unrecognised(Text::clean("queued", None)), None));
+        let first = |transitions: &[Transition]| {
+            transitions.iter().any(|t| matches!(t, Transition::Unrecognised { first: true, .. }))
+        };
+        assert!(first(&toggle.apply(queued(), at(1))));
+        assert!(!first(&toggle.apply(queued(), at(2))));
+        assert_eq!(toggle.run.shown.status, Status::Unknown);
+        assert_eq!(toggle.run.up(), Some(true));
+    }
+
+    #[test]
+    fn a_new_run_resets_all_but_the_tally_and_other_labels_do_not_make_one() {
+        let mut toggle = toggle(None);
+        toggle.apply(Ok(answer(Reported::Failed, None)), at(1));
+        let tally = toggle.tally.clone();
+        assert!(!toggle.redefine(watch("a", Some(Expect::Enabled)), at(2)));
+        assert_eq!((toggle.run.shown.status, toggle.run.started), (Status::Failed, at(0)));
+        assert!(toggle.redefine(watch("b", Some(Expect::Enabled)), at(3)));
+        assert_eq!((toggle.run.shown.status, toggle.run.started), (Status::Unknown, at(3)));
+        assert_eq!((toggle.run.up(), toggle.run.finished), (None, None));
+        assert_eq!(toggle.tally, tally);
+    }
+
+    #[test]
+    fn a_recheck_that_finds_a_completed_run_failed_moves_last_failed_but_counts_no_second_finish() {
+        let mut toggle = toggle(None);
+        toggle.apply(Ok(answer(Reported::Completed, None)), at(1));
+        toggle.apply(Ok(answer(Reported::Failed, None)), at(2));
+        assert_eq!((toggle.tally.completed, toggle.tally.failed), (1, 0));
+        assert_eq!((toggle.tally.last_completed, toggle.tally.last_failed), (Some(at(1)), Some(at(2))));
+        assert_eq!(toggle.run.finished.map(|finish| finish.at), Some(at(1)));
+    }
+
+    fn any_outcome() -> impl Strategy<Value = Outcome> {
+        let status = prop_oneof![
+            Just(Reported::InProgress),
+            Just(Reported::Completed),
+            Just(Reported::Failed),
+            "[a-z]{1,3}".prop_map(|s| Reported::Unrecognised(Text::clean(&s, None))),
+        ];
+        let good = (status, any::<Option<bool>>(), proptest::option::of(0..5u32)).prop_map(
+            |(status, mock_enabled, mcp_endpoints)| Ok(Answer { mcp_endpoints, ..answer(status, mock_enabled) }),
+        );
+        let bad = proptest::sample::select(&Reason::ALL[..]).prop_map(failure);
+        prop_oneof![3 => good, 1 => bad]
+    }
+
+    proptest! {
+        #[test]
+        fn over_any_outcomes_the_counters_add_up_and_a_run_finishes_once(
+            outcomes in proptest::collection::vec(any_outcome(), 0..40)
+        ) {
+            let mut toggle = toggle(Some(Expect::Enabled));
+            let (mut finishes, mut answers, mut endpoints) = (0, 0, None);
+            for (second, outcome) in (1..).zip(outcomes.iter().cloned()) {
+                let (before, failed) = (toggle.clone(), outcome.is_err());
+                if let Ok(answer) = &outcome {
+                    answers += 1;
+                    endpoints = answer.mcp_endpoints.or(endpoints);
+                }
+                let transitions = toggle.apply(outcome, at(second));
+                finishes += transitions.iter().filter(|t| matches!(t, Transition::Finished { .. })).count() as u64;
+                prop_assert_eq!(toggle.run.up(), Some(!failed));
+                if failed {
+                    prop_assert_eq!(&toggle.run.shown, &before.run.shown);
+                    prop_assert_eq!(toggle.run.last_success, before.run.last_success);
+                }
+                if before.run.finished.is_some() {
+                    prop_assert_eq!(toggle.run.finished, before.run.finished);
+                }
+                let changed = toggle.run.shown.status != before.run.shown.status;
+                prop_assert_eq!(changed, transitions.iter().any(|t| matches!(t, Transition::Status { .. })));
+            }
+            let tally = &toggle.tally;
+            prop_assert_eq!(tally.polls, outcomes.len() as u64);
+            prop_assert_eq!(tally.failures, tally.polls - answers);
+            prop_assert_eq!(tally.completed + tally.failed, finishes);
+            prop_assert!(finishes <= 1);
+            prop_assert_eq!(toggle.run.finished.is_some(), finishes == 1);
+            prop_assert_eq!(toggle.run.shown.mcp_endpoints, endpoints);
+        }
+    }
+}
