@@ -8,7 +8,7 @@ use crate::toggle::{Run, Timestamp};
 /// A run is polled each time that it is older by this part of its age.
 const AGE_PARTS: u32 = 10;
 
-/// How long after the start of its last poll a run is polled again; `None` if it is left alone.
+/// How long after its last poll a run is polled again; `None` if it is left alone.
 ///
 /// `chance` is from 0 to 1, and jitters the backoff.
 pub(super) fn next_delay(run: &Run, polling: &Polling, now: Timestamp, chance: f64) -> Option<Duration> {

@@ -160,13 +160,14 @@ impl Poller {
 
     /// Applies the outcome to the board, plans the next poll, and reports what changed.
     fn apply(&mut self, flight: &Flight, outcome: Outcome) {
-        let now = wall_clock();
+        let (now, ended) = (wall_clock(), Instant::now());
+        // Polls keep their interval from start to start; a failing one is left alone from its end,
+        // or one that times out would come back at once.
+        let from = if outcome.is_ok() { flight.started } else { ended };
         let mut due = None;
         let applied = self.board.apply(flight.run, outcome, now, |run| {
-            let delay = cadence::next_delay(run, &self.polling, now, fastrand::f64())?;
-            let due_at = flight.started + delay;
-            due = Some(due_at);
-            Some(now.after(due_at.saturating_duration_since(Instant::now())))
+            due = cadence::next_delay(run, &self.polling, now, fastrand::f64()).map(|delay| from + delay);
+            due.map(|due| now.after(due.saturating_duration_since(ended)))
         });
         if let Some(due) = due {
             self.schedule.plan(due, flight.run);

@@ -82,6 +82,23 @@ async fn polls_of_one_run_keep_the_interval() {
 }
 
 #[tokio::test]
+async fn a_poll_that_timed_out_is_left_alone_for_the_backoff_from_its_end() {
+    let upstream = Upstream::start().await;
+    upstream.script("p0", [Reply::Silence]);
+    let config = format!(
+        "apis: {{default: {{base_url: {}, api_key: k, timeout: 300ms}}}}\n\
+         polling: {{min_interval: 200ms, max_interval: 200ms, backoff_max: 200ms}}\nwatches:\n{}",
+        upstream.url(),
+        watches(1)
+    );
+    let _exporter = Exporter::with(config).start().await;
+    eventually("it was polled thrice", async || (upstream.polls_of("p0") >= 3).then_some(())).await;
+    let times: Vec<_> = upstream.requests().iter().map(|(at, _)| *at).collect();
+    let spread = times[2] - times[0];
+    assert!(spread >= Duration::from_millis(950), "{spread:?}");
+}
+
+#[tokio::test]
 async fn the_request_budget_spreads_first_polls_in_the_order_of_the_list() {
     let upstream = Upstream::start().await;
     let count = 24;
