@@ -2,4 +2,5 @@
 
 mod harness;
 mod polling;
+mod prometheus;
 mod state;
