@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) const KEY: &str = "sk-test-key-73";
 
 /// How long a condition may take to come true. Far more than it needs on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` yields something, and returns it.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
