@@ -56,7 +56,8 @@ impl Start {
         self
     }
 
-    /// Starts the program through another one, which gets its path and arguments at the end.
+    /// Starts the program through another one, which gets its path and arguments at the end and
+    /// lives until the program ends. It has no more of the environment than the program has.
     pub(crate) fn through(mut self, command: &[&str]) -> Self {
         self.through = command.iter().map(ToString::to_string).collect();
         self
@@ -91,7 +92,7 @@ impl Start {
         if let [wrapper, args @ ..] = &self.through[..] {
             let inner = command.get_program().to_owned();
             command = Command::new(wrapper);
-            command.args(args).arg(inner).stdin(Stdio::null());
+            command.env_clear().args(args).arg(inner).stdin(Stdio::null());
         }
         if !self.args.iter().any(|arg| arg == "--demo") {
             command.arg("--config.file").arg(config);
@@ -189,13 +190,28 @@ impl Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let started = children(&self.child);
+        if started.is_empty() {
+            let _ = self.child.kill();
+        }
+        // Then the child is what the program was started through: it tidies up, and ends by itself.
+        for program in started {
+            let _ = rustix::process::kill_process(program, rustix::process::Signal::KILL);
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("standard error:\n{}log:", self.errors());
             self.logs().iter().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// What a running child has started itself.
+fn children(child: &Child) -> Vec<rustix::process::Pid> {
+    let pid = child.id();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    pids.filter_map(rustix::process::Pid::from_raw).collect()
 }
 
 fn keep_logs(stdout: impl Read + Send + 'static, logs: Arc<Mutex<Vec<Value>>>) {
@@ -207,7 +223,8 @@ fn keep_logs(stdout: impl Read + Send + 'static, logs: Arc<Mutex<Vec<Value>>>) {
     });
 }
 
-fn keep_text(stderr: impl Read + Send + 'static, text: Arc<Mutex<String>>) {
+/// Collects what a child writes to standard error.
+pub(super) fn keep_text(stderr: impl Read + Send + 'static, text: Arc<Mutex<String>>) {
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let mut text = text.lock().unwrap();

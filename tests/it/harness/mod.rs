@@ -1,11 +1,15 @@
-//! What the tests drive: the exporter as a process, and a scripted upstream.
+//! What the tests drive: the exporter as a process, a scripted upstream, and a real Prometheus.
 
 mod exporter;
 mod exposition;
+mod prometheus;
+mod tool;
 mod upstream;
 
 pub(crate) use exporter::{Exporter, run};
 pub(crate) use exposition::Exposition;
+pub(crate) use prometheus::Prometheus;
+pub(crate) use tool::tool;
 pub(crate) use upstream::Upstream;
 
 use std::time::{Duration, Instant};

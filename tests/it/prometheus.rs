@@ -1,0 +1,104 @@
+//! What is shipped for Prometheus, and what Prometheus makes of it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cekura_exporter::demo::simulator::Reply;
+use serde_json::{Value, json};
+
+use crate::harness::{Exporter, Prometheus, Upstream, eventually, tool};
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
+}
+
+fn promtool(args: &[&str]) {
+    let output = Command::new(tool("promtool")).env_clear().args(args).current_dir(shipped()).output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "promtool {args:?}:\n{said}{errors}");
+}
+
+#[test]
+fn promtool_accepts_the_rules() {
+    promtool(&["check", "rules", "--lint-fatal", "rules.yaml"]);
+}
+
+#[test]
+fn the_rules_fire_hold_and_resolve_as_their_tests_say() {
+    promtool(&["test", "rules", "rules_test.yaml"]);
+}
+
+#[test]
+fn promtool_accepts_the_scrape_configuration() {
+    promtool(&["check", "config", "scrape.yaml"]);
+}
+
+/// What an alert is about: its name, toggle, agent and team, the latter two of the API `default`.
+fn subject(alert: &Value) -> String {
+    let label = |name: &str| alert["labels"][name].as_str().unwrap_or("-");
+    assert_eq!(label("api"), "default", "{alert}");
+    assert_eq!(label("job"), "cekura-exporter", "{alert}");
+    ["alertname", "toggle", "agent_id", "team"].map(label).join(" ")
+}
+
+#[tokio::test]
+async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_none() {
+    let upstream = Upstream::start().await;
+    let toggles = [
+        ("failed", 1, "enabled", Reply::task("failed", None)),
+        ("stuck", 2, "enabled", Reply::task("in_progress", None)),
+        ("not-on", 3, "enabled", Reply::task("completed", Some(false))),
+        ("not-off", 4, "disabled", Reply::task("completed", Some(true))),
+        ("left-on", 5, "enabled", Reply::task("completed", Some(true))),
+        ("good", 6, "disabled", Reply::task("completed", Some(false))),
+    ];
+    let mut watches = Vec::new();
+    for (name, agent_id, expect, reply) in toggles {
+        upstream.script(name, [reply]);
+        watches.push(json!({
+            "name": name, "agent_id": agent_id, "progress_id": name, "expect": expect, "labels": {"team": "bookings"},
+        }));
+    }
+    // Each is polled once: a poll that fails later would be an alert of its own.
+    let config = json!({
+        "apis": {"default": {"base_url": upstream.url(), "api_key": "k", "timeout": "1m"}},
+        "polling": {"min_interval": "1h", "max_interval": "1h", "backoff_max": "1h"},
+        "watches": watches,
+    });
+    // With its clock three hours behind, what just began has lasted that long for Prometheus.
+    let faketime = tool("faketime");
+    let exporter = Exporter::with(config.to_string())
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .through(&[faketime.to_str().unwrap(), "-f", "-3h"])
+        .start()
+        .await;
+    exporter
+        .scrape_until("all toggles answered", |e| e.count("cekura_toggle_last_success_timestamp_seconds") == 6)
+        .await;
+
+    let prometheus = Prometheus::scraping(&exporter, &shipped().join("rules.yaml")).await;
+    let expected = BTreeSet::from(
+        [
+            "CekuraToggleFailed failed 1 bookings",
+            "CekuraToggleStuck stuck 2 bookings",
+            "CekuraToggleMocksNotOn not-on 3 bookings",
+            "CekuraToggleMocksNotOff not-off 4 bookings",
+            "CekuraAgentLeftEnabled - 4 -",
+            "CekuraAgentLeftEnabled - 5 -",
+        ]
+        .map(str::to_owned),
+    );
+    let mut seen = BTreeSet::new();
+    let firing = eventually("all of them fire", async || {
+        let firing = prometheus.firing().await;
+        seen = firing.iter().map(subject).collect();
+        seen.is_superset(&expected).then_some(firing)
+    })
+    .await;
+    assert_eq!(seen, expected);
+    for alert in firing {
+        let texts = ["summary", "description"].map(|name| alert["annotations"][name].as_str().unwrap_or_default());
+        assert!(texts.iter().all(|text| !text.is_empty() && !text.contains('<')), "{alert}");
+    }
+}
