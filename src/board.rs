@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::exposition::{agent_labels, watch_labels};
-use crate::toggle::{AgentId, AgentMock, ApiName, Outcome, Run, Timestamp, Toggle, Transition, Watch, WatchName};
+use crate::toggle::{
+    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
+};
 
 /// What is known of every watch and every agent.
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ pub struct Board {
 
 /// One run of one watch. It goes stale when the run is replaced or the watch is removed; what is
 /// then asked of or told to it is ignored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId {
     slot: usize,
     generation: u64,
@@ -126,6 +128,20 @@ impl Board {
         Some(Applied { toggle, transitions })
     }
 
+    /// The runs at this API whose last poll failed because the key was missing or refused.
+    pub fn failing_for_want_of_a_key(&self, api: &ApiName) -> Vec<RunId> {
+        let wants_a_key = |row: &Row| {
+            let reason = row.toggle.run.failing.as_ref().map(|failing| failing.reason);
+            matches!(reason, Some(Reason::Credentials | Reason::Unauthorized | Reason::Forbidden))
+        };
+        let state = self.read();
+        let slots = state.slots.iter().enumerate();
+        let rows = slots.filter_map(|(i, slot)| Some((i, slot.generation, &slot.entry.as_ref()?.row)));
+        rows.filter(|(.., row)| row.toggle.watch.api == *api && wants_a_key(row))
+            .map(|(slot, generation, _)| RunId { slot, generation })
+            .collect()
+    }
+
     /// Forgets agents that were without a watch for long enough.
     pub fn forget_agents(&self, now: Timestamp) {
         self.write().keep_agents(now);
@@ -158,6 +174,20 @@ impl Board {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl RunId ===
+
+impl RunId {
+    /// The place on the board that the run is in: a small number, used again when it is free.
+    pub fn slot(self) -> usize {
+        self.slot
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_slot(slot: usize) -> Self {
+        Self { slot, generation: 0 }
     }
 }
 

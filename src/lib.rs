@@ -30,7 +30,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::board::Board;
 use crate::cekura::{Api, Client};
@@ -80,15 +81,13 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
     let effective_config = config.to_string();
     let clients = clients(config.apis, proxies)?;
-    let keys: Vec<_> =
-        clients.iter().map(|(api, client)| cekura::follow_key(api.name.clone(), client.clone())).collect();
-    let poller = Poller::new(board.clone(), metrics.clone(), config.polling, lists, clients);
-    let site = Arc::new(Site::new(board, metrics, poller.pulse(), effective_config, telemetry_path));
-
-    let mut background = tokio::task::JoinSet::new();
-    for key in keys {
-        background.spawn(key);
+    let (new_keys, key_changes) = mpsc::unbounded_channel();
+    let mut background = JoinSet::new();
+    for (api, client) in &clients {
+        background.spawn(cekura::follow_key(api.name.clone(), client.clone(), new_keys.clone()));
     }
+    let poller = Poller::new(board.clone(), metrics.clone(), config.polling, lists, key_changes, clients);
+    let site = Arc::new(Site::new(board, metrics, poller.pulse(), effective_config, telemetry_path));
     let mut polling = tokio::spawn(poller.run());
     let (drain, draining) = watch::channel(false);
     let serving = tokio::spawn(http::serve(listeners, site.clone(), draining, DRAIN));

@@ -82,6 +82,17 @@ impl Budget {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
+    /// Whether no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Empties the bucket, so that requests go on at the rate and without a burst.
+    pub fn spend_burst(&mut self, now: Instant) {
+        self.refill(now);
+        self.tokens = self.tokens.min(0.0);
+    }
+
     /// Sends nothing for `pause` from now on. A longer pause that is in force stays.
     pub fn pause(&mut self, now: Instant, pause: Duration) {
         let until = now + pause;
@@ -159,6 +170,15 @@ mod tests {
         assert_eq!(budget.next_start(start), Some(start + Duration::from_secs(9)));
         assert!(budget.try_start(start + Duration::from_secs(9)));
         assert_eq!(budget.paused(start + Duration::from_secs(9)), None);
+    }
+
+    #[test]
+    fn after_the_burst_is_spent_requests_go_on_at_the_rate() {
+        let start = Instant::now();
+        let mut budget = budget("10", 100, start);
+        budget.spend_burst(start);
+        assert!(!budget.try_start(start));
+        assert_eq!(budget.next_start(start).unwrap() - start, Duration::from_millis(100));
     }
 
     #[test]

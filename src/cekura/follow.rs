@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
 use super::Client;
@@ -13,19 +14,22 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Reads the client's key again and again, if it is in a file. What is wrong with it is logged
 /// when it begins to be, and again when it is something else.
-pub async fn follow_key(api: ApiName, client: Arc<Client>) {
-    let api = api.as_str();
+///
+/// Each change to a usable key is sent to `changes`.
+pub async fn follow_key(api: ApiName, client: Arc<Client>, changes: UnboundedSender<ApiName>) {
     let mut last_problem = None;
     while client.key_is_in_a_file() {
         let reading = client.clone();
         match tokio::task::spawn_blocking(move || reading.refresh_key()).await {
-            Ok(Ok(changed)) => {
-                if changed || last_problem.take().is_some() {
-                    info!(api, "api key changed");
+            Ok(Ok(is_new)) => {
+                if is_new || last_problem.take().is_some() {
+                    info!(api = api.as_str(), "api key changed");
+                    // Nobody listens only while the process stops.
+                    let _ = changes.send(api.clone());
                 }
             }
             Ok(Err(problem)) if last_problem.as_ref() != Some(&problem) => {
-                warn!(api, problem, "no usable api key");
+                warn!(api = api.as_str(), problem, "no usable api key");
                 last_problem = Some(problem);
             }
             // Nothing new, or the read panicked and is tried again.

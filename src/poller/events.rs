@@ -4,7 +4,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::board::Applied;
 use crate::exposition::ApiMetrics;
-use crate::toggle::{Expect, Status, Text, Toggle, Transition, Watch};
+use crate::toggle::{ApiName, Expect, Status, Text, Toggle, Transition, Watch};
 
 /// One line with the fields that every event of a toggle has.
 macro_rules! toggle_event {
@@ -42,6 +42,16 @@ pub(super) fn report(applied: &Applied, metrics: &ApiMetrics) {
             }
         }
     }
+}
+
+/// Most watches of an API fail as they do when it is down.
+pub(super) fn api_down(api: &ApiName) {
+    warn!(api = api.as_str(), "api is down: one probe at a time");
+}
+
+/// An API that was down answers again.
+pub(super) fn api_back(api: &ApiName, runs: usize) {
+    info!(api = api.as_str(), runs, "api is back: polls resume");
 }
 
 /// A poll's task ended by a panic, which is a fault of ours.

@@ -1,4 +1,4 @@
-//! One API's queue: what is due there, in order, held by its budget.
+//! One API's queue: what is due there, in order, held by its budget, its pauses and its outages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::board::RunId;
 use crate::cekura::{Budget, Client};
 use crate::exposition::ApiMetrics;
+use crate::poller::outage::Outage;
 use crate::toggle::Watch;
 use crate::wall_clock;
 
@@ -14,6 +15,7 @@ use crate::wall_clock;
 pub(super) struct Lane {
     pub(super) client: Arc<Client>,
     pub(super) metrics: Arc<ApiMetrics>,
+    pub(super) outage: Outage,
     budget: Budget,
     /// Runs that are due, with the time since when, first come first.
     queue: VecDeque<(Instant, RunId)>,
@@ -33,7 +35,15 @@ pub(super) struct Start {
 
 impl Lane {
     pub(super) fn new(client: Arc<Client>, metrics: Arc<ApiMetrics>, budget: Budget) -> Self {
-        Self { client, metrics, budget, queue: VecDeque::new(), shown_waiting: 0, shown_pause: None }
+        Self {
+            client,
+            metrics,
+            outage: Outage::default(),
+            budget,
+            queue: VecDeque::new(),
+            shown_waiting: 0,
+            shown_pause: None,
+        }
     }
 
     /// A run is due since `due`.
@@ -47,7 +57,7 @@ impl Lane {
         while let Some((due, run)) = self.queue.front().copied() {
             match watch_of(run) {
                 None => drop(self.queue.pop_front()),
-                Some(_) if !self.budget.try_start(now) => return None,
+                Some(_) if !self.may_probe(now) || !self.budget.try_start(now) => return None,
                 Some(watch) => {
                     self.queue.pop_front();
                     self.metrics.in_flight.inc();
@@ -67,10 +77,35 @@ impl Lane {
         }
     }
 
+    /// Whether an outage lets a poll start: one probe at a time.
+    fn may_probe(&self, now: Instant) -> bool {
+        self.outage.next_probe().is_none_or(|next| next <= now && self.budget.is_idle())
+    }
+
+    /// The API is there again: what waited starts at the pace of the budget, without a burst.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.budget.spend_burst(now);
+    }
+
     /// When there is something to do here, as far as time alone decides.
     pub(super) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
-        let start = if self.queue.is_empty() { None } else { self.budget.next_start(now) };
+        let start = if self.queue.is_empty() { None } else { self.next_start(now) };
         start.into_iter().chain(self.shown_pause).min()
+    }
+
+    fn next_start(&mut self, now: Instant) -> Option<Instant> {
+        let start = self.budget.next_start(now)?;
+        match self.outage.next_probe() {
+            Some(_) if !self.budget.is_idle() => None,
+            Some(probe) => Some(start.max(probe)),
+            None => Some(start),
+        }
+    }
+
+    /// Until when nothing is sent.
+    fn paused(&self, now: Instant) -> Option<Instant> {
+        let probe = self.outage.next_probe().filter(|next| *next > now);
+        self.budget.paused(now).into_iter().chain(probe).max()
     }
 
     /// Brings the metrics up to date.
@@ -79,7 +114,7 @@ impl Lane {
             self.shown_waiting = self.queue.len();
             self.metrics.set_waiting(self.shown_waiting, now);
         }
-        let pause = self.budget.paused(now);
+        let pause = self.paused(now);
         if self.shown_pause != pause {
             self.shown_pause = pause;
             let until = |pause: Instant| wall_clock().after(pause - now);

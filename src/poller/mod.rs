@@ -8,6 +8,7 @@
 mod cadence;
 mod events;
 mod lane;
+mod outage;
 mod pulse;
 mod schedule;
 
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -29,6 +30,7 @@ use crate::sources::WatchList;
 use crate::toggle::{ApiName, Failure, Outcome, Reason, Watch};
 use crate::wall_clock;
 use lane::Lane;
+use outage::Change;
 use schedule::Schedule;
 
 /// How often agents without a watch are looked over.
@@ -40,8 +42,9 @@ pub struct Poller {
     metrics: Arc<Metrics>,
     polling: Polling,
     lists: watch::Receiver<WatchList>,
+    key_changes: mpsc::UnboundedReceiver<ApiName>,
     lanes: BTreeMap<ApiName, Lane>,
-    schedule: Schedule<RunId>,
+    schedule: Schedule,
     flights: JoinSet<Polled>,
     /// What each request that is under way is for.
     under_way: HashMap<Id, Flight>,
@@ -63,6 +66,7 @@ impl Poller {
         metrics: Arc<Metrics>,
         polling: Polling,
         lists: watch::Receiver<WatchList>,
+        key_changes: mpsc::UnboundedReceiver<ApiName>,
         apis: impl IntoIterator<Item = (Api, Arc<Client>)>,
     ) -> Self {
         let now = Instant::now();
@@ -77,8 +81,9 @@ impl Poller {
             metrics,
             polling,
             lists,
+            key_changes,
             lanes,
-            schedule: Schedule::new(),
+            schedule: Schedule::default(),
             flights: JoinSet::new(),
             under_way: HashMap::new(),
             pulse: Pulse::new(now),
@@ -105,6 +110,7 @@ impl Poller {
                     Ok(()) => self.take_list(),
                     Err(_) => lists_end = true,
                 },
+                Some(api) = self.key_changes.recv() => self.key_changed(&api),
                 () = sleep_until(wake) => {}
                 _ = beat.tick() => {}
                 _ = forget.tick() => self.board.forget_agents(wall_clock()),
@@ -155,25 +161,60 @@ impl Poller {
         );
         lane.ended(retry_after(&polled.outcome), Instant::now());
         lane.metrics.count_poll(&polled.outcome, polled.took);
-        self.apply(&flight, polled.outcome);
+        let change = self.apply(&flight, polled.outcome);
+        self.report_outage(&flight.watch.api, change);
     }
 
-    /// Applies the outcome to the board, plans the next poll, and reports what changed.
-    fn apply(&mut self, flight: &Flight, outcome: Outcome) {
+    /// Applies the outcome to the board, plans the next poll, and reports what changed. Says
+    /// whether the API went down or came back with it.
+    fn apply(&mut self, flight: &Flight, outcome: Outcome) -> Option<Change> {
+        let lane = self.lanes.get_mut(&flight.watch.api)?;
         let (now, ended) = (wall_clock(), Instant::now());
         // Polls keep their interval from start to start; a failing one is left alone from its end,
         // or one that times out would come back at once.
         let from = if outcome.is_ok() { flight.started } else { ended };
-        let mut due = None;
+        let (mut due, mut change) = (None, None);
+        let noted = outcome.clone();
         let applied = self.board.apply(flight.run, outcome, now, |run| {
+            let probe_delay = |failures| outage::probe_delay(failures, &self.polling, fastrand::f64());
+            change = lane.outage.note(flight.run, &noted, run.finished.is_some(), ended, probe_delay);
             due = cadence::next_delay(run, &self.polling, now, fastrand::f64()).map(|delay| from + delay);
             due.map(|due| now.after(due.saturating_duration_since(ended)))
         });
         if let Some(due) = due {
             self.schedule.plan(due, flight.run);
         }
-        if let (Some(applied), Some(lane)) = (applied, self.lanes.get(&flight.watch.api)) {
+        if let Some(applied) = applied {
             events::report(&applied, &lane.metrics);
+        }
+        change
+    }
+
+    /// Reports that an API went down, or came back; then all that was down is due again, spread.
+    fn report_outage(&mut self, api: &ApiName, change: Option<Change>) {
+        let Some(lane) = self.lanes.get_mut(api) else { return };
+        let now = Instant::now();
+        match change {
+            None => {}
+            Some(Change::Began) => events::api_down(api),
+            Some(Change::Ended(runs)) => {
+                events::api_back(api, runs.len());
+                lane.resume(now);
+                for run in runs {
+                    self.schedule.replan(now + self.polling.min_interval.mul_f64(fastrand::f64()), run);
+                }
+            }
+        }
+    }
+
+    /// The key of an API is another one: what failed for want of a good one is tried at once.
+    fn key_changed(&mut self, api: &ApiName) {
+        let now = Instant::now();
+        let Some(lane) = self.lanes.get_mut(api) else { return };
+        let change = lane.outage.end();
+        self.report_outage(api, change);
+        for run in self.board.failing_for_want_of_a_key(api) {
+            self.schedule.replan(now, run);
         }
     }
 
@@ -183,6 +224,14 @@ impl Poller {
         let now = Instant::now();
         for run in self.board.reconcile(&list, wall_clock()) {
             self.schedule.plan(now, run);
+            if let Some(watch) = self.board.watch(run)
+                && let Some(lane) = self.lanes.get_mut(&watch.api)
+            {
+                lane.outage.add(run);
+            }
+        }
+        for lane in self.lanes.values_mut() {
+            lane.outage.retain(|run| self.board.watch(run).is_some());
         }
         self.metrics.set_watches(&list.iter().map(|watch| watch.source).collect::<Vec<_>>());
     }
