@@ -1,8 +1,9 @@
 //! A simulated Cekura API: what `--demo` polls, and what the tests poll.
 //!
-//! [`simulator`] answers requests as a script says, the wrong ways included. [`tasks`] is a script
-//! that follows the API's specification. [`scenario`] is the watch list of the demo, which lives.
+//! [`simulator`] answers requests as a script says; [`fault`] has the wrong ways to answer.
+//! [`tasks`] is a script that follows the API's specification. [`scenario`] is the watch list of the demo, which lives.
 
+pub mod fault;
 pub mod scenario;
 pub mod simulator;
 pub mod tasks;

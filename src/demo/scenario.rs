@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::fault::{self, Fault};
 use super::simulator::{Reply, Request, Simulator};
 use super::tasks::{Ending, Task, Tasks};
 use crate::cekura::{Api, KeySource, Rate, Secret};
@@ -22,7 +23,7 @@ pub const KEY: &str = "demo-key";
 /// How often runs of the demo begin anew, one watch after the other.
 const NEW_RUN_EVERY: Duration = Duration::from_secs(15);
 
-/// The path prefix of the API that answers 429 and 503 now and then.
+/// The path prefix of the API that answers 429 and 502 now and then.
 const FLAKY_PREFIX: &str = "/flaky";
 
 /// One watch of the demo and the task of each of its runs.
@@ -165,14 +166,14 @@ fn roles() -> Vec<Role> {
     ]
 }
 
-/// Answers for the API at the flaky prefix: 429 and 503 now and then, else `None`.
+/// Answers for the API at the flaky prefix: 429 and 502 now and then, else `None`.
 pub fn flaky_reply(request: &Request, count: &AtomicU32) -> Option<Reply> {
     if !request.path.starts_with(FLAKY_PREFIX) {
         return None;
     }
     match count.fetch_add(1, Ordering::Relaxed) % 9 {
-        3 => Some(Reply::with_header(429, "retry-after", "3", r#"{"detail":"Request was throttled."}"#)),
-        6 => Some(Reply::detail(503, "Service unavailable.")),
+        3 => Some(fault::throttled(429, "3")),
+        6 => Some(Fault::BadGateway.reply()),
         _ => None,
     }
 }

@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The most bytes that a request's head may have.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// How long before a reset, so that the client has read what was sent.
+const RESET_DELAY: Duration = Duration::from_millis(20);
 
 /// A running server. Dropping it ends it and its connections.
 pub struct Simulator {
@@ -51,6 +55,8 @@ pub enum Reply {
     },
     /// These bytes, and then the end of the connection.
     Raw(Vec<u8>),
+    /// These bytes, and then a reset of the connection.
+    Reset(Vec<u8>),
     /// These bytes, and then more of them again and again, until the client leaves.
     Endless {
         /// What is sent first.
@@ -139,6 +145,13 @@ async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
         Reply::Raw(bytes) => {
             stream.write_all(&bytes).await?;
             Ok(false)
+        }
+        Reply::Reset(bytes) => {
+            stream.write_all(&bytes).await?;
+            // What is sent before the reset arrives, and then closing resets.
+            tokio::time::sleep(RESET_DELAY).await;
+            SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+            Err(io::ErrorKind::ConnectionReset.into())
         }
         Reply::Endless { head, piece, pause } => {
             stream.write_all(&head).await?;
@@ -236,10 +249,15 @@ impl Reply {
 
     /// The documented answer of a task.
     pub fn task(status: &str, mock_enabled: Option<bool>) -> Self {
+        Self::task_with_status(200, status, mock_enabled)
+    }
+
+    /// The documented answer of a task under another HTTP status.
+    pub fn task_with_status(http_status: u16, status: &str, mock_enabled: Option<bool>) -> Self {
         let body = serde_json::json!({
             "status": status, "mock_enabled": mock_enabled, "mcp_endpoints": [], "message": null, "error": null,
         });
-        Self::new(200, body.to_string())
+        Self::new(http_status, body.to_string())
     }
 
     /// The documented error, and what other endpoints of the API answer errors with.
