@@ -130,11 +130,12 @@ async fn the_request_budget_spreads_first_polls_in_the_order_of_the_list() {
 async fn no_more_than_max_in_flight_requests_are_under_way() {
     let upstream = Upstream::start().await;
     for i in 0..9 {
-        upstream.script(&format!("p{i}"), [Reply::Silence]);
+        let slow = Reply::After(Duration::from_millis(400), Box::new(Reply::task("completed", None)));
+        upstream.script(&format!("p{i}"), [slow]);
     }
     let config = format!(
-        "apis: {{default: {{base_url: {}, api_key: k, max_in_flight: 3, timeout: 400ms, requests_per_second: 100}}}}\n\
-         polling: {{min_interval: 7d, max_interval: 7d, backoff_max: 7d}}\nwatches:\n{}",
+        "apis: {{default: {{base_url: {}, api_key: k, max_in_flight: 3, requests_per_second: 100}}}}\n\
+         watches:\n{}",
         upstream.url(),
         watches(9)
     );
