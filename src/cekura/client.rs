@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -43,7 +43,7 @@ pub struct Client {
     agents_url: String,
     timeout: Duration,
     /// The key, or why there is none.
-    key: Mutex<Result<Arc<ApiKey>, String>>,
+    key: Mutex<Result<Secret, String>>,
     source: KeySource,
 }
 
@@ -58,11 +58,6 @@ pub struct Polled {
 /// A client that cannot be built.
 #[derive(Debug)]
 pub struct BuildError(Box<dyn Error + Send + Sync>);
-
-struct ApiKey {
-    secret: Secret,
-    header: HeaderValue,
-}
 
 // === impl Client ===
 
@@ -109,12 +104,12 @@ impl Client {
             KeySource::File(file) => {
                 file.read().map_err(|what| format!("the key file {} {what}", file.path().display()))
             }
+            KeySource::Unusable(what) => Err(format!("the configured key {what}")),
             KeySource::None => Err("no key is configured: set api_key_file or api_key".to_owned()),
         };
-        let after = read.map(|secret| Arc::new(ApiKey::new(secret)));
-        let before = std::mem::replace(&mut *self.key.lock().unwrap_or_else(PoisonError::into_inner), after.clone());
-        let after = after?;
-        Ok(before.is_ok_and(|before| before.secret != after.secret))
+        let before = std::mem::replace(&mut *self.key.lock().unwrap_or_else(PoisonError::into_inner), read.clone());
+        let key = read?;
+        Ok(before.is_ok_and(|before| before != key))
     }
 
     /// Whether the key can change while the process runs.
@@ -138,13 +133,13 @@ impl Client {
         Polled { outcome, took: Some(started.elapsed()) }
     }
 
-    async fn request(&self, agent_id: AgentId, progress_id: &ProgressId, key: &ApiKey) -> Outcome {
-        let secret = Some(key.secret.expose());
+    async fn request(&self, agent_id: AgentId, progress_id: &ProgressId, key: &Secret) -> Outcome {
+        let secret = Some(key.expose());
         let response = self
             .http
             .get(self.url(agent_id, progress_id))
             .header(ACCEPT, "application/json")
-            .header(KEY_HEADER, key.header.clone())
+            .header(KEY_HEADER, key_header(key))
             .send()
             .await
             .map_err(|error| fault::failure_of(&error, secret))?;
@@ -158,6 +153,14 @@ impl Client {
         let id = utf8_percent_encode(progress_id.as_str(), QUERY_VALUE);
         format!("{}{agent_id}/toggle-mock-tools-progress/?progress_id={id}", self.agents_url)
     }
+}
+
+/// Made anew for each request, so that the key stays in memory that is wiped.
+fn key_header(key: &Secret) -> HeaderValue {
+    // A secret has visible ASCII only, which every header value may have.
+    let mut header = HeaderValue::from_str(key.expose()).unwrap_or_else(|_| HeaderValue::from_static(""));
+    header.set_sensitive(true);
+    header
 }
 
 async fn read_body(mut response: Response, limit: usize, key: Option<&str>) -> Result<Vec<u8>, Failure> {
@@ -202,17 +205,6 @@ fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
 fn timed_out(timeout: Duration) -> Failure {
     let detail = format!("no complete answer within {timeout:?}");
     Failure::new(Reason::Timeout).with_detail(Text::clean(&detail, None))
-}
-
-// === impl ApiKey ===
-
-impl ApiKey {
-    fn new(secret: Secret) -> Self {
-        // A secret has visible ASCII only, which every header value may have.
-        let mut header = HeaderValue::from_str(secret.expose()).unwrap_or_else(|_| HeaderValue::from_static(""));
-        header.set_sensitive(true);
-        Self { secret, header }
-    }
 }
 
 // === impl BuildError ===

@@ -4,16 +4,22 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Text that is never printed: `Debug` and `Display` show `<secret>`.
+use zeroize::Zeroizing;
+
+/// Text that is never printed and is wiped from memory: `Debug` and `Display` show `<secret>`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+pub struct Secret(Arc<Zeroizing<Box<str>>>);
 
 /// Where the key of an API comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// The configuration or the environment gave it.
     Given(Secret),
+    /// The configuration or the environment gave something that cannot be sent, for this reason;
+    /// polls fail with `credentials`.
+    Unusable(&'static str),
     /// A file has it, and may change at any time.
     File(KeyFile),
     /// There is none; polls fail with `credentials`.
@@ -41,7 +47,7 @@ impl Secret {
         } else if key.len() > KeyFile::MAX_BYTES {
             Err("is too long for a key")
         } else if key.bytes().all(|b| b.is_ascii_graphic()) {
-            Ok(Self(key.into()))
+            Ok(Self(Arc::new(Zeroizing::new(key.into()))))
         } else {
             Err("is not a key: only visible ASCII characters can be sent, without spaces or line breaks")
         }
@@ -92,11 +98,13 @@ impl KeyFile {
     }
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
     let limit = u64::try_from(KeyFile::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
+    // Room for all of it at once: a buffer that grows would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(KeyFile::MAX_BYTES * 2));
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    let text = str::from_utf8(&bytes).map(str::to_owned).map(Zeroizing::new);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ fn write_api(f: &mut fmt::Formatter<'_>, api: &Api) -> fmt::Result {
     match &api.key {
         KeySource::Given(secret) => writeln!(f, "    api_key: {secret}")?,
         KeySource::File(file) => writeln!(f, "    api_key_file: {}", Quoted(&file.path().to_string_lossy()))?,
+        KeySource::Unusable(_) => writeln!(f, "    api_key: <secret>")?,
         KeySource::None => {}
     }
     if let Some(ca) = &api.ca {

@@ -62,7 +62,7 @@ impl Variable {
     }
 
     /// The tree that has nothing but this variable's value.
-    fn tree(&self) -> Value {
+    pub(super) fn tree(&self) -> Value {
         let nest = |inner, key: &String| Value::Dict(Tag::Default, Dict::from([(key.clone(), inner)]));
         self.keys.iter().rev().fold(self.value.clone(), nest)
     }

@@ -1,14 +1,16 @@
 //! Reading the configuration: file and environment in, [`Config`] out.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::environment::{Variable, variables};
 use super::problem::{Problem, Problems};
-use super::validate::{GivenKeys, validate};
+use super::validate::{Keys, validate};
 use super::{Config, yaml};
 use crate::cekura::{KeySource, Secret};
 
@@ -41,17 +43,16 @@ struct File {
 pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Checked, Problems> {
     let environment: Vec<_> = environment.into_iter().collect();
     let mut problems = Vec::new();
-    let mut given = GivenKeys::new();
+    let mut keys = Keys { given: BTreeMap::new(), of_default: key_of_default(&environment) };
     let mut base = File::read(file, &mut problems);
-    lift_keys(&mut base.tree, &mut given);
-    let environment_key = environment_key(&environment, &mut problems);
+    lift_keys(&mut base.tree, &mut keys);
     let mut overlays = variables(environment, &mut problems);
     for variable in &mut overlays {
-        variable.lift_key(&mut given);
+        variable.lift_key(&mut keys);
         variable.replace_list_in(&mut base.tree);
     }
     let figment = overlays.iter().fold(Figment::from(&base), Figment::merge);
-    match validate(&figment, file, &given, environment_key.as_ref()) {
+    match validate(&figment, file, &keys) {
         Ok(config) if problems.is_empty() => {
             let warnings = warnings(&config, file);
             Ok(Checked { config, warnings })
@@ -69,12 +70,16 @@ fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
     let problem = |path: String, what: String| Problem { origin: file.display().to_string(), path, what };
     let mut warnings = Vec::new();
     for api in &config.apis {
-        if let KeySource::File(key) = &api.key
-            && let Err(what) = key.read()
-        {
-            let what = format!("{} {what}; polls fail with `credentials` until it is there", key.path().display());
-            warnings.push(problem(format!("apis.{}.api_key_file", api.name), what));
-        }
+        let (key, what) = match &api.key {
+            KeySource::File(key) => match key.read() {
+                Ok(_) => continue,
+                Err(what) => ("api_key_file", format!("{} {what}", key.path().display())),
+            },
+            KeySource::Unusable(what) => ("api_key", (*what).to_owned()),
+            KeySource::Given(_) | KeySource::None => continue,
+        };
+        let what = format!("{what}; until that is mended, polls fail with `credentials`");
+        warnings.push(problem(format!("apis.{}.{key}", api.name), what));
     }
     match config.watches.len() {
         0 => warnings.push(problem("watches".into(), "the watch list is empty: nothing is polled".into())),
@@ -87,26 +92,35 @@ fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
     warnings
 }
 
-fn environment_key(environment: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Option<Secret> {
-    let (_, value) = environment.iter().find(|(name, value)| name == KEY_VARIABLE && !value.is_empty())?;
-    let key = value.to_str().ok_or("is not UTF-8 text").and_then(Secret::parse);
-    key.map_err(|what| problems.push(Problem { origin: KEY_VARIABLE.into(), path: String::new(), what: what.into() }))
-        .ok()
+fn key_of_default(environment: &[(OsString, OsString)]) -> KeySource {
+    let set = environment.iter().find(|(name, value)| name == KEY_VARIABLE && !value.is_empty());
+    set.map_or(KeySource::None, |(_, value)| value.to_str().map_or(KeySource::Unusable("is not UTF-8 text"), given_key))
+}
+
+fn given_key(text: &str) -> KeySource {
+    Secret::parse(text).map_or_else(KeySource::Unusable, KeySource::Given)
 }
 
 /// Takes the text of every `apis.*.api_key` out of a tree.
-fn lift_keys(tree: &mut Dict, given: &mut GivenKeys) {
+fn lift_keys(tree: &mut Dict, keys: &mut Keys) {
     let Some(Value::Dict(_, apis)) = tree.get_mut("apis") else { return };
     for (name, api) in apis {
-        if let Value::Dict(_, api) = api {
-            lift_key(name, api, given);
+        if let Value::Dict(_, api) = api
+            && let Some(Value::String(_, key)) = api.get_mut("api_key")
+        {
+            keys.lift(name, key);
         }
     }
 }
 
-fn lift_key(api_name: &str, api: &mut Dict, given: &mut GivenKeys) {
-    if let Some(Value::String(_, key)) = api.get_mut("api_key") {
-        given.insert(api_name.to_owned(), std::mem::replace(key, LIFTED.to_owned()));
+// === impl Keys ===
+
+impl Keys {
+    /// Takes over the key of an API; what stands in the tree is wiped.
+    fn lift(&mut self, api: &str, key: &mut String) {
+        self.given.insert(api.to_owned(), given_key(key));
+        key.zeroize();
+        key.push_str(LIFTED);
     }
 }
 
@@ -114,19 +128,19 @@ fn lift_key(api_name: &str, api: &mut Dict, given: &mut GivenKeys) {
 
 impl Variable {
     /// Takes a key that this variable gives out of its value.
-    fn lift_key(&mut self, given: &mut GivenKeys) {
-        let keys: Vec<_> = self.keys.iter().map(String::as_str).collect();
-        match (&keys[..], &mut self.value) {
-            (["apis", name, "api_key"], Value::String(_, key)) => {
-                given.insert((*name).to_owned(), std::mem::replace(key, LIFTED.to_owned()));
-            }
-            (["apis", name], Value::Dict(_, api)) => lift_key(name, api, given),
-            (["apis"], Value::Dict(_, apis)) => {
-                let mut tree = Dict::from([("apis".to_owned(), Value::from(std::mem::take(apis)))]);
-                lift_keys(&mut tree, given);
-                *apis = tree.remove("apis").and_then(Value::into_dict).unwrap_or_default();
-            }
-            _ => {}
+    fn lift_key(&mut self, keys: &mut Keys) {
+        if let ["apis", name, "api_key"] = self.keys.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            && let Value::String(_, key) = &mut self.value
+        {
+            keys.lift(name, key);
+            return;
+        }
+        // What it sets may be a whole API, or all of them.
+        let mut tree = self.tree().into_dict().unwrap_or_default();
+        lift_keys(&mut tree, keys);
+        let lifted = self.keys.iter().try_fold(Value::from(tree), |tree, key| tree.into_dict()?.remove(key));
+        if let Some(lifted) = lifted {
+            self.value = lifted;
         }
     }
 
@@ -148,7 +162,8 @@ impl File {
         let mut note = |path: &str, what: String| {
             problems.push(Problem { origin: origin.clone(), path: path.to_owned(), what });
         };
-        let text = match std::fs::read(path).map(String::from_utf8) {
+        // It may have keys in it.
+        let text = Zeroizing::new(match std::fs::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => text,
             Ok(Err(_)) => {
                 note("", "is not UTF-8 text".into());
@@ -158,7 +173,7 @@ impl File {
                 note("", format!("cannot be read: {error}; name the configuration with --config.file"));
                 String::new()
             }
-        };
+        });
         let (tree, faults) = yaml::parse(&text);
         for fault in faults {
             note(fault.path.as_str(), fault.what);

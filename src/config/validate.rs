@@ -11,7 +11,7 @@ use url::Url;
 use super::problem::Problem;
 use super::section::{Node, Reading, Section, Show};
 use super::{Config, Polling, parse_duration};
-use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate, Secret};
+use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
 /// The keys at the top that hold lists.
@@ -23,8 +23,14 @@ const DEFAULT_BASE_URL: &str = "https://api.cekura.ai";
 /// The most `max_in_flight` that is taken: each takes a socket.
 const MAX_IN_FLIGHT: u32 = 10_000;
 
-/// The keys given in the configuration itself, by API. They never pass through figment.
-pub(super) type GivenKeys = BTreeMap<String, String>;
+/// The keys that were given as text. They never pass through figment.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// Those of the configuration, by API.
+    pub(super) given: BTreeMap<String, KeySource>,
+    /// That of the API `default` where the configuration gives it none.
+    pub(super) of_default: KeySource,
+}
 
 /// Whether the key at this path holds a list or a map.
 pub(super) fn holds_collection(keys: &[String]) -> bool {
@@ -36,16 +42,11 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
 ///
 /// # Errors
 /// Every problem that there is.
-pub(super) fn validate(
-    figment: &Figment,
-    file: &std::path::Path,
-    given: &GivenKeys,
-    environment_key: Option<&Secret>,
-) -> Result<Config, Vec<Problem>> {
+pub(super) fn validate(figment: &Figment, file: &std::path::Path, keys: &Keys) -> Result<Config, Vec<Problem>> {
     let reading = Reading::new(figment, file);
     let tree = figment.find_value("").unwrap_or_else(|_| Value::from(BTreeMap::<String, Value>::new()));
     let config = reading.root(tree).section().map(|mut root| {
-        let apis = apis(&mut root, given, environment_key);
+        let apis = apis(&mut root, keys);
         let polling = polling(&mut root);
         let watches = watches(&mut root, &apis);
         root.finish();
@@ -60,18 +61,18 @@ pub(super) fn validate(
 /// The APIs by name; `None` for one that is named but wrong, so that its watches are not wrong too.
 type Apis = BTreeMap<ApiName, Option<Api>>;
 
-fn apis(root: &mut Section<'_>, given: &GivenKeys, environment_key: Option<&Secret>) -> Apis {
+fn apis(root: &mut Section<'_>, keys: &Keys) -> Apis {
     // An empty block says as little as none.
     let Some(node) = root.take("apis").filter(|node| !node.is_empty()) else {
         let name = ApiName::default_api();
-        let key = environment_key.cloned().map_or(KeySource::None, KeySource::Given);
+        let key = keys.of_default.clone();
         return Apis::from([(name.clone(), default_base_url().map(|url| api_with_defaults(name, url, key)))]);
     };
     let mut apis = Apis::new();
     for (key, node) in node.entries() {
         match ApiName::parse(&key) {
             Ok(name) => {
-                let api = api(node, &name, given.get(&key).map(String::as_str), environment_key);
+                let api = api(node, &name, keys);
                 apis.insert(name, api);
             }
             Err(what) => node.note(what),
@@ -80,13 +81,13 @@ fn apis(root: &mut Section<'_>, given: &GivenKeys, environment_key: Option<&Secr
     apis
 }
 
-fn api(node: Node<'_>, name: &ApiName, given: Option<&str>, environment_key: Option<&Secret>) -> Option<Api> {
+fn api(node: Node<'_>, name: &ApiName, keys: &Keys) -> Option<Api> {
     let mut section = node.section()?;
     let base_url = match section.take("base_url") {
         Some(node) => node.parsed(Show::Nothing, base_url),
         None => default_base_url(),
     };
-    let key = key_source(&mut section, name, given, environment_key);
+    let key = key_source(&mut section, name, keys);
     let ca = section.take("ca_file").map(|node| {
         let path = node.resolve(node.text()?);
         CaBundle::read(&path).map_err(|what| node.note(format!("{} {what}", path.display()))).ok()
@@ -122,12 +123,7 @@ fn default_base_url() -> Option<Url> {
     DEFAULT_BASE_URL.parse().ok()
 }
 
-fn key_source(
-    section: &mut Section<'_>,
-    name: &ApiName,
-    given: Option<&str>,
-    environment_key: Option<&Secret>,
-) -> Option<KeySource> {
+fn key_source(section: &mut Section<'_>, name: &ApiName, keys: &Keys) -> Option<KeySource> {
     let text = section.take("api_key");
     let file = section.take("api_key_file");
     match (text, file) {
@@ -136,8 +132,8 @@ fn key_source(
             None
         }
         (Some(text), None) => {
-            let key = text.parsed(Show::Nothing, |_| Secret::parse(given.unwrap_or_default()))?;
-            Some(KeySource::Given(key))
+            text.text()?;
+            keys.given.get(name.as_str()).cloned()
         }
         (None, Some(file)) => match file.text()? {
             "" => {
@@ -146,10 +142,8 @@ fn key_source(
             }
             path => Some(KeySource::File(KeyFile::new(file.resolve(path)))),
         },
-        (None, None) => {
-            let ours = environment_key.filter(|_| *name == ApiName::default_api());
-            Some(ours.cloned().map_or(KeySource::None, KeySource::Given))
-        }
+        (None, None) if *name == ApiName::default_api() => Some(keys.of_default.clone()),
+        (None, None) => Some(KeySource::None),
     }
 }
 

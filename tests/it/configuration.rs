@@ -177,11 +177,9 @@ fn problems_of_variables_name_the_variable_and_never_the_secret() {
             ("CEKURA_EXPORTER__POLLING__MIN_INTERVAL", "soon"),
             ("CEKURA_EXPORTER__NO_SUCH__KEY", "x"),
             ("CEKURA_EXPORTER__", "x"),
-            ("CEKURA_EXPORTER__APIS__DEFAULT__API_KEY", "sk-env with spaces"),
             ("CEKURA_EXPORTER__APIS__DEFAULT__API_KEY__DEEPER", "sk-env"),
             ("CEKURA_EXPORTER__APIS__OTHER", "{api_key: [sk-env]}"),
             ("CEKURA_EXPORTER__WATCHES__0__AGENT_ID", "0"),
-            ("CEKURA_API_KEY", "sk-env\nsk-env"),
         ],
     )
     .unwrap_err();
@@ -192,7 +190,6 @@ fn problems_of_variables_name_the_variable_and_never_the_secret() {
         "CEKURA_EXPORTER__APIS__DEFAULT__API_KEY",
         "CEKURA_EXPORTER__APIS__OTHER: apis.other.api_key: must be a single value",
         "CEKURA_EXPORTER__WATCHES__0__AGENT_ID: watches[0].agent_id: `0` is not an agent id",
-        "CEKURA_API_KEY: is not a key",
     ] {
         assert!(problems.contains(expected), "{expected}\n{problems}");
     }

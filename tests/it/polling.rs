@@ -140,9 +140,7 @@ async fn no_more_than_max_in_flight_requests_are_under_way() {
         watches(9)
     );
     let exporter = Exporter::with(config).start().await;
-    exporter
-        .scrape_until("three are under way", |e| e.value("cekura_api_requests_in_flight", &[]) == Some(3.0))
-        .await;
+    exporter.scrape_until("three are under way", |e| e.value("cekura_api_requests_in_flight", &[]) == Some(3.0)).await;
     eventually("all were polled", async || (upstream.requests().len() == 9).then_some(())).await;
     let times: Vec<_> = upstream.requests().iter().map(|(at, _)| *at).collect();
     for i in 3..9 {
