@@ -13,3 +13,4 @@ mod prometheus;
 mod reasons;
 mod serving;
 mod state;
+mod transport;
