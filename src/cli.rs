@@ -83,7 +83,9 @@ const TAKEN: [&str; 4] = ["/", "/config", "/api", "/-"];
 fn telemetry_path(path: &str) -> Result<String, String> {
     let plain = path.starts_with('/')
         && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b))
-        && !path.contains("//");
+        && !path.contains("//")
+        // Clients take these out of a path.
+        && !path.split('/').any(|segment| segment == "." || segment == "..");
     let taken = TAKEN.iter().any(|taken| path == *taken || (*taken != "/" && path.starts_with(&format!("{taken}/"))));
     if !plain {
         Err("must be a path like /metrics, of letters, digits and - . _ ~ /".to_owned())
@@ -130,25 +132,38 @@ impl fmt::Display for ListenAddress {
 impl FromStr for LogFilter {
     type Err = String;
 
+    /// A level is that of the exporter's own lines; of its libraries only warnings and errors are
+    /// written. In a list, each directive stands for itself.
+    ///
     /// A misspelt level would be taken for a target and silence all else, so a directive without
-    /// `=` must be a level.
+    /// `=` must be a level or a target of ours.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "must be error, warn, info, debug or trace, or a list of TARGET=LEVEL".to_owned();
-        let a_level = |text: &str| {
-            ["off", "error", "warn", "info", "debug", "trace"].iter().any(|level| level.eq_ignore_ascii_case(text))
+        if let Ok(level) = level(text) {
+            let libraries = level.min(LevelFilter::WARN);
+            return Ok(Self(Targets::new().with_default(libraries).with_target(env!("CARGO_CRATE_NAME"), level)));
+        }
+        let good = |directive: &str| match directive.rsplit_once('=') {
+            Some((target, of_target)) => !target.is_empty() && level(of_target).is_ok(),
+            None => level(directive).is_ok() || directive.starts_with(env!("CARGO_CRATE_NAME")),
         };
         let directives: Vec<_> = text.split(',').map(str::trim).collect();
-        let good = |directive: &&str| match directive.rsplit_once('=') {
-            Some((target, level)) => !target.is_empty() && a_level(level),
-            None => a_level(directive),
-        };
-        if !directives.iter().all(good) {
+        if !directives.iter().all(|directive| good(directive)) {
             return Err(wrong());
         }
-        match text.parse::<LevelFilter>() {
-            Ok(level) => Ok(Self(Targets::new().with_default(level))),
-            Err(_) => directives.join(",").parse().map(Self).map_err(|_| wrong()),
-        }
+        directives.join(",").parse().map(Self).map_err(|_| wrong())
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter, ()> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(LevelFilter::OFF),
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(()),
     }
 }
 
@@ -190,6 +205,7 @@ mod tests {
             &["--web.telemetry-path=/api/v1/toggles"],
             &["--web.telemetry-path=/-/ready"],
             &["--web.telemetry-path=/a?b"],
+            &["--web.telemetry-path=/a/.."],
             &["--log.level=loud"],
             &["--log.level=inof"],
             &["--log.level=cekura_exporter=loud"],
@@ -208,7 +224,15 @@ mod tests {
 
     #[test]
     fn log_filters_are_levels_or_lists() {
-        for good in ["error", "WARN", "trace", "off", "info,cekura_exporter::poller=debug", "cekura_exporter=trace"] {
+        for good in [
+            "error",
+            "WARN",
+            "trace",
+            "off",
+            "info,cekura_exporter::poller=debug",
+            "cekura_exporter=trace",
+            "warn,cekura_exporter",
+        ] {
             assert!(good.parse::<LogFilter>().is_ok(), "{good}");
         }
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use cekura_exporter::cli::Cli;
-use cekura_exporter::config::{self, Problems};
+use cekura_exporter::config::{self, Checked, Problems};
 use cekura_exporter::signals::StopSignals;
 use cekura_exporter::{BUILD, Service, demo, http, run, sources, telemetry};
 use clap::Parser;
@@ -30,8 +30,16 @@ fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
 fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stopped = runtime.block_on(async {
-        let service = if cli.demo { demo_service(cli).await? } else { configured_service(cli)? };
+        // Before all else: a signal that comes early is a clean stop too.
         let signals = StopSignals::listen()?;
+        let checked = if cli.demo { None } else { Some(config::load(&cli.config_file, std::env::vars_os())?) };
+        let _logs = telemetry::init(cli.log_level.clone(), cli.log_format)?;
+        let [version, revision, rustc] = BUILD;
+        tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
+        let service = match checked {
+            Some(checked) => configured(checked, cli),
+            None => demo::start(cli.telemetry_path.clone()).await?,
+        };
         let listeners = http::bind(&cli.listen)?;
         for address in http::addresses(&listeners).into_iter().filter(|_| cli.demo) {
             say(&demo::welcome(address, &cli.telemetry_path));
@@ -49,24 +57,12 @@ fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     stopped
 }
 
-fn configured_service(cli: &Cli) -> Result<Service, Box<dyn Error>> {
-    let checked = config::load(&cli.config_file, std::env::vars_os())?;
-    log(cli)?;
-    checked.warnings.iter().for_each(|warning| tracing::warn!(%warning, "configuration warning"));
+fn configured(checked: Checked, cli: &Cli) -> Service {
+    for warning in &checked.warnings {
+        tracing::warn!(%warning, "configuration warning");
+    }
     let lists = watch::Sender::new(sources::watch_list(checked.config.watches.iter().cloned())).subscribe();
-    Ok(Service { config: checked.config, lists, telemetry_path: cli.telemetry_path.clone(), proxies: true })
-}
-
-async fn demo_service(cli: &Cli) -> Result<Service, Box<dyn Error>> {
-    log(cli)?;
-    Ok(demo::start(cli.telemetry_path.clone()).await?)
-}
-
-fn log(cli: &Cli) -> Result<(), Box<dyn Error>> {
-    telemetry::init(cli.log_level.clone(), cli.log_format)?;
-    let [version, revision, rustc] = BUILD;
-    tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
-    Ok(())
+    Service { config: checked.config, lists, telemetry_path: cli.telemetry_path.clone(), proxies: true }
 }
 
 /// Writes to standard error. If nobody reads it, there is nobody to tell.

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first drains, the second stops at once.
+//! SIGTERM and SIGINT: the first drains, the second stops at once. SIGHUP, which would end the
+//! process, is left without effect.
 
 use std::io;
 
@@ -19,12 +20,17 @@ impl StopSignals {
     pub fn listen() -> io::Result<Self> {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let (count, counted) = watch::channel(0);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = term.recv() => {}
                     _ = int.recv() => {}
+                    _ = hangup.recv() => {
+                        tracing::warn!("SIGHUP has no effect: the configuration is read at the start only");
+                        continue;
+                    }
                 }
                 count.send_modify(|count| *count += 1);
             }

@@ -1,67 +1,96 @@
 //! What is on the wire: the JSON of the progress endpoint and of its errors.
 
-use serde::Deserialize;
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::toggle::{Answer, Failure, Reason, Reported, Text};
+use crate::toggle::{Answer, Failure, Hidden, Reason, Reported, Text};
 
 /// The progress endpoint's answer. Fields may be absent or null except for the status; fields
 /// that are not named here are ignored.
 #[derive(Deserialize)]
-struct Body {
-    status: String,
+struct Body<'b> {
+    #[serde(borrow)]
+    status: Cow<'b, str>,
     mock_enabled: Option<bool>,
-    mcp_endpoints: Option<Vec<Endpoint>>,
-    message: Option<String>,
-    error: Option<String>,
+    mcp_endpoints: Option<Vec<Object<Endpoint>>>,
+    message: Option<LossyText>,
+    error: Option<LossyText>,
 }
 
-/// A registered mock endpoint. Its URL leads to an unauthenticated server and is not even read.
+/// A registered mock endpoint.
 #[derive(Deserialize)]
 struct Endpoint {
+    /// It leads to an unauthenticated server. It is read only so that no text can show it.
+    url: Option<MaybeText>,
     tool_names: Option<Count>,
+}
+
+/// A JSON object. What serde derives for a struct would also take a list of its fields.
+struct Object<T>(T);
+
+/// Text in which what is not Unicode was replaced: half of a surrogate pair in an error's text must
+/// not hide that there is one.
+struct LossyText(String);
+
+/// Text, or something else that nobody needs.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MaybeText {
+    Text(String),
+    Other(IgnoredAny),
 }
 
 /// How long a list is, whatever is in it.
 struct Count(u32);
 
-/// Reads the body of an answer with status 200.
+/// Reads the body of an answer with status 200. `key` is cut out of its texts.
 ///
 /// # Errors
 /// [`Reason::Decode`] if it is not the documented JSON.
-pub(super) fn decode(body: &[u8], key: Option<&str>) -> Result<Answer, Failure> {
-    let body: Body = serde_json::from_slice(body)
-        .map_err(|error| Failure::new(Reason::Decode).with_detail(Text::clean(&describe(&error), key)))?;
-    let text = |raw: Option<String>| raw.map(|raw| Text::clean(&raw, key));
+pub fn decode(body: &[u8], key: &str) -> Result<Answer, Failure> {
+    let not_documented = |what: &str| Failure::new(Reason::Decode).with_detail(Text::own(what));
+    let body = str::from_utf8(body).map_err(|_| not_documented("the body is not UTF-8"))?;
+    let Object(body) = serde_json::from_str::<Object<Body<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
     let endpoints = body.mcp_endpoints.as_deref();
+    let hidden = endpoints.into_iter().flatten().fold(Hidden::default().key(key), |hidden, Object(endpoint)| {
+        match &endpoint.url {
+            Some(MaybeText::Text(url)) => hidden.url(url),
+            Some(MaybeText::Other(_)) | None => hidden,
+        }
+    });
+    let tools = |list: &[Object<Endpoint>]| list.iter().filter_map(|e| Some(e.0.tool_names.as_ref()?.0)).sum();
+    let text = |raw: Option<LossyText>| raw.map(|raw| Text::clean(&raw.0, &hidden));
     Ok(Answer {
-        status: match body.status.as_str() {
+        status: match &*body.status {
             "in_progress" => Reported::InProgress,
             "completed" => Reported::Completed,
             "failed" => Reported::Failed,
-            other => Reported::Unrecognised(Text::clean(other, key)),
+            other => Reported::Unrecognised(Text::clean(other, &hidden)),
         },
         mock_enabled: body.mock_enabled,
         mcp_endpoints: endpoints.map(|list| saturating(list.len())),
-        mcp_tools: endpoints.map(|list| list.iter().filter_map(|e| e.tool_names.as_ref()).map(|count| count.0).sum()),
+        mcp_tools: endpoints.map(tools),
         message: text(body.message),
         error: text(body.error),
     })
 }
 
 /// What an error answer says, if it says it in JSON: `{"detail": …}`, or `{"field": [text]}`.
-pub(super) fn error_detail(body: &[u8], key: Option<&str>) -> Option<Text> {
+pub fn error_detail(body: &[u8], key: &str) -> Option<Text> {
     let Value::Object(fields) = serde_json::from_slice(body).ok()? else { return None };
-    let said = match fields.get("detail") {
-        Some(Value::String(detail)) => detail.clone(),
-        _ => fields
-            .iter()
-            .filter_map(|(field, value)| Some(format!("{field}: {}", first_text(value)?)))
-            .collect::<Vec<_>>()
-            .join("; "),
+    let said = if let Some(Value::String(detail)) = fields.get("detail") {
+        detail.clone()
+    } else {
+        let errors = fields.iter().filter_map(|(field, value)| Some(format!("{field}: {}", first_text(value)?)));
+        errors.collect::<Vec<_>>().join("; ")
     };
-    (!said.is_empty()).then(|| Text::clean(&said, key))
+    (!said.is_empty()).then(|| Text::clean(&said, &Hidden::default().key(key)))
 }
 
 fn first_text(value: &Value) -> Option<&str> {
@@ -87,16 +116,59 @@ fn saturating(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-// === impl Count ===
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for LossyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = LossyText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<LossyText, E> {
+                Ok(LossyText(text.to_owned()))
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<LossyText, E> {
+                Ok(LossyText(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+
+        // As bytes, because the parser takes half a surrogate pair only so.
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
 
 impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Elements;
 
         impl<'de> Visitor<'de> for Elements {
             type Value = Count;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
             }
 
@@ -118,8 +190,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const KEY: &str = "sk-test-1";
+
     fn decoded(json: &str) -> Answer {
-        decode(json.as_bytes(), None).unwrap()
+        decode(json.as_bytes(), KEY).unwrap()
     }
 
     #[test]
@@ -147,10 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_in_a_text_does_not_hide_that_a_run_failed() {
+        let answer = decoded(r#"{"status":"failed","error":"bad \ud800 x"}"#);
+        assert_eq!(answer.status, Reported::Failed);
+        assert!(answer.error.unwrap().as_str().starts_with("bad \u{fffd}"));
+    }
+
+    #[test]
+    fn parts_of_an_endpoints_url_do_not_show_in_texts() {
+        let answer = decoded(
+            r#"{"status":"failed","error":"host mock.example refused /mcp/7","message":null,
+                "mcp_endpoints":[{"url":"https://mock.example/mcp/7"},{"url":7},{"url":null}]}"#,
+        );
+        assert_eq!(answer.error.unwrap().as_str(), "host <url> refused <url>");
+    }
+
+    #[test]
     fn another_status_is_kept_as_unrecognised() {
         for status in ["queued", "COMPLETED", ""] {
             let answer = decoded(&format!(r#"{{"status":"{status}"}}"#));
-            assert_eq!(answer.status, Reported::Unrecognised(Text::clean(status, None)));
+            assert_eq!(answer.status, Reported::Unrecognised(Text::own(status)));
         }
     }
 
@@ -171,19 +261,22 @@ mod tests {
             r#"{"status":"completed","mcp_endpoints":["sk-1"]}"#,
             r#"{"status":"completed"} sk-1"#,
             r#"{"status":"completed","message":{"a":1}}"#,
+            r#"{"status":"completed","message":[115,107]}"#,
+            r#"["completed",true,[],"sk-1",null]"#,
+            r#"{"status":"completed","mcp_endpoints":[[null,["sk-1"]]]}"#,
             r#"{"status":"compl"#,
         ];
         for body in bad {
-            let failure = decode(body.as_bytes(), None).unwrap_err();
+            let failure = decode(body.as_bytes(), KEY).unwrap_err();
             assert_eq!(failure.reason, Reason::Decode, "{body:.60}");
             assert!(!failure.detail.unwrap().as_str().contains("sk-1"), "{body:.60}");
         }
-        assert!(decode(b"{\"status\":\"\xff\"}", None).is_err());
+        assert!(decode(b"{\"status\":\"\xff\"}", KEY).is_err());
     }
 
     #[test]
     fn error_answers_say_their_detail_or_their_field_errors() {
-        let detail = |body: &str| error_detail(body.as_bytes(), Some("sk-test-1")).map(|text| text.as_str().to_owned());
+        let detail = |body: &str| error_detail(body.as_bytes(), KEY).map(|text| text.as_str().to_owned());
         assert_eq!(detail(r#"{"detail":"no such id sk-test-1"}"#).unwrap(), "no such id <secret>");
         assert_eq!(detail(r#"{"progress_id":["is wrong","x"]}"#).unwrap(), "progress_id: is wrong");
         assert_eq!(detail("<html>"), None);
@@ -194,8 +287,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&body, None);
-            let _ = error_detail(&body, None);
+            let _ = decode(&body, KEY);
+            let _ = error_detail(&body, KEY);
         }
     }
 }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
+use tokio::time::timeout_at;
 
 use super::key::{KeySource, Secret};
 use super::resolve::SystemResolver;
 use super::{Api, answer, fault, tls};
-use crate::toggle::{AgentId, Failure, Outcome, ProgressId, Reason, Text};
+use crate::toggle::{AgentId, Failure, Hidden, Outcome, ProgressId, Reason, Text};
 
 /// What the exporter calls itself in requests.
 pub const USER_AGENT: &str = concat!("cekura-exporter/", env!("CARGO_PKG_VERSION"));
@@ -25,6 +26,9 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// The most of an error answer's body that is read for its detail.
 const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// The longest that an error answer's body is waited for.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest pause that a Retry-After can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -122,31 +126,38 @@ impl Client {
         let key = match self.key.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             Ok(key) => key,
             Err(what) => {
-                let failure = Failure::new(Reason::Credentials).with_detail(Text::clean(&what, None));
+                let failure = Failure::new(Reason::Credentials).with_detail(Text::own(&what));
                 return Polled { outcome: Err(failure), took: None };
             }
         };
         let started = Instant::now();
-        let request = self.request(agent_id, progress_id, &key);
-        let outcome =
-            tokio::time::timeout(self.timeout, request).await.unwrap_or_else(|_| Err(timed_out(self.timeout)));
+        let outcome = self.request(agent_id, progress_id, &key, started + self.timeout).await;
         Polled { outcome, took: Some(started.elapsed()) }
     }
 
-    async fn request(&self, agent_id: AgentId, progress_id: &ProgressId, key: &Secret) -> Outcome {
-        let secret = Some(key.expose());
-        let response = self
+    async fn request(&self, agent: AgentId, progress_id: &ProgressId, key: &Secret, deadline: Instant) -> Outcome {
+        let key_text = key.expose();
+        let sending = self
             .http
-            .get(self.url(agent_id, progress_id))
+            .get(self.url(agent, progress_id))
             .header(ACCEPT, "application/json")
             .header(KEY_HEADER, key_header(key))
-            .send()
-            .await
-            .map_err(|error| fault::failure_of(&error, secret))?;
+            .send();
+        let sent = timeout_at(deadline.into(), sending).await.map_err(|_| self.timed_out())?;
+        let response = sent.map_err(|error| fault::failure_of(&error, &Hidden::default().key(key_text)))?;
         match Reason::of_http_status(response.status().as_u16()) {
-            None => answer::decode(&read_body(response, MAX_BODY, secret).await?, secret),
-            Some(reason) => Err(error_answer(response, reason, secret).await),
+            None => {
+                let reading = read_body(response, MAX_BODY, key_text);
+                let body = timeout_at(deadline.into(), reading).await.map_err(|_| self.timed_out())??;
+                answer::decode(&body, key_text)
+            }
+            Some(reason) => Err(error_answer(response, reason, key_text, deadline).await),
         }
+    }
+
+    fn timed_out(&self) -> Failure {
+        let detail = format!("no complete answer within {:?}", self.timeout);
+        Failure::new(Reason::Timeout).with_detail(Text::own(&detail))
     }
 
     fn url(&self, agent_id: AgentId, progress_id: &ProgressId) -> String {
@@ -163,36 +174,41 @@ fn key_header(key: &Secret) -> HeaderValue {
     header
 }
 
-async fn read_body(mut response: Response, limit: usize, key: Option<&str>) -> Result<Vec<u8>, Failure> {
+async fn read_body(mut response: Response, limit: usize, key: &str) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| fault::failure_of(&error, key))? {
+    let lost = |error| fault::failure_of(&error, &Hidden::default().key(key));
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if body.len() + chunk.len() > limit {
-            return Err(Failure::new(Reason::TooLarge)
-                .with_detail(Text::clean(&format!("the body is over {limit} bytes"), None)));
+            let detail = Text::own(&format!("the body is over {limit} bytes"));
+            return Err(Failure::new(Reason::TooLarge).with_detail(detail));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-/// The status alone decides the reason. The body is read for its detail only, as far as it comes.
-async fn error_answer(response: Response, reason: Reason, key: Option<&str>) -> Failure {
+/// The status alone decides the reason. The body is read for its detail only, as far as it comes
+/// soon.
+async fn error_answer(response: Response, reason: Reason, key: &str, deadline: Instant) -> Failure {
     let status = response.status();
     let retry_after = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now()))
+            let header = response.headers().get(RETRY_AFTER);
+            header.and_then(|value| retry_after(value.as_bytes(), SystemTime::now()))
         }
         _ => None,
     };
-    let said = read_body(response, MAX_ERROR_BODY, key).await.ok().and_then(|body| answer::error_detail(&body, key));
+    let until = deadline.min(Instant::now() + ERROR_BODY_TIMEOUT);
+    let body = timeout_at(until.into(), read_body(response, MAX_ERROR_BODY, key)).await;
+    let said = body.ok().and_then(Result::ok).and_then(|body| answer::error_detail(&body, key));
     let status = format!("HTTP {}", status.as_u16());
     let detail = said.map_or_else(|| status.clone(), |said| format!("{status}: {said}"));
-    Failure { reason, detail: Some(Text::clean(&detail, key)), retry_after }
+    Failure { reason, detail: Some(Text::own(&detail)), retry_after }
 }
 
 /// A Retry-After in seconds or as an HTTP date, bounded to [`MAX_RETRY_AFTER`].
-fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
+pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
+    let text = str::from_utf8(value).ok()?.trim();
     let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // What overflows is absurd, and bounded as such.
         text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
@@ -200,11 +216,6 @@ fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
         httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()
     };
     (!asked.is_zero()).then(|| asked.min(MAX_RETRY_AFTER))
-}
-
-fn timed_out(timeout: Duration) -> Failure {
-    let detail = format!("no complete answer within {timeout:?}");
-    Failure::new(Reason::Timeout).with_detail(Text::clean(&detail, None))
 }
 
 // === impl BuildError ===
@@ -256,7 +267,7 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date_and_bounded_to_an_hour() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        let asked = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap(), now).map(|d| d.as_secs());
+        let asked = |text: &str| retry_after(text.as_bytes(), now).map(|d| d.as_secs());
         assert_eq!(asked("5"), Some(5));
         assert_eq!(asked("86400"), Some(3600));
         assert_eq!(asked("99999999999999999999999"), Some(3600));

@@ -4,11 +4,11 @@ use std::error::Error;
 use std::io;
 
 use super::resolve::ResolveError;
-use crate::toggle::{Failure, Reason, Text};
+use crate::toggle::{Failure, Hidden, Reason, Text};
 
 /// Why a request brought no complete answer.
-pub(super) fn failure_of(error: &reqwest::Error, key: Option<&str>) -> Failure {
-    Failure::new(reason_of(error)).with_detail(describe(error, key))
+pub(super) fn failure_of(error: &reqwest::Error, hidden: &Hidden) -> Failure {
+    Failure::new(reason_of(error)).with_detail(describe(error, hidden))
 }
 
 fn reason_of(error: &reqwest::Error) -> Reason {
@@ -39,9 +39,9 @@ fn connect_reason(error: &reqwest::Error) -> Reason {
 }
 
 /// What the innermost error says: the outer ones repeat the URL or say "error sending request".
-fn describe(error: &reqwest::Error, key: Option<&str>) -> Text {
+fn describe(error: &reqwest::Error, hidden: &Hidden) -> Text {
     let innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
-    Text::clean(&innermost, key)
+    Text::clean(&innermost, hidden)
 }
 
 fn has<E: Error + 'static>(error: &reqwest::Error) -> bool {

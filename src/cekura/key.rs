@@ -102,6 +102,10 @@ fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
     let limit = u64::try_from(KeyFile::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     // Room for all of it at once: a buffer that grows would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(KeyFile::MAX_BYTES * 2));
+    if !std::fs::metadata(path)?.is_file() {
+        // Opening a pipe would wait for its other end.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     let text = str::from_utf8(&bytes).map(str::to_owned).map(Zeroizing::new);
     text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))

@@ -11,8 +11,9 @@ mod key;
 mod resolve;
 mod tls;
 
+pub use answer::{decode, error_detail};
 pub use budget::{Budget, Rate};
-pub use client::{BuildError, Client, Polled, USER_AGENT};
+pub use client::{BuildError, Client, Polled, USER_AGENT, retry_after};
 pub use follow::follow_key;
 pub use key::{KeyFile, KeySource, Secret};
 pub use tls::CaBundle;

@@ -24,6 +24,9 @@ impl CaBundle {
     /// # Errors
     /// What is wrong with the file, as a sentence for the user.
     pub fn read(path: &Path) -> Result<Self, String> {
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err("is not a regular file".into());
+        }
         let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()

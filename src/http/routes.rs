@@ -98,6 +98,10 @@ impl Site {
         let path = request.uri().path();
         let route = Route::of(path, &self.telemetry_path);
         let answer = match route {
+            // A job that asks to wait must not take the answer for the end of the waiting.
+            Some(Route::Toggles | Route::Toggle(_)) if request.uri().query().is_some_and(|query| !query.is_empty()) => {
+                problem(StatusCode::BAD_REQUEST, "this path takes no query parameters")
+            }
             None => problem(StatusCode::NOT_FOUND, "no such path"),
             Some(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
                 let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET and HEAD only");

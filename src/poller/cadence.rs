@@ -15,10 +15,15 @@ pub(super) fn next_delay(run: &Run, polling: &Polling, now: Timestamp, chance: f
     if run.finished.is_some() && polling.recheck_finished.is_zero() {
         return None;
     }
-    Some(match &run.failing {
+    let delay = match &run.failing {
         Some(failing) => backoff(failing.polls, polling, chance),
-        None if run.finished.is_some() => polling.recheck_finished,
         None => interval(now.since(run.started), polling),
+    };
+    Some(match run.finished {
+        None => delay,
+        Some(_) if run.failing.is_none() => polling.recheck_finished,
+        // A recheck that fails is no reason to ask more often.
+        Some(_) => delay.max(polling.recheck_finished),
     })
 }
 
@@ -72,12 +77,14 @@ mod tests {
         assert_eq!(seconds(&toggle.run, &polling, 2), None);
         polling.recheck_finished = Duration::from_secs(77);
         assert_eq!(seconds(&toggle.run, &polling, 2), Some(77.0));
+        toggle.apply(Err(Failure::new(Reason::BadRequest)), at(3));
+        assert_eq!(seconds(&toggle.run, &polling, 3), Some(77.0), "not the shorter backoff");
     }
 
     #[test]
     fn an_unrecognised_status_is_polled_on() {
         let mut toggle = toggle();
-        let queued = Reported::Unrecognised(Text::clean("queued", None));
+        let queued = Reported::Unrecognised(Text::own("queued"));
         toggle.apply(Ok(answer(queued, None)), at(1));
         assert_eq!(seconds(&toggle.run, &Polling::default(), 1), Some(5.0));
     }

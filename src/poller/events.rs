@@ -61,8 +61,8 @@ pub(super) fn poll_panicked(watch: &Watch) {
 
 fn status_changed(toggle: &Toggle, from: Status, to: Status) {
     let (from, to_text) = (from.as_str(), to.as_str());
-    let toggle_message = toggle.run.shown.message.as_ref().map(Text::as_str);
-    let toggle_error = toggle.run.shown.error.as_ref().map(Text::as_str);
+    let toggle_message = toggle.run.shown.message.as_ref().map_or("", Text::as_str);
+    let toggle_error = toggle.run.shown.error.as_ref().map_or("", Text::as_str);
     if to == Status::Failed {
         toggle_event!(warn, toggle, from, to = to_text, toggle_message, toggle_error, "toggle changed state");
     } else {

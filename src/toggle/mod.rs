@@ -20,6 +20,6 @@ pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
 pub use run::{Failing, Finish, Run, Shown, Status};
 pub use slot::{Tally, Toggle, Transition};
-pub use text::Text;
+pub use text::{Hidden, Text};
 pub use time::Timestamp;
 pub use watch::{AgentId, ApiName, Expect, ProgressId, Source, Watch, WatchName};

@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn an_unrecognised_status_is_unknown_and_reported_once_per_value() {
         let mut toggle = toggle(None);
-        let queued = || Ok(answer(Reported::Unrecognised(Text::clean("queued", None)), None));
+        let queued = || Ok(answer(Reported::Unrecognised(Text::own("queued")), None));
         let first = |transitions: &[Transition]| {
             transitions.iter().any(|t| matches!(t, Transition::Unrecognised { first: true, .. }))
         };
@@ -308,7 +308,7 @@ mod tests {
             Just(Reported::InProgress),
             Just(Reported::Completed),
             Just(Reported::Failed),
-            "[a-z]{1,3}".prop_map(|s| Reported::Unrecognised(Text::clean(&s, None))),
+            "[a-z]{1,3}".prop_map(|s| Reported::Unrecognised(Text::own(&s))),
         ];
         let good = (status, any::<Option<bool>>(), proptest::option::of(0..5u32)).prop_map(
             |(status, mock_enabled, mcp_endpoints)| Ok(Answer { mcp_endpoints, ..answer(status, mock_enabled) }),
