@@ -80,6 +80,8 @@ pub async fn run(
     let board = Arc::new(Board::default());
     let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
     let effective_config = config.to_string();
+    // From here on the watch list alone says what is watched.
+    drop(config.watches);
     let clients = clients(config.apis, proxies)?;
     let (new_keys, key_changes) = mpsc::unbounded_channel();
     let mut background = JoinSet::new();

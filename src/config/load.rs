@@ -51,8 +51,9 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
         variable.lift_key(&mut keys);
         variable.replace_list_in(&mut base.tree);
     }
+    let lists = base.set_lists_aside(&overlays);
     let figment = overlays.iter().fold(Figment::from(&base), Figment::merge);
-    match validate(&figment, file, &keys) {
+    match validate(&figment, lists, file, &keys) {
         Ok(config) if problems.is_empty() => {
             let warnings = warnings(&config, file);
             Ok(Checked { config, warnings })
@@ -187,6 +188,14 @@ impl File {
             }
         };
         Self { path: path.to_owned(), tree }
+    }
+
+    /// Takes out the lists that no variable lays anything over. figment copies all that it is
+    /// given, twice, and the copies of a long list would be most of what the process ever holds.
+    fn set_lists_aside(&mut self, overlays: &[Variable]) -> Dict {
+        let untouched = |list: &&str| overlays.iter().all(|variable| variable.keys[0] != *list);
+        let lists = super::validate::LISTS.iter().copied().filter(|list| untouched(list));
+        lists.filter_map(|list| self.tree.remove_entry(list)).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use figment::Figment;
-use figment::value::Value;
+use figment::value::{Dict, Value};
 use url::Url;
 
 use super::problem::Problem;
@@ -38,14 +38,20 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
     matches!(keys[..], ["apis" | "polling" | "watches"] | ["apis" | "watches", _] | ["watches", _, "labels"])
 }
 
-/// Validates the merged tree.
+/// Validates the merged tree, with the `lists` of the file that need no merging.
 ///
 /// # Errors
 /// Every problem that there is.
-pub(super) fn validate(figment: &Figment, file: &std::path::Path, keys: &Keys) -> Result<Config, Vec<Problem>> {
+pub(super) fn validate(
+    figment: &Figment,
+    lists: Dict,
+    file: &std::path::Path,
+    keys: &Keys,
+) -> Result<Config, Vec<Problem>> {
     let reading = Reading::new(figment, file);
-    let tree = figment.find_value("").unwrap_or_else(|_| Value::from(BTreeMap::<String, Value>::new()));
-    let config = reading.root(tree).section().map(|mut root| {
+    let mut tree = figment.find_value("").ok().and_then(Value::into_dict).unwrap_or_default();
+    tree.extend(lists);
+    let config = reading.root(Value::from(tree)).section().map(|mut root| {
         let apis = apis(&mut root, keys);
         let polling = polling(&mut root);
         let watches = watches(&mut root, &apis);
