@@ -37,27 +37,38 @@ pub(super) fn variables(
         .collect();
     found.sort();
     let parsed = found.into_iter().map(|(name, value)| Variable::parse(name, value));
-    parsed.filter_map(|variable| variable.map_err(|faults| problems.extend(faults)).ok()).collect()
+    let mut variables: Vec<Variable> =
+        parsed.filter_map(|variable| variable.map_err(|faults| problems.extend(faults)).ok()).collect();
+    // Names that differ in case alone set the same key.
+    variables.sort_by(|a, b| a.keys.cmp(&b.keys));
+    for pair in variables.windows(2).filter(|pair| pair[0].keys == pair[1].keys) {
+        problems.push(problem(&pair[1].name, "", &format!("sets the same key as {}: keep one of them", pair[0].name)));
+    }
+    variables
+}
+
+fn problem(name: &str, path: &str, what: &str) -> Problem {
+    Problem { origin: name.to_owned(), path: path.to_owned(), what: what.to_owned() }
 }
 
 // === impl Variable ===
 
 impl Variable {
     fn parse(name: String, value: OsString) -> Result<Self, Vec<Problem>> {
-        let problem =
-            |path: &str, what: &str| Problem { origin: name.clone(), path: path.to_owned(), what: what.to_owned() };
-        let keys = keys(&name[PREFIX.len()..]);
+        let one = |what: &str| Err(vec![problem(&name, "", what)]);
+        let Some(keys) = keys(&name[PREFIX.len()..]) else {
+            return one("does not address an element of the list by its index");
+        };
         let Ok(value) = value.into_string() else {
-            return Err(vec![problem("", "is not UTF-8 text")]);
+            return one("is not UTF-8 text");
         };
         if !validate::holds_collection(&keys) {
             return Ok(Self { name, keys, value: Value::String(Tag::Default, value) });
         }
-        let (value, faults) = yaml::parse(&value);
-        if faults.is_empty() {
-            Ok(Self { name, keys, value })
-        } else {
-            Err(faults.iter().map(|fault| problem(fault.path.as_str(), &fault.what)).collect())
+        match yaml::parse(&value) {
+            (Value::String(..), _) => one("must be a list or a map, as YAML"),
+            (value, faults) if faults.is_empty() => Ok(Self { name, keys, value }),
+            (_, faults) => Err(faults.iter().map(|f| problem(&name, f.path.as_str(), &f.what)).collect()),
         }
     }
 
@@ -78,13 +89,19 @@ impl Provider for Variable {
     }
 }
 
-fn keys(path: &str) -> Vec<String> {
+/// The keys on the path; `None` if it goes into a list other than by an index.
+fn keys(path: &str) -> Option<Vec<String>> {
     let mut keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
-    if let [list, element, ..] = &mut keys[..]
-        && validate::LISTS.contains(&list.as_str())
-        && let Ok(index) = element.parse()
-    {
-        *element = yaml::index_key(index);
+    match &mut keys[..] {
+        [list, element, ..] if validate::LISTS.contains(&list.as_str()) => {
+            *element = yaml::index_key(element.parse().ok()?);
+        }
+        // Names of APIs may have two underscores, too.
+        [apis, name @ .., key] if apis == "apis" && name.len() > 1 => {
+            let (name, key) = (name.join("__"), std::mem::take(key));
+            keys = vec!["apis".to_owned(), name, key];
+        }
+        _ => {}
     }
-    keys
+    Some(keys)
 }

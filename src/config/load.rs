@@ -45,11 +45,16 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
     let mut problems = Vec::new();
     let mut keys = Keys { given: BTreeMap::new(), of_default: key_of_default(&environment) };
     let mut base = File::read(file, &mut problems);
+    let readable = problems.is_empty() || !base.tree.is_empty();
     lift_keys(&mut base.tree, &mut keys);
     let mut overlays = variables(environment, &mut problems);
     for variable in &mut overlays {
         variable.lift_key(&mut keys);
         variable.replace_list_in(&mut base.tree);
+    }
+    if !readable {
+        // What else would be said of the keys would be said without knowing them.
+        return Err(Problems(problems));
     }
     let lists = base.set_lists_aside(&overlays);
     let figment = overlays.iter().fold(Figment::from(&base), Figment::merge);

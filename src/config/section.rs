@@ -72,11 +72,17 @@ impl<'a> Reading<'a> {
         self.node(KeyPath::default(), tree)
     }
 
+    fn origin_of(&self, value: &Value) -> String {
+        let metadata = self.figment.get_metadata(value.tag());
+        metadata.map_or_else(|| self.file_name(), |metadata| metadata.name.clone().into_owned())
+    }
+
+    fn file_name(&self) -> String {
+        self.file.display().to_string()
+    }
+
     fn node(&'a self, path: KeyPath, value: Value) -> Node<'a> {
-        let origin = match self.figment.get_metadata(value.tag()) {
-            Some(metadata) => metadata.name.clone().into_owned(),
-            None => self.file.display().to_string(),
-        };
+        let origin = self.origin_of(&value);
         Node { reading: self, path, origin, value }
     }
 }
@@ -97,7 +103,7 @@ impl<'a> Node<'a> {
     /// Where relative paths in this value start: the configuration's folder, or the working
     /// directory for what a variable says.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        let from_file = self.origin == self.reading.file.display().to_string();
+        let from_file = self.origin == self.reading.file_name();
         let base = self.reading.file.parent().filter(|_| from_file);
         base.map_or_else(|| PathBuf::from(path), |base| base.join(path))
     }
@@ -117,18 +123,20 @@ impl<'a> Node<'a> {
                 return None;
             }
         };
+        // What a variable lays over a map of the file is still the file's map.
+        let from_file = dict.values().any(|value| reading.origin_of(value) == reading.file_name());
+        let origin = if from_file { reading.file_name() } else { origin };
         Some(Section { reading, path, origin, dict, known: Vec::new() })
     }
 
     /// The value as a map with keys of the user's choice.
-    pub(super) fn entries(self) -> Vec<(String, Node<'a>)> {
-        let Some(section) = self.section() else { return Vec::new() };
-        let Section { reading, path, dict, .. } = section;
+    pub(super) fn entries(self) -> Option<Vec<(String, Node<'a>)>> {
+        let Section { reading, path, dict, .. } = self.section()?;
         let node = |(key, value): (String, Value)| {
             let node = reading.node(path.key(&key), value);
             (key, node)
         };
-        dict.into_iter().map(node).collect()
+        Some(dict.into_iter().map(node).collect())
     }
 
     /// The value as a list. A null is an empty one.
@@ -210,6 +218,15 @@ impl<'a> Section<'a> {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         self.take(key)?.parsed(Show::Value, parse)
+    }
+
+    /// As [`Section::parse`], without showing what was written.
+    pub(super) fn parse_quietly<T, E: AsRef<str>>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        self.take(key)?.parsed(Show::Nothing, parse)
     }
 
     /// As [`Section::parse`], and notes if the key is not set.

@@ -9,8 +9,8 @@ use figment::value::{Dict, Value};
 use url::Url;
 
 use super::problem::Problem;
-use super::section::{Node, Reading, Section, Show};
-use super::{Config, Polling, parse_duration};
+use super::section::{Node, Place, Reading, Section, Show};
+use super::{Config, Polling, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
@@ -54,9 +54,9 @@ pub(super) fn validate(
     let config = reading.root(Value::from(tree)).section().map(|mut root| {
         let apis = apis(&mut root, keys);
         let polling = polling(&mut root);
-        let watches = watches(&mut root, &apis);
+        let watches = watches(&mut root, apis.as_ref());
         root.finish();
-        Config { apis: apis.into_values().flatten().collect(), polling, watches }
+        Config { apis: apis.into_iter().flat_map(Apis::into_values).flatten().collect(), polling, watches }
     });
     match (config, reading.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -67,15 +67,17 @@ pub(super) fn validate(
 /// The APIs by name; `None` for one that is named but wrong, so that its watches are not wrong too.
 type Apis = BTreeMap<ApiName, Option<Api>>;
 
-fn apis(root: &mut Section<'_>, keys: &Keys) -> Apis {
+/// The APIs; `None` if the block is no map, so that it cannot be said which there are.
+fn apis(root: &mut Section<'_>, keys: &Keys) -> Option<Apis> {
     // An empty block says as little as none.
     let Some(node) = root.take("apis").filter(|node| !node.is_empty()) else {
         let name = ApiName::default_api();
         let key = keys.of_default.clone();
-        return Apis::from([(name.clone(), default_base_url().map(|url| api_with_defaults(name, url, key)))]);
+        let api = default_base_url().map(|url| api_with_defaults(name.clone(), url, key));
+        return Some(Apis::from([(name, api)]));
     };
     let mut apis = Apis::new();
-    for (key, node) in node.entries() {
+    for (key, node) in node.entries()? {
         match ApiName::parse(&key) {
             Ok(name) => {
                 let api = api(node, &name, keys);
@@ -84,7 +86,7 @@ fn apis(root: &mut Section<'_>, keys: &Keys) -> Apis {
             Err(what) => node.note(what),
         }
     }
-    apis
+    Some(apis)
 }
 
 fn api(node: Node<'_>, name: &ApiName, keys: &Keys) -> Option<Api> {
@@ -95,12 +97,13 @@ fn api(node: Node<'_>, name: &ApiName, keys: &Keys) -> Option<Api> {
     };
     let key = key_source(&mut section, name, keys);
     let ca = section.take("ca_file").map(|node| {
-        let path = node.resolve(node.text()?);
+        let path = node.resolve(node.parsed(Show::Nothing, not_empty_path)?.as_str());
         CaBundle::read(&path).map_err(|what| node.note(format!("{} {what}", path.display()))).ok()
     });
-    let timeout = section.parse("timeout", positive_duration);
-    let max_in_flight = section.parse("max_in_flight", in_flight);
-    let requests_per_second = section.parse("requests_per_second", Rate::parse);
+    // A key that landed beside its place must not show, so no value of this block does.
+    let timeout = section.parse_quietly("timeout", positive_duration);
+    let max_in_flight = section.parse_quietly("max_in_flight", in_flight);
+    let requests_per_second = section.parse_quietly("requests_per_second", Rate::parse);
     section.finish();
     let mut api = api_with_defaults(name.clone(), base_url?, key?);
     api.ca = match ca {
@@ -141,64 +144,76 @@ fn key_source(section: &mut Section<'_>, name: &ApiName, keys: &Keys) -> Option<
             text.text()?;
             keys.given.get(name.as_str()).cloned()
         }
-        (None, Some(file)) => match file.text()? {
-            "" => {
-                file.note("is empty: the path of a file is needed");
-                None
-            }
-            path => Some(KeySource::File(KeyFile::new(file.resolve(path)))),
-        },
+        (None, Some(file)) => {
+            let path = file.parsed(Show::Nothing, not_empty_path)?;
+            Some(KeySource::File(KeyFile::new(file.resolve(&path))))
+        }
         (None, None) if *name == ApiName::default_api() => Some(keys.of_default.clone()),
         (None, None) => Some(KeySource::None),
     }
 }
 
 fn polling(root: &mut Section<'_>) -> Polling {
-    let mut polling = Polling::default();
-    let Some(node) = root.take("polling") else { return polling };
-    let Some(mut section) = node.section() else { return polling };
-    let fields = [
-        ("min_interval", &mut polling.min_interval),
-        ("max_interval", &mut polling.max_interval),
-        ("backoff_max", &mut polling.backoff_max),
-    ];
-    let mut all_good = true;
-    for (key, field) in fields {
-        let set = section.take(key).map(|node| node.parsed(Show::Value, positive_duration));
-        all_good &= set.is_none_or(|set| set.map(|set| *field = set).is_some());
-    }
-    if let Some(recheck) = section.parse("recheck_finished", parse_duration) {
-        polling.recheck_finished = recheck;
-    }
-    if all_good && polling.max_interval < polling.min_interval {
-        section.note("max_interval", "is below min_interval: it must be at least as long");
-    }
-    if all_good && polling.backoff_max < polling.min_interval {
-        section.note("backoff_max", "is below min_interval: it must be at least as long");
+    let defaults = Polling::default();
+    let Some(mut section) = root.take("polling").and_then(Node::section) else { return defaults };
+    let min = interval(&mut section, "min_interval", defaults.min_interval);
+    let max = interval(&mut section, "max_interval", defaults.max_interval);
+    let backoff = interval(&mut section, "backoff_max", defaults.backoff_max);
+    let recheck = section.parse("recheck_finished", parse_duration);
+    for (longer, name) in [(&max, "max_interval"), (&backoff, "backoff_max")] {
+        if let (Some(shortest), Some(duration)) = (min.value, longer.value)
+            && duration < shortest
+        {
+            // Whichever of the two was set is where to mend it.
+            match (&longer.set, &min.set) {
+                (Some(place), _) => place.note("is below min_interval: it must be at least as long"),
+                (None, Some(place)) => place.note(format!("is above {name}, which is {}", format_duration(duration))),
+                (None, None) => {}
+            }
+        }
     }
     section.finish();
-    polling
+    Polling {
+        min_interval: min.value.unwrap_or(defaults.min_interval),
+        max_interval: max.value.unwrap_or(defaults.max_interval),
+        backoff_max: backoff.value.unwrap_or(defaults.backoff_max),
+        recheck_finished: recheck.unwrap_or(defaults.recheck_finished),
+    }
 }
 
-fn watches(root: &mut Section<'_>, apis: &Apis) -> Vec<Watch> {
+/// An interval as it holds, and where it was set.
+struct Interval<'a> {
+    /// `None` if what was set is wrong.
+    value: Option<Duration>,
+    set: Option<Place<'a>>,
+}
+
+fn interval<'a>(section: &mut Section<'a>, key: &'static str, default: Duration) -> Interval<'a> {
+    match section.take(key) {
+        Some(node) => Interval { set: Some(node.place()), value: node.parsed(Show::Value, positive_duration) },
+        None => Interval { set: None, value: Some(default) },
+    }
+}
+
+fn watches(root: &mut Section<'_>, apis: Option<&Apis>) -> Vec<Watch> {
     let Some(node) = root.take("watches") else { return Vec::new() };
     let mut watches = Vec::new();
     let mut names: HashMap<WatchName, usize> = HashMap::new();
     for (index, node) in node.items().into_iter().enumerate() {
-        let origin = node.place();
-        let Some(watch) = watch(node, apis) else { continue };
-        if let Some(first) = names.get(&watch.name) {
-            let name = &watch.name;
-            origin.note(format!("the name `{name}` is taken by watches[{first}]: give each watch a name of its own"));
+        let place = node.place();
+        let Some((name, watch)) = watch(node, apis) else { continue };
+        if let Some(first) = names.get(&name) {
+            place.note(format!("the name `{name}` is taken by watches[{first}]: give each watch a name of its own"));
         } else {
-            names.insert(watch.name.clone(), index);
-            watches.push(watch);
+            names.insert(name, index);
+            watches.extend(watch);
         }
     }
     watches
 }
 
-fn watch(node: Node<'_>, apis: &Apis) -> Option<Watch> {
+/// The watch, and its name even if something else is wrong with it.
+fn watch(node: Node<'_>, apis: Option<&Apis>) -> Option<(WatchName, Option<Watch>)> {
     let mut section = node.section()?;
     let agent_id = section.require("agent_id", AgentId::parse);
     let progress_id = section.require("progress_id", ProgressId::parse);
@@ -218,22 +233,25 @@ fn watch(node: Node<'_>, apis: &Apis) -> Option<Watch> {
         None => Some(Labels::new()),
     };
     section.finish();
-    Some(Watch {
-        name: name?,
-        api: api?,
-        agent_id: agent_id?,
-        progress_id: progress_id?,
-        expect: match expect {
-            Some(parsed) => Some(parsed?),
-            None => None,
-        },
-        labels: labels?,
+    let name = name?;
+    let whole =
+        agent_id.zip(progress_id).zip(api.zip(labels)).zip(expect.map_or(Some(None), |parsed| parsed.map(Some)));
+    let watch = whole.map(|(((agent_id, progress_id), (api, labels)), expect)| Watch {
+        name: name.clone(),
+        api,
+        agent_id,
+        progress_id,
+        expect,
+        labels,
         source: Source::Config,
-    })
+    });
+    Some((name, watch))
 }
 
-/// The name of a configured API, shared with all of its watches.
-fn known_api(name: &str, apis: &Apis) -> Result<ApiName, String> {
+/// The name of a configured API, shared with all of its watches. Any name will do while it is not
+/// known which there are.
+fn known_api(name: &str, apis: Option<&Apis>) -> Result<ApiName, String> {
+    let Some(apis) = apis else { return ApiName::parse(name) };
     apis.keys().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
         let known: Vec<_> = apis.keys().map(ApiName::as_str).collect();
         format!("is not under `apis`; known are: {}", known.join(", "))
@@ -241,7 +259,7 @@ fn known_api(name: &str, apis: &Apis) -> Result<ApiName, String> {
 }
 
 fn labels(node: Node<'_>) -> Option<Labels> {
-    let parsed = node.entries().into_iter().map(|(name, node)| {
+    let parsed = node.entries()?.into_iter().map(|(name, node)| {
         let name = LabelName::parse(&name).map_err(|what| node.note(what)).ok();
         let value = node.text().map(Box::from);
         name.zip(value)
@@ -253,17 +271,26 @@ fn labels(node: Node<'_>) -> Option<Labels> {
 fn base_url(text: &str) -> Result<Url, String> {
     let wrong = |what: &str| format!("{what}: write it like {DEFAULT_BASE_URL}, with a path prefix if there is one");
     let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
+    // The parser mends what browsers mend. What is polled is to be what was written.
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
     if !matches!(url.scheme(), "http" | "https") {
         Err(wrong("is neither http nor https"))
-    } else if url.host_str().is_none_or(str::is_empty) {
-        Err(wrong("has no host"))
-    } else if !url.username().is_empty() || url.password().is_some() {
+    } else if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        Err(wrong("has white space or a backslash in it"))
+    } else if authority.is_empty() || url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
+        Err(wrong("has no host or no port that can be reached"))
+    } else if authority.contains('@') {
         Err(wrong("has user info, which does not belong there"))
     } else if url.query().is_some() || url.fragment().is_some() {
         Err(wrong("has a query or a fragment, which do not belong there"))
     } else {
         Ok(url)
     }
+}
+
+fn not_empty_path(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("is empty: the path of a file is needed") } else { Ok(text.to_owned()) }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

@@ -177,7 +177,9 @@ fn problems_of_variables_name_the_variable_and_never_the_secret() {
             ("CEKURA_EXPORTER__POLLING__MIN_INTERVAL", "soon"),
             ("CEKURA_EXPORTER__NO_SUCH__KEY", "x"),
             ("CEKURA_EXPORTER__", "x"),
-            ("CEKURA_EXPORTER__APIS__DEFAULT__API_KEY__DEEPER", "sk-env"),
+            ("CEKURA_EXPORTER__APIS__DEFAULT__API_KEE", "sk-env"),
+            ("CEKURA_EXPORTER__POLLING__MAX_INTERVAL", "1m"),
+            ("CEKURA_EXPORTER__polling__MAX_INTERVAL", "2m"),
             ("CEKURA_EXPORTER__APIS__OTHER", "{api_key: [sk-env]}"),
             ("CEKURA_EXPORTER__WATCHES__0__AGENT_ID", "0"),
         ],
@@ -187,7 +189,8 @@ fn problems_of_variables_name_the_variable_and_never_the_secret() {
     for expected in [
         "CEKURA_EXPORTER__POLLING__MIN_INTERVAL: polling.min_interval: `soon` is not a duration",
         "CEKURA_EXPORTER__NO_SUCH__KEY: no_such: is not a known key",
-        "CEKURA_EXPORTER__APIS__DEFAULT__API_KEY",
+        "CEKURA_EXPORTER__APIS__DEFAULT__API_KEE: apis.default.api_kee: is not a known key",
+        "CEKURA_EXPORTER__polling__MAX_INTERVAL: sets the same key as CEKURA_EXPORTER__POLLING__MAX_INTERVAL",
         "CEKURA_EXPORTER__APIS__OTHER: apis.other.api_key: must be a single value",
         "CEKURA_EXPORTER__WATCHES__0__AGENT_ID: watches[0].agent_id: `0` is not an agent id",
     ] {
@@ -196,10 +199,39 @@ fn problems_of_variables_name_the_variable_and_never_the_secret() {
 }
 
 #[test]
+fn a_problem_is_said_of_the_file_or_the_variable_that_has_it() {
+    let problems = in_force(
+        "polling: {max_interval: 1s}\nwatches: [{progress_id: p}]\n",
+        &[("CEKURA_EXPORTER__POLLING__BACKOFF_MAX", "6m"), ("CEKURA_EXPORTER__WATCHES__0__EXPECT", "enabled")],
+    )
+    .unwrap_err();
+    let mut lines: Vec<_> = problems.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "FILE: polling.max_interval: is below min_interval: it must be at least as long",
+            "FILE: watches[0].agent_id: is missing",
+        ]
+    );
+    let scalar = in_force("", &[("CEKURA_EXPORTER__POLLING", "5s")]).unwrap_err();
+    assert_eq!(scalar, "CEKURA_EXPORTER__POLLING: must be a list or a map, as YAML");
+}
+
+#[test]
+fn an_api_whose_name_has_two_underscores_can_be_set_by_variable() {
+    let shown = in_force("apis: {a__b: {}}", &[("CEKURA_EXPORTER__APIS__A__B__TIMEOUT", "3s")]).unwrap();
+    assert!(shown.contains("a__b:\n") && shown.contains("timeout: 3s\n"), "{shown}");
+}
+
+#[test]
 fn an_element_is_addressed_by_its_index_only() {
     let watches = "watches: [{agent_id: 1, progress_id: p}]\n";
     let problems = in_force(watches, &[("CEKURA_EXPORTER__WATCHES__ZERO__AGENT_ID", "1")]).unwrap_err();
-    assert!(problems.contains("CEKURA_EXPORTER__WATCHES__ZERO__AGENT_ID: watches: must be a list"), "{problems}");
+    assert_eq!(
+        problems,
+        "CEKURA_EXPORTER__WATCHES__ZERO__AGENT_ID: does not address an element of the list by its index"
+    );
 }
 
 #[test]
