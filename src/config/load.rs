@@ -41,10 +41,31 @@ struct File {
 /// # Errors
 /// Every problem that there is.
 pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Checked, Problems> {
-    let environment: Vec<_> = environment.into_iter().collect();
     let mut problems = Vec::new();
+    let base = File::read(file, &mut problems);
+    let config = assemble(base, problems, environment.into_iter().collect())?;
+    let warnings = warnings(&config, file);
+    Ok(Checked { config, warnings })
+}
+
+/// Validates a configuration that is in no file. Relative paths in it start at the working
+/// directory.
+///
+/// # Errors
+/// Every problem that there is.
+pub fn parse(text: &str) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    let base = File::parse(Path::new("configuration"), text, &mut problems);
+    assemble(base, problems, Vec::new())
+}
+
+/// Lays the environment over the file, and validates.
+fn assemble(
+    mut base: File,
+    mut problems: Vec<Problem>,
+    environment: Vec<(OsString, OsString)>,
+) -> Result<Config, Problems> {
     let mut keys = Keys { given: BTreeMap::new(), of_default: key_of_default(&environment) };
-    let mut base = File::read(file, &mut problems);
     let readable = problems.is_empty() || !base.tree.is_empty();
     lift_keys(&mut base.tree, &mut keys);
     let mut overlays = variables(environment, &mut problems);
@@ -58,11 +79,8 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
     }
     let lists = base.set_lists_aside(&overlays);
     let figment = overlays.iter().fold(Figment::from(&base), Figment::merge);
-    match validate(&figment, lists, file, &keys) {
-        Ok(config) if problems.is_empty() => {
-            let warnings = warnings(&config, file);
-            Ok(Checked { config, warnings })
-        }
+    match validate(&figment, lists, &base.path, &keys) {
+        Ok(config) if problems.is_empty() => Ok(config),
         validated => {
             problems.extend(validated.err().unwrap_or_default());
             Err(Problems(problems))
@@ -164,31 +182,26 @@ impl Variable {
 
 impl File {
     fn read(path: &Path, problems: &mut Vec<Problem>) -> Self {
-        let origin = path.display().to_string();
-        let mut note = |path: &str, what: String| {
-            problems.push(Problem { origin: origin.clone(), path: path.to_owned(), what });
+        let what = match std::fs::read(path).map(String::from_utf8) {
+            // It may have keys in it.
+            Ok(Ok(text)) => return Self::parse(path, &Zeroizing::new(text), problems),
+            Ok(Err(_)) => "is not UTF-8 text".to_owned(),
+            Err(error) => format!("cannot be read: {error}; name the configuration with --config.file"),
         };
-        // It may have keys in it.
-        let text = Zeroizing::new(match std::fs::read(path).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            Ok(Err(_)) => {
-                note("", "is not UTF-8 text".into());
-                String::new()
-            }
-            Err(error) => {
-                note("", format!("cannot be read: {error}; name the configuration with --config.file"));
-                String::new()
-            }
-        });
-        let (tree, faults) = yaml::parse(&text);
-        for fault in faults {
-            note(fault.path.as_str(), fault.what);
-        }
+        problems.push(Problem { origin: path.display().to_string(), path: String::new(), what });
+        Self { path: path.to_owned(), tree: Dict::new() }
+    }
+
+    fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Self {
+        let problem =
+            |key: &str, what: String| Problem { origin: path.display().to_string(), path: key.to_owned(), what };
+        let (tree, faults) = yaml::parse(text);
+        problems.extend(faults.into_iter().map(|fault| problem(fault.path.as_str(), fault.what)));
         let tree = match tree {
             Value::Dict(_, tree) => tree,
             Value::Empty(..) => Dict::new(),
             _ => {
-                note("", "must be a map of keys to values".into());
+                problems.push(problem("", "must be a map of keys to values".into()));
                 Dict::new()
             }
         };

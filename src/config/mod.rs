@@ -17,7 +17,7 @@ mod yaml;
 use std::time::Duration;
 
 pub use duration::{format_duration, parse_duration};
-pub use load::{Checked, load};
+pub use load::{Checked, load, parse};
 pub use problem::{Problem, Problems};
 
 use crate::cekura::Api;

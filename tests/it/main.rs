@@ -6,6 +6,7 @@
 mod budgets;
 mod cli;
 mod configuration;
+mod corpora;
 mod demo;
 mod harness;
 mod logs;

@@ -1,0 +1,100 @@
+//! What must hold for any bytes. The fuzz targets feed them forever, the tests feed the corpora.
+
+use std::time::{Duration, SystemTime};
+
+use cekura_exporter::cekura;
+use cekura_exporter::config;
+use cekura_exporter::exposition;
+use cekura_exporter::toggle::{
+    AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Reported, Source, Text, Timestamp, Toggle, Watch,
+    WatchName,
+};
+
+/// What stands for the API key.
+const KEY: &str = "sk-fuzz-key";
+
+/// An answer's body is decoded or refused, and no text that comes out of it shows a key, a URL or a
+/// control character, or is too long.
+pub(crate) fn answer(bytes: &[u8]) {
+    let texts: Vec<Text> = match cekura::decode(bytes, KEY) {
+        Ok(answer) => {
+            let status = match answer.status {
+                Reported::Unrecognised(text) => Some(text),
+                Reported::InProgress | Reported::Completed | Reported::Failed => None,
+            };
+            [status, answer.message, answer.error].into_iter().flatten().collect()
+        }
+        Err(failure) => failure.detail.into_iter().collect(),
+    };
+    let raw = String::from_utf8_lossy(bytes);
+    let cleaned = Text::clean(&raw, &Hidden::default().key(KEY));
+    for text in texts.iter().chain(cekura::error_detail(bytes, KEY).iter()).chain([&cleaned]) {
+        let text = text.as_str();
+        assert!(text.len() <= Text::MAX_BYTES, "{} bytes", text.len());
+        assert!(!text.contains(KEY) && !text.contains("http://") && !text.contains("https://"), "{text}");
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+    }
+}
+
+/// A Retry-After is between nothing and an hour.
+pub(crate) fn retry_after(bytes: &[u8]) {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
+    if let Some(pause) = cekura::retry_after(bytes, now) {
+        assert!(pause > Duration::ZERO && pause <= Duration::from_hours(1), "{pause:?}");
+    }
+}
+
+/// A configuration is taken, and then what is shown as in force is taken too and is the same; or it
+/// is refused with problems that do not show the key.
+pub(crate) fn configuration(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    match config::parse(text) {
+        Ok(config) => {
+            let shown = config.to_string();
+            let again = config::parse(&shown).unwrap_or_else(|problems| panic!("{problems}\n{shown}"));
+            assert_eq!(again.to_string(), shown);
+        }
+        Err(problems) => assert!(!problems.0.is_empty()),
+    }
+}
+
+/// Whatever a user writes comes out of the exposition as one label value, and is read back.
+pub(crate) fn exposition(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (id, label) = text.split_at(text.floor_char_boundary(text.len() / 2));
+    let Ok(progress_id) = ProgressId::parse(id) else { return };
+    let watch = Watch {
+        name: WatchName::parse("w").unwrap(),
+        api: ApiName::default_api(),
+        agent_id: AgentId::parse("1").unwrap(),
+        progress_id,
+        expect: None,
+        labels: Labels::from([(LabelName::parse("team").unwrap(), label.into())]),
+        source: Source::Config,
+    };
+    let labels = exposition::watch_labels(&watch);
+    let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
+    let encoded = String::from_utf8(exposition::encode(&[(&labels, &toggle)], &[], &[])).unwrap();
+    let line = encoded.split('\n').find(|line| line.starts_with("cekura_toggle_info{")).unwrap();
+    assert_eq!(value_of(line, "team"), label);
+    assert_eq!(value_of(line, "progress_id"), id);
+    assert_eq!(encoded.split('\n').filter(|line| line.starts_with("cekura_toggle_info{")).count(), 1);
+}
+
+/// The value of a label in a line, unescaped.
+fn value_of(line: &str, label: &str) -> String {
+    // A value could have the same text in it, but only with escaped quotes.
+    let start = line.find(&format!("{label}=\"")).unwrap() + label.len() + 2;
+    let mut value = String::new();
+    let mut chars = line[start..].chars();
+    loop {
+        match chars.next().unwrap() {
+            '"' => return value,
+            '\\' => match chars.next().unwrap() {
+                'n' => value.push('\n'),
+                escaped => value.push(escaped),
+            },
+            c => value.push(c),
+        }
+    }
+}
