@@ -74,7 +74,8 @@ pub(crate) fn exposition(bytes: &[u8]) {
     };
     let labels = exposition::watch_labels(&watch);
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let encoded = String::from_utf8(exposition::encode(&[(&labels, &toggle)], &[], &[])).unwrap();
+    let chunks: Vec<_> = exposition::Exposition::new(vec![(labels, toggle)], vec![], vec![]).collect();
+    let encoded = String::from_utf8(chunks.concat()).unwrap();
     let line = encoded.split('\n').find(|line| line.starts_with("cekura_toggle_info{")).unwrap();
     assert_eq!(value_of(line, "team"), label);
     assert_eq!(value_of(line, "progress_id"), id);

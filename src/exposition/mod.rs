@@ -11,4 +11,4 @@ mod text;
 
 pub use families::{agent_labels, watch_labels};
 pub use metrics::{ApiMetrics, Metrics};
-pub use text::{CONTENT_TYPE, encode};
+pub use text::{CONTENT_TYPE, Exposition, Labelled};

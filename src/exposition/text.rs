@@ -1,4 +1,9 @@
-//! The whole exposition as text 0.0.4.
+//! The whole exposition as text 0.0.4, a chunk at a time.
+//!
+//! A scrape of many watches is tens of megabytes. It is encoded as fast as it is read, so it never
+//! exists as a whole, and a reader that does not read costs no more than the rows.
+
+use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
@@ -9,55 +14,102 @@ use crate::toggle::{AgentMock, Toggle};
 /// The content type of text 0.0.4.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// How large a chunk gets before the next one begins, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// Something to expose, with the label text of its series.
+pub type Labelled<T> = (Arc<str>, T);
+
+/// What is exposed by one scrape, as an iterator over the chunks of its text.
+pub struct Exposition {
+    toggles: Vec<Labelled<Toggle>>,
+    agents: Vec<Labelled<AgentMock>>,
+    gathered: Vec<MetricFamily>,
+    /// The families that are still to be encoded, the next one last.
+    blocks: Vec<Block>,
+    /// How many things of the family that is being encoded are done.
+    done: usize,
+    /// Whether that family has its HELP and TYPE.
+    headed: bool,
+}
+
 /// A family, wherever its series are kept.
-enum Block<'a> {
+enum Block {
     Toggles(&'static Family<Toggle>),
     Agents(&'static Family<AgentMock>),
-    Gathered(&'a MetricFamily),
+    /// The index of a gathered one.
+    Gathered(usize),
 }
 
-/// Encodes toggles and agents, each with its label text, and the gathered families of the
-/// `prometheus` crate, sorted by family. A family without series is left out.
-pub fn encode(toggles: &[(&str, &Toggle)], agents: &[(&str, &AgentMock)], gathered: &[MetricFamily]) -> Vec<u8> {
-    let ours = TOGGLE_FAMILIES.iter().map(|family| (family.name, Block::Toggles(family)));
-    let agent_families = AGENT_FAMILIES.iter().map(|family| (family.name, Block::Agents(family)));
-    let theirs = gathered.iter().map(|family| (family.name(), Block::Gathered(family)));
-    let mut blocks: Vec<_> = ours.chain(agent_families).chain(theirs).collect();
-    blocks.sort_by_key(|(name, _)| *name);
+// === impl Exposition ===
 
-    let mut out = Vec::with_capacity(32 * 1024 + toggles.len() * 2048);
-    for (_, block) in blocks {
-        match block {
-            Block::Toggles(family) => put_family(&mut out, family, toggles),
-            Block::Agents(family) => put_family(&mut out, family, agents),
-            Block::Gathered(family) => put_gathered(&mut out, family),
-        }
+impl Exposition {
+    /// Exposes toggles and agents, and the gathered families of the `prometheus` crate, sorted by
+    /// family. A family without series is left out.
+    pub fn new(toggles: Vec<Labelled<Toggle>>, agents: Vec<Labelled<AgentMock>>, gathered: Vec<MetricFamily>) -> Self {
+        let ours = TOGGLE_FAMILIES.iter().map(|family| (family.name, Block::Toggles(family)));
+        let agent_families = AGENT_FAMILIES.iter().map(|family| (family.name, Block::Agents(family)));
+        let theirs = gathered.iter().enumerate().map(|(i, family)| (family.name(), Block::Gathered(i)));
+        let mut blocks: Vec<_> = ours.chain(agent_families).chain(theirs).collect();
+        blocks.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let blocks = blocks.into_iter().map(|(_, block)| block).collect();
+        Self { toggles, agents, gathered, blocks, done: 0, headed: false }
     }
-    out
 }
 
-fn put_family<T>(out: &mut Vec<u8>, family: &'static Family<T>, things: &[(&str, &T)]) {
-    let before = out.len();
-    for (keyword, text) in [("# HELP ", family.help), ("# TYPE ", family.kind)] {
-        for part in [keyword, family.name, " ", text, "\n"] {
-            out.extend_from_slice(part.as_bytes());
+impl Iterator for Exposition {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(CHUNK + CHUNK / 16);
+        while out.len() < CHUNK
+            && let Some(block) = self.blocks.last()
+        {
+            let finished = match block {
+                Block::Toggles(family) => put_series(&mut out, family, &self.toggles, &mut self.done, &mut self.headed),
+                Block::Agents(family) => put_series(&mut out, family, &self.agents, &mut self.done, &mut self.headed),
+                Block::Gathered(index) => put_gathered(&mut out, &self.gathered[*index]),
+            };
+            if finished {
+                self.blocks.pop();
+                (self.done, self.headed) = (0, false);
+            }
         }
+        (!out.is_empty()).then_some(out)
     }
-    let head = out.len();
-    for (labels, thing) in things {
+}
+
+/// Writes series until the chunk is full or the family is finished, and says whether it is.
+fn put_series<T>(
+    out: &mut Vec<u8>,
+    family: &'static Family<T>,
+    things: &[Labelled<T>],
+    done: &mut usize,
+    headed: &mut bool,
+) -> bool {
+    for (labels, thing) in &things[*done..] {
+        if out.len() >= CHUNK {
+            return false;
+        }
+        let before = out.len();
         (family.write)(&mut Series { out: &mut *out, name: family.name, labels }, thing);
+        *done += 1;
+        if !*headed && out.len() > before {
+            *headed = true;
+            let head = ["# HELP ", family.name, " ", family.help, "\n# TYPE ", family.name, " ", family.kind, "\n"];
+            out.splice(before..before, head.concat().into_bytes());
+        }
     }
-    if out.len() == head {
-        out.truncate(before);
-    }
+    true
 }
 
-fn put_gathered(out: &mut Vec<u8>, family: &MetricFamily) {
+fn put_gathered(out: &mut Vec<u8>, family: &MetricFamily) -> bool {
     let before = out.len();
     if let Err(error) = TextEncoder::new().encode(std::slice::from_ref(family), out) {
         out.truncate(before);
         tracing::error!(family = family.name(), %error, "family could not be encoded");
     }
+    true
 }
 
 #[cfg(test)]
@@ -78,9 +130,16 @@ mod tests {
         Timestamp::from_millis(millis)
     }
 
+    fn text(exposition: Exposition) -> String {
+        String::from_utf8(exposition.collect::<Vec<_>>().concat()).unwrap()
+    }
+
+    fn labelled(toggle: &Toggle) -> Labelled<Toggle> {
+        (watch_labels(&toggle.watch), toggle.clone())
+    }
+
     fn text_of(toggle: &Toggle) -> String {
-        let labels = watch_labels(&toggle.watch);
-        String::from_utf8(encode(&[(&labels, toggle)], &[], &[])).unwrap()
+        text(Exposition::new(vec![labelled(toggle)], vec![], vec![]))
     }
 
     /// The series of a text without HELP and TYPE lines and without what is common to all.
@@ -155,8 +214,7 @@ mod tests {
         for family in &gathered {
             assert!(!ours.contains(&family.name()), "{} is in both", family.name());
         }
-        let labels = watch_labels(&toggle.watch);
-        let text = String::from_utf8(encode(&[(&labels, &toggle)], &[], &gathered)).unwrap();
+        let text = text(Exposition::new(vec![labelled(&toggle)], vec![], gathered));
         let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let mut sorted = types.clone();
         sorted.sort_by_key(|line| line.split(' ').next());
@@ -224,9 +282,32 @@ mod tests {
     }
 
     #[test]
+    fn the_chunks_of_many_watches_are_the_text_of_one_by_one_sorted_by_family() {
+        let toggles: Vec<_> =
+            (0..2000).map(|i| labelled(&Toggle::new(Arc::new(watch(&format!("w{i}"), "p")), at(1)))).collect();
+        let chunks: Vec<_> = Exposition::new(toggles.clone(), vec![], vec![]).collect();
+        assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() < CHUNK + CHUNK / 16));
+        let whole = String::from_utf8(chunks.concat()).unwrap();
+        let mut each: Vec<_> = Vec::new();
+        for toggle in toggles {
+            each.extend(text(Exposition::new(vec![toggle], vec![], vec![])).lines().map(str::to_owned));
+        }
+        let heads: Vec<_> = whole.lines().filter(|line| line.starts_with('#')).collect();
+        let mut distinct = heads.clone();
+        distinct.dedup();
+        assert_eq!(heads, distinct, "a family has its HELP and TYPE once");
+        let (mut whole, mut each): (Vec<_>, Vec<_>) =
+            (whole.lines().collect(), each.iter().map(String::as_str).collect());
+        whole.sort_unstable();
+        each.sort_unstable();
+        each.dedup();
+        assert_eq!(whole, each);
+    }
+
+    #[test]
     fn agents_have_api_and_id_only() {
         let labels = agent_labels(&ApiName::default_api(), AgentId::parse("9").unwrap());
         assert_eq!(&*labels, r#"api="default",agent_id="9""#);
-        assert_eq!(encode(&[], &[(&labels, &AgentMock::default())], &[]), b"");
+        assert_eq!(text(Exposition::new(vec![], vec![(labels, AgentMock::default())], vec![])), "");
     }
 }

@@ -1,5 +1,6 @@
 //! Who reads: metrics, JSON, health and a landing page over HTTP.
 
+mod body;
 mod landing;
 mod listen;
 mod routes;

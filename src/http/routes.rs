@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus::IntGauge;
 use serde::Serialize;
 
+use super::body::Body;
 use super::{landing, toggles};
 use crate::board::Board;
-use crate::exposition::{self, Metrics};
+use crate::exposition::{self, Exposition, Metrics};
 use crate::poller::Pulse;
 
-/// An answer with its whole body.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// An answer to a request.
+pub(super) type Answer = Response<Body>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -94,7 +94,7 @@ impl Site {
     }
 
     /// Answers a request, and counts it.
-    pub(super) async fn answer<B>(self: &Arc<Self>, request: Request<B>) -> Answer {
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
         let route = Route::of(path, &self.telemetry_path);
         let answer = match route {
@@ -108,15 +108,15 @@ impl Site {
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 answer
             }
-            Some(route) => self.get(route).await,
+            Some(route) => self.get(route),
         };
         self.metrics.count_http(Route::handler(route), answer.status().as_u16());
         answer
     }
 
-    async fn get(self: &Arc<Self>, route: Route<'_>) -> Answer {
+    fn get(&self, route: Route<'_>) -> Answer {
         match route {
-            Route::Metrics => self.metrics().await,
+            Route::Metrics => self.metrics(),
             Route::Landing => ok(HTML, landing::page(&self.board.rows(), &self.telemetry_path)),
             Route::Toggles => json(&toggles::List::of(&self.board.rows())),
             Route::Toggle(name) => match self.board.row(name) {
@@ -134,19 +134,14 @@ impl Site {
         }
     }
 
-    /// Encodes off the async threads: a large exposition takes milliseconds.
-    async fn metrics(self: &Arc<Self>) -> Answer {
-        let site = self.clone();
-        let encoded = tokio::task::spawn_blocking(move || {
-            let (rows, agents) = (site.board.rows(), site.board.agents());
-            let toggles: Vec<_> = rows.iter().map(|row| (&*row.labels, &row.toggle)).collect();
-            let agents: Vec<_> = agents.iter().map(|agent| (&*agent.labels, &agent.mock)).collect();
-            exposition::encode(&toggles, &agents, &site.metrics.gather(Instant::now()))
-        });
-        match encoded.await {
-            Ok(text) => ok(exposition::CONTENT_TYPE, text),
-            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be encoded"),
-        }
+    /// What is known now. It is encoded while it is sent.
+    fn metrics(&self) -> Answer {
+        let toggles = self.board.rows().into_iter().map(|row| (row.labels, row.toggle)).collect();
+        let agents = self.board.agents().into_iter().map(|agent| (agent.labels, agent.mock)).collect();
+        let exposition = Exposition::new(toggles, agents, self.metrics.gather(Instant::now()));
+        let mut answer = Response::new(Body::Exposition(Box::new(exposition)));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
+        answer
     }
 }
 
@@ -208,7 +203,7 @@ fn problem(status: StatusCode, error: &str) -> Answer {
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::Whole(Some(body.into())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
