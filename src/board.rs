@@ -128,6 +128,13 @@ impl Board {
         Some(Applied { toggle, transitions })
     }
 
+    /// Shows that the next poll of this run is due at another time.
+    pub fn plan(&self, run: RunId, next_poll: Timestamp) {
+        if let Some(entry) = self.write().entry_mut(run) {
+            entry.row.next_poll = Some(next_poll);
+        }
+    }
+
     /// The runs at this API whose last poll failed because the key was missing or refused.
     pub fn failing_for_want_of_a_key(&self, api: &ApiName) -> Vec<RunId> {
         let wants_a_key = |row: &Row| {

@@ -77,6 +77,11 @@ impl Lane {
         }
     }
 
+    /// Whether a probe is due, and nothing waits that could be it.
+    pub(super) fn wants_a_probe(&self, now: Instant) -> bool {
+        self.outage.next_probe().is_some() && self.queue.is_empty() && self.may_probe(now)
+    }
+
     /// Whether an outage lets a poll start: one probe at a time.
     fn may_probe(&self, now: Instant) -> bool {
         self.outage.next_probe().is_none_or(|next| next <= now && self.budget.is_idle())

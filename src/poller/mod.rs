@@ -121,6 +121,10 @@ impl Poller {
     /// Starts what may start now, and says when time alone will let more start.
     fn advance(&mut self, now: Instant) -> Option<Instant> {
         self.pulse.beat(now);
+        // All may have backed off for longer than the next probe is away.
+        for lane in self.lanes.values().filter(|lane| lane.wants_a_probe(now)) {
+            let _ = lane.outage.down().any(|run| self.schedule.replan(now, run));
+        }
         while let Some((due, run)) = self.schedule.pop_due(now) {
             self.enqueue(due, run);
         }
@@ -201,7 +205,7 @@ impl Poller {
                 events::api_back(api, runs.len());
                 lane.resume(now);
                 for run in runs {
-                    self.schedule.replan(now + self.polling.min_interval.mul_f64(fastrand::f64()), run);
+                    self.replan(now + self.polling.min_interval.mul_f64(fastrand::f64()), run);
                 }
             }
         }
@@ -214,7 +218,15 @@ impl Poller {
         let change = lane.outage.end();
         self.report_outage(api, change);
         for run in self.board.failing_for_want_of_a_key(api) {
-            self.schedule.replan(now, run);
+            self.replan(now, run);
+        }
+    }
+
+    /// Makes a run that is planned due at another time.
+    fn replan(&mut self, due: Instant, run: RunId) {
+        if self.schedule.replan(due, run) {
+            let until = due.saturating_duration_since(Instant::now());
+            self.board.plan(run, wall_clock().after(until));
         }
     }
 

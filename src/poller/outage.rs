@@ -64,14 +64,13 @@ impl Outage {
         if finished {
             self.runs.remove(&run);
         }
-        if !is_down(outcome) {
-            self.down.remove(&run);
-            // A failure of another kind tells of the watch, or of the way to the API, but the API
-            // is there again only if it answers as it should.
-            return if outcome.is_ok() { self.end() } else { None };
-        }
-        if self.runs.contains(&run) {
+        if is_down(outcome) && self.runs.contains(&run) {
             self.down.insert(run);
+        } else {
+            self.down.remove(&run);
+        }
+        if is_answered(outcome) {
+            return self.end();
         }
         let most = self.down.len() >= FEWEST && self.down.len() * 2 > self.runs.len();
         if !most && self.probing.is_none() {
@@ -90,6 +89,11 @@ impl Outage {
         Some(Change::Ended(down))
     }
 
+    /// The runs that are down.
+    pub(super) fn down(&self) -> impl Iterator<Item = RunId> {
+        self.down.iter().copied()
+    }
+
     /// When the next probe may start; `None` while the API is not down.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         self.probing.map(|probing| probing.next)
@@ -103,6 +107,13 @@ pub(super) fn probe_delay(failures: u32, polling: &Polling, chance: f64) -> Dura
     let doubled = 2u32.checked_pow(failures - 1).and_then(|factor| polling.min_interval.checked_mul(factor));
     let longest = doubled.map_or(cap, |doubled| doubled.min(cap));
     longest / 2 + (longest / 2).mul_f64(chance.clamp(0.0, 1.0))
+}
+
+/// Whether the API itself answered, be it that it knows nothing of the task or has no time now.
+fn is_answered(outcome: &Outcome) -> bool {
+    outcome.as_ref().err().is_none_or(|failure| {
+        matches!(failure.reason, Reason::BadRequest | Reason::NotFound | Reason::RateLimited | Reason::ClientError)
+    })
 }
 
 /// Whether the poll failed as it does when an API cannot be reached, is broken, or takes no key.
@@ -180,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_come_less_and_less_often_and_the_first_answer_ends_it_for_all() {
+    fn probes_come_less_and_less_often_and_an_answer_ends_it_for_all() {
         let start = Instant::now();
         let mut outage = outage(4);
         for slot in 0..3 {
@@ -189,10 +200,22 @@ mod tests {
         let later = start + Duration::from_secs(10);
         assert_eq!(fails(&mut outage, 0, Reason::Connect, later), None);
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(2)));
-        assert_eq!(fails(&mut outage, 0, Reason::NotFound, later), None);
-        assert!(outage.next_probe().is_some(), "only an answer ends it");
-        assert_eq!(answers(&mut outage, 3, later), Some(Change::Ended(vec![run(1), run(2)])));
+        assert_eq!(fails(&mut outage, 1, Reason::Decode, later), None);
+        assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(3)), "that was not the API");
+        assert_eq!(answers(&mut outage, 3, later), Some(Change::Ended(vec![run(0), run(2)])));
         assert_eq!((outage.next_probe(), answers(&mut outage, 1, later)), (None, None));
+    }
+
+    #[test]
+    fn an_answer_that_knows_nothing_of_the_task_is_one_of_the_api() {
+        let now = Instant::now();
+        for reason in [Reason::BadRequest, Reason::NotFound, Reason::RateLimited] {
+            let mut outage = outage(3);
+            for slot in 0..3 {
+                fails(&mut outage, slot, Reason::Timeout, now);
+            }
+            assert_eq!(fails(&mut outage, 0, reason, now), Some(Change::Ended(vec![run(1), run(2)])), "{reason:?}");
+        }
     }
 
     #[test]

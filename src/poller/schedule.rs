@@ -37,11 +37,14 @@ impl Schedule {
         self.count += 1;
     }
 
-    /// Plans `run` for `due` if it is planned at all; one that is queued or under way is not.
-    pub(super) fn replan(&mut self, due: Instant, run: RunId) {
-        if self.valid.get(run.slot()).is_some_and(Option::is_some) {
+    /// Plans `run` for `due` if it is planned at all, and says whether it was; one that is queued
+    /// or under way is not.
+    pub(super) fn replan(&mut self, due: Instant, run: RunId) -> bool {
+        let planned = self.valid.get(run.slot()).is_some_and(Option::is_some);
+        if planned {
             self.plan(due, run);
         }
+        planned
     }
 
     /// The earliest run and when it was due, if that is `now` or before.
@@ -94,10 +97,9 @@ mod tests {
         let later = start + Duration::from_secs(9);
         let mut schedule = Schedule::default();
         schedule.plan(later, run(1));
-        schedule.replan(start, run(1));
-        schedule.replan(start, run(2));
+        assert!(schedule.replan(start, run(1)) && !schedule.replan(start, run(2)));
         assert_eq!(schedule.pop_due(start), Some((start, run(1))));
-        schedule.replan(start, run(1));
+        assert!(!schedule.replan(start, run(1)));
         assert_eq!(schedule.pop_due(later), None, "a run has at most one plan");
     }
 

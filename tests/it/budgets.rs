@@ -111,6 +111,21 @@ async fn an_api_that_is_down_is_probed_by_one_request_at_a_time_until_it_answers
 }
 
 #[tokio::test]
+async fn an_api_is_probed_even_while_all_of_its_watches_have_backed_off_for_longer() {
+    let upstream = Upstream::start().await;
+    script_all(&upstream, 3, &Fault::BadGateway.reply());
+    let polling = "min_interval: 50ms, max_interval: 200ms, backoff_max: 1d";
+    let exporter = Exporter::with(config(&upstream, "api_key: k", polling, 3)).start().await;
+    eventually("it is known to be down", async || exporter.logs_of("api is down: one probe at a time").pop()).await;
+    // Without probes, twenty failures would take days of backoff.
+    eventually("it was probed", async || (upstream.requests().len() >= 60).then_some(())).await;
+    script_all(&upstream, 3, &Reply::task("completed", None));
+    exporter
+        .scrape_until("all completed", |e| (0..3).all(|i| e.status(&format!("w{i}")).as_deref() == Some("completed")))
+        .await;
+}
+
+#[tokio::test]
 async fn one_watch_that_fails_keeps_no_other_from_being_polled() {
     let upstream = Upstream::start().await;
     upstream.script("p0", [Fault::ServerError.reply()]);
