@@ -82,20 +82,32 @@ pub(crate) fn exposition(bytes: &[u8]) {
     assert_eq!(encoded.split('\n').filter(|line| line.starts_with("cekura_toggle_info{")).count(), 1);
 }
 
-/// The value of a label in a line, unescaped.
+/// The value of a label in a line, unescaped. Labels are read one after the other: a value may end
+/// like the name of another label.
 fn value_of(line: &str, label: &str) -> String {
-    // A value could have the same text in it, but only with escaped quotes.
-    let start = line.find(&format!("{label}=\"")).unwrap() + label.len() + 2;
+    let mut rest = line.split_once('{').unwrap().1;
+    loop {
+        let (name, after) = rest.split_once("=\"").unwrap();
+        let (value, after) = quoted(after);
+        if name == label {
+            return value;
+        }
+        rest = after.strip_prefix(',').unwrap();
+    }
+}
+
+/// The text up to the closing quote, unescaped, and what follows the quote.
+fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
-    let mut chars = line[start..].chars();
+    let mut chars = text.char_indices();
     loop {
         match chars.next().unwrap() {
-            '"' => return value,
-            '\\' => match chars.next().unwrap() {
+            (at, '"') => return (value, &text[at + 1..]),
+            (_, '\\') => match chars.next().unwrap().1 {
                 'n' => value.push('\n'),
                 escaped => value.push(escaped),
             },
-            c => value.push(c),
+            (_, c) => value.push(c),
         }
     }
 }
