@@ -206,7 +206,8 @@ async fn error_answer(response: Response, reason: Reason, key: &str, deadline: I
     Failure { reason, detail: Some(Text::own(&detail)), retry_after }
 }
 
-/// A Retry-After in seconds or as an HTTP date, bounded to [`MAX_RETRY_AFTER`].
+/// A Retry-After in seconds or as an HTTP date, bounded to an hour. `None` if it asks for nothing or
+/// cannot be read.
 pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     let text = str::from_utf8(value).ok()?.trim();
     let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
