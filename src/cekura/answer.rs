@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::toggle::{Answer, Failure, Hidden, Reason, Reported, Text};
 
@@ -18,16 +19,18 @@ struct Body<'b> {
     #[serde(borrow)]
     status: Cow<'b, str>,
     mock_enabled: Option<bool>,
-    mcp_endpoints: Option<Vec<Object<Endpoint>>>,
+    mcp_endpoints: Option<Vec<Object<Endpoint<'b>>>>,
     message: Option<LossyText>,
     error: Option<LossyText>,
 }
 
 /// A registered mock endpoint.
 #[derive(Deserialize)]
-struct Endpoint {
-    /// It leads to an unauthenticated server. It is read only so that no text can show it.
-    url: Option<MaybeText>,
+struct Endpoint<'b> {
+    /// It leads to an unauthenticated server. It is read only so that no text can show it, so what
+    /// is no text does not matter.
+    #[serde(borrow)]
+    url: Option<&'b RawValue>,
     tool_names: Option<Count>,
 }
 
@@ -37,14 +40,6 @@ struct Object<T>(T);
 /// Text in which what is not Unicode was replaced: half of a surrogate pair in an error's text must
 /// not hide that there is one.
 struct LossyText(String);
-
-/// Text, or something else that nobody needs.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum MaybeText {
-    Text(String),
-    Other(IgnoredAny),
-}
 
 /// How long a list is, whatever is in it.
 struct Count(u32);
@@ -56,15 +51,16 @@ struct Count(u32);
 pub fn decode(body: &[u8], key: &str) -> Result<Answer, Failure> {
     let not_documented = |what: &str| Failure::new(Reason::Decode).with_detail(Text::own(what));
     let body = str::from_utf8(body).map_err(|_| not_documented("the body is not UTF-8"))?;
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let Object(body) = serde_json::from_str::<Object<Body<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
     let endpoints = body.mcp_endpoints.as_deref();
     let hidden = endpoints.into_iter().flatten().fold(Hidden::default().key(key), |hidden, Object(endpoint)| {
-        match &endpoint.url {
-            Some(MaybeText::Text(url)) => hidden.url(url),
-            Some(MaybeText::Other(_)) | None => hidden,
+        match endpoint.url.and_then(|url| serde_json::from_str::<LossyText>(url.get()).ok()) {
+            Some(url) => hidden.url(&url.0),
+            None => hidden,
         }
     });
-    let tools = |list: &[Object<Endpoint>]| list.iter().filter_map(|e| Some(e.0.tool_names.as_ref()?.0)).sum();
+    let tools = |list: &[Object<Endpoint<'_>>]| list.iter().filter_map(|e| Some(e.0.tool_names.as_ref()?.0)).sum();
     let text = |raw: Option<LossyText>| raw.map(|raw| Text::clean(&raw.0, &hidden));
     Ok(Answer {
         status: match &*body.status {
@@ -231,7 +227,7 @@ mod tests {
     fn parts_of_an_endpoints_url_do_not_show_in_texts() {
         let answer = decoded(
             r#"{"status":"failed","error":"host mock.example refused /mcp/7","message":null,
-                "mcp_endpoints":[{"url":"https://mock.example/mcp/7"},{"url":7},{"url":null}]}"#,
+                "mcp_endpoints":[{"url":"https://mock.example/mcp/7"},{"url":7},{"url":1e999},{"url":null}]}"#,
         );
         assert_eq!(answer.error.unwrap().as_str(), "host <url> refused <url>");
     }

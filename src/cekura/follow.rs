@@ -22,8 +22,9 @@ pub async fn follow_key(api: ApiName, client: Arc<Client>, changes: UnboundedSen
         let reading = client.clone();
         match tokio::task::spawn_blocking(move || reading.refresh_key()).await {
             Ok(Ok(is_new)) => {
-                if is_new || last_problem.take().is_some() {
-                    info!(api = api.as_str(), "api key changed");
+                let mended = last_problem.take().is_some();
+                if is_new || mended {
+                    info!(api = api.as_str(), mended, "api key changed");
                     // Nobody listens only while the process stops.
                     let _ = changes.send(api.clone());
                 }

@@ -16,6 +16,8 @@ pub(super) struct Lane {
     pub(super) client: Arc<Client>,
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) outage: Outage,
+    /// How often the API's key changed.
+    pub(super) keys: u64,
     budget: Budget,
     /// Runs that are due, with the time since when, first come first.
     queue: VecDeque<(Instant, RunId)>,
@@ -39,6 +41,7 @@ impl Lane {
             client,
             metrics,
             outage: Outage::default(),
+            keys: 0,
             budget,
             queue: VecDeque::new(),
             shown_waiting: 0,
@@ -95,7 +98,7 @@ impl Lane {
     /// When there is something to do here, as far as time alone decides.
     pub(super) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
         let start = if self.queue.is_empty() { None } else { self.next_start(now) };
-        start.into_iter().chain(self.shown_pause).min()
+        start.into_iter().chain(self.shown_pause.filter(|pause| *pause > now)).min()
     }
 
     fn next_start(&mut self, now: Instant) -> Option<Instant> {
@@ -107,10 +110,10 @@ impl Lane {
         }
     }
 
-    /// Until when nothing is sent.
+    /// Until when nothing is sent. An outage shows for as long as it lasts, also while the probe
+    /// that was due is under way.
     fn paused(&self, now: Instant) -> Option<Instant> {
-        let probe = self.outage.next_probe().filter(|next| *next > now);
-        self.budget.paused(now).into_iter().chain(probe).max()
+        self.budget.paused(now).into_iter().chain(self.outage.next_probe()).max()
     }
 
     /// Brings the metrics up to date.
@@ -122,7 +125,7 @@ impl Lane {
         let pause = self.paused(now);
         if self.shown_pause != pause {
             self.shown_pause = pause;
-            let until = |pause: Instant| wall_clock().after(pause - now);
+            let until = |pause: Instant| wall_clock().after(pause.saturating_duration_since(now));
             self.metrics.set_paused_until(pause.map(until));
         }
     }

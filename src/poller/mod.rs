@@ -30,7 +30,7 @@ use crate::sources::WatchList;
 use crate::toggle::{ApiName, Failure, Outcome, Reason, Watch};
 use crate::wall_clock;
 use lane::Lane;
-use outage::Change;
+use outage::{Change, Poll};
 use schedule::Schedule;
 
 /// How often agents without a watch are looked over.
@@ -55,6 +55,8 @@ struct Flight {
     run: RunId,
     watch: Arc<Watch>,
     started: Instant,
+    /// How often the API's key had changed when it started.
+    keys: u64,
 }
 
 // === impl Poller ===
@@ -134,7 +136,7 @@ impl Poller {
                 self.metrics.observe_lag(now.saturating_duration_since(start.due));
                 let (client, watch) = (lane.client.clone(), start.watch.clone());
                 let task = async move { client.poll(watch.agent_id, &watch.progress_id).await };
-                let flight = Flight { run: start.run, watch: start.watch, started: now };
+                let flight = Flight { run: start.run, watch: start.watch, started: now, keys: lane.keys };
                 self.under_way.insert(self.flights.spawn(task).id(), flight);
             }
             lane.show(now);
@@ -177,12 +179,20 @@ impl Poller {
         // Polls keep their interval from start to start; a failing one is left alone from its end,
         // or one that times out would come back at once.
         let from = if outcome.is_ok() { flight.started } else { ended };
+        // The key is another one since: what a poll with the old one says of it is not held against
+        // the run or the API.
+        let outdated = flight.keys != lane.keys && wants_a_key(&outcome);
         let (mut due, mut change) = (None, None);
         let noted = outcome.clone();
         let applied = self.board.apply(flight.run, outcome, now, |run| {
-            let probe_delay = |failures| outage::probe_delay(failures, &self.polling, fastrand::f64());
-            change = lane.outage.note(flight.run, &noted, run.finished.is_some(), ended, probe_delay);
+            if outdated {
+                due = Some(ended);
+                return Some(now);
+            }
             due = cadence::next_delay(run, &self.polling, now, fastrand::f64()).map(|delay| from + delay);
+            let (run, last) = (flight.run, due.is_none());
+            let poll = Poll { run, outcome: &noted, started: flight.started, ended, last };
+            change = lane.outage.note(&poll, |n| outage::probe_delay(n, &self.polling, fastrand::f64()));
             due.map(|due| now.after(due.saturating_duration_since(ended)))
         });
         if let Some(due) = due {
@@ -215,9 +225,14 @@ impl Poller {
     fn key_changed(&mut self, api: &ApiName) {
         let now = Instant::now();
         let Some(lane) = self.lanes.get_mut(api) else { return };
-        let change = lane.outage.end();
-        self.report_outage(api, change);
-        for run in self.board.failing_for_want_of_a_key(api) {
+        lane.keys += 1;
+        let runs = self.board.failing_for_want_of_a_key(api);
+        if runs.is_empty() {
+            lane.outage.probe_at_once(now);
+        } else {
+            lane.outage.reset();
+        }
+        for run in runs {
             self.replan(now, run);
         }
     }
@@ -247,6 +262,12 @@ impl Poller {
         }
         self.metrics.set_watches(&list.iter().map(|watch| watch.source).collect::<Vec<_>>());
     }
+}
+
+/// Whether the poll failed because the key was missing or refused.
+fn wants_a_key(outcome: &Outcome) -> bool {
+    let reason = outcome.as_ref().err().map(|failure| failure.reason);
+    matches!(reason, Some(Reason::Credentials | Reason::Unauthorized | Reason::Forbidden))
 }
 
 fn retry_after(outcome: &Outcome) -> Option<Duration> {

@@ -14,10 +14,13 @@ const FEWEST: usize = 3;
 /// What is known of an API as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// The runs that are not finished.
+    /// The runs that are polled.
     runs: HashSet<RunId>,
-    /// Those whose last poll failed as all polls of an API that is down do.
+    /// Those that failed since the API's last answer, as all polls of an API that is down do.
     down: HashSet<RunId>,
+    /// Those that were down in an outage that is over, and did not answer since. One that goes on
+    /// failing while others answer is bad itself, and tells nothing of the API.
+    suspect: HashSet<RunId>,
     /// While the API is down.
     probing: Option<Probing>,
 }
@@ -26,15 +29,27 @@ pub(super) struct Outage {
 #[derive(Debug, Clone, Copy)]
 struct Probing {
     failures: u32,
+    /// When that was last counted. What started before tells nothing new.
+    counted: Instant,
     next: Instant,
+}
+
+/// A poll that ended.
+pub(super) struct Poll<'a> {
+    pub(super) run: RunId,
+    pub(super) outcome: &'a Outcome,
+    pub(super) started: Instant,
+    pub(super) ended: Instant,
+    /// Whether the run is polled no more.
+    pub(super) last: bool,
 }
 
 /// The API went down, or came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Most watches are down with this reason or others like it.
+    /// Most watches failed since its last answer.
     Began,
-    /// An answer came. These runs were down, and may be polled again.
+    /// An answer came. These runs went down with the API, and may be polled again.
     Ended(Vec<RunId>),
 }
 
@@ -48,45 +63,57 @@ impl Outage {
 
     /// Forgets runs that were replaced or removed.
     pub(super) fn retain(&mut self, is_current: impl Fn(RunId) -> bool) {
-        self.runs.retain(|run| is_current(*run));
-        self.down.retain(|run| is_current(*run));
+        for set in [&mut self.runs, &mut self.down, &mut self.suspect] {
+            set.retain(|run| is_current(*run));
+        }
     }
 
-    /// Takes what a poll brought. `finished` says whether the run is polled no more.
-    pub(super) fn note(
-        &mut self,
-        run: RunId,
-        outcome: &Outcome,
-        finished: bool,
-        now: Instant,
-        probe_delay: impl FnOnce(u32) -> Duration,
-    ) -> Option<Change> {
-        if finished {
-            self.runs.remove(&run);
+    /// Takes what a poll brought.
+    pub(super) fn note(&mut self, poll: &Poll<'_>, probe_delay: impl FnOnce(u32) -> Duration) -> Option<Change> {
+        if poll.last {
+            self.runs.remove(&poll.run);
+            self.suspect.remove(&poll.run);
         }
-        if is_down(outcome) && self.runs.contains(&run) {
-            self.down.insert(run);
-        } else {
-            self.down.remove(&run);
-        }
-        if is_answered(outcome) {
+        if is_answered(poll.outcome) {
+            self.suspect.remove(&poll.run);
+            self.down.remove(&poll.run);
             return self.end();
         }
-        let most = self.down.len() >= FEWEST && self.down.len() * 2 > self.runs.len();
-        if !most && self.probing.is_none() {
-            return None;
+        if is_down(poll.outcome) && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
+            self.down.insert(poll.run);
         }
-        let failures = self.probing.map_or(1, |probing| probing.failures.saturating_add(1));
-        let began = self.probing.replace(Probing { failures, next: now + probe_delay(failures) }).is_none();
-        began.then_some(Change::Began)
+        let sound = self.runs.len() - self.suspect.len();
+        let most = self.down.len() >= FEWEST && self.down.len() * 2 > sound;
+        let failures = match self.probing {
+            Some(probing) if poll.started < probing.counted => return None,
+            Some(probing) => probing.failures.saturating_add(1),
+            None if most => 1,
+            None => return None,
+        };
+        let probing = Probing { failures, counted: poll.ended, next: poll.ended + probe_delay(failures) };
+        self.probing.replace(probing).is_none().then_some(Change::Began)
     }
 
-    /// The API is taken to be up again, for one reason or another.
-    pub(super) fn end(&mut self) -> Option<Change> {
-        self.probing.take()?;
+    /// The API answered.
+    fn end(&mut self) -> Option<Change> {
         let mut down: Vec<_> = self.down.drain().collect();
+        self.probing.take()?;
         down.sort_unstable();
+        self.suspect.extend(&down);
         Some(Change::Ended(down))
+    }
+
+    /// Takes the API for one that is up, without an answer.
+    pub(super) fn reset(&mut self) {
+        self.down.clear();
+        self.probing = None;
+    }
+
+    /// Lets the next probe start at once.
+    pub(super) fn probe_at_once(&mut self, now: Instant) {
+        if let Some(probing) = &mut self.probing {
+            probing.next = now;
+        }
     }
 
     /// The runs that are down.
@@ -148,13 +175,17 @@ mod tests {
         outage
     }
 
+    fn note(outage: &mut Outage, slot: usize, outcome: &Outcome, last: bool, now: Instant) -> Option<Change> {
+        let poll = Poll { run: run(slot), outcome, started: now, ended: now, last };
+        outage.note(&poll, |n| Duration::from_secs(n.into()))
+    }
+
     fn fails(outage: &mut Outage, slot: usize, reason: Reason, now: Instant) -> Option<Change> {
-        outage.note(run(slot), &Err(Failure::new(reason)), false, now, |n| Duration::from_secs(n.into()))
+        note(outage, slot, &Err(Failure::new(reason)), false, now)
     }
 
     fn answers(outage: &mut Outage, slot: usize, now: Instant) -> Option<Change> {
-        let outcome = Ok(answer(Reported::InProgress, None));
-        outage.note(run(slot), &outcome, false, now, |n| Duration::from_secs(n.into()))
+        note(outage, slot, &Ok(answer(Reported::InProgress, None)), false, now)
     }
 
     #[test]
@@ -202,7 +233,7 @@ mod tests {
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(2)));
         assert_eq!(fails(&mut outage, 1, Reason::Decode, later), None);
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(3)), "that was not the API");
-        assert_eq!(answers(&mut outage, 3, later), Some(Change::Ended(vec![run(0), run(2)])));
+        assert_eq!(answers(&mut outage, 3, later), Some(Change::Ended(vec![run(0), run(1), run(2)])));
         assert_eq!((outage.next_probe(), answers(&mut outage, 1, later)), (None, None));
     }
 
@@ -219,12 +250,58 @@ mod tests {
     }
 
     #[test]
+    fn failures_between_answers_are_no_outage() {
+        let now = Instant::now();
+        let mut outage = outage(5);
+        for _ in 0..9 {
+            for slot in 0..3 {
+                assert_eq!(fails(&mut outage, slot, Reason::Forbidden, now), None);
+                assert_eq!(answers(&mut outage, 4, now), None);
+            }
+        }
+    }
+
+    #[test]
+    fn watches_that_fail_on_after_an_outage_make_no_other_one() {
+        let mut now = Instant::now();
+        let mut outage = outage(20);
+        let mut changes = Vec::new();
+        for _ in 0..9 {
+            for slot in 0..12 {
+                changes.extend(fails(&mut outage, slot, Reason::ServerError, now));
+            }
+            for slot in 12..20 {
+                changes.extend(answers(&mut outage, slot, now));
+            }
+            now += Duration::from_mins(1);
+        }
+        let began = changes.iter().filter(|change| **change == Change::Began).count();
+        assert_eq!((began, changes.len()), (1, 2), "{changes:?}");
+        for slot in 12..17 {
+            changes.extend(fails(&mut outage, slot, Reason::ServerError, now));
+        }
+        assert_eq!(changes.last(), Some(&Change::Began), "most of the sound ones are down");
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_outage_began_does_not_put_the_probe_off() {
+        let start = Instant::now();
+        let mut outage = outage(20);
+        let later = start + Duration::from_secs(1);
+        for slot in 0..20 {
+            let outcome = Err(Failure::new(Reason::ServerError));
+            let poll = Poll { run: run(slot), outcome: &outcome, started: start, ended: later, last: false };
+            outage.note(&poll, |n| Duration::from_secs(n.into()));
+        }
+        assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(1)));
+    }
+
+    #[test]
     fn finished_and_removed_runs_do_not_count() {
         let now = Instant::now();
         let mut outage = outage(10);
         for slot in 4..8 {
-            let outcome = Ok(answer(Reported::Completed, None));
-            outage.note(run(slot), &outcome, true, now, |_| Duration::ZERO);
+            note(&mut outage, slot, &Ok(answer(Reported::Completed, None)), true, now);
         }
         outage.retain(|run| run.slot() < 8);
         fails(&mut outage, 0, Reason::Dns, now);

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 /// Text of the upstream, safe to log and to show: at most [`Text::MAX_BYTES`] bytes, control
@@ -18,7 +17,7 @@ pub struct Text(Arc<str>);
 pub struct Hidden {
     /// Parts of URLs that the same answer has: hosts and paths can be quoted apart.
     urls: Vec<String>,
-    /// The key, as it is and percent-encoded.
+    /// The key.
     keys: Vec<Zeroizing<String>>,
 }
 
@@ -31,20 +30,21 @@ impl Hidden {
     /// Hides the API key.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
-        let encoded = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
-        let forms = [key.to_owned(), encoded].map(Zeroizing::new);
-        self.keys.extend(forms.into_iter().filter(|key| key.len() >= Self::SHORTEST));
+        self.keys.extend(Some(key).filter(|key| key.len() >= Self::SHORTEST).map(|key| Zeroizing::new(key.to_owned())));
         self
     }
 
-    /// Hides a URL and its parts: the host, and the path with its query.
+    /// Hides a URL and its parts: the host, the path, the query and each of its values.
     #[must_use]
     pub fn url(mut self, url: &str) -> Self {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let host_alone = host.rsplit('@').next().and_then(|host| host.split(':').next()).unwrap_or_default();
-        let parts = [url, host, host_alone, path].into_iter().filter(|part| part.len() >= Self::SHORTEST);
-        self.urls.extend(parts.map(str::to_owned));
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|v6| v6.split(']').next()).or_else(|| host.split(':').next());
+        let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+        let parts = [url, authority, host.unwrap_or_default(), path, query].into_iter().chain(values);
+        self.urls.extend(parts.filter(|part| part.len() >= Self::SHORTEST).map(str::to_owned));
         self
     }
 }
@@ -59,12 +59,12 @@ impl Text {
     pub fn clean(raw: &str, hidden: &Hidden) -> Self {
         // URLs go first: a key within one must not end it. Both go before the cap, which could
         // cut one of them in two.
-        let mut clean = cut_urls(raw);
-        let urls = hidden.urls.iter().map(|url| (url, "<url>"));
-        for (text, mask) in urls.chain(hidden.keys.iter().map(|key| (&**key, "<secret>"))) {
-            if clean.contains(text.as_str()) {
-                clean = clean.replace(text.as_str(), mask);
-            }
+        let mut clean = cut_quoted_parts(&cut_urls(raw));
+        for url in &hidden.urls {
+            clean = mask(&clean, url, "<url>");
+        }
+        for key in &hidden.keys {
+            clean = mask(&clean, key, "<secret>");
         }
         Self(cap(escape_controls(&clean)).into())
     }
@@ -86,14 +86,11 @@ impl fmt::Display for Text {
     }
 }
 
-/// A colon as it is written plainly, by form encoders once and twice, in HTML and in JSON.
-const COLONS: [&str; 6] = [":", "%3a", "%253a", "&#58;", "&#x3a;", "\\u003a"];
-
-/// A slash, likewise.
-const SLASHES: [&str; 8] = ["/", "\\/", "%2f", "%252f", "&#47;", "&#x2f;", "\\u002f", "\\"];
-
 /// Schemes that are taken for the begin of a URL even before a single slash.
 const WEB_SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
+
+/// What Python's clients write before a host and before a path.
+const QUOTED_PARTS: [(&str, char); 3] = [("host='", '\''), ("host=\"", '"'), ("with url: ", ' ')];
 
 /// Replaces URLs by `<url>`, in one pass over the text.
 fn cut_urls(raw: &str) -> String {
@@ -105,8 +102,7 @@ fn cut_urls(raw: &str) -> String {
         if begins_url(&clean, after) {
             clean.truncate(clean.trim_end_matches(is_of_scheme).len());
             clean.push_str("<url>");
-            let end = after.find(|c: char| c.is_whitespace() || c.is_control() || "\"<>`".contains(c));
-            rest = &after[end.unwrap_or(after.len())..];
+            rest = after_url(after);
         } else {
             clean.push_str(&after[..1]);
             rest = &after[1..];
@@ -123,8 +119,9 @@ fn is_of_scheme(c: char) -> bool {
 /// Whether a URL's scheme ends between `before` and `after`, or one without a scheme begins there.
 fn begins_url(before: &str, after: &str) -> bool {
     let scheme = &before[before.trim_end_matches(is_of_scheme).len()..];
-    if let Some(rest) = strip_any(after, &COLONS) {
-        return match count_slashes(rest) {
+    let (first, rest) = unit(after);
+    if first == Some(':') {
+        return match slashes(rest).0 {
             0 => false,
             1 => WEB_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)),
             _ => true,
@@ -132,19 +129,121 @@ fn begins_url(before: &str, after: &str) -> bool {
     }
     // `//host/path`, which takes the scheme of the page that it is on.
     let host = after.strip_prefix("//").unwrap_or_default();
-    let host = &host[..host.find(|c| !is_of_scheme(c)).unwrap_or(host.len())];
-    host.trim_matches('.').contains('.') && !before.ends_with(is_of_scheme)
+    let name = &host[..host.find(|c| !is_of_scheme(c)).unwrap_or(host.len())];
+    let a_host = host.starts_with('[') || name.trim_matches('.').contains('.') || name == "localhost";
+    a_host && !before.ends_with(is_of_scheme)
 }
 
-/// How many slashes the text begins with: 0, 1 or 2 for more.
-fn count_slashes(text: &str) -> usize {
-    let once = strip_any(text, &SLASHES);
-    usize::from(once.is_some()) + usize::from(once.and_then(|rest| strip_any(rest, &SLASHES)).is_some())
+/// What follows the URL. Around its host there may be brackets of a template, or a line break; a
+/// control character within does not end it.
+fn after_url(text: &str) -> &str {
+    let (first, rest) = unit(text);
+    let (_, rest) = slashes(if first == Some(':') { rest } else { text });
+    let host = rest.trim_start_matches(|c: char| c.is_whitespace() || "\"<>`".contains(c));
+    let end = host.find(|c: char| c == '\n' || (c.is_whitespace() && !c.is_control()) || "\"<>`".contains(c));
+    &host[end.unwrap_or(host.len())..]
 }
 
-fn strip_any<'t>(text: &'t str, starts: &[&str]) -> Option<&'t str> {
-    let starts_with = |start: &&&str| text.get(..start.len()).is_some_and(|have| have.eq_ignore_ascii_case(start));
-    starts.iter().find(starts_with).map(|start| &text[start.len()..])
+/// How many slashes of any kind the text begins with, and what follows them.
+fn slashes(mut text: &str) -> (usize, &str) {
+    let mut count = 0;
+    loop {
+        match unit(text) {
+            (Some('/' | '\\'), rest) => (count, text) = (count + 1, rest),
+            _ => return (count, text),
+        }
+    }
+}
+
+/// The character that the text begins with, as it is meant, and what follows it: `%2F`, `%252F`,
+/// `\/`, `\u002f`, `\x2f`, `&#47;`, `&#x2f;` and `&sol;` all mean a slash.
+fn unit(text: &str) -> (Option<char>, &str) {
+    escaped(text).map_or_else(
+        || {
+            let mut chars = text.chars();
+            (chars.next(), chars.as_str())
+        },
+        |(c, rest)| (Some(c), rest),
+    )
+}
+
+fn escaped(text: &str) -> Option<(char, &str)> {
+    if let Some(mut code) = text.strip_prefix('%') {
+        while let Some(again) = code.strip_prefix("25").filter(|again| hex(again, 2).is_some()) {
+            code = again;
+        }
+        return hex(code, 2);
+    }
+    if let Some(entity) = text.strip_prefix('&') {
+        // The longest that has a meaning here is `&#x0000002f;`, give or take zeros.
+        let end = entity.bytes().take(16).position(|b| b == b';')?;
+        let (name, rest) = (&entity[..end], &entity[end + 1..]);
+        let number = match name.strip_prefix('#') {
+            Some(number) => match number.strip_prefix(['x', 'X']) {
+                Some(number) => u32::from_str_radix(number, 16).ok(),
+                None => number.parse().ok(),
+            },
+            None => [("colon", ':'), ("sol", '/'), ("bsol", '\\'), ("amp", '&')]
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, c)| u32::from(*c)),
+        };
+        return Some((char::from_u32(number?)?, rest));
+    }
+    let code = text.strip_prefix('\\')?;
+    match code.chars().next()? {
+        '/' => Some(('/', &code[1..])),
+        'u' => hex(&code[1..], 4),
+        'x' => hex(&code[1..], 2),
+        _ => None,
+    }
+}
+
+fn hex(text: &str, digits: usize) -> Option<(char, &str)> {
+    let (code, rest) = text.split_at_checked(digits)?;
+    let plain = code.bytes().all(|b| b.is_ascii_hexdigit());
+    Some((char::from_u32(u32::from_str_radix(code, 16).ok().filter(|_| plain)?)?, rest))
+}
+
+/// Replaces `secret` wherever it stands, however it is escaped and in whatever case.
+fn mask(text: &str, secret: &str, mask: &str) -> String {
+    let mut clean = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = strip_escaped(rest, secret) {
+            clean.push_str(mask);
+            rest = after;
+        } else {
+            clean.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    clean
+}
+
+/// What follows `start`, if the text begins with it.
+fn strip_escaped<'t>(text: &'t str, start: &str) -> Option<&'t str> {
+    let invisible = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}');
+    start.chars().enumerate().try_fold(text, |text, (i, wanted)| {
+        let text = if i == 0 { text } else { text.trim_start_matches(invisible) };
+        let (found, rest) = unit(text);
+        found.filter(|found| found.eq_ignore_ascii_case(&wanted)).map(|_| rest)
+    })
+}
+
+/// Replaces the hosts and paths that HTTP clients quote apart in their errors.
+fn cut_quoted_parts(text: &str) -> String {
+    let mut clean = text.to_owned();
+    for (before, end) in QUOTED_PARTS {
+        let mut from = 0;
+        while let Some(at) = clean[from..].find(before) {
+            let start = from + at + before.len();
+            let len = clean[start..].find(|c: char| c == end || c.is_whitespace()).unwrap_or(clean.len() - start);
+            clean.replace_range(start..start + len, "<url>");
+            from = start;
+        }
+    }
+    clean
 }
 
 fn escape_controls(text: &str) -> String {
@@ -191,7 +290,7 @@ mod tests {
             (r#"{"url":"https:\/\/mock.example\/x"}"#, r#"{"url":"<url>"}"#),
             ("https://a https://b", "<url> <url>"),
             ("at https://mock.example/it's/token=1", "at <url>"),
-            ("a: b %41 :// c / d\\e & f", "a: b %41 <url> c / d\\e & f"),
+            ("a: b %41 :// c / d\\e & f", "a: b %41 <url> / d\\e & f"),
             ("ratio 1:/2, either/or, 50%, C:\\x", "ratio 1:/2, either/or, 50%, C:\\x"),
             ("// a comment, //x and a//b.c", "// a comment, //x and a//b.c"),
         ] {
@@ -213,6 +312,15 @@ mod tests {
             "https:/mock.example",
             r"https:\\mock.example",
             "//mock.example/mcp",
+            r"https\x3a\x2f\x2fmock.example",
+            "https&colon;&sol;&sol;mock.example",
+            "https&#058;&#047;&#047;mock.example",
+            "https%25253A%25252F%25252Fmock.example",
+            "//[2001:db8::99]:8080/x",
+            "//localhost:9000/token",
+            "https://\nmock.example/t",
+            "https://mo\u{1}ck.example/t",
+            "https://<mock.example",
         ] {
             assert_eq!(clean(&format!("at {url} now")), "at <url> now");
         }
@@ -222,6 +330,9 @@ mod tests {
     fn the_key_is_cut_out_plain_encoded_and_within_a_url() {
         assert_eq!(clean("bad key sk-key+1!"), "bad key <secret>!");
         assert_eq!(clean("bad key sk%2Dkey%2B1!"), "bad key <secret>!");
+        for form in ["sk%2dkey%2b1", "SK-KEY+1", "sk-key&#43;1", r"sk-key\u002b1", "sk-\u{0}key\u{200b}+1"] {
+            assert_eq!(clean(&format!("bad key {form}!")), "bad key <secret>!");
+        }
         assert_eq!(clean("PUT https://u:sk-key+1@mock.example/mcp?token=1 failed"), "PUT <url> failed");
         assert_eq!(clean("https://mock.example/sk-key+1/mcp?token=1"), "<url>");
     }
@@ -232,6 +343,12 @@ mod tests {
         let text = "HTTPSConnectionPool(host='mock.example', port=444): no answer with url: /mcp/7?token=1";
         let shown = "HTTPSConnectionPool(host='<url>', port=444): no answer with url: <url>";
         assert_eq!(Text::clean(text, &hidden).as_str(), shown);
+        assert_eq!(Text::own(text).as_str(), shown, "as Python's clients quote it");
+        for part in ["mock.example", "MOCK.example", "%2Fmcp%2F7", "/mcp/7", "token=1", "mock.example:444"] {
+            assert_eq!(Text::clean(&format!("at {part} now"), &hidden).as_str(), "at <url> now", "{part}");
+        }
+        let v6 = Hidden::default().url("https://[2001:db8::77]:8080/mcp?key=abcd");
+        assert_eq!(Text::clean("2001:db8::77 refused abcd", &v6).as_str(), "<url> refused <url>");
     }
 
     #[test]
@@ -261,7 +378,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_breaks_a_line_outgrows_the_cap_or_shows_a_url(
-            before in ".{0,20}", after in ".{0,20}", host in "[a-z]{5,9}", slash in proptest::sample::select(&SLASHES[..])
+            before in ".{0,20}", after in ".{0,20}", host in "[a-z]{5,9}", slash in proptest::sample::select(vec!["/", r"\/", "%2f", "%252F", "&#47;", r"\u002F", r"\"])
         ) {
             let raw = format!("{before}https:{slash}{slash}{host}.sk-key+1.example{after}");
             let text = clean(&raw);

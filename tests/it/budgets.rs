@@ -126,6 +126,54 @@ async fn an_api_is_probed_even_while_all_of_its_watches_have_backed_off_for_long
 }
 
 #[tokio::test]
+async fn a_majority_of_bad_watches_backs_off_alone_and_the_good_ones_go_on() {
+    let upstream = Upstream::start().await;
+    script_all(&upstream, 5, &Reply::task("in_progress", None));
+    script_all(&upstream, 3, &Fault::Forbidden.reply());
+    let polling = "min_interval: 100ms, max_interval: 100ms, backoff_max: 1h";
+    let exporter = Exporter::with(config(&upstream, "api_key: k, requests_per_second: 1000", polling, 5)).start().await;
+    eventually("the good ones go on", async || (upstream.polls_of("p4") >= 40).then_some(())).await;
+    assert!(upstream.polls_of("p3") >= 20, "{}", upstream.polls_of("p3"));
+    for bad in ["p0", "p1", "p2"] {
+        assert!(upstream.polls_of(bad) <= 10, "{bad} was polled {} times", upstream.polls_of(bad));
+    }
+    assert!(exporter.logs_of("api is down: one probe at a time").len() <= 1);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_old_key_that_comes_after_the_new_one_is_held_against_nobody() {
+    let upstream = Upstream::start().await;
+    for i in 0..4 {
+        let slow = Reply::After(Duration::from_secs(5), Box::new(Fault::Unauthorized.reply()));
+        upstream.script(&format!("p{i}"), [slow, Reply::task("in_progress", None)]);
+    }
+    let polling = "min_interval: 30m, max_interval: 30m, backoff_max: 1h";
+    let api = "api_key_file: key, timeout: 20s";
+    let start = Exporter::with(config(&upstream, api, polling, 4)).file("key", "refused-key");
+    let exporter = start.start().await;
+    eventually("all are under way", async || (upstream.requests().len() == 4).then_some(())).await;
+    std::fs::write(exporter.folder().join("key"), "better-key").unwrap();
+    exporter
+        .scrape_until("all answer", |e| (0..4).all(|i| e.status(&format!("w{i}")).as_deref() == Some("in_progress")))
+        .await;
+    assert_eq!(exporter.logs_of("api is down: one probe at a time").len(), 0);
+}
+
+#[tokio::test]
+async fn rechecks_of_finished_runs_are_probes_too_when_the_api_is_down() {
+    let upstream = Upstream::start().await;
+    script_all(&upstream, 9, &Reply::task("completed", None));
+    let polling = "min_interval: 100ms, max_interval: 1h, backoff_max: 1h, recheck_finished: 100ms";
+    let api = "api_key: k, requests_per_second: 1000";
+    let exporter = Exporter::with(config(&upstream, api, polling, 9)).start().await;
+    eventually("all are rechecked", async || (upstream.requests().len() >= 30).then_some(())).await;
+    script_all(&upstream, 9, &Fault::BadGateway.reply());
+    eventually("it is known to be down", async || exporter.logs_of("api is down: one probe at a time").pop()).await;
+    script_all(&upstream, 9, &Reply::task("completed", None));
+    eventually("it is back", async || exporter.logs_of("api is back: polls resume").pop()).await;
+}
+
+#[tokio::test]
 async fn one_watch_that_fails_keeps_no_other_from_being_polled() {
     let upstream = Upstream::start().await;
     upstream.script("p0", [Fault::ServerError.reply()]);

@@ -43,9 +43,16 @@ pub(crate) struct Start {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     through: Vec<String>,
+    files: Vec<(String, String)>,
 }
 
 impl Start {
+    /// Puts a file beside the configuration.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
     pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
         self
@@ -68,6 +75,9 @@ impl Start {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yaml");
         std::fs::write(&config, &self.config).unwrap();
+        for (name, text) in &self.files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
         let mut command = self.command(&config, folder.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let logs = Arc::new(Mutex::new(Vec::new()));
@@ -108,7 +118,13 @@ impl Start {
 impl Exporter {
     /// An exporter with this configuration.
     pub(crate) fn with(config: impl Into<String>) -> Start {
-        Start { config: config.into(), args: Vec::new(), environment: Vec::new(), through: Vec::new() }
+        Start {
+            config: config.into(),
+            args: Vec::new(),
+            environment: Vec::new(),
+            through: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     /// An exporter that polls `upstream` quickly, with these watches and more configuration text.
