@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::exposition::{agent_labels, watch_labels};
-use crate::toggle::{
-    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
-};
+use crate::toggle::{AgentId, AgentMock, ApiName, Outcome, Run, Timestamp, Toggle, Transition, Watch, WatchName};
 
 /// What is known of every watch and every agent.
 #[derive(Debug, Default)]
@@ -137,10 +135,8 @@ impl Board {
 
     /// The runs at this API whose last poll failed because the key was missing or refused.
     pub fn failing_for_want_of_a_key(&self, api: &ApiName) -> Vec<RunId> {
-        let wants_a_key = |row: &Row| {
-            let reason = row.toggle.run.failing.as_ref().map(|failing| failing.reason);
-            matches!(reason, Some(Reason::Credentials | Reason::Unauthorized | Reason::Forbidden))
-        };
+        let wants_a_key =
+            |row: &Row| row.toggle.run.failing.as_ref().is_some_and(|failing| failing.reason.is_for_want_of_a_key());
         let state = self.read();
         let slots = state.slots.iter().enumerate();
         let rows = slots.filter_map(|(i, slot)| Some((i, slot.generation, &slot.entry.as_ref()?.row)));

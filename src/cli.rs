@@ -32,7 +32,7 @@ pub struct Cli {
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub log_level: LogFilter,
 
-    /// [default: text on a terminal, else json]
+    /// How a log line is written [default: text on a terminal, else json]
     #[arg(long = "log.format", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 

@@ -30,7 +30,7 @@ use crate::sources::WatchList;
 use crate::toggle::{ApiName, Failure, Outcome, Reason, Watch};
 use crate::wall_clock;
 use lane::Lane;
-use outage::{Change, Poll};
+use outage::{Change, Poll, Verdict};
 use schedule::Schedule;
 
 /// How often agents without a watch are looked over.
@@ -181,9 +181,10 @@ impl Poller {
         let from = if outcome.is_ok() { flight.started } else { ended };
         // The key is another one since: what a poll with the old one says of it is not held against
         // the run or the API.
-        let outdated = flight.keys != lane.keys && wants_a_key(&outcome);
+        let for_the_key = outcome.as_ref().is_err_and(|failure| failure.reason.is_for_want_of_a_key());
+        let outdated = flight.keys != lane.keys && for_the_key;
         let (mut due, mut change) = (None, None);
-        let noted = outcome.clone();
+        let verdict = Verdict::of(&outcome);
         let applied = self.board.apply(flight.run, outcome, now, |run| {
             if outdated {
                 due = Some(ended);
@@ -191,7 +192,7 @@ impl Poller {
             }
             due = cadence::next_delay(run, &self.polling, now, fastrand::f64()).map(|delay| from + delay);
             let (run, last) = (flight.run, due.is_none());
-            let poll = Poll { run, outcome: &noted, started: flight.started, ended, last };
+            let poll = Poll { run, verdict, started: flight.started, ended, last };
             change = lane.outage.note(&poll, |n| outage::probe_delay(n, &self.polling, fastrand::f64()));
             due.map(|due| now.after(due.saturating_duration_since(ended)))
         });
@@ -262,12 +263,6 @@ impl Poller {
         }
         self.metrics.set_watches(&list.iter().map(|watch| watch.source).collect::<Vec<_>>());
     }
-}
-
-/// Whether the poll failed because the key was missing or refused.
-fn wants_a_key(outcome: &Outcome) -> bool {
-    let reason = outcome.as_ref().err().map(|failure| failure.reason);
-    matches!(reason, Some(Reason::Credentials | Reason::Unauthorized | Reason::Forbidden))
 }
 
 fn retry_after(outcome: &Outcome) -> Option<Duration> {

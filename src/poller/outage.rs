@@ -35,13 +35,24 @@ struct Probing {
 }
 
 /// A poll that ended.
-pub(super) struct Poll<'a> {
+pub(super) struct Poll {
     pub(super) run: RunId,
-    pub(super) outcome: &'a Outcome,
+    pub(super) verdict: Verdict,
     pub(super) started: Instant,
     pub(super) ended: Instant,
     /// Whether the run is polled no more.
     pub(super) last: bool,
+}
+
+/// What a poll says of the API as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The API itself answered, be it that it knows nothing of the task or has no time now.
+    Answered,
+    /// The poll failed as it does when an API cannot be reached, is broken, or takes no key.
+    Down,
+    /// It may have been the run, or something on the way.
+    Neither,
 }
 
 /// The API went down, or came back.
@@ -69,17 +80,17 @@ impl Outage {
     }
 
     /// Takes what a poll brought.
-    pub(super) fn note(&mut self, poll: &Poll<'_>, probe_delay: impl FnOnce(u32) -> Duration) -> Option<Change> {
+    pub(super) fn note(&mut self, poll: &Poll, probe_delay: impl FnOnce(u32) -> Duration) -> Option<Change> {
         if poll.last {
             self.runs.remove(&poll.run);
             self.suspect.remove(&poll.run);
         }
-        if is_answered(poll.outcome) {
+        if poll.verdict == Verdict::Answered {
             self.suspect.remove(&poll.run);
             self.down.remove(&poll.run);
             return self.end();
         }
-        if is_down(poll.outcome) && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
+        if poll.verdict == Verdict::Down && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
             self.down.insert(poll.run);
         }
         let sound = self.runs.len() - self.suspect.len();
@@ -136,27 +147,26 @@ pub(super) fn probe_delay(failures: u32, polling: &Polling, chance: f64) -> Dura
     longest / 2 + (longest / 2).mul_f64(chance.clamp(0.0, 1.0))
 }
 
-/// Whether the API itself answered, be it that it knows nothing of the task or has no time now.
-fn is_answered(outcome: &Outcome) -> bool {
-    outcome.as_ref().err().is_none_or(|failure| {
-        matches!(failure.reason, Reason::BadRequest | Reason::NotFound | Reason::RateLimited | Reason::ClientError)
-    })
-}
+// === impl Verdict ===
 
-/// Whether the poll failed as it does when an API cannot be reached, is broken, or takes no key.
-fn is_down(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_err_and(|failure| {
-        matches!(
-            failure.reason,
-            Reason::Connect
+impl Verdict {
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        match outcome.as_ref().map_err(|failure| failure.reason) {
+            Ok(_) | Err(Reason::BadRequest | Reason::NotFound | Reason::RateLimited | Reason::ClientError) => {
+                Self::Answered
+            }
+            Err(
+                Reason::Connect
                 | Reason::Dns
                 | Reason::Tls
                 | Reason::Timeout
                 | Reason::ServerError
                 | Reason::Unauthorized
-                | Reason::Forbidden
-        )
-    })
+                | Reason::Forbidden,
+            ) => Self::Down,
+            Err(_) => Self::Neither,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -176,7 +186,7 @@ mod tests {
     }
 
     fn note(outage: &mut Outage, slot: usize, outcome: &Outcome, last: bool, now: Instant) -> Option<Change> {
-        let poll = Poll { run: run(slot), outcome, started: now, ended: now, last };
+        let poll = Poll { run: run(slot), verdict: Verdict::of(outcome), started: now, ended: now, last };
         outage.note(&poll, |n| Duration::from_secs(n.into()))
     }
 
@@ -289,8 +299,7 @@ mod tests {
         let mut outage = outage(20);
         let later = start + Duration::from_secs(1);
         for slot in 0..20 {
-            let outcome = Err(Failure::new(Reason::ServerError));
-            let poll = Poll { run: run(slot), outcome: &outcome, started: start, ended: later, last: false };
+            let poll = Poll { run: run(slot), verdict: Verdict::Down, started: start, ended: later, last: false };
             outage.note(&poll, |n| Duration::from_secs(n.into()));
         }
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(1)));

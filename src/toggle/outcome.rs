@@ -149,6 +149,11 @@ impl Reason {
         }
     }
 
+    /// Whether the key was missing or refused, so that another one may help.
+    pub fn is_for_want_of_a_key(self) -> bool {
+        matches!(self, Self::Credentials | Self::Unauthorized | Self::Forbidden)
+    }
+
     /// The reason for an answer with this HTTP status; `None` for 200.
     pub fn of_http_status(status: u16) -> Option<Self> {
         Some(match status {

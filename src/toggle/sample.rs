@@ -1,4 +1,4 @@
-//! Watches and answers for tests.
+//! Watches and answers for tests: built for tests only, so what is wrong here may panic.
 
 use super::{AgentId, Answer, ApiName, Labels, ProgressId, Reported, Source, Timestamp, Watch, WatchName};
 
