@@ -20,6 +20,7 @@ pub mod http;
 pub mod poller;
 pub mod signals;
 pub mod sources;
+pub mod store;
 pub mod telemetry;
 pub mod toggle;
 

@@ -13,6 +13,18 @@ pub struct AgentMock {
     unwatched_since: Option<Timestamp>,
 }
 
+/// The parts of an [`AgentMock`], as they are stored and restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AgentMockParts {
+    /// When the newest completed run counts as finished, and its place in the watch list; `None`
+    /// before any completed run said whether mocks are on.
+    pub newest: Option<(Timestamp, u64)>,
+    /// Since when mocks are on; `None` while they are off.
+    pub enabled_since: Option<Timestamp>,
+    /// When the agent's last watch went; `None` while it has one.
+    pub unwatched_since: Option<Timestamp>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     newest: FinishOrder,
@@ -59,6 +71,15 @@ impl AgentMock {
         self.known?.enabled_since
     }
 
+    /// What it consists of, to be stored.
+    pub fn parts(&self) -> AgentMockParts {
+        AgentMockParts {
+            newest: self.known.map(|known| (known.newest.at, known.newest.place)),
+            enabled_since: self.enabled_since(),
+            unwatched_since: self.unwatched_since,
+        }
+    }
+
     /// Notes whether the agent has a watch, and says whether it is still to be remembered.
     pub fn keep(&mut self, watched: bool, now: Timestamp) -> bool {
         if watched {
@@ -67,6 +88,14 @@ impl AgentMock {
         }
         let since = *self.unwatched_since.get_or_insert(now);
         self.enabled() == Some(true) && now.since(since) < Self::REMEMBERED
+    }
+}
+
+impl From<AgentMockParts> for AgentMock {
+    fn from(parts: AgentMockParts) -> Self {
+        let AgentMockParts { newest, enabled_since, unwatched_since } = parts;
+        let known = newest.map(|(at, place)| Known { newest: FinishOrder { at, place }, enabled_since });
+        Self { known, unwatched_since }
     }
 }
 
@@ -145,6 +174,17 @@ mod tests {
         agent.observe(&disable.run, 1, at(1));
         agent.observe(&enable.run, 0, at(2));
         assert_eq!(agent.enabled(), Some(false));
+    }
+
+    #[test]
+    fn the_parts_of_an_agent_make_the_same_agent_again() {
+        let mut agent = AgentMock::default();
+        assert_eq!(AgentMock::from(agent.parts()), agent);
+        agent.observe(&finished(0, Some(true), 10), 7, at(10));
+        agent.keep(false, at(20));
+        assert_eq!(AgentMock::from(agent.parts()), agent);
+        agent.observe(&finished(5, Some(false), 20), 1, at(20));
+        assert_eq!(AgentMock::from(agent.parts()), agent);
     }
 
     #[test]

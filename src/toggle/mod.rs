@@ -15,7 +15,7 @@ mod text;
 mod time;
 mod watch;
 
-pub use agent::AgentMock;
+pub use agent::{AgentMock, AgentMockParts};
 pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
 pub use run::{Failing, Finish, Run, Shown, Status};

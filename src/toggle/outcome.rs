@@ -149,6 +149,11 @@ impl Reason {
         }
     }
 
+    /// The reason of that name, as [`Reason::as_str`] has it.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// Whether the key was missing or refused, so that another one may help.
     pub fn is_for_want_of_a_key(self) -> bool {
         matches!(self, Self::Credentials | Self::Unauthorized | Self::Forbidden)

@@ -5,7 +5,7 @@ use super::text::Text;
 use super::time::Timestamp;
 
 /// What is known of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// When the run was first watched.
     pub started: Timestamp,
@@ -18,7 +18,7 @@ pub struct Run {
     /// The failure of the last poll and those just before it; `None` after a valid answer.
     pub failing: Option<Failing>,
     /// Unrecognised statuses that were already reported, up to [`Run::MAX_UNRECOGNISED`].
-    unrecognised: Vec<Text>,
+    pub unrecognised: Vec<Text>,
 }
 
 /// What the last valid answer of a run said.
@@ -141,6 +141,11 @@ impl Status {
             Self::Failed => "failed",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// The status of that name, as [`Status::as_str`] has it.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
     /// Whether a run with this status goes on no more.

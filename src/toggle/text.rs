@@ -74,6 +74,12 @@ impl Text {
         Self::clean(text, &Hidden::default())
     }
 
+    /// Text that was cleaned before it was stored. It is the same again, unless somebody changed
+    /// it meanwhile: then control characters are escaped and the cap holds.
+    pub fn restore(stored: &str) -> Self {
+        Self(cap(escape_controls(stored)).into())
+    }
+
     /// The cleaned text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -367,6 +373,16 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(clean("a\nb\u{1b}[31m\u{202e}"), "a\\nb\\u{1b}[31m\\u{202e}");
+    }
+
+    #[test]
+    fn stored_text_is_restored_as_it_was_and_still_keeps_to_the_rules() {
+        for raw in ["a\nb\\n\u{202e}", "see https://mock.example now", "50% \\x2f &#47;", &"é\n".repeat(5000)] {
+            let text = Text::own(raw);
+            assert_eq!(Text::restore(text.as_str()), text);
+        }
+        assert_eq!(Text::restore("a\nb").as_str(), "a\\nb");
+        assert!(Text::restore(&"x".repeat(5000)).as_str().len() <= Text::MAX_BYTES);
     }
 
     #[test]

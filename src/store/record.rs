@@ -1,0 +1,299 @@
+//! What is stored: JSON of types of our own, so that the format changes only when it is meant to.
+//!
+//! Fields that are not known are ignored, so that a later version may add some. What is absent is
+//! not written. What is read goes through the same checks as what users write.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Registration, SavedToggle};
+use crate::toggle::{
+    AgentId, AgentMock, AgentMockParts, ApiName, Expect, Failing, Finish, LabelName, ProgressId, Reason, Run, Shown,
+    Source, Status, Tally, Text, Timestamp, Watch, WatchName,
+};
+
+#[derive(Serialize, Deserialize)]
+struct RegistrationRecord<'r> {
+    #[serde(borrow)]
+    api: Cow<'r, str>,
+    agent_id: u64,
+    #[serde(borrow)]
+    progress_id: Cow<'r, str>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    expect: Option<Cow<'r, str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    labels: BTreeMap<Cow<'r, str>, Cow<'r, str>>,
+    started: u64,
+    registered: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ToggleRecord<'r> {
+    #[serde(borrow)]
+    api: Cow<'r, str>,
+    agent_id: u64,
+    #[serde(borrow)]
+    progress_id: Cow<'r, str>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    place: u64,
+    #[serde(borrow)]
+    run: RunRecord<'r>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    tally: TallyRecord,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunRecord<'r> {
+    started: u64,
+    #[serde(borrow)]
+    status: Cow<'r, str>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    mock_enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    mcp_endpoints: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    mcp_tools: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    message: Option<Cow<'r, str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    error: Option<Cow<'r, str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    finished: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    finished_at_first_answer: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    last_success: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    failing: Option<FailingRecord<'r>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    unrecognised: Vec<Cow<'r, str>>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct FailingRecord<'r> {
+    #[serde(borrow)]
+    reason: Cow<'r, str>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    detail: Option<Cow<'r, str>>,
+    since: u64,
+    polls: u32,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct TallyRecord {
+    #[serde(skip_serializing_if = "is_default")]
+    polls: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    failures: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    completed: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    failed: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    last_completed: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    last_failed: Option<u64>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct AgentRecord {
+    /// When the newest completed run counts as finished, and its place.
+    #[serde(skip_serializing_if = "is_default")]
+    newest: Option<(u64, u64)>,
+    #[serde(skip_serializing_if = "is_default")]
+    enabled_since: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    unwatched_since: Option<u64>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+// === Registrations ===
+
+pub(super) fn write_registration(registration: &Registration) -> io::Result<Vec<u8>> {
+    let Registration { watch, started, registered } = registration;
+    json(&RegistrationRecord {
+        api: watch.api.as_str().into(),
+        agent_id: watch.agent_id.get(),
+        progress_id: watch.progress_id.as_str().into(),
+        expect: watch.expect.map(|expect| expect.as_str().into()),
+        labels: watch.labels.iter().map(|(name, value)| (name.as_str().into(), (&**value).into())).collect(),
+        started: started.as_millis(),
+        registered: registered.as_millis(),
+    })
+}
+
+pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registration, String> {
+    let record: RegistrationRecord<'_> = parse(json)?;
+    let label = |(name, value): (Cow<'_, str>, Cow<'_, str>)| Ok((LabelName::parse(&name)?, value.into()));
+    let watch = Watch {
+        name,
+        api: ApiName::parse(&record.api)?,
+        agent_id: agent_id(record.agent_id)?,
+        progress_id: ProgressId::parse(&record.progress_id)?,
+        expect: record.expect.map(|expect| Expect::parse(&expect)).transpose()?,
+        labels: record.labels.into_iter().map(label).collect::<Result<_, String>>()?,
+        source: Source::Http,
+    };
+    Ok(Registration {
+        watch: Arc::new(watch),
+        started: Timestamp::from_millis(record.started),
+        registered: Timestamp::from_millis(record.registered),
+    })
+}
+
+// === Toggles ===
+
+pub(super) fn write_toggle(toggle: &SavedToggle) -> io::Result<Vec<u8>> {
+    json(&ToggleRecord {
+        api: toggle.api.as_str().into(),
+        agent_id: toggle.agent_id.get(),
+        progress_id: toggle.progress_id.as_str().into(),
+        place: toggle.place,
+        run: RunRecord::of(&toggle.run),
+        tally: TallyRecord::of(&toggle.tally),
+    })
+}
+
+pub(super) fn read_toggle(json: &[u8]) -> Result<SavedToggle, String> {
+    let record: ToggleRecord<'_> = parse(json)?;
+    Ok(SavedToggle {
+        api: ApiName::parse(&record.api)?,
+        agent_id: agent_id(record.agent_id)?,
+        progress_id: ProgressId::parse(&record.progress_id)?,
+        run: record.run.restore()?,
+        tally: record.tally.restore(),
+        place: record.place,
+    })
+}
+
+impl<'r> RunRecord<'r> {
+    fn of(run: &'r Run) -> Self {
+        Self {
+            started: run.started.as_millis(),
+            status: run.shown.status.as_str().into(),
+            mock_enabled: run.shown.mock_enabled,
+            mcp_endpoints: run.shown.mcp_endpoints,
+            mcp_tools: run.shown.mcp_tools,
+            message: run.shown.message.as_ref().map(text),
+            error: run.shown.error.as_ref().map(text),
+            finished: run.finished.map(|finish| finish.at.as_millis()),
+            finished_at_first_answer: run.finished.is_some_and(|finish| finish.at_first_answer),
+            last_success: millis(run.last_success),
+            failing: run.failing.as_ref().map(|failing| FailingRecord {
+                reason: failing.reason.as_str().into(),
+                detail: failing.detail.as_ref().map(text),
+                since: failing.since.as_millis(),
+                polls: failing.polls,
+            }),
+            unrecognised: run.unrecognised.iter().map(text).collect(),
+        }
+    }
+
+    fn restore(self) -> Result<Run, String> {
+        let shown = Shown {
+            status: Status::parse(&self.status).ok_or("a status that there is not")?,
+            mock_enabled: self.mock_enabled,
+            mcp_endpoints: self.mcp_endpoints,
+            mcp_tools: self.mcp_tools,
+            message: self.message.as_deref().map(Text::restore),
+            error: self.error.as_deref().map(Text::restore),
+        };
+        let at_first_answer = self.finished_at_first_answer;
+        Ok(Run {
+            started: Timestamp::from_millis(self.started),
+            shown,
+            finished: timestamp(self.finished).map(|at| Finish { at, at_first_answer }),
+            last_success: timestamp(self.last_success),
+            failing: self.failing.map(FailingRecord::restore).transpose()?,
+            unrecognised: self.unrecognised.iter().take(Run::MAX_UNRECOGNISED).map(|t| Text::restore(t)).collect(),
+        })
+    }
+}
+
+impl FailingRecord<'_> {
+    fn restore(self) -> Result<Failing, String> {
+        Ok(Failing {
+            reason: Reason::parse(&self.reason).ok_or("a reason that there is not")?,
+            detail: self.detail.as_deref().map(Text::restore),
+            since: Timestamp::from_millis(self.since),
+            polls: self.polls,
+        })
+    }
+}
+
+impl TallyRecord {
+    fn of(tally: &Tally) -> Self {
+        let Tally { polls, failures, completed, failed, last_completed, last_failed } = tally;
+        Self {
+            polls: *polls,
+            failures: *failures,
+            completed: *completed,
+            failed: *failed,
+            last_completed: millis(*last_completed),
+            last_failed: millis(*last_failed),
+        }
+    }
+
+    fn restore(self) -> Tally {
+        let Self { polls, failures, completed, failed, last_completed, last_failed } = self;
+        let (last_completed, last_failed) = (timestamp(last_completed), timestamp(last_failed));
+        Tally { polls, failures, completed, failed, last_completed, last_failed }
+    }
+}
+
+// === Agents ===
+
+pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
+    let AgentMockParts { newest, enabled_since, unwatched_since } = agent.parts();
+    json(&AgentRecord {
+        newest: newest.map(|(at, place)| (at.as_millis(), place)),
+        enabled_since: millis(enabled_since),
+        unwatched_since: millis(unwatched_since),
+    })
+}
+
+pub(super) fn read_agent(json: &[u8]) -> Result<AgentMock, String> {
+    let record: AgentRecord = parse(json)?;
+    let parts = AgentMockParts {
+        newest: record.newest.map(|(at, place)| (Timestamp::from_millis(at), place)),
+        enabled_since: timestamp(record.enabled_since),
+        unwatched_since: timestamp(record.unwatched_since),
+    };
+    Ok(parts.into())
+}
+
+// === What they share ===
+
+fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(record)?)
+}
+
+fn parse<'r, T: Deserialize<'r>>(json: &'r [u8]) -> Result<T, String> {
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+/// The id, checked as those are that users write.
+pub(super) fn agent_id(id: u64) -> Result<AgentId, String> {
+    AgentId::parse(&id.to_string())
+}
+
+fn text(text: &Text) -> Cow<'_, str> {
+    text.as_str().into()
+}
+
+fn millis(time: Option<Timestamp>) -> Option<u64> {
+    time.map(Timestamp::as_millis)
+}
+
+fn timestamp(millis: Option<u64>) -> Option<Timestamp> {
+    millis.map(Timestamp::from_millis)
+}
