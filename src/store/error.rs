@@ -74,10 +74,9 @@ impl fmt::Display for StoreError {
                  {}): run that version, or name another file",
                 super::VERSION
             ),
-            Fault::Damaged(detail) => write!(
-                f,
-                "is damaged ({detail}): put a good copy in its place, or move it away to begin anew"
-            ),
+            Fault::Damaged(detail) => {
+                write!(f, "is damaged ({detail}): put a good copy in its place, or move it away to begin anew")
+            }
             Fault::Unwritten(detail) => {
                 write!(f, "cannot be written ({detail}): make sure that its disk works and has room")
             }

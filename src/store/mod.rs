@@ -1,7 +1,7 @@
 //! The state file: an embedded database that keeps registrations, and what is known of every
 //! watch, over restarts.
 //!
-//! What is in it and what the program uses are two types; [`record`] leads from one to the other.
+//! What is in it and what the program uses are two types; `record` leads from one to the other.
 //! All of it is read once, when it is opened, and from then on only written.
 
 mod backend;
@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{Database, TableDefinition, WriteTransaction};
 
 use self::backend::Disk;
-pub use self::error::StoreError;
 use self::error::Fault;
+pub use self::error::StoreError;
 use crate::toggle::{AgentId, AgentMock, ApiName, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName};
 
 /// The state file, open and locked. All methods block until the disk has done its part.
@@ -173,10 +173,7 @@ impl Store {
         })
     }
 
-    fn transact(
-        &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<(), StoreError> {
+    fn transact(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StoreError> {
         let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match open.take() {
             Some(database) => database,

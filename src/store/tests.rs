@@ -63,7 +63,8 @@ fn some_file() -> (TempDir, PathBuf) {
     let (store, _) = open(&path);
     let registrations: Vec<_> = (0..40).map(|i| put(&format!("w{i}"))).collect();
     store.register(&registrations).unwrap();
-    let toggles: Vec<_> = (0..40).map(|i| (name(&format!("w{i}")), Some(SavedToggle::of(&completed("w"), i)))).collect();
+    let toggles: Vec<_> =
+        (0..40).map(|i| (name(&format!("w{i}")), Some(SavedToggle::of(&completed("w"), i)))).collect();
     let (key, agent) = agent();
     store.save(&toggles, &[(key, Some(agent))]).unwrap();
     (folder, path)
@@ -163,7 +164,8 @@ fn a_saved_toggle_is_of_the_same_run_only() {
 }
 
 fn any_text() -> impl Strategy<Value = Text> {
-    prop_oneof![".{0,20}", "https://[a-z]{3}\\.example/[a-z\n\u{202e}]{0,9}", "(é\n){600}"].prop_map(|raw| Text::own(&raw))
+    prop_oneof![".{0,20}", "https://[a-z]{3}\\.example/[a-z\n\u{202e}]{0,9}", "(é\n){600}"]
+        .prop_map(|raw| Text::own(&raw))
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -175,9 +177,10 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
     ];
     let texts = (proptest::option::of(any_text()), proptest::option::of(any_text()));
     let mocks = (any::<Option<bool>>(), any::<Option<u32>>(), any::<Option<u32>>());
-    let good = (status, mocks, texts).prop_map(|(status, (mock_enabled, mcp_endpoints, mcp_tools), (message, error))| {
-        Ok(Answer { status, mock_enabled, mcp_endpoints, mcp_tools, message, error })
-    });
+    let good =
+        (status, mocks, texts).prop_map(|(status, (mock_enabled, mcp_endpoints, mcp_tools), (message, error))| {
+            Ok(Answer { status, mock_enabled, mcp_endpoints, mcp_tools, message, error })
+        });
     let reason = proptest::sample::select(&Reason::ALL[..]);
     let bad = (reason, proptest::option::of(any_text()))
         .prop_map(|(reason, detail)| Err(Failure { detail, ..Failure::new(reason) }));
@@ -326,7 +329,7 @@ fn a_folder_is_refused() {
 #[test]
 fn a_file_that_may_not_be_read_is_refused() {
     let (_folder, path) = some_file();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     // The superuser may do it all the same.
     if let Err(error) = Store::check(&path) {
         assert!(error.to_string().contains("cannot be opened: Permission denied"), "{error}");
@@ -383,7 +386,8 @@ fn a_flipped_bit_is_noticed_or_harmless_after_a_clean_stop_and_after_a_kill() {
         let whole = fs::read(&path).unwrap();
         fs::copy(&path, path.with_extension("good")).unwrap();
         let expected = saved(&path.with_extension("good"));
-        let pages: Vec<_> = whole.chunks(4096).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0)).collect();
+        let pages: Vec<_> =
+            whole.chunks(4096).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0)).collect();
         let in_pages = pages.iter().flat_map(|(page, _)| [0, 1, 7, 300, 2000, 4095].map(|at| page * 4096 + at));
         let mut noticed = 0;
         for at in (0..320).chain(in_pages) {
@@ -392,12 +396,11 @@ fn a_flipped_bit_is_noticed_or_harmless_after_a_clean_stop_and_after_a_kill() {
             // checksum. It is never flipped so, as 9 % 8 is 1.
             flipped[at] ^= 1 << (at % 8);
             fs::write(&path, &flipped).unwrap();
-            match Store::open(&path) {
-                Ok((_, saved)) => assert!(saved == expected, "byte {at}"),
-                Err(_) => {
-                    noticed += 1;
-                    assert!(fs::read(&path).unwrap() == flipped, "byte {at}: the file was touched");
-                }
+            if let Ok((_, saved)) = Store::open(&path) {
+                assert!(saved == expected, "byte {at}");
+            } else {
+                noticed += 1;
+                assert!(fs::read(&path).unwrap() == flipped, "byte {at}: the file was touched");
             }
         }
         assert!(noticed > 10, "{noticed}");
