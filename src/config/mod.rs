@@ -5,9 +5,11 @@
 //! tree into types that cannot be wrong, and reports every problem at once. This is why there are
 //! no serde structs here: serde stops at the first one.
 
+mod definitions;
 mod duration;
 mod effective;
 mod environment;
+mod json;
 mod load;
 mod problem;
 mod section;
@@ -16,6 +18,7 @@ mod yaml;
 
 use std::time::Duration;
 
+pub use definitions::{definition, definitions};
 pub use duration::{format_duration, parse_duration};
 pub use load::{Checked, load, parse};
 pub use problem::{Problem, Problems};

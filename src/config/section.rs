@@ -95,6 +95,16 @@ impl<'a> Node<'a> {
         matches!(&self.value, Value::Empty(..)) || self.value.as_dict().is_some_and(Dict::is_empty)
     }
 
+    /// Whether the value is a list with elements.
+    pub(super) fn is_list(&self) -> bool {
+        self.value.as_dict().is_some_and(is_list)
+    }
+
+    /// Whether the value is a map.
+    pub(super) fn is_map(&self) -> bool {
+        self.value.as_dict().is_some_and(|dict| !is_list(dict))
+    }
+
     /// Where the value is.
     pub(super) fn place(&self) -> Place<'a> {
         Place { reading: self.reading, path: self.path.clone(), origin: self.origin.clone() }

@@ -1,6 +1,6 @@
 //! The merged tree into a [`Config`]: every rule of the configuration is here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -197,13 +197,20 @@ fn interval<'a>(section: &mut Section<'a>, key: &'static str, default: Duration)
 
 fn watches(root: &mut Section<'_>, apis: Option<&Apis>) -> Vec<Watch> {
     let Some(node) = root.take("watches") else { return Vec::new() };
+    let known = apis.map(|apis| apis.keys().cloned().collect());
+    watch_list(node, "watches", known.as_ref(), Source::Config)
+}
+
+/// The watches of a list that stands at `path`, but for those with problems. Any API's name will
+/// do while it is not known which there are.
+pub(super) fn watch_list(list: Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>, source: Source) -> Vec<Watch> {
     let mut watches = Vec::new();
     let mut names: HashMap<WatchName, usize> = HashMap::new();
-    for (index, node) in node.items().into_iter().enumerate() {
+    for (index, node) in list.items().into_iter().enumerate() {
         let place = node.place();
-        let Some((name, watch)) = watch(node, apis) else { continue };
+        let Some((name, watch)) = watch(node, apis, source) else { continue };
         if let Some(first) = names.get(&name) {
-            place.note(format!("the name `{name}` is taken by watches[{first}]: give each watch a name of its own"));
+            place.note(format!("the name `{name}` is taken by {path}[{first}]: give each watch a name of its own"));
         } else {
             names.insert(name, index);
             watches.extend(watch);
@@ -213,14 +220,43 @@ fn watches(root: &mut Section<'_>, apis: Option<&Apis>) -> Vec<Watch> {
 }
 
 /// The watch, and its name even if something else is wrong with it.
-fn watch(node: Node<'_>, apis: Option<&Apis>) -> Option<(WatchName, Option<Watch>)> {
+pub(super) fn watch(
+    node: Node<'_>,
+    apis: Option<&BTreeSet<ApiName>>,
+    source: Source,
+) -> Option<(WatchName, Option<Watch>)> {
     let mut section = node.section()?;
+    let name = section.take("name").map(|node| node.parsed(Show::Value, WatchName::parse));
+    let (agent_id, slot) = slot(&mut section, apis);
+    section.finish();
+    let name = match name {
+        Some(given) => given?,
+        None => WatchName::of_agent(agent_id?),
+    };
+    Some((name.clone(), slot.map(|slot| slot.named(name, source))))
+}
+
+/// A watch that its source names by other means than the key `name`.
+pub(super) fn unnamed_watch(node: Node<'_>, apis: Option<&BTreeSet<ApiName>>) -> Option<Slot> {
+    let mut section = node.section()?;
+    let (_, slot) = slot(&mut section, apis);
+    section.finish();
+    slot
+}
+
+/// All of a watch but its name and where it comes from.
+pub(super) struct Slot {
+    agent_id: AgentId,
+    progress_id: ProgressId,
+    expect: Option<Expect>,
+    api: ApiName,
+    labels: Labels,
+}
+
+/// The slot if all of it is right, and the agent's id even if something else is wrong.
+fn slot(section: &mut Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> (Option<AgentId>, Option<Slot>) {
     let agent_id = section.require("agent_id", AgentId::parse);
     let progress_id = section.require("progress_id", ProgressId::parse);
-    let name = match section.take("name") {
-        Some(node) => node.parsed(Show::Value, WatchName::parse),
-        None => agent_id.map(WatchName::of_agent),
-    };
     let expect = section.take("expect").map(|node| node.parsed(Show::Value, Expect::parse));
     let api = match section.take("api") {
         Some(node) => node.parsed(Show::Value, |api| known_api(api, apis)),
@@ -232,28 +268,24 @@ fn watch(node: Node<'_>, apis: Option<&Apis>) -> Option<(WatchName, Option<Watch
         Some(node) => labels(node),
         None => Some(Labels::new()),
     };
-    section.finish();
-    let name = name?;
     let whole =
         agent_id.zip(progress_id).zip(api.zip(labels)).zip(expect.map_or(Some(None), |parsed| parsed.map(Some)));
-    let watch = whole.map(|(((agent_id, progress_id), (api, labels)), expect)| Watch {
-        name: name.clone(),
-        api,
+    let slot = whole.map(|(((agent_id, progress_id), (api, labels)), expect)| Slot {
         agent_id,
         progress_id,
         expect,
+        api,
         labels,
-        source: Source::Config,
     });
-    Some((name, watch))
+    (agent_id, slot)
 }
 
 /// The name of a configured API, shared with all of its watches. Any name will do while it is not
 /// known which there are.
-fn known_api(name: &str, apis: Option<&Apis>) -> Result<ApiName, String> {
+fn known_api(name: &str, apis: Option<&BTreeSet<ApiName>>) -> Result<ApiName, String> {
     let Some(apis) = apis else { return ApiName::parse(name) };
-    apis.keys().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
-        let known: Vec<_> = apis.keys().map(ApiName::as_str).collect();
+    apis.iter().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
+        let known: Vec<_> = apis.iter().map(ApiName::as_str).collect();
         format!("is not under `apis`; known are: {}", known.join(", "))
     })
 }
@@ -306,4 +338,13 @@ fn in_flight(text: &str) -> Result<NonZeroU32, String> {
         .ok()
         .filter(|n| plain && n.get() <= MAX_IN_FLIGHT)
         .ok_or_else(|| format!("is not a number of requests: a whole number from 1 to {MAX_IN_FLIGHT}"))
+}
+
+// === impl Slot ===
+
+impl Slot {
+    pub(super) fn named(self, name: WatchName, source: Source) -> Watch {
+        let Self { agent_id, progress_id, expect, api, labels } = self;
+        Watch { name, api, agent_id, progress_id, expect, labels, source }
+    }
 }

@@ -5,7 +5,8 @@
 //! reported, where most parsers take the last one silently.
 //!
 //! A list becomes a map from `[0]`, `[1]`… to its elements, so that a variable can be laid over
-//! one of them.
+//! one of them. An empty list that is all there is becomes null, because it would look like an
+//! empty map.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 use super::problem::KeyPath;
 
 /// How deep collections may nest; the configuration needs five levels.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// How many values aliases may add; a few aliases of aliases could else fill any memory.
 const MAX_ALIASED: usize = 100_000;
@@ -66,7 +67,9 @@ impl<'t> Reader<'t> {
                 }
                 Event::DocumentStart(_) => {
                     let (event, mark) = self.next()?;
-                    value = Some(self.value(event, &mark, &KeyPath::default(), 0)?);
+                    let list = matches!(event, Event::SequenceStart(..));
+                    let root = self.value(event, &mark, &KeyPath::default(), 0)?;
+                    value = Some(if list { not_empty(root) } else { root });
                 }
                 _ => {}
             }
@@ -149,8 +152,14 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
     }
 }
 
-fn null() -> Value {
+/// What stands for no value.
+pub(super) fn null() -> Value {
     Value::Empty(Tag::Default, Empty::None)
+}
+
+/// The list, or null if it is empty.
+pub(super) fn not_empty(list: Value) -> Value {
+    if list.as_dict().is_some_and(Dict::is_empty) { null() } else { list }
 }
 
 fn size(value: &Value) -> usize {
@@ -208,7 +217,10 @@ mod tests {
         for (text, is) in [("a: ''", ""), ("a: 'null'", "null"), ("a: \"~\"", "~"), ("a: nil", "nil")] {
             assert_eq!(good(text).find("a").unwrap().as_str(), Some(is));
         }
-        assert!(good("").to_empty().is_some());
+        for text in ["", "[]", "# nothing\n[]\n"] {
+            assert!(good(text).to_empty().is_some(), "{text}");
+        }
+        assert!(good("{}").as_dict().is_some());
         assert!(good("# only a comment\n").to_empty().is_some());
     }
 

@@ -1,0 +1,317 @@
+//! Watches that are defined outside the configuration: in watch files, and in the bodies of
+//! registrations. The rules are those of `watches`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use figment::Figment;
+use figment::value::Value;
+
+use super::problem::{Problem, Problems, show};
+use super::section::{Node, Reading};
+use super::validate::{unnamed_watch, watch, watch_list};
+use super::yaml::Fault;
+use super::{json, yaml};
+use crate::toggle::{ApiName, Source, Watch, WatchName};
+
+/// Reads the watch file at `path`, whose content is `text`: one entry, or a list of entries, as
+/// they stand under `watches`. A file without any is an empty list. It is JSON if its name ends in
+/// `.json`, else YAML.
+///
+/// # Errors
+/// Every problem that there is, with the path of the key within the file, like `[3].agent_id`.
+pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result<Vec<Watch>, Problems> {
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let parse = if is_json { json_if_any } else { yaml::parse };
+    read(path, text, parse, |node| {
+        if node.is_map() {
+            watch(node, Some(apis), Source::File).and_then(|(_, watch)| watch).into_iter().collect()
+        } else if node.is_list() || node.is_empty() {
+            watch_list(node, "", Some(apis), Source::File)
+        } else {
+            node.note("must be one watch, which is a map of keys to values, or a list of watches");
+            Vec::new()
+        }
+    })
+    .map_err(Problems)
+}
+
+/// Reads a registration of the watch `name`, whose body is `body`: a JSON object with the keys of
+/// an entry of `watches`, but for the name.
+///
+/// # Errors
+/// Every problem that there is. Its origin is `body`, or `path` if it is with the name.
+pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<Watch, Problems> {
+    let name = WatchName::parse(name).map_err(|what| Problem {
+        origin: "path".into(),
+        path: String::new(),
+        what: format!("`{}` {what}", show(name)),
+    });
+    let slot = read(Path::new("body"), body, json::parse, |node| {
+        if node.is_map() {
+            unnamed_watch(node, Some(apis))
+        } else {
+            node.note("must be one JSON object");
+            None
+        }
+    });
+    match (name, slot) {
+        (Ok(name), Ok(Some(slot))) => Ok(slot.named(name, Source::Http)),
+        (name, slot) => Err(Problems(name.err().into_iter().chain(slot.err().into_iter().flatten()).collect())),
+    }
+}
+
+/// What `validate` makes of a text, if nothing is wrong with it.
+fn read<T>(
+    origin: &Path,
+    text: &[u8],
+    parse: fn(&str) -> (Value, Vec<Fault>),
+    validate: impl FnOnce(Node<'_>) -> T,
+) -> Result<T, Vec<Problem>> {
+    let problem =
+        |key: &str, what: String| Problem { origin: origin.display().to_string(), path: key.to_owned(), what };
+    let text = str::from_utf8(text).map_err(|_| vec![problem("", "is not UTF-8 text".into())])?;
+    let (tree, faults) = parse(text);
+    let mut problems: Vec<_> = faults.into_iter().map(|fault| problem(fault.path.as_str(), fault.what)).collect();
+    if !problems.is_empty() && matches!(tree, Value::Empty(..)) {
+        // There was nothing to read on with.
+        return Err(problems);
+    }
+    let figment = Figment::new();
+    let reading = Reading::new(&figment, origin);
+    let read = validate(reading.root(tree));
+    problems.extend(reading.into_problems());
+    if problems.is_empty() { Ok(read) } else { Err(problems) }
+}
+
+/// JSON, or null for a text without any.
+fn json_if_any(text: &str) -> (Value, Vec<Fault>) {
+    let blank = text.strip_prefix('\u{feff}').unwrap_or(text).trim().is_empty();
+    if blank { (yaml::null(), Vec::new()) } else { json::parse(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toggle::{Expect, LabelName};
+    use proptest::prelude::*;
+
+    fn apis() -> BTreeSet<ApiName> {
+        ["default", "eu"].map(|name| ApiName::parse(name).unwrap()).into()
+    }
+
+    fn file(name: &str, text: &str) -> Result<Vec<Watch>, String> {
+        definitions(Path::new(name), text.as_bytes(), &apis()).map_err(|problems| problems.to_string())
+    }
+
+    fn names(name: &str, text: &str) -> Vec<String> {
+        file(name, text).unwrap_or_else(|what| panic!("{what}")).iter().map(|w| w.name.to_string()).collect()
+    }
+
+    fn problems(name: &str, text: &str) -> String {
+        file(name, text).expect_err(text)
+    }
+
+    fn put(name: &str, body: &str) -> Result<Watch, String> {
+        definition(name, body.as_bytes(), &apis()).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn a_file_has_one_entry_or_a_list_of_entries() {
+        assert_eq!(names("f.yaml", "agent_id: 1\nprogress_id: p\n"), ["agent-1"]);
+        assert_eq!(names("f.json", r#"{"agent_id": 1, "progress_id": "p"}"#), ["agent-1"]);
+        assert_eq!(
+            names("f", "- {agent_id: 2, progress_id: p}\n- {agent_id: 1, progress_id: p}"),
+            ["agent-2", "agent-1"]
+        );
+        let json =
+            r#"[{"agent_id": 1, "progress_id": "p", "name": "b"}, {"agent_id": 1, "progress_id": "p", "name": "a"}]"#;
+        for name in ["f.json", "f.JSON", "f.yaml", "f.yml"] {
+            assert_eq!(names(name, json), ["b", "a"], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_list_keeps_its_order_beyond_ten_entries() {
+        let entries: Vec<_> = (1..=12).map(|n| format!(r#"{{"agent_id": {n}, "progress_id": "p"}}"#)).collect();
+        let expected: Vec<_> = (1..=12).map(|n| format!("agent-{n}")).collect();
+        assert_eq!(names("f.json", &format!("[{}]", entries.join(","))), expected);
+    }
+
+    #[test]
+    fn a_file_without_entries_is_an_empty_list() {
+        for text in ["", " \n", "\u{feff}", "\u{feff}\n", "null", "[]", "[ ]\n"] {
+            assert_eq!(names("f.json", text), [""; 0], "{text:?}");
+            assert_eq!(names("f.yaml", text), [""; 0], "{text:?}");
+        }
+        assert_eq!(names("f.yaml", "# later\n"), [""; 0]);
+    }
+
+    #[test]
+    fn every_key_of_an_entry_is_read() {
+        let yaml = "\u{feff}- name: a\n  agent_id: 7\n  progress_id: 0123\n  expect: disabled\n  api: eu\n  labels: {team: no}\n";
+        let json =
+            "\u{feff}[{\"name\": \"a\", \"agent_id\": \"7\", \"progress_id\": \"0123\", \"expect\": \"disabled\",
+            \"api\": \"eu\", \"labels\": {\"team\": \"no\", \"none\": null}}]";
+        let watch = file("f.yaml", yaml).unwrap().remove(0);
+        assert_eq!(watch.progress_id.as_str(), "0123");
+        assert_eq!((watch.expect, watch.source, watch.api.as_str()), (Some(Expect::Disabled), Source::File, "eu"));
+        assert_eq!(watch.labels, [(LabelName::parse("team").unwrap(), "no".into())].into());
+        assert_eq!(file("f.json", json).unwrap(), [watch]);
+    }
+
+    #[test]
+    fn all_problems_of_a_file_are_reported_with_file_and_path() {
+        let found = problems(
+            "dir/f.yaml",
+            "- {agent_id: 0, progress_id: ''}\n- {agent_id: 1, progress_id: p, api: us}\n- []\n- {agent_id: 1, \
+             progress_id: p, labels: {job: x, a: [1]}, nmae: x}\n- {agent_id: 1, agent_id: 1, progress_id: p}\n- x\n",
+        );
+        for expected in [
+            "dir/f.yaml: [0].agent_id: `0` is not an agent id",
+            "dir/f.yaml: [0].progress_id: `` is empty",
+            "dir/f.yaml: [1].api: `us` is not under `apis`; known are: default, eu",
+            "dir/f.yaml: [2].agent_id: is missing",
+            "dir/f.yaml: [2].progress_id: is missing",
+            "dir/f.yaml: [3]: the name `agent-1` is taken by [1]: give each watch a name of its own",
+            "dir/f.yaml: [3].labels.job: is reserved",
+            "dir/f.yaml: [3].labels.a: must be a single value",
+            "dir/f.yaml: [3].nmae: is not a known key; known here are name, agent_id, progress_id, expect, api, labels",
+            "dir/f.yaml: [4].agent_id: is given a second time (line 5)",
+            "dir/f.yaml: [4]: the name `agent-1` is taken by [1]",
+            "dir/f.yaml: [5]: must be a map of keys to values",
+        ] {
+            assert!(found.contains(expected), "{expected}\n--\n{found}");
+        }
+        assert_eq!(found.lines().count(), 12, "{found}");
+    }
+
+    #[test]
+    fn the_problems_of_a_single_entry_have_no_index() {
+        assert!(problems("f.yaml", "agent_id: x\nprogress_id: p").starts_with("f.yaml: agent_id: `x` is not"));
+        for (name, empty) in [("f.yaml", "{}"), ("f.json", "{}"), ("f.json", r#"{"agent_id": null}"#)] {
+            let found = problems(name, empty);
+            assert!(found.contains("agent_id: is missing") && found.contains("progress_id: is missing"), "{found}");
+        }
+        let twice = problems("f.json", "{\"agent_id\": 1,\n\"agent_id\": 2, \"progress_id\": \"p\"}");
+        assert_eq!(twice, "f.json: agent_id: is given a second time (line 2): keep one of them");
+    }
+
+    #[test]
+    fn what_is_no_text_or_no_list_is_one_problem() {
+        let binary = definitions(Path::new("f.yaml"), b"a: \xff", &apis()).unwrap_err().to_string();
+        assert_eq!(binary, "f.yaml: is not UTF-8 text");
+        assert_eq!(problems("f.yaml", "a: [").lines().count(), 1);
+        assert_eq!(problems("f.json", "[{]"), "f.json: line 1, column 3: is not JSON: key must be a string");
+        assert!(problems("f.json", "- agent_id: 1").contains("is not JSON"));
+        for (name, scalar) in [("f.json", "1"), ("f.json", "\"x\""), ("f.yaml", "x")] {
+            assert!(problems(name, scalar).ends_with("or a list of watches"));
+        }
+    }
+
+    #[test]
+    fn a_registration_is_an_object_without_a_name() {
+        let watch = put("a", r#"{"agent_id": 7, "progress_id": 12, "expect": null, "labels": {"team": "x"}}"#).unwrap();
+        assert_eq!((watch.name.as_str(), watch.agent_id.get(), watch.progress_id.as_str()), ("a", 7, "12"));
+        assert_eq!((watch.expect, watch.api.as_str(), watch.source), (None, "default", Source::Http));
+        assert_eq!(put("a", r#"{"agent_id": 7, "progress_id": "p"}"#).unwrap().labels.len(), 0);
+        for body in ["null", "[]", "[1]", "1", "\"x\"", r#"{"[0]": 1}"#, r#"[{"agent_id": 7, "progress_id": "p"}]"#] {
+            assert_eq!(put("a", body).unwrap_err(), "body: must be one JSON object", "{body}");
+        }
+        for body in ["", " ", "agent_id: 7", "{\"agent_id\": 7} x"] {
+            assert!(put("a", body).unwrap_err().contains("is not JSON"), "{body}");
+        }
+        assert_eq!(definition("a", b"\xff", &apis()).unwrap_err().to_string(), "body: is not UTF-8 text");
+    }
+
+    #[test]
+    fn all_problems_of_a_registration_are_reported() {
+        let found = put("a b", r#"{"name": "a", "agent_id": 1.0, "expect": true, "api": "us", "labels": {"le": 1}}"#);
+        let expected = [
+            "path: `a b` is not a watch name",
+            "body: agent_id: `1.0` is not an agent id",
+            "body: progress_id: is missing",
+            "body: expect: `true` is neither",
+            "body: api: `us` is not under `apis`",
+            "body: labels.le: is reserved",
+            "body: name: is not a known key; known here are agent_id, progress_id, expect, api, labels",
+        ];
+        let found = found.unwrap_err();
+        assert_eq!(found.lines().count(), expected.len(), "{found}");
+        for expected in expected {
+            assert!(found.contains(expected), "{expected}\n--\n{found}");
+        }
+    }
+
+    #[test]
+    fn a_watch_without_an_api_needs_the_default_one() {
+        let only_eu = BTreeSet::from([ApiName::parse("eu").unwrap()]);
+        let found = definition("a", br#"{"agent_id": 1, "progress_id": "p"}"#, &only_eu).unwrap_err().to_string();
+        assert!(found.starts_with("body: api: is missing, and the API `default` is not under `apis`"), "{found}");
+    }
+
+    fn valid_watch() -> impl Strategy<Value = Watch> {
+        let label = ("[a-z][a-z0-9_]{0,9}".prop_filter_map("reserved", |n| LabelName::parse(&n).ok()), any::<String>());
+        let labels = proptest::collection::btree_map(label.0, label.1.prop_map(Box::from), 0..4);
+        let progress_id = any::<String>().prop_filter_map("length", |id| crate::toggle::ProgressId::parse(&id).ok());
+        let expect = proptest::option::of(prop_oneof![Just(Expect::Enabled), Just(Expect::Disabled)]);
+        ("[A-Za-z0-9][A-Za-z0-9._-]{0,127}", 1..=u64::MAX, progress_id, expect, any::<bool>(), labels).prop_map(
+            |(name, agent_id, progress_id, expect, eu, labels)| Watch {
+                name: WatchName::parse(&name).unwrap(),
+                api: ApiName::parse(if eu { "eu" } else { "default" }).unwrap(),
+                agent_id: crate::toggle::AgentId::parse(&agent_id.to_string()).unwrap(),
+                progress_id,
+                expect,
+                labels,
+                source: Source::Http,
+            },
+        )
+    }
+
+    fn written(watch: &Watch) -> serde_json::Value {
+        let labels: serde_json::Map<_, _> =
+            watch.labels.iter().map(|(name, value)| (name.to_string(), value.to_string().into())).collect();
+        serde_json::json!({
+            "agent_id": watch.agent_id.get(),
+            "progress_id": watch.progress_id.as_str(),
+            "expect": watch.expect.map(Expect::as_str),
+            "api": watch.api.as_str(),
+            "labels": labels,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_json_writes_reads_back_as_it_was(watch in valid_watch()) {
+            let mut json = written(&watch);
+            let read = definition(watch.name.as_str(), json.to_string().as_bytes(), &apis());
+            prop_assert_eq!(read.as_ref(), Ok(&watch));
+            json["name"] = watch.name.as_str().into();
+            let file = serde_json::to_string_pretty(&[json]).unwrap();
+            let read = definitions(Path::new("f.json"), file.as_bytes(), &apis());
+            prop_assert_eq!(read, Ok(vec![Watch { source: Source::File, ..watch }]));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), name in "\\PC{0,4}") {
+            let _ = definition(&name, &bytes, &apis());
+            let _ = definitions(Path::new("f.json"), &bytes, &apis());
+            let _ = definitions(Path::new("f.yaml"), &bytes, &apis());
+        }
+
+        #[test]
+        fn no_text_that_is_nearly_right_makes_it_panic(
+            text in r#"([{}\[\],: 01"-]|"agent_id":|"progress_id":|"labels":|"p"|null|\\ud83d|\n){0,30}"#,
+        ) {
+            for (name, text) in [("f.json", text.clone()), ("f.yaml", text.replace('"', ""))] {
+                match definitions(Path::new(name), text.as_bytes(), &apis()) {
+                    Ok(watches) => prop_assert!(watches.iter().all(|watch| watch.source == Source::File)),
+                    Err(problems) => prop_assert!(!problems.0.is_empty()),
+                }
+            }
+            if let Err(problems) = definition("a", text.as_bytes(), &apis()) {
+                prop_assert!(!problems.0.is_empty());
+            }
+        }
+    }
+}
