@@ -1,7 +1,7 @@
 //! JSON into the values that [`super::yaml`] makes: every scalar as the text that was written, and
 //! a list as a map from `[0]`, `[1]`… to its elements.
 //!
-//! serde_json would make numbers of numbers and lose how they were written, and take the last of
+//! `serde_json` would make numbers of numbers and lose how they were written, and take the last of
 //! two members of the same name silently. So it only cuts the text into parts here, one level at a
 //! time.
 
@@ -102,7 +102,7 @@ impl<'t> Reader<'t> {
         repeated.into_iter().map(fault).collect()
     }
 
-    /// The fault that serde_json found in `part`. Its messages describe the syntax and do not quote
+    /// The fault that `serde_json` found in `part`. Its messages describe the syntax and do not quote
     /// the text.
     fn syntax(&self, part: &'t str, error: &serde_json::Error) -> Fault {
         let (first_line, first_column) = self.place(self.offset(part));
@@ -123,9 +123,9 @@ impl<'t> Reader<'t> {
     /// The line and the column, in bytes, of what is at an offset.
     fn place(&self, offset: usize) -> (usize, usize) {
         let before = self.text.as_bytes().get(..offset).unwrap_or_default();
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let breaks = before.iter().filter(|b| **b == b'\n').count();
-        (breaks + 1, before.len() - line_start + 1)
+        let mut lines = before.split(|b| *b == b'\n');
+        let last = lines.next_back().map_or(0, <[u8]>::len);
+        (lines.count() + 1, last + 1)
     }
 }
 

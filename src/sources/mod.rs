@@ -1,8 +1,14 @@
 //! Where watches come from.
 //!
-//! A source yields its whole list each time. So far the configuration is the only source.
+//! A source yields its whole list each time.
+
+mod files;
+mod pattern;
 
 use std::sync::Arc;
+
+pub use files::{Files, News, Scan};
+pub use pattern::WatchGlob;
 
 use crate::toggle::Watch;
 

@@ -1,0 +1,879 @@
+//! Watch files: what globs match, read again whenever it changes.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::hash::BuildHasher;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::OFlags;
+
+use super::pattern::{Walked, WatchGlob, is_absence};
+use super::{WatchList, watch_list};
+use crate::config::{Problem, definitions};
+use crate::toggle::ApiName;
+
+/// The watch files, and what was last good of each.
+///
+/// Changes are seen by looking again and not by inotify, which misses how Kubernetes swaps links,
+/// and what happens on network volumes.
+#[derive(Debug)]
+pub struct Files {
+    globs: Vec<WatchGlob>,
+    apis: BTreeSet<ApiName>,
+    known: BTreeMap<Arc<Path>, Known>,
+    /// What is wrong with globs, by how they are configured.
+    troubles: BTreeMap<Arc<str>, Vec<Problem>>,
+    hasher: RandomState,
+    /// [`Files::MAX_FILES`], but for tests.
+    most: usize,
+}
+
+/// What one look at all files found: whole, not a difference.
+#[derive(Debug, Clone, Default)]
+pub struct Scan {
+    /// The last good watches of each file that is there, by path. It is the same list in memory
+    /// while the watches are the same.
+    pub files: BTreeMap<Arc<Path>, WatchList>,
+    /// Each glob as configured, once and in order, and whether it could be followed and all of its
+    /// files could be read.
+    pub up: Vec<(Arc<str>, bool)>,
+    /// What is other than at the scan before, each thing once.
+    pub news: Vec<News>,
+    /// How many files were read, and not just found to be untouched.
+    pub read: usize,
+}
+
+/// What is other than at the scan before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A glob or a file has other problems than before. Watches that it had stay.
+    Failed {
+        /// The file, or the glob as configured.
+        path: String,
+        /// What is wrong; of very many problems the first, and a last one that says how many more.
+        problems: Vec<Problem>,
+    },
+    /// A glob or a file has no problems any more.
+    Mended {
+        /// The file, or the glob as configured.
+        path: String,
+    },
+    /// A file has other watches than before, or is new.
+    Changed {
+        /// The file.
+        path: String,
+        /// How many watches it has now.
+        watches: usize,
+    },
+    /// A file is gone, and so are its watches.
+    Removed {
+        /// The file.
+        path: String,
+    },
+}
+
+/// What is known of a file.
+#[derive(Debug, Default)]
+struct Known {
+    /// The watches of the last content without problems.
+    good: Option<WatchList>,
+    /// What is wrong now.
+    problems: Vec<Problem>,
+    /// The hash of what was parsed last; `None` to parse whatever comes.
+    content: Option<u64>,
+    /// How the file looked when it was read last, if that will show any change.
+    stamp: Option<Stamp>,
+}
+
+/// By what a file shows that it was touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// What one look at a file found.
+enum Look {
+    /// It is not there, or is a folder.
+    Gone,
+    /// It was not touched since it was read last.
+    Untouched,
+    /// Its content, and how it looked before that was read, if that will show any change.
+    Content(Vec<u8>, Option<Stamp>),
+    /// It cannot be read, for this reason.
+    Unreadable(String),
+}
+
+// === impl Files ===
+
+impl Files {
+    /// The largest file that is read, in bytes: 64 MiB.
+    pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+    /// The most files over all globs; also the most folders that one glob looks into.
+    pub const MAX_FILES: usize = 100_000;
+
+    /// The most problems of one file or glob that are told.
+    pub const MAX_PROBLEMS: usize = 100;
+
+    /// The files that `globs` match, with watches of `apis`. Nothing is read before the first scan.
+    pub fn new(globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Self {
+        Self {
+            globs,
+            apis,
+            known: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            hasher: RandomState::new(),
+            most: Self::MAX_FILES,
+        }
+    }
+
+    /// Follows other globs, or takes watches of other APIs. What was read stays as last good, but
+    /// for watches of APIs that there are no more, and everything is parsed anew at the next scan.
+    pub fn reconfigure(&mut self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) {
+        self.troubles.retain(|name, _| globs.iter().any(|glob| glob.configured() == &**name));
+        for known in self.known.values_mut() {
+            known.content = None;
+            known.stamp = None;
+            if let Some(good) = &mut known.good
+                && good.iter().any(|watch| !apis.contains(&watch.api))
+            {
+                *good = good.iter().filter(|watch| apis.contains(&watch.api)).cloned().collect();
+            }
+        }
+        self.globs = globs;
+        self.apis = apis;
+    }
+
+    /// Looks at all globs and files. Blocks.
+    pub fn scan(&mut self) -> Scan {
+        self.scan_at(SystemTime::now())
+    }
+
+    fn scan_at(&mut self, now: SystemTime) -> Scan {
+        let mut walks: Vec<_> = self.globs.iter().map(|glob| glob.walk(self.most)).collect();
+        let matched = matched(&mut walks);
+        let mut scan = Scan::default();
+        let mut news = self.remove_unmatched(&matched, &walks);
+        // Whether a file of the glob has problems.
+        let mut bad = vec![false; walks.len()];
+        for (path, globs) in &matched {
+            if self.known.len() >= self.most && !self.known.contains_key(&**path) {
+                for glob in globs {
+                    walks[*glob].over = true;
+                }
+                continue;
+            }
+            match look(path, self.known.get(&**path).and_then(|known| known.stamp.as_ref()), now) {
+                Look::Gone => news.extend(self.remove(path, &walks)),
+                Look::Untouched => {}
+                Look::Content(content, stamp) => {
+                    scan.read += 1;
+                    self.learn(path, &content, stamp, &mut news);
+                }
+                Look::Unreadable(what) => self.fail(path, what, &mut news),
+            }
+            if self.known.get(&**path).is_some_and(|known| !known.problems.is_empty()) {
+                for glob in globs {
+                    bad[*glob] = true;
+                }
+            }
+        }
+        self.judge_globs(walks, &bad, &mut scan);
+        scan.news.append(&mut news);
+        let good = |(path, known): (&Arc<Path>, &Known)| Some((path.clone(), known.good.clone()?));
+        scan.files = self.known.iter().filter_map(good).collect();
+        scan
+    }
+
+    /// Forgets the files that no glob matches any more.
+    fn remove_unmatched(&mut self, matched: &BTreeMap<PathBuf, Vec<usize>>, walks: &[Walked]) -> Vec<News> {
+        let unmatched = self.known.keys().filter(|path| !matched.contains_key(&***path));
+        let unmatched: Vec<_> = unmatched.cloned().collect();
+        unmatched.iter().filter_map(|path| self.remove(path, walks)).collect()
+    }
+
+    /// Forgets a file that is gone, unless it may be hidden by what a walk could not follow.
+    fn remove(&mut self, path: &Path, walks: &[Walked]) -> Option<News> {
+        let mut failed = self.globs.iter().zip(walks).filter(|(_, walk)| walk.has_failed());
+        if failed.any(|(glob, _)| glob.covers(path)) {
+            return None;
+        }
+        self.known.remove(path).map(|_| News::Removed { path: shown(path) })
+    }
+
+    /// Takes over the content of a file.
+    fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, news: &mut Vec<News>) {
+        let hash = self.hasher.hash_one(content);
+        let known = known(&mut self.known, path);
+        known.stamp = stamp;
+        if known.content.replace(hash) == Some(hash) {
+            return;
+        }
+        match definitions(path, content, &self.apis) {
+            Ok(watches) => {
+                let is_other = known.good.as_ref().is_none_or(|good| !good.iter().map(|w| &**w).eq(&watches));
+                if !known.problems.is_empty() {
+                    known.problems.clear();
+                    news.push(News::Mended { path: shown(path) });
+                }
+                if is_other {
+                    news.push(News::Changed { path: shown(path), watches: watches.len() });
+                    known.good = Some(watch_list(watches));
+                }
+            }
+            Err(problems) => known.fail(path, problems.0, news),
+        }
+    }
+
+    /// Notes that a file cannot be read.
+    fn fail(&mut self, path: &Path, what: String, news: &mut Vec<News>) {
+        let known = known(&mut self.known, path);
+        known.stamp = None;
+        known.content = None;
+        let problem = Problem { origin: shown(path), path: String::new(), what };
+        known.fail(path, vec![problem], news);
+    }
+
+    /// Says of each glob whether it is up, and what is new with it.
+    fn judge_globs(&mut self, walks: Vec<Walked>, bad: &[bool], scan: &mut Scan) {
+        let mut troubles: BTreeMap<Arc<str>, Vec<Problem>> = BTreeMap::new();
+        for ((glob, walk), bad) in self.globs.iter().zip(walks).zip(bad) {
+            let is_up = !walk.has_failed() && !bad;
+            // The same text may stand for two globs where a variable gives one of them.
+            match scan.up.iter_mut().find(|(name, _)| **name == *glob.configured()) {
+                Some((_, up)) => *up &= is_up,
+                None => scan.up.push((glob.shared_name(), is_up)),
+            }
+            troubles.entry(glob.shared_name()).or_default().extend(walk.into_problems(glob, self.most));
+        }
+        for (name, problems) in &troubles {
+            let before = self.troubles.get(name).map_or(&[][..], Vec::as_slice);
+            scan.news.extend(news_of(name, before, problems));
+        }
+        self.troubles = troubles;
+    }
+}
+
+/// The paths that are matched, each with its globs.
+fn matched(walks: &mut [Walked]) -> BTreeMap<PathBuf, Vec<usize>> {
+    let mut matched: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+    for (glob, walk) in walks.iter_mut().enumerate() {
+        for path in std::mem::take(&mut walk.found) {
+            matched.entry(path).or_default().push(glob);
+        }
+    }
+    matched
+}
+
+/// What is known of the file at `path`, which may be nothing so far.
+fn known<'k>(all: &'k mut BTreeMap<Arc<Path>, Known>, path: &Path) -> &'k mut Known {
+    all.entry(path.into()).or_default()
+}
+
+/// What is new where there were these problems before and are those now.
+fn news_of(path: &str, before: &[Problem], now: &[Problem]) -> Option<News> {
+    let path = path.to_owned();
+    match now {
+        now if now == before => None,
+        [] => Some(News::Mended { path }),
+        now => Some(News::Failed { path, problems: shortened(now) }),
+    }
+}
+
+fn shortened(problems: &[Problem]) -> Vec<Problem> {
+    let mut told: Vec<_> = problems.iter().take(Files::MAX_PROBLEMS).cloned().collect();
+    if let Some(next) = problems.get(told.len()) {
+        let what = format!("{} more problems", problems.len() - told.len());
+        told.push(Problem { origin: next.origin.clone(), path: String::new(), what });
+    }
+    told
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+// === impl Walked ===
+
+impl Walked {
+    /// Whether there may be files that it did not find.
+    fn has_failed(&self) -> bool {
+        self.over || !self.problems.is_empty()
+    }
+
+    fn into_problems(self, glob: &WatchGlob, most: usize) -> Vec<Problem> {
+        let mut problems = self.problems;
+        if self.over {
+            let what = format!("comes to more than {most} files, those of other globs included, or folders");
+            problems.push(Problem { origin: glob.configured().to_owned(), path: String::new(), what });
+        }
+        problems
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn fail(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<News>) {
+        news.extend(news_of(&shown(path), &self.problems, &problems));
+        self.problems = problems;
+    }
+}
+
+// === impl Look ===
+
+/// Looks at the file at `path`, which looked like `before` when it was read.
+fn look(path: &Path, before: Option<&Stamp>, now: SystemTime) -> Look {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Look::Gone,
+        Ok(metadata) if !metadata.is_file() => Look::unopened(),
+        Ok(metadata) if before == Some(&Stamp::of(&metadata)) => Look::Untouched,
+        Ok(_) => read(path, now).unwrap_or_else(|error| Look::failed(path, &error)),
+        Err(error) => Look::failed(path, &error),
+    }
+}
+
+fn read(path: &Path, now: SystemTime) -> io::Result<Look> {
+    // Without NONBLOCK, a pipe that took the place of the file since would be waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(Look::unopened());
+    }
+    let stamp = Some(Stamp::of(&metadata)).filter(|stamp| stamp.is_settled(now));
+    Ok(match read_bounded(file, metadata.len())? {
+        Some(content) => Look::Content(content, stamp),
+        None => Look::Unreadable(format!("is larger than {} MiB", Files::MAX_FILE_BYTES / 1024 / 1024)),
+    })
+}
+
+/// The content of a file that should have `size` bytes; `None` if it has more than are read.
+fn read_bounded(file: File, size: u64) -> io::Result<Option<Vec<u8>>> {
+    if size > Files::MAX_FILE_BYTES {
+        return Ok(None);
+    }
+    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    // It may grow while it is read.
+    file.take(Files::MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+    Ok(Some(content).filter(|content| content.len() as u64 <= Files::MAX_FILE_BYTES))
+}
+
+impl Look {
+    fn unopened() -> Self {
+        Self::Unreadable("is not a regular file, and was not opened".into())
+    }
+
+    fn failed(path: &Path, error: &io::Error) -> Self {
+        let is_there = || fs::symlink_metadata(path).is_ok();
+        match error {
+            error if is_absence(error) && is_there() => Self::Unreadable("is a link to nothing".into()),
+            error if is_absence(error) => Self::Gone,
+            error => Self::Unreadable(format!("cannot be read: {error}")),
+        }
+    }
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    /// How old, in seconds, a change must be so that the next one surely has another time: clocks
+    /// of file systems are coarse, and those of network volumes may be late.
+    const SETTLED_AFTER: i64 = 10;
+
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether a change from `now` on will show.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+        let latest = self.modified.0.max(self.changed.0);
+        // Whole seconds: more than ten apart are at least ten.
+        now.is_some_and(|now| now.saturating_sub(latest) > Self::SETTLED_AFTER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+    use tempfile::TempDir;
+
+    /// A folder with watch files, and a source that looks at it.
+    struct Folder {
+        dir: TempDir,
+        files: Files,
+    }
+
+    impl Folder {
+        fn new(globs: &[&str]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let files = Files::new(Self::globs(&dir, globs), apis(&["default"]));
+            Self { dir, files }
+        }
+
+        fn globs(dir: &TempDir, globs: &[&str]) -> Vec<WatchGlob> {
+            globs.iter().map(|glob| WatchGlob::parse(glob, Some(dir.path())).unwrap()).collect()
+        }
+
+        fn reconfigure(&mut self, globs: &[&str], names: &[&str]) {
+            self.files.reconfigure(Self::globs(&self.dir, globs), apis(names));
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// Writes a file with one watch, whose name is the text.
+        fn write(&self, name: &str, watch: &str) {
+            self.write_text(name, &format!("name: {watch}\nagent_id: 1\nprogress_id: p\n"));
+        }
+
+        fn write_text(&self, name: &str, text: &str) {
+            let path = self.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn scan(&mut self) -> Seen {
+            self.scan_in(Duration::ZERO)
+        }
+
+        /// Scans with a clock that goes so much ahead.
+        fn scan_in(&mut self, ahead: Duration) -> Seen {
+            Seen { scan: self.files.scan_at(SystemTime::now() + ahead), root: self.dir.path().to_owned() }
+        }
+    }
+
+    /// A scan, told with paths within the folder.
+    struct Seen {
+        scan: Scan,
+        root: PathBuf,
+    }
+
+    impl Seen {
+        /// `file: watch watch` of every file.
+        fn watches(&self) -> Vec<String> {
+            let watches = |list: &WatchList| list.iter().map(|w| w.name.to_string()).collect::<Vec<_>>().join(" ");
+            self.scan
+                .files
+                .iter()
+                .map(|(path, list)| format!("{}: {}", self.short(&shown(path)), watches(list)))
+                .collect()
+        }
+
+        fn up(&self) -> Vec<bool> {
+            self.scan.up.iter().map(|(_, up)| *up).collect()
+        }
+
+        fn news(&self) -> Vec<String> {
+            let told = |news: &News| match news {
+                News::Failed { path, problems } => {
+                    let problems: Vec<_> = problems.iter().map(|p| self.short(&p.to_string())).collect();
+                    format!("failed {}: {}", self.short(path), problems.join("; "))
+                }
+                News::Mended { path } => format!("mended {}", self.short(path)),
+                News::Changed { path, watches } => format!("changed {} {watches}", self.short(path)),
+                News::Removed { path } => format!("removed {}", self.short(path)),
+            };
+            self.scan.news.iter().map(told).collect()
+        }
+
+        fn short(&self, text: &str) -> String {
+            text.replace(&format!("{}/", self.root.display()), "").replace(&shown(&self.root), ".")
+        }
+
+        fn list(&self, name: &str) -> WatchList {
+            self.scan.files[&*self.root.join(name)].clone()
+        }
+    }
+
+    const NOTHING: [&str; 0] = [];
+    const LATER: Duration = Duration::from_hours(1);
+
+    fn apis(names: &[&str]) -> BTreeSet<ApiName> {
+        names.iter().map(|name| ApiName::parse(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn files_are_added_changed_and_removed() {
+        let mut folder = Folder::new(&["*.yaml"]);
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up(), seen.news()), (vec![], vec![true], vec![]));
+        folder.write("b.yaml", "b");
+        folder.write("a.yaml", "a");
+        folder.write("other.yml", "x");
+        let seen = folder.scan();
+        assert_eq!(seen.watches(), ["a.yaml: a", "b.yaml: b"]);
+        assert_eq!(seen.news(), ["changed a.yaml 1", "changed b.yaml 1"]);
+        let again = folder.scan();
+        assert_eq!(again.news(), NOTHING);
+        assert!(Arc::ptr_eq(&seen.list("a.yaml"), &again.list("a.yaml")));
+        folder.write_text("a.yaml", "[{agent_id: 1, progress_id: p}, {agent_id: 2, progress_id: p}]");
+        fs::remove_file(folder.path("b.yaml")).unwrap();
+        let seen = folder.scan();
+        assert_eq!(seen.watches(), ["a.yaml: agent-1 agent-2"]);
+        assert_eq!(seen.news(), ["removed b.yaml", "changed a.yaml 2"]);
+    }
+
+    #[test]
+    fn a_change_within_the_same_second_and_of_the_same_size_is_seen() {
+        let mut folder = Folder::new(&["*.yaml"]);
+        folder.write("f.yaml", "a");
+        folder.scan();
+        let modified = fs::metadata(folder.path("f.yaml")).unwrap().modified().unwrap();
+        folder.write("f.yaml", "b");
+        File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(modified).unwrap();
+        assert_eq!(folder.scan().watches(), ["f.yaml: b"]);
+    }
+
+    #[test]
+    fn only_what_was_not_touched_for_a_while_is_not_read_again() {
+        let mut folder = Folder::new(&["*.yaml"]);
+        folder.write("f.yaml", "a");
+        let modified = fs::metadata(folder.path("f.yaml")).unwrap().modified().unwrap();
+        let reads = |folder: &mut Folder, ahead| folder.scan_in(ahead).scan.read;
+        assert_eq!([reads(&mut folder, Duration::ZERO), reads(&mut folder, Duration::ZERO)], [1, 1], "it is new");
+        assert_eq!([reads(&mut folder, LATER), reads(&mut folder, LATER)], [1, 0], "it is old");
+        // Whoever sets the time of the content back cannot set that of the file back.
+        folder.write("f.yaml", "b");
+        File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(modified).unwrap();
+        assert_eq!(folder.scan_in(LATER).watches(), ["f.yaml: b"]);
+        assert_eq!(reads(&mut folder, LATER), 0);
+        let ahead = SystemTime::now() + 2 * LATER;
+        File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(ahead).unwrap();
+        assert_eq!([reads(&mut folder, LATER), reads(&mut folder, LATER)], [1, 1], "it is from the future");
+    }
+
+    #[test]
+    fn content_that_says_the_same_is_no_news() {
+        let mut folder = Folder::new(&["*.yaml"]);
+        folder.write("f.yaml", "a");
+        let before = folder.scan();
+        folder.write_text("f.yaml", "# a comment\n{name: a, agent_id: 1, progress_id: p}\n");
+        let after = folder.scan();
+        assert_eq!(after.news(), NOTHING);
+        assert!(Arc::ptr_eq(&before.list("f.yaml"), &after.list("f.yaml")));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_by_renaming_is_read_anew_and_hidden_ones_are_not() {
+        let mut folder = Folder::new(&["*", "**/*.yaml"]);
+        folder.write("f.yaml", "a");
+        folder.write(".f.yaml.tmp", "b");
+        folder.write(".hidden/g.yaml", "c");
+        assert_eq!(folder.scan().watches(), ["f.yaml: a"]);
+        folder.scan_in(LATER);
+        fs::rename(folder.path(".f.yaml.tmp"), folder.path("f.yaml")).unwrap();
+        let seen = folder.scan_in(LATER);
+        assert_eq!((seen.watches(), seen.news()), (vec!["f.yaml: b".into()], vec!["changed f.yaml 1".into()]));
+    }
+
+    #[test]
+    fn config_maps_are_followed_as_kubernetes_swaps_them() {
+        let mut folder = Folder::new(&["mount/*.yaml", "mount/**/*.yaml"]);
+        folder.write("mount/..2026_01/f.yaml", "a");
+        folder.write("mount/..2026_01/sub/g.yaml", "b");
+        let link = |target: &str, name: &str| symlink(target, folder.path("mount").join(name)).unwrap();
+        link("..2026_01", "..data");
+        link("..data/f.yaml", "f.yaml");
+        link("..data/sub", "sub");
+        let seen = folder.scan();
+        assert_eq!(seen.watches(), ["mount/f.yaml: a", "mount/sub/g.yaml: b"]);
+        assert_eq!(folder.scan_in(LATER).up(), [true, true]);
+        folder.write("mount/..2026_02/f.yaml", "c");
+        folder.write("mount/..2026_02/sub/g.yaml", "b");
+        symlink("..2026_02", folder.path("mount/..data_tmp")).unwrap();
+        fs::rename(folder.path("mount/..data_tmp"), folder.path("mount/..data")).unwrap();
+        fs::remove_dir_all(folder.path("mount/..2026_01")).unwrap();
+        let swapped = folder.scan_in(LATER);
+        assert_eq!(swapped.watches(), ["mount/f.yaml: c", "mount/sub/g.yaml: b"]);
+        assert_eq!(swapped.news(), ["changed mount/f.yaml 1"]);
+        assert!(Arc::ptr_eq(&seen.list("mount/sub/g.yaml"), &swapped.list("mount/sub/g.yaml")));
+    }
+
+    #[test]
+    fn a_broken_file_keeps_its_last_good_watches_until_it_is_mended() {
+        let mut folder = Folder::new(&["*.yaml", "a.yaml"]);
+        folder.write("a.yaml", "a");
+        folder.write("b.yaml", "b");
+        folder.scan();
+        folder.write_text("b.yaml", "agent_id: 0\nprogress_id: p\n");
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into(), "b.yaml: b".into()], vec![false, true]));
+        let [news] = &seen.news()[..] else { panic!("{:?}", seen.news()) };
+        assert!(news.starts_with("failed b.yaml: b.yaml: agent_id: `0` is not an agent id"), "{news}");
+        let again = folder.scan_in(LATER);
+        assert_eq!((again.up(), again.news()), (vec![false, true], vec![]), "it is told once");
+        folder.write_text("b.yaml", "# still\nagent_id: 0\nprogress_id: p\n");
+        assert_eq!(folder.scan_in(LATER).news(), NOTHING, "it is the same problem");
+        folder.write_text("b.yaml", "agent_id: 1\n");
+        assert_eq!(folder.scan_in(LATER).news(), ["failed b.yaml: b.yaml: progress_id: is missing"]);
+        folder.write("b.yaml", "b");
+        let mended = folder.scan_in(LATER);
+        assert_eq!((mended.up(), mended.news()), (vec![true, true], vec!["mended b.yaml".into()]));
+        assert!(Arc::ptr_eq(&seen.list("b.yaml"), &mended.list("b.yaml")));
+    }
+
+    #[test]
+    fn a_file_that_never_was_good_has_no_watches() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write("a.yaml", "a");
+        folder.write_text("b.json", "{");
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into()], vec![false]));
+        fs::remove_file(folder.path("b.json")).unwrap();
+        let seen = folder.scan();
+        assert_eq!((seen.up(), seen.news()), (vec![true], vec!["removed b.json".into()]));
+        folder.write_text("b.json", r#"[{"agent_id": 2, "progress_id": "p"}]"#);
+        assert_eq!(folder.scan().watches(), ["a.yaml: a", "b.json: agent-2"]);
+    }
+
+    #[test]
+    fn yaml_and_json_single_entries_lists_and_empty_files_are_read() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write_text("a.json", r#"{"agent_id": 1, "progress_id": "p"}"#);
+        folder.write_text("b.json", r#"[{"agent_id": 2, "progress_id": "p"}, {"agent_id": 3, "progress_id": "p"}]"#);
+        folder.write_text("c.yaml", "agent_id: 4\nprogress_id: p\n");
+        folder.write_text("d.yaml", "- {agent_id: 5, progress_id: p}\n- {agent_id: 6, progress_id: p}\n");
+        folder.write_text("e.yaml", "");
+        let seen = folder.scan();
+        let expected =
+            ["a.json: agent-1", "b.json: agent-2 agent-3", "c.yaml: agent-4", "d.yaml: agent-5 agent-6", "e.yaml: "];
+        assert_eq!((seen.watches(), seen.up()), (expected.map(String::from).to_vec(), vec![true]));
+    }
+
+    #[test]
+    fn a_name_twice_in_a_file_is_a_problem_and_in_two_files_is_not() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write("a.yaml", "x");
+        folder.write("b.yaml", "x");
+        folder.write_text("c.yaml", "[{agent_id: 1, progress_id: p}, {agent_id: 1, progress_id: q}]");
+        let seen = folder.scan();
+        assert_eq!(seen.watches(), ["a.yaml: x", "b.yaml: x"]);
+        assert!(seen.news()[2].contains("[1]: the name `agent-1` is taken by [0]"), "{:?}", seen.news());
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_a_failed_source_until_it_comes() {
+        let mut folder = Folder::new(&["later/*.yaml", "later/one.yaml", "*.yaml"]);
+        let seen = folder.scan();
+        assert_eq!(seen.up(), [false, false, true]);
+        let missing = "later: cannot be read: No such file or directory (os error 2)";
+        assert_eq!(seen.news(), ["*.yaml", "one.yaml"].map(|glob| format!("failed later/{glob}: {missing}")));
+        assert_eq!(folder.scan().news(), NOTHING);
+        fs::create_dir(folder.path("later")).unwrap();
+        let seen = folder.scan();
+        assert_eq!(
+            (seen.up(), seen.news()),
+            (vec![true; 3], vec!["mended later/*.yaml".into(), "mended later/one.yaml".into()])
+        );
+        folder.write("later/one.yaml", "a");
+        assert_eq!(folder.scan().watches(), ["later/one.yaml: a"]);
+    }
+
+    #[test]
+    fn files_of_a_folder_that_went_away_keep_their_watches() {
+        let mut folder = Folder::new(&["dir/*.yaml", "**/*.json"]);
+        folder.write("dir/f.yaml", "a");
+        folder.write_text("dir/g.json", r#"{"agent_id": 2, "progress_id": "p"}"#);
+        folder.scan();
+        fs::rename(folder.path("dir"), folder.path(".away")).unwrap();
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec!["dir/f.yaml: a".into()], vec![false, true]));
+        fs::write(folder.path("dir"), "").unwrap();
+        let seen = folder.scan();
+        assert_eq!(seen.watches(), ["dir/f.yaml: a"]);
+        assert_eq!(seen.news(), ["failed dir/*.yaml: dir: is not a folder"]);
+        fs::remove_file(folder.path("dir")).unwrap();
+        fs::create_dir(folder.path("dir")).unwrap();
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec![], vec![true, true]));
+        assert_eq!(seen.news(), ["mended dir/*.yaml", "removed dir/f.yaml"]);
+    }
+
+    #[test]
+    fn a_file_counts_once_however_many_globs_match_it() {
+        let mut folder = Folder::new(&["*.yaml", "./a.*", "a.yaml", "**/a.yaml"]);
+        folder.write("a.yaml", "a");
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.scan.read), (vec!["a.yaml: a".into()], 1));
+        folder.write_text("a.yaml", "x");
+        let seen = folder.scan();
+        assert_eq!((seen.up(), seen.news().len()), (vec![false; 4], 1));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write("a", "a");
+        fs::create_dir(folder.path("folder")).unwrap();
+        symlink("folder", folder.path("link-to-folder")).unwrap();
+        assert_eq!(folder.scan().up(), [true], "folders are passed over");
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path("socket")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap();
+        assert!(made.success());
+        symlink("/dev/zero", folder.path("zero")).unwrap();
+        symlink("nothing", folder.path("nowhere")).unwrap();
+        symlink("circle", folder.path("circle")).unwrap();
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec!["a: a".into()], vec![false]));
+        let irregular = |name| format!("failed {name}: {name}: is not a regular file, and was not opened");
+        let news = seen.news();
+        assert!(news[0].starts_with("failed circle: circle: cannot be read: "), "{news:?}");
+        assert_eq!(news[1], "failed nowhere: nowhere: is a link to nothing");
+        assert_eq!(news[2..], ["pipe", "socket", "zero"].map(irregular));
+    }
+
+    #[test]
+    fn a_file_that_becomes_unreadable_keeps_its_watches() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write("f", "a");
+        folder.scan_in(LATER);
+        fs::rename(folder.path("f"), folder.path(".f")).unwrap();
+        symlink("nothing", folder.path("f")).unwrap();
+        let seen = folder.scan_in(LATER);
+        assert_eq!((seen.watches(), seen.up()), (vec!["f: a".into()], vec![false]));
+        fs::rename(folder.path(".f"), folder.path("f")).unwrap();
+        let seen = folder.scan_in(LATER);
+        assert_eq!(
+            (seen.watches(), seen.up(), seen.news()),
+            (vec!["f: a".into()], vec![true], vec!["mended f".into()])
+        );
+    }
+
+    #[test]
+    fn a_file_that_vanishes_between_finding_and_reading_is_gone() {
+        let folder = Folder::new(&[]);
+        assert!(matches!(look(&folder.path("f"), None, SystemTime::now()), Look::Gone));
+        let error = read(&folder.path("f"), SystemTime::now()).err().unwrap();
+        assert!(matches!(Look::failed(&folder.path("f"), &error), Look::Gone));
+    }
+
+    #[test]
+    fn a_pipe_that_takes_the_place_of_a_file_is_not_waited_for() {
+        let folder = Folder::new(&[]);
+        assert!(std::process::Command::new("mkfifo").arg(folder.path("f")).status().unwrap().success());
+        assert!(matches!(read(&folder.path("f"), SystemTime::now()), Ok(Look::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write("f.yaml", "a");
+        folder.scan();
+        let file = File::options().write(true).open(folder.path("f.yaml")).unwrap();
+        file.set_len(Files::MAX_FILE_BYTES + 1).unwrap();
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec!["f.yaml: a".into()], vec![false]));
+        assert_eq!(seen.news(), ["failed f.yaml: f.yaml: is larger than 64 MiB"]);
+        let grown = read_bounded(File::open(folder.path("f.yaml")).unwrap(), 0).unwrap();
+        assert!(grown.is_none(), "it may grow while it is read");
+    }
+
+    #[test]
+    fn more_files_than_are_taken_fail_their_glob_and_hinder_no_other() {
+        let mut folder = Folder::new(&["many/*", "few/*"]);
+        folder.files.most = 3;
+        for name in ["few/a", "many/b", "many/c"] {
+            folder.write(name, &name[name.len() - 1..]);
+        }
+        assert_eq!(folder.scan().watches(), ["few/a: a", "many/b: b", "many/c: c"]);
+        folder.write("many/a", "d");
+        let seen = folder.scan();
+        assert_eq!(seen.watches(), ["few/a: a", "many/b: b", "many/c: c"]);
+        assert_eq!(seen.up(), [false, true]);
+        let over = "failed many/*: many/*: comes to more than 3 files, those of other globs included, or folders";
+        assert_eq!(seen.news(), [over]);
+        folder.write("many/d", "e");
+        let seen = folder.scan();
+        assert_eq!((seen.watches().len(), seen.up(), seen.news()), (3, vec![false, true], vec![]));
+        for name in ["many/b", "many/d"] {
+            fs::remove_file(folder.path(name)).unwrap();
+        }
+        let seen = folder.scan();
+        assert_eq!(seen.watches(), ["few/a: a", "many/a: d", "many/c: c"]);
+        assert_eq!(seen.news(), ["mended many/*", "removed many/b", "changed many/a 1"]);
+    }
+
+    #[test]
+    fn of_very_many_problems_the_first_are_told() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write_text("f.yaml", &"- x\n".repeat(Files::MAX_PROBLEMS + 5));
+        let scan = folder.scan().scan;
+        let [News::Failed { problems, .. }] = &scan.news[..] else { panic!("{:?}", scan.news) };
+        assert_eq!(problems.len(), Files::MAX_PROBLEMS + 1);
+        assert_eq!(problems.last().unwrap().what, "5 more problems");
+    }
+
+    #[test]
+    fn an_api_that_a_reload_adds_mends_the_files_that_name_it() {
+        let mut folder = Folder::new(&["*"]);
+        folder.write("a", "a");
+        folder.write_text("b", "{agent_id: 2, progress_id: p, api: eu}");
+        let seen = folder.scan_in(LATER);
+        assert_eq!((seen.watches(), seen.up()), (vec!["a: a".into()], vec![false]));
+        let before = seen.list("a");
+        folder.reconfigure(&["*"], &["default", "eu"]);
+        let seen = folder.scan_in(LATER);
+        assert_eq!((seen.watches(), seen.up()), (vec!["a: a".into(), "b: agent-2".into()], vec![true]));
+        assert_eq!(seen.news(), ["mended b", "changed b 1"]);
+        assert!(Arc::ptr_eq(&before, &seen.list("a")));
+        folder.reconfigure(&["*"], &["default"]);
+        let seen = folder.scan_in(LATER);
+        assert_eq!(seen.watches(), ["a: a", "b: "], "no watch is left of an API that is no more");
+        assert_eq!(seen.up(), [false]);
+    }
+
+    #[test]
+    fn other_globs_of_a_reload_find_other_files() {
+        let mut folder = Folder::new(&["*.yaml", "gone/*"]);
+        folder.write("a.yaml", "a");
+        folder.write("b.yml", "b");
+        folder.scan();
+        folder.reconfigure(&["*.yml"], &["default"]);
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec!["b.yml: b".into()], vec![true]));
+        assert_eq!(seen.news(), ["removed a.yaml", "changed b.yml 1"]);
+        folder.reconfigure(&[], &["default"]);
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn names_that_are_not_utf_8_are_read_and_shown_as_far_as_they_can_be() {
+        use std::os::unix::ffi::OsStrExt;
+        let mut folder = Folder::new(&["*.yaml"]);
+        folder.write("a.yaml", "a");
+        let name = std::ffi::OsStr::from_bytes(b"\xff.yaml");
+        fs::copy(folder.path("a.yaml"), folder.dir.path().join(name)).unwrap();
+        let seen = folder.scan();
+        assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into(), "\u{fffd}.yaml: a".into()], vec![true]));
+        fs::remove_file(folder.dir.path().join(name)).unwrap();
+        assert_eq!(folder.scan().news(), ["removed \u{fffd}.yaml"]);
+    }
+
+    #[test]
+    fn a_glob_that_is_there_twice_is_told_once() {
+        let mut folder = Folder::new(&["*", "*"]);
+        folder.write("a", "x: ");
+        assert_eq!(folder.scan().up(), [false]);
+    }
+}
