@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use super::pattern::{Walked, WatchGlob, is_absence};
 use super::{WatchList, watch_list};
 use crate::config::{Problem, definitions};
-use crate::toggle::ApiName;
+use crate::toggle::{ApiName, Watch};
 
 /// The watch files, and what was last good of each.
 ///
@@ -88,6 +88,12 @@ struct Known {
     content: Option<u64>,
     /// How the file looked when it was read last, if that will show any change.
     stamp: Option<Stamp>,
+}
+
+/// A path that is matched, and by which of the globs.
+struct Match {
+    path: PathBuf,
+    globs: Vec<usize>,
 }
 
 /// By what a file shows that it was touched.
@@ -165,26 +171,30 @@ impl Files {
         let mut news = self.remove_unmatched(&matched, &walks);
         // Whether a file of the glob has problems.
         let mut bad = vec![false; walks.len()];
-        for (path, globs) in &matched {
+        for Match { path, globs } in &matched {
             if self.known.len() >= self.most && !self.known.contains_key(&**path) {
                 for glob in globs {
                     walks[*glob].over = true;
                 }
                 continue;
             }
-            match look(path, self.known.get(&**path).and_then(|known| known.stamp.as_ref()), now) {
-                Look::Gone => news.extend(self.remove(path, &walks)),
-                Look::Untouched => {}
+            // Looked up once: comparing paths is most of what a file costs that was not touched.
+            let known = self.known.get(&**path);
+            let was_bad = known.is_some_and(Known::is_bad);
+            let is_bad = match look(path, known.and_then(|known| known.stamp.as_ref()), now) {
+                Look::Untouched => was_bad,
                 Look::Content(content, stamp) => {
                     scan.read += 1;
-                    self.learn(path, &content, stamp, &mut news);
+                    self.learn(path, &content, stamp, &mut news)
                 }
                 Look::Unreadable(what) => self.fail(path, what, &mut news),
-            }
-            if self.known.get(&**path).is_some_and(|known| !known.problems.is_empty()) {
-                for glob in globs {
-                    bad[*glob] = true;
+                Look::Gone => {
+                    news.extend(self.remove(path, &walks));
+                    false
                 }
+            };
+            for glob in globs {
+                bad[*glob] |= is_bad;
             }
         }
         self.judge_globs(walks, &bad, &mut scan);
@@ -195,9 +205,15 @@ impl Files {
     }
 
     /// Forgets the files that no glob matches any more.
-    fn remove_unmatched(&mut self, matched: &BTreeMap<PathBuf, Vec<usize>>, walks: &[Walked]) -> Vec<News> {
-        let unmatched = self.known.keys().filter(|path| !matched.contains_key(&***path));
-        let unmatched: Vec<_> = unmatched.cloned().collect();
+    fn remove_unmatched(&mut self, matched: &[Match], walks: &[Walked]) -> Vec<News> {
+        let mut matched = matched.iter().map(|found| &*found.path).peekable();
+        let mut unmatched = Vec::new();
+        for path in self.known.keys() {
+            while matched.next_if(|found| *found < &**path).is_some() {}
+            if matched.next_if(|found| *found == &**path).is_none() {
+                unmatched.push(path.clone());
+            }
+        }
         unmatched.iter().filter_map(|path| self.remove(path, walks)).collect()
     }
 
@@ -210,37 +226,28 @@ impl Files {
         self.known.remove(path).map(|_| News::Removed { path: shown(path) })
     }
 
-    /// Takes over the content of a file.
-    fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, news: &mut Vec<News>) {
+    /// Takes over the content of a file. Returns whether it is bad.
+    fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, news: &mut Vec<News>) -> bool {
         let hash = self.hasher.hash_one(content);
-        let known = known(&mut self.known, path);
+        let known = self.known.entry(path.into()).or_default();
         known.stamp = stamp;
-        if known.content.replace(hash) == Some(hash) {
-            return;
-        }
-        match definitions(path, content, &self.apis) {
-            Ok(watches) => {
-                let is_other = known.good.as_ref().is_none_or(|good| !good.iter().map(|w| &**w).eq(&watches));
-                if !known.problems.is_empty() {
-                    known.problems.clear();
-                    news.push(News::Mended { path: shown(path) });
-                }
-                if is_other {
-                    news.push(News::Changed { path: shown(path), watches: watches.len() });
-                    known.good = Some(watch_list(watches));
-                }
+        if known.content.replace(hash) != Some(hash) {
+            match definitions(path, content, &self.apis) {
+                Ok(watches) => known.renew(path, watches, news),
+                Err(problems) => known.trouble(path, problems.0, news),
             }
-            Err(problems) => known.fail(path, problems.0, news),
         }
+        known.is_bad()
     }
 
-    /// Notes that a file cannot be read.
-    fn fail(&mut self, path: &Path, what: String, news: &mut Vec<News>) {
-        let known = known(&mut self.known, path);
+    /// Notes that a file cannot be read. Returns that it is bad.
+    fn fail(&mut self, path: &Path, what: String, news: &mut Vec<News>) -> bool {
+        let known = self.known.entry(path.into()).or_default();
         known.stamp = None;
         known.content = None;
         let problem = Problem { origin: shown(path), path: String::new(), what };
-        known.fail(path, vec![problem], news);
+        known.trouble(path, vec![problem], news);
+        true
     }
 
     /// Says of each glob whether it is up, and what is new with it.
@@ -263,20 +270,22 @@ impl Files {
     }
 }
 
-/// The paths that are matched, each with its globs.
-fn matched(walks: &mut [Walked]) -> BTreeMap<PathBuf, Vec<usize>> {
-    let mut matched: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+/// The paths that are matched, in order and each once.
+fn matched(walks: &mut [Walked]) -> Vec<Match> {
+    let mut found = Vec::new();
     for (glob, walk) in walks.iter_mut().enumerate() {
-        for path in std::mem::take(&mut walk.found) {
-            matched.entry(path).or_default().push(glob);
+        found.extend(std::mem::take(&mut walk.found).into_iter().map(|path| (path, glob)));
+    }
+    // This sort is quick with what is nearly in order.
+    found.sort();
+    let mut matched: Vec<Match> = Vec::with_capacity(found.len());
+    for (path, glob) in found {
+        match matched.last_mut() {
+            Some(last) if last.path == path => last.globs.push(glob),
+            _ => matched.push(Match { path, globs: vec![glob] }),
         }
     }
     matched
-}
-
-/// What is known of the file at `path`, which may be nothing so far.
-fn known<'k>(all: &'k mut BTreeMap<Arc<Path>, Known>, path: &Path) -> &'k mut Known {
-    all.entry(path.into()).or_default()
 }
 
 /// What is new where there were these problems before and are those now.
@@ -323,7 +332,25 @@ impl Walked {
 // === impl Known ===
 
 impl Known {
-    fn fail(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<News>) {
+    fn is_bad(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Takes watches without problems.
+    fn renew(&mut self, path: &Path, watches: Vec<Watch>, news: &mut Vec<News>) {
+        if self.is_bad() {
+            self.problems.clear();
+            news.push(News::Mended { path: shown(path) });
+        }
+        let same = self.good.as_ref().is_some_and(|good| good.iter().map(|watch| &**watch).eq(&watches));
+        if !same {
+            news.push(News::Changed { path: shown(path), watches: watches.len() });
+            self.good = Some(watch_list(watches));
+        }
+    }
+
+    /// Takes problems; the last good watches stay.
+    fn trouble(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<News>) {
         news.extend(news_of(&shown(path), &self.problems, &problems));
         self.problems = problems;
     }

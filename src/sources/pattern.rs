@@ -5,7 +5,8 @@
 //! whose name has to be escaped, follows links in circles, and cannot tell a folder that is missing
 //! from one that is empty.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, FileType};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -46,8 +47,8 @@ enum Part {
 /// What one walk found.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    /// All that matches and is no folder.
-    pub(super) found: BTreeSet<PathBuf>,
+    /// All that matches and is no folder, nearly in order.
+    pub(super) found: Vec<PathBuf>,
     /// Why it may not be all.
     pub(super) problems: Vec<Problem>,
     /// Whether there was more than was asked for, so that the walk was given up.
@@ -257,7 +258,7 @@ impl Walk<'_> {
                 self.problem(&path, "is a folder: a glob for the files in it ends like /*.yaml".into());
             }
             Ok(_) => {
-                self.walked.found.insert(path);
+                self.walked.found.push(path);
                 self.walked.over |= self.walked.found.len() > self.most;
             }
             Err(error) if is_absence(&error) => {}
@@ -275,8 +276,9 @@ impl Walk<'_> {
             self.problem(folder, format!("cannot be listed: {error}"));
         }
         self.walked.over |= listed.len() > self.most;
-        listed.sort_by(|(a, _), (b, _)| a.cmp(b));
-        listed
+        // Names are cheaper to compare than paths.
+        listed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        listed.into_iter().map(|(name, kind)| (folder.join(name), kind)).collect()
     }
 
     fn problem(&mut self, at: &Path, what: String) {
@@ -286,7 +288,7 @@ impl Walk<'_> {
 }
 
 /// Lists what matches, and no more than one beyond `most`.
-fn list(folder: &Path, part: &Part, most: usize, listed: &mut Vec<(PathBuf, FileType)>) -> io::Result<()> {
+fn list(folder: &Path, part: &Part, most: usize, listed: &mut Vec<(OsString, FileType)>) -> io::Result<()> {
     for entry in fs::read_dir(or_here(folder))? {
         let entry = entry?;
         let name = entry.file_name();
@@ -294,7 +296,7 @@ fn list(folder: &Path, part: &Part, most: usize, listed: &mut Vec<(PathBuf, File
             continue;
         }
         match entry.file_type() {
-            Ok(kind) => listed.push((folder.join(name), kind)),
+            Ok(kind) => listed.push((name, kind)),
             Err(error) if is_absence(&error) => {}
             Err(error) => return Err(error),
         }
@@ -340,7 +342,9 @@ mod tests {
             assert!(glob.covers(path), "{glob:?} {path:?}");
             path.strip_prefix(dir).unwrap().display().to_string()
         };
-        walked.found.iter().map(short).collect::<Vec<_>>().join(" ")
+        let mut found: Vec<_> = walked.found.iter().map(short).collect();
+        found.sort();
+        found.join(" ")
     }
 
     #[test]
