@@ -13,9 +13,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::OFlags;
 
 use super::pattern::{Walked, WatchGlob, is_absence};
-use super::{WatchList, watch_list};
 use crate::config::{Problem, definitions};
 use crate::toggle::{ApiName, Watch};
+
+/// The watches of one file, in its order; names are unique.
+type Watches = Arc<[Arc<Watch>]>;
 
 /// The watch files, and what was last good of each.
 ///
@@ -37,8 +39,9 @@ pub struct Files {
 #[derive(Debug, Clone, Default)]
 pub struct Scan {
     /// The last good watches of each file that is there, by path. It is the same list in memory
-    /// while the watches are the same.
-    pub files: BTreeMap<Arc<Path>, WatchList>,
+    /// while the watches are the same. After a reload, those of a file that is not good any more
+    /// may name an API that is not there any more.
+    pub files: BTreeMap<Arc<Path>, Watches>,
     /// Each glob as configured, once and in order, and whether it could be followed and all of its
     /// files could be read.
     pub up: Vec<(Arc<str>, bool)>,
@@ -81,7 +84,7 @@ pub enum News {
 #[derive(Debug, Default)]
 struct Known {
     /// The watches of the last content without problems.
-    good: Option<WatchList>,
+    good: Option<Watches>,
     /// What is wrong now.
     problems: Vec<Problem>,
     /// The hash of what was parsed last; `None` to parse whatever comes.
@@ -142,21 +145,21 @@ impl Files {
         }
     }
 
-    /// Follows other globs, or takes watches of other APIs. What was read stays as last good, but
-    /// for watches of APIs that there are no more, and everything is parsed anew at the next scan.
+    /// Follows other globs, or takes watches of other APIs. What was read stays as last good, even
+    /// watches of APIs that there are no more, and everything is parsed anew at the next scan.
     pub fn reconfigure(&mut self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) {
         self.troubles.retain(|name, _| globs.iter().any(|glob| glob.configured() == &**name));
         for known in self.known.values_mut() {
             known.content = None;
             known.stamp = None;
-            if let Some(good) = &mut known.good
-                && good.iter().any(|watch| !apis.contains(&watch.api))
-            {
-                *good = good.iter().filter(|watch| apis.contains(&watch.api)).cloned().collect();
-            }
         }
         self.globs = globs;
         self.apis = apis;
+    }
+
+    /// Whether there is nothing to look at and nothing to forget, so that a scan has nothing to say.
+    pub fn is_idle(&self) -> bool {
+        self.globs.is_empty() && self.known.is_empty()
     }
 
     /// Looks at all globs and files. Blocks.
@@ -270,6 +273,13 @@ impl Files {
     }
 }
 
+impl Default for Files {
+    /// Those that no glob matches.
+    fn default() -> Self {
+        Self::new(Vec::new(), BTreeSet::new())
+    }
+}
+
 /// The paths that are matched, in order and each once.
 fn matched(walks: &mut [Walked]) -> Vec<Match> {
     let mut found = Vec::new();
@@ -345,7 +355,7 @@ impl Known {
         let same = self.good.as_ref().is_some_and(|good| good.iter().map(|watch| &**watch).eq(&watches));
         if !same {
             news.push(News::Changed { path: shown(path), watches: watches.len() });
-            self.good = Some(watch_list(watches));
+            self.good = Some(watches.into_iter().map(Arc::new).collect());
         }
     }
 
@@ -498,7 +508,7 @@ mod tests {
     impl Seen {
         /// `file: watch watch` of every file.
         fn watches(&self) -> Vec<String> {
-            let watches = |list: &WatchList| list.iter().map(|w| w.name.to_string()).collect::<Vec<_>>().join(" ");
+            let watches = |list: &Watches| list.iter().map(|w| w.name.to_string()).collect::<Vec<_>>().join(" ");
             self.scan
                 .files
                 .iter()
@@ -527,7 +537,7 @@ mod tests {
             text.replace(&format!("{}/", self.root.display()), "").replace(&shown(&self.root), ".")
         }
 
-        fn list(&self, name: &str) -> WatchList {
+        fn list(&self, name: &str) -> Watches {
             self.scan.files[&*self.root.join(name)].clone()
         }
     }
@@ -865,8 +875,7 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &seen.list("a")));
         folder.reconfigure(&["*"], &["default"]);
         let seen = folder.scan_in(LATER);
-        assert_eq!(seen.watches(), ["a: a", "b: "], "no watch is left of an API that is no more");
-        assert_eq!(seen.up(), [false]);
+        assert_eq!((seen.watches(), seen.up()), (vec!["a: a".into(), "b: agent-2".into()], vec![false]));
     }
 
     #[test]
@@ -880,8 +889,10 @@ mod tests {
         assert_eq!((seen.watches(), seen.up()), (vec!["b.yml: b".into()], vec![true]));
         assert_eq!(seen.news(), ["removed a.yaml", "changed b.yml 1"]);
         folder.reconfigure(&[], &["default"]);
+        assert!(!folder.files.is_idle(), "there is something to forget");
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec![], vec![]));
+        assert!(folder.files.is_idle());
     }
 
     #[test]
