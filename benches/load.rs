@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cekura_exporter::demo::simulator::{Reply, Request, Simulator};
-use cekura_exporter::signals::StopSignals;
+use cekura_exporter::signals::Signals;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -116,7 +116,7 @@ fn run() -> Result<(), Failure> {
         None => WATCHES,
     };
     let figures = tokio::runtime::Runtime::new()?.block_on(async {
-        let stopped = StopSignals::listen()?;
+        let stopped = Signals::listen()?;
         tokio::select! {
             measured = tokio::time::timeout(LIMIT, measure(watches)) => measured.map_err(|_| "It took too long.")?,
             () = stopped.told(1) => Err("It was stopped.".into()),

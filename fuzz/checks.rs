@@ -1,5 +1,7 @@
 //! What must hold for any bytes. The fuzz targets feed them forever, the tests feed the corpora.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cekura_exporter::cekura;
@@ -58,6 +60,27 @@ pub(crate) fn configuration(bytes: &[u8]) {
     }
 }
 
+/// A watch file and the body of a registration are taken with names that differ and known APIs, or
+/// are refused with at least one problem of one line.
+pub(crate) fn definitions(bytes: &[u8]) {
+    let apis = BTreeSet::from([ApiName::default_api()]);
+    let body = config::definition("w", bytes, &apis).map(|watch| vec![watch]);
+    let files = ["f.json", "f.yaml"].map(|name| config::definitions(Path::new(name), bytes, &apis));
+    for read in files.into_iter().chain([body]) {
+        match read {
+            Ok(watches) => {
+                let names: BTreeSet<_> = watches.iter().map(|watch| watch.name.as_str()).collect();
+                assert_eq!(names.len(), watches.len(), "{names:?}");
+                assert!(watches.iter().all(|watch| apis.contains(&watch.api)));
+            }
+            Err(problems) => {
+                assert!(!problems.0.is_empty());
+                assert!(problems.0.iter().all(|problem| problem.to_string().lines().count() == 1), "{problems}");
+            }
+        }
+    }
+}
+
 /// Whatever a user writes comes out of the exposition as one label value, and is read back.
 pub(crate) fn exposition(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -74,7 +97,7 @@ pub(crate) fn exposition(bytes: &[u8]) {
     };
     let labels = exposition::watch_labels(&watch);
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let chunks: Vec<_> = exposition::Exposition::new(vec![(labels, toggle)], vec![], vec![]).collect();
+    let chunks: Vec<_> = exposition::Exposition::new(vec![(labels, toggle)], vec![], vec![], vec![]).collect();
     let encoded = String::from_utf8(chunks.concat()).unwrap();
     let line = encoded.split('\n').find(|line| line.starts_with("cekura_toggle_info{")).unwrap();
     assert_eq!(value_of(line, "team"), label);

@@ -12,12 +12,15 @@
 
 pub mod board;
 pub mod cekura;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod exposition;
 pub mod http;
+pub mod intake;
 pub mod poller;
+pub mod saving;
 pub mod signals;
 pub mod sources;
 pub mod store;
@@ -27,20 +30,22 @@ pub mod toggle;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::board::Board;
-use crate::cekura::{Api, Client};
 use crate::config::Config;
 use crate::exposition::Metrics;
-use crate::http::Site;
-use crate::poller::Poller;
-use crate::sources::WatchList;
+use crate::http::{Desk, Site};
+use crate::intake::{Intake, Load, Means, Reloader};
+use crate::poller::{LastChange, Poller};
+use crate::saving::Saver;
+use crate::store::{Saved, Store, StoreError};
 
 /// What this was built from: version, revision, version of the compiler.
 pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
@@ -49,12 +54,15 @@ pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"),
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Everything that the service runs on, but for its listeners.
-#[derive(Debug)]
 pub struct Service {
     /// The validated configuration.
     pub config: Config,
-    /// The watch list, now and as it changes.
-    pub lists: watch::Receiver<WatchList>,
+    /// The watch list of a configuration that is in no file, as it changes.
+    pub lists: watch::Receiver<Vec<toggle::Watch>>,
+    /// Reads the configuration anew; `None` if it is in no file.
+    pub load: Option<Load>,
+    /// Counts the signals to reload.
+    pub hangups: watch::Receiver<u32>,
     /// The path of the metrics.
     pub telemetry_path: String,
     /// Whether proxy variables of the environment are used.
@@ -68,6 +76,13 @@ pub struct RunError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
+/// A state file that cannot be used.
+#[derive(Debug)]
+pub struct StateFileError {
+    path: PathBuf,
+    error: StoreError,
+}
+
 /// Polls and serves until `shutdown` resolves, then drains.
 ///
 /// # Errors
@@ -77,47 +92,103 @@ pub async fn run(
     listeners: Vec<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let Service { config, lists, telemetry_path, proxies } = service;
-    let board = Arc::new(Board::default());
+    let Service { config, lists, load, hangups, telemetry_path, proxies } = service;
+    let (store, saved) = open_store(&config).await?;
+    let board = match &store {
+        Some(_) => Board::restored(saved.toggles, saved.agents),
+        None => Board::default(),
+    };
+    let board = Arc::new(board);
     let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
-    let effective_config = config.to_string();
-    // From here on the watch list alone says what is watched.
-    drop(config.watches);
-    let clients = clients(config.apis, proxies)?;
-    let (new_keys, key_changes) = mpsc::unbounded_channel();
-    let mut background = JoinSet::new();
-    for (api, client) in &clients {
-        background.spawn(cekura::follow_key(api.name.clone(), client.clone(), new_keys.clone()));
-    }
-    let poller = Poller::new(board.clone(), metrics.clone(), config.polling, lists, key_changes, clients);
-    let site = Arc::new(Site::new(board, metrics, poller.pulse(), effective_config, telemetry_path));
-    let mut polling = tokio::spawn(poller.run());
+    let (updates, for_poller) = mpsc::channel(1);
+    let (key_changes, changed_keys) = mpsc::unbounded_channel();
+    let poller = Poller::new(board.clone(), metrics.clone(), for_poller, changed_keys);
+    let (pulse, last_change) = (poller.pulse(), poller.last_change());
+    let mut running = JoinSet::new();
+    running.spawn(poller.run());
+    let means = Means {
+        board: board.clone(),
+        metrics: metrics.clone(),
+        updates,
+        key_changes,
+        store: store.clone(),
+        registrations: saved.registrations,
+        proxies,
+        exposed: http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback()),
+    };
+    let (intake, orders, in_force) = Intake::start(config, means).await.map_err(RunError::of_client)?;
+    running.spawn(intake.run(lists));
+    let reloader = Arc::new(Reloader::new(load, orders.clone()));
+    running.spawn(reloader.clone().follow(hangups));
     let (drain, draining) = watch::channel(false);
+    let desk = Desk::new(orders, reloader, in_force.clone());
+    let site = Arc::new(Site::new(board.clone(), metrics, pulse, desk, draining.clone(), telemetry_path));
     let serving = tokio::spawn(http::serve(listeners, site.clone(), draining, DRAIN));
+    let (stop_saving, saving_stops) = oneshot::channel();
+    let saving = tokio::spawn(save(board, store, saving_stops));
 
-    tokio::select! {
-        () = shutdown => {}
-        ended = &mut polling => return Err(match ended {
-            Ok(()) => RunError { what: "the poller ended", source: None },
-            Err(panic) => RunError::new("the poller died", panic),
+    let stopped = async {
+        shutdown.await;
+        tracing::info!("stopping");
+        site.refuse_readiness();
+        let linger = in_force.borrow().linger;
+        linger_on(&last_change, linger).await;
+    };
+    let ended = tokio::select! {
+        () = stopped => {
+            // The server holds the receiver until it is through.
+            let _ = drain.send(true);
+            serving.await.map_err(|panic| RunError::new("the server died", panic))
+        }
+        Some(ended) = running.join_next() => Err(match ended {
+            Ok(()) => RunError { what: "a task that runs for ever ended", source: None },
+            Err(panic) => RunError::new("a task that runs for ever died", panic),
         }),
-    }
-    tracing::info!("stopping");
-    site.drain();
-    // The server holds the receiver until it is through.
-    let _ = drain.send(true);
-    serving.await.map_err(|panic| RunError::new("the server died", panic))?;
-    polling.abort();
+    };
+    running.shutdown().await;
+    // It is there until it is told.
+    let _ = stop_saving.send(());
+    saving.await.map_err(|panic| RunError::new("saving the state died", panic))?;
+    ended?;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn clients(apis: Vec<Api>, proxies: bool) -> Result<Vec<(Api, Arc<Client>)>, RunError> {
-    let client = |api: Api| match Client::new(&api, proxies) {
-        Ok(client) => Ok((api, Arc::new(client))),
-        Err(error) => Err(RunError::new("the client of an API could not be set up", error)),
-    };
-    apis.into_iter().map(client).collect()
+/// Opens the state file, if there is one, with all that is in it.
+async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunError> {
+    let Some(file) = config.state_file.clone() else { return Ok((None, Saved::default())) };
+    let opening = tokio::task::spawn_blocking(move || {
+        Store::open(&file.path).map_err(|error| StateFileError { path: file.path.clone(), error })
+    });
+    match opening.await {
+        Ok(Ok((store, saved))) => Ok((Some(Arc::new(store)), saved)),
+        Ok(Err(error)) => Err(RunError::new("the state file cannot be used", error)),
+        Err(panic) => Err(RunError::new("reading the state died", panic)),
+    }
+}
+
+/// Saves what is known until told to stop, if there is a state file.
+async fn save(board: Arc<Board>, store: Option<Arc<Store>>, stop: oneshot::Receiver<()>) {
+    let stop = async { drop(stop.await) };
+    match store {
+        Some(store) => Saver::new(board, store).run(stop).await,
+        None => stop.await,
+    }
+}
+
+/// Waits until the last state change of any run is as old as `linger`.
+async fn linger_on(last_change: &LastChange, linger: Duration) {
+    let mut said = false;
+    loop {
+        let wait = last_change.until_old(linger, Instant::now());
+        if wait.is_zero() {
+            return;
+        }
+        if !std::mem::replace(&mut said, true) {
+            tracing::info!(linger_seconds = linger.as_secs_f64(), "lingering: a toggle changed state lately");
+        }
+        tokio::time::sleep(wait).await;
+    }
 }
 
 /// The wall clock, as the domain has it.
@@ -128,6 +199,10 @@ pub(crate) fn wall_clock() -> toggle::Timestamp {
 // === impl RunError ===
 
 impl RunError {
+    fn of_client(source: Box<dyn Error + Send + Sync>) -> Self {
+        Self { what: "the client of an API could not be set up", source: Some(source) }
+    }
+
     fn new(what: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
         Self { what, source: Some(Box::new(source)) }
     }
@@ -144,3 +219,13 @@ impl Error for RunError {
         self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
     }
 }
+
+// === impl StateFileError ===
+
+impl fmt::Display for StateFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.path.display(), self.error)
+    }
+}
+
+impl Error for StateFileError {}

@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use cekura_exporter::cli::Cli;
-use cekura_exporter::config::{self, Checked, Problems};
-use cekura_exporter::signals::StopSignals;
-use cekura_exporter::{BUILD, Service, demo, http, run, sources, telemetry};
+use cekura_exporter::config::{self, Checked, Problems, Read};
+use cekura_exporter::signals::Signals;
+use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry};
 use clap::Parser;
 use tokio::sync::watch;
 
@@ -22,23 +23,26 @@ fn main() -> ExitCode {
 }
 
 fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
-    let checked = config::load(&cli.config_file, std::env::vars_os())?;
-    checked.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-    Ok(())
+    let Read { config, mut problems, mut warnings } = config::read(&cli.config_file, std::env::vars_os());
+    check::files(config, &mut problems, &mut warnings);
+    for warning in &warnings {
+        say(&format!("warning: {warning}"));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems).into()) }
 }
 
 fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stopped = runtime.block_on(async {
         // Before all else: a signal that comes early is a clean stop too.
-        let signals = StopSignals::listen()?;
+        let signals = Signals::listen()?;
         let checked = if cli.demo { None } else { Some(config::load(&cli.config_file, std::env::vars_os())?) };
         let _logs = telemetry::init(cli.log_level.clone(), cli.log_format)?;
         let [version, revision, rustc] = BUILD;
         tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
         let service = match checked {
-            Some(checked) => configured(checked, cli),
-            None => demo::start(cli.telemetry_path.clone()).await?,
+            Some(checked) => configured(checked, cli, &signals),
+            None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
         };
         let listeners = http::bind(&cli.listen)?;
         for address in http::addresses(&listeners).into_iter().filter(|_| cli.demo) {
@@ -57,12 +61,17 @@ fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     stopped
 }
 
-fn configured(checked: Checked, cli: &Cli) -> Service {
-    for warning in &checked.warnings {
-        tracing::warn!(%warning, "configuration warning");
+fn configured(checked: Checked, cli: &Cli, signals: &Signals) -> Service {
+    checked.warnings.iter().for_each(intake::configuration_warning);
+    let file = cli.config_file.clone();
+    Service {
+        config: checked.config,
+        lists: watch::Sender::new(Vec::new()).subscribe(),
+        load: Some(Arc::new(move || config::load(&file, std::env::vars_os()))),
+        hangups: signals.hangups(),
+        telemetry_path: cli.telemetry_path.clone(),
+        proxies: true,
     }
-    let lists = watch::Sender::new(sources::watch_list(checked.config.watches.iter().cloned())).subscribe();
-    Service { config: checked.config, lists, telemetry_path: cli.telemetry_path.clone(), proxies: true }
 }
 
 /// Writes to standard error. If nobody reads it, there is nobody to tell.

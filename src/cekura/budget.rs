@@ -65,6 +65,20 @@ impl Budget {
         Self { rate, tokens: rate.burst(), counted: now, max_in_flight, in_flight: 0, paused_until: None }
     }
 
+    /// Goes on with another rate and another cap. What is under way stays counted, and what was
+    /// spent stays spent.
+    pub fn set(&mut self, rate: Rate, max_in_flight: NonZeroU32, now: Instant) {
+        self.refill(now);
+        self.rate = rate;
+        self.max_in_flight = max_in_flight;
+        self.refill(now);
+    }
+
+    /// Ends a pause.
+    pub fn unpause(&mut self) {
+        self.paused_until = None;
+    }
+
     /// Takes a request out of the budget, if it has one. Give it back with [`Budget::ended`].
     pub fn try_start(&mut self, now: Instant) -> bool {
         self.refill(now);
@@ -179,6 +193,19 @@ mod tests {
         budget.spend_burst(start);
         assert!(!budget.try_start(start));
         assert_eq!(budget.next_start(start).unwrap() - start, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn another_rate_and_cap_hold_from_now_on_and_give_no_second_burst() {
+        let start = Instant::now();
+        let mut budget = budget("10", 1, start);
+        assert!(budget.try_start(start));
+        budget.set(Rate::parse("2").unwrap(), NonZeroU32::new(9).unwrap(), start);
+        assert!(budget.try_start(start) && budget.try_start(start) && !budget.try_start(start));
+        budget.set(Rate::parse("100").unwrap(), NonZeroU32::new(3).unwrap(), start);
+        assert!(!budget.try_start(start) && budget.next_start(start).is_none(), "three are under way");
+        budget.ended();
+        assert_eq!(budget.next_start(start).unwrap() - start, Duration::from_millis(10));
     }
 
     #[test]

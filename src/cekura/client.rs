@@ -78,8 +78,7 @@ impl Client {
             .retry(reqwest::retry::never())
             .dns_resolver(SystemResolver)
             .tls_backend_preconfigured(tls)
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(usize::try_from(api.max_in_flight.get()).unwrap_or(usize::MAX));
+            .pool_idle_timeout(POOL_IDLE);
         if !proxies {
             http = http.no_proxy();
         }

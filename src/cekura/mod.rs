@@ -26,7 +26,7 @@ use url::Url;
 use crate::toggle::ApiName;
 
 /// One configured API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Api {
     /// Its name in the configuration.
     pub name: ApiName,
@@ -42,4 +42,19 @@ pub struct Api {
     pub max_in_flight: NonZeroU32,
     /// The request budget.
     pub requests_per_second: Rate,
+}
+
+// === impl Api ===
+
+impl Api {
+    /// Whether one client serves both: only the budget may differ.
+    pub fn is_asked_like(&self, other: &Self) -> bool {
+        let (max_in_flight, requests_per_second) = (other.max_in_flight, other.requests_per_second);
+        Self { max_in_flight, requests_per_second, ..self.clone() } == *other
+    }
+
+    /// Whether both lead to the same upstream with the same key.
+    pub fn is_reached_like(&self, other: &Self) -> bool {
+        self.base_url == other.base_url && self.key == other.key && self.ca == other.ca
+    }
 }

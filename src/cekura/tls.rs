@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 /// Extra root certificates, read from a PEM file.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CaBundle {
     path: PathBuf,
     certificates: Vec<CertificateDer<'static>>,

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Config, format_duration};
+use super::{Config, Registrations, format_duration};
 use crate::cekura::{Api, KeySource};
 use crate::toggle::{ApiName, Watch};
 
@@ -18,7 +18,17 @@ impl fmt::Display for Config {
         writeln!(f, "  backoff_max: {}", format_duration(polling.backoff_max))?;
         writeln!(f, "  recheck_finished: {}", format_duration(polling.recheck_finished))?;
         f.write_str(if self.watches.is_empty() { "watches: []\n" } else { "watches:\n" })?;
-        self.watches.iter().try_for_each(|watch| write_watch(f, watch))
+        self.watches.iter().try_for_each(|watch| write_watch(f, watch))?;
+        f.write_str(if self.watch_files.is_empty() { "watch_files: []\n" } else { "watch_files:\n" })?;
+        self.watch_files.iter().try_for_each(|glob| writeln!(f, "  - {}", Quoted(glob.configured())))?;
+        let Registrations { enabled, retention } = &self.registrations;
+        writeln!(f, "registrations:\n  enabled: {enabled}\n  retention:")?;
+        writeln!(f, "    completed: {}", format_duration(retention.completed))?;
+        writeln!(f, "    failed: {}", format_duration(retention.failed))?;
+        writeln!(f, "    unfinished: {}", format_duration(retention.unfinished))?;
+        let state_file = self.state_file.as_ref().map_or("", |file| &file.configured);
+        writeln!(f, "state_file: {}", Quoted(state_file))?;
+        writeln!(f, "shutdown:\n  linger: {}", format_duration(self.linger))
     }
 }
 

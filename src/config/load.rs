@@ -35,17 +35,39 @@ struct File {
     tree: Dict,
 }
 
+/// A configuration as far as it could be read, and everything that is wrong with it.
+#[derive(Debug)]
+pub struct Read {
+    /// What can be said of it in spite of the problems; `None` if that is nothing.
+    pub config: Option<Config>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What is valid but perhaps not meant.
+    pub warnings: Vec<Problem>,
+}
+
 /// Reads and validates the configuration in `file`, with the variables of `environment` laid over
 /// it. Blocks.
 ///
 /// # Errors
 /// Every problem that there is.
 pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Checked, Problems> {
+    let Read { config, problems, warnings } = read(file, environment);
+    let config = usable(config, problems)?;
+    Ok(Checked { config, warnings })
+}
+
+/// As [`load`], for those who go on in spite of problems: with what is left of the configuration. Of
+/// a configuration with problems nothing is warned.
+pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Read {
     let mut problems = Vec::new();
     let base = File::read(file, &mut problems);
-    let config = assemble(base, problems, environment.into_iter().collect())?;
-    let warnings = warnings(&config, file);
-    Ok(Checked { config, warnings })
+    let config = assemble(base, &mut problems, environment.into_iter().collect());
+    let warnings = match &config {
+        Some(config) if problems.is_empty() => warnings(config, file),
+        _ => Vec::new(),
+    };
+    Read { config, problems, warnings }
 }
 
 /// Validates a configuration that is in no file. Relative paths in it start at the working
@@ -56,41 +78,35 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 pub fn parse(text: &str) -> Result<Config, Problems> {
     let mut problems = Vec::new();
     let base = File::parse(Path::new("configuration"), text, &mut problems);
-    assemble(base, problems, Vec::new())
+    let config = assemble(base, &mut problems, Vec::new());
+    usable(config, problems)
 }
 
-/// Lays the environment over the file, and validates.
-fn assemble(
-    mut base: File,
-    mut problems: Vec<Problem>,
-    environment: Vec<(OsString, OsString)>,
-) -> Result<Config, Problems> {
+fn usable(config: Option<Config>, problems: Vec<Problem>) -> Result<Config, Problems> {
+    config.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+}
+
+/// Lays the environment over the file, and validates. Without problems there is a configuration.
+fn assemble(mut base: File, problems: &mut Vec<Problem>, environment: Vec<(OsString, OsString)>) -> Option<Config> {
     let mut keys = Keys { given: BTreeMap::new(), of_default: key_of_default(&environment) };
     let readable = problems.is_empty() || !base.tree.is_empty();
     lift_keys(&mut base.tree, &mut keys);
-    let mut overlays = variables(environment, &mut problems);
+    let mut overlays = variables(environment, problems);
     for variable in &mut overlays {
         variable.lift_key(&mut keys);
         variable.replace_list_in(&mut base.tree);
     }
     if !readable {
         // What else would be said of the keys would be said without knowing them.
-        return Err(Problems(problems));
+        return None;
     }
     let lists = base.set_lists_aside(&overlays);
     let figment = overlays.iter().fold(Figment::from(&base), Figment::merge);
-    match validate(&figment, lists, &base.path, &keys) {
-        Ok(config) if problems.is_empty() => Ok(config),
-        validated => {
-            problems.extend(validated.err().unwrap_or_default());
-            Err(Problems(problems))
-        }
-    }
+    validate(&figment, lists, &base.path, &keys, problems)
 }
 
 /// What is valid but perhaps not meant.
 fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
-    const MANY: usize = 10_000;
     let problem = |path: String, what: String| Problem { origin: file.display().to_string(), path, what };
     let mut warnings = Vec::new();
     for api in &config.apis {
@@ -105,9 +121,11 @@ fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
         let what = format!("{what}; until that is mended, polls fail with `credentials`");
         warnings.push(problem(format!("apis.{}.{key}", api.name), what));
     }
+    // Watches may come from elsewhere too.
+    let alone = config.watch_files.is_empty() && !config.registrations.enabled;
     match config.watches.len() {
-        0 => warnings.push(problem("watches".into(), "the watch list is empty: nothing is polled".into())),
-        many if many > MANY => {
+        0 if alone => warnings.push(problem("watches".into(), "the watch list is empty: nothing is polled".into())),
+        many if many > Config::MANY_WATCHES => {
             let series = many * Config::SERIES_PER_WATCH;
             warnings.push(problem("watches".into(), format!("{many} watches are about {series} series a scrape")));
         }

@@ -16,14 +16,16 @@ mod section;
 mod validate;
 mod yaml;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use definitions::{definition, definitions};
 pub use duration::{format_duration, parse_duration};
-pub use load::{Checked, load, parse};
+pub use load::{Checked, Read, load, parse, read};
 pub use problem::{Problem, Problems};
 
 use crate::cekura::Api;
+use crate::sources::WatchGlob;
 use crate::toggle::Watch;
 
 /// The validated configuration.
@@ -36,6 +38,43 @@ pub struct Config {
     /// The watch list, in the order in which it was written; names are unique, and every `api` is
     /// one of `apis`.
     pub watches: Vec<Watch>,
+    /// The files that list further watches; each glob once.
+    pub watch_files: Vec<WatchGlob>,
+    /// Watches handed over by HTTP.
+    pub registrations: Registrations,
+    /// The database of registrations and of what is known; `None` for memory only.
+    pub state_file: Option<StateFile>,
+    /// After the stop signal, how old the last state change of any run must be before serving ends.
+    pub linger: Duration,
+}
+
+/// Whether watches are taken over HTTP, and for how long they are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registrations {
+    /// Whether they are taken; then there is a state file.
+    pub enabled: bool,
+    /// How long they are kept.
+    pub retention: Retention,
+}
+
+/// How long a registration is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// After its run completed.
+    pub completed: Duration,
+    /// After its run failed.
+    pub failed: Duration,
+    /// While its run is not finished: after its last valid answer, or after it was registered.
+    pub unfinished: Duration,
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFile {
+    /// As it is configured.
+    pub configured: String,
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 /// When to poll.
@@ -54,6 +93,9 @@ pub struct Polling {
 // === impl Config ===
 
 impl Config {
+    /// Over so many watches, the series are worth a warning.
+    pub const MANY_WATCHES: usize = 10_000;
+
     /// Series that one watch has, in a typical state: what a large list is warned about.
     pub const SERIES_PER_WATCH: usize = 17;
 }
@@ -67,6 +109,18 @@ impl Default for Polling {
             max_interval: Duration::from_mins(1),
             backoff_max: Duration::from_mins(5),
             recheck_finished: Duration::ZERO,
+        }
+    }
+}
+
+// === impl Retention ===
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            completed: Duration::from_hours(1),
+            failed: Duration::from_hours(24),
+            unfinished: Duration::from_hours(24),
         }
     }
 }

@@ -113,9 +113,13 @@ impl<'a> Node<'a> {
     /// Where relative paths in this value start: the configuration's folder, or the working
     /// directory for what a variable says.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.folder().map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
+    }
+
+    /// The folder that relative paths in this value start at; `None` for the working directory.
+    pub(super) fn folder(&self) -> Option<&'a Path> {
         let from_file = self.origin == self.reading.file_name();
-        let base = self.reading.file.parent().filter(|_| from_file);
-        base.map_or_else(|| PathBuf::from(path), |base| base.join(path))
+        self.reading.file.parent().filter(|_| from_file)
     }
 
     pub(super) fn note(&self, what: impl Into<String>) {

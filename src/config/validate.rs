@@ -10,12 +10,13 @@ use url::Url;
 
 use super::problem::Problem;
 use super::section::{Node, Place, Reading, Section, Show};
-use super::{Config, Polling, format_duration, parse_duration};
+use super::{Config, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
+use crate::sources::WatchGlob;
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
 /// The keys at the top that hold lists.
-pub(super) const LISTS: [&str; 1] = ["watches"];
+pub(super) const LISTS: [&str; 2] = ["watches", "watch_files"];
 
 /// The public API.
 const DEFAULT_BASE_URL: &str = "https://api.cekura.ai";
@@ -35,19 +36,24 @@ pub(super) struct Keys {
 /// Whether the key at this path holds a list or a map.
 pub(super) fn holds_collection(keys: &[String]) -> bool {
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-    matches!(keys[..], ["apis" | "polling" | "watches"] | ["apis" | "watches", _] | ["watches", _, "labels"])
+    matches!(
+        keys[..],
+        ["apis" | "polling" | "watches" | "watch_files" | "registrations" | "shutdown"]
+            | ["apis" | "watches", _]
+            | ["watches", _, "labels"]
+            | ["registrations", "retention"]
+    )
 }
 
-/// Validates the merged tree, with the `lists` of the file that need no merging.
-///
-/// # Errors
-/// Every problem that there is.
+/// Validates the merged tree, with the `lists` of the file that need no merging. Adds every problem
+/// that there is; what is wrong is left out of the configuration.
 pub(super) fn validate(
     figment: &Figment,
     lists: Dict,
     file: &std::path::Path,
     keys: &Keys,
-) -> Result<Config, Vec<Problem>> {
+    problems: &mut Vec<Problem>,
+) -> Option<Config> {
     let reading = Reading::new(figment, file);
     let mut tree = figment.find_value("").ok().and_then(Value::into_dict).unwrap_or_default();
     tree.extend(lists);
@@ -55,13 +61,16 @@ pub(super) fn validate(
         let apis = apis(&mut root, keys);
         let polling = polling(&mut root);
         let watches = watches(&mut root, apis.as_ref());
+        let watch_files = watch_files(&mut root);
+        let state_file = state_file(&mut root);
+        let registrations = registrations(&mut root, state_file.is_some());
+        let linger = linger(&mut root);
         root.finish();
-        Config { apis: apis.into_iter().flat_map(Apis::into_values).flatten().collect(), polling, watches }
+        let apis = apis.into_iter().flat_map(Apis::into_values).flatten().collect();
+        Config { apis, polling, watches, watch_files, registrations, state_file, linger }
     });
-    match (config, reading.into_problems()) {
-        (Some(config), problems) if problems.is_empty() => Ok(config),
-        (_, problems) => Err(problems),
-    }
+    problems.extend(reading.into_problems());
+    config
 }
 
 /// The APIs by name; `None` for one that is named but wrong, so that its watches are not wrong too.
@@ -178,6 +187,71 @@ fn polling(root: &mut Section<'_>) -> Polling {
         max_interval: max.value.unwrap_or(defaults.max_interval),
         backoff_max: backoff.value.unwrap_or(defaults.backoff_max),
         recheck_finished: recheck.unwrap_or(defaults.recheck_finished),
+    }
+}
+
+fn watch_files(root: &mut Section<'_>) -> Vec<WatchGlob> {
+    let Some(node) = root.take("watch_files") else { return Vec::new() };
+    let mut globs = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for (index, node) in node.items().into_iter().enumerate() {
+        let folder = node.folder();
+        let Some(glob) = node.parsed(Show::Value, |text| WatchGlob::parse(text, folder)) else { continue };
+        match known.get(glob.configured()) {
+            Some(first) => node.note(format!("is watch_files[{first}] again: keep one of them")),
+            None => drop(known.insert(glob.configured().to_owned(), index)),
+        }
+        globs.push(glob);
+    }
+    globs
+}
+
+fn state_file(root: &mut Section<'_>) -> Option<StateFile> {
+    let node = root.take("state_file")?;
+    let configured = node.text().filter(|text| !text.is_empty())?.to_owned();
+    if configured.ends_with('/') {
+        node.note("is a folder: the path of a file is needed");
+    }
+    Some(StateFile { path: node.resolve(&configured), configured })
+}
+
+fn registrations(root: &mut Section<'_>, has_state_file: bool) -> Registrations {
+    let Some(mut section) = root.take("registrations").and_then(Node::section) else { return Registrations::default() };
+    let enabled = section.take("enabled").and_then(|node| {
+        let enabled = node.parsed(Show::Value, switch)?;
+        if enabled && !has_state_file {
+            node.note("needs state_file: a registration that was answered must not be lost");
+        }
+        Some(enabled)
+    });
+    let retention = section.take("retention").and_then(Node::section).map(retention);
+    section.finish();
+    Registrations { enabled: enabled.unwrap_or_default(), retention: retention.unwrap_or_default() }
+}
+
+fn retention(mut section: Section<'_>) -> Retention {
+    let defaults = Retention::default();
+    let retention = Retention {
+        completed: section.parse("completed", positive_duration).unwrap_or(defaults.completed),
+        failed: section.parse("failed", positive_duration).unwrap_or(defaults.failed),
+        unfinished: section.parse("unfinished", positive_duration).unwrap_or(defaults.unfinished),
+    };
+    section.finish();
+    retention
+}
+
+fn linger(root: &mut Section<'_>) -> Duration {
+    let Some(mut section) = root.take("shutdown").and_then(Node::section) else { return Duration::ZERO };
+    let linger = section.parse("linger", parse_duration);
+    section.finish();
+    linger.unwrap_or_default()
+}
+
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("is neither `true` nor `false`"),
     }
 }
 

@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use tokio::sync::watch;
+
 use crate::Service;
 use scenario::Scenario;
 use simulator::{Request, Simulator};
@@ -23,7 +25,7 @@ use tasks::Tasks;
 ///
 /// # Errors
 /// If no loopback port can be had.
-pub async fn start(telemetry_path: String) -> io::Result<Service> {
+pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io::Result<Service> {
     let tasks = Arc::new(Tasks::new(scenario::KEY));
     let (answering, flaky_requests) = (tasks.clone(), AtomicU32::new(0));
     let script = move |request: &Request| {
@@ -33,7 +35,7 @@ pub async fn start(telemetry_path: String) -> io::Result<Service> {
     let scenario = Scenario::new(tasks, simulator.address());
     let config = scenario.config().map_err(io::Error::other)?;
     let lists = scenario.live(simulator).map_err(io::Error::other)?;
-    Ok(Service { config, lists, telemetry_path, proxies: false })
+    Ok(Service { config, lists, load: None, hangups, telemetry_path, proxies: false })
 }
 
 /// What a person at a terminal wants to know: which addresses to open.

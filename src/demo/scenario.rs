@@ -13,8 +13,7 @@ use super::fault::{self, Fault};
 use super::simulator::{Reply, Request, Simulator};
 use super::tasks::{Ending, Task, Tasks};
 use crate::cekura::{Api, KeySource, Rate, Secret};
-use crate::config::{Config, Polling};
-use crate::sources::{WatchList, watch_list};
+use crate::config::{Config, Polling, Registrations};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
 /// The key that the simulated API takes.
@@ -67,15 +66,23 @@ impl Scenario {
             ..Polling::default()
         };
         let apis = vec![self.api("default", "")?, self.api("flaky", FLAKY_PREFIX)?];
-        Ok(Config { apis, polling, watches: self.watches()? })
+        Ok(Config {
+            apis,
+            polling,
+            watches: self.watches()?,
+            watch_files: Vec::new(),
+            registrations: Registrations::default(),
+            state_file: None,
+            linger: Duration::ZERO,
+        })
     }
 
     /// Keeps the list alive: one watch after the other gets a new run. Ends when nobody listens.
     ///
     /// # Errors
     /// As [`Scenario::config`].
-    pub fn live(mut self, simulator: Simulator) -> Result<watch::Receiver<WatchList>, String> {
-        let (lists, receiver) = watch::channel(watch_list(self.watches()?));
+    pub fn live(mut self, simulator: Simulator) -> Result<watch::Receiver<Vec<Watch>>, String> {
+        let (lists, receiver) = watch::channel(self.watches()?);
         tokio::spawn(async move {
             let _simulator = simulator;
             let mut ticks = tokio::time::interval(NEW_RUN_EVERY);
@@ -88,7 +95,7 @@ impl Scenario {
                 ticks.tick().await;
                 self.begin_run(role);
                 let Ok(watches) = self.watches() else { return };
-                if lists.send(watch_list(watches)).is_err() {
+                if lists.send(watches).is_err() {
                     return;
                 }
             }

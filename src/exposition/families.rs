@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::toggle::{AgentId, AgentMock, ApiName, Expect, Labels, Status, Timestamp, Toggle, Watch};
+use crate::toggle::{AgentId, AgentMock, ApiName, Expect, Labels, Source, Status, Timestamp, Toggle, Watch};
 
 /// One family of series, each of a `T`.
 pub(super) struct Family<T> {
@@ -158,6 +158,27 @@ pub(super) const AGENT_FAMILIES: [Family<AgentMock>; 2] = [
         write: |series, agent| series.time(agent.enabled_since()),
     },
 ];
+
+/// Whether a source of watches could be read when it was last looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceUp(pub bool);
+
+/// The families of sources.
+pub(super) const SOURCE_FAMILIES: [Family<SourceUp>; 1] = [Family {
+    name: "cekura_exporter_source_up",
+    kind: "gauge",
+    help: "Whether the source could be read when it was last looked at.",
+    write: |series, up| series.int("", u64::from(up.0)),
+}];
+
+/// The labels that the series of a source have, rendered for the exposition.
+pub(super) fn source_labels(source: Source, path: &str) -> Arc<str> {
+    let mut text = Vec::new();
+    put_label(&mut text, "source", source.as_str());
+    text.push(b',');
+    put_label(&mut text, "path", path);
+    shared(&text)
+}
 
 /// The labels that all series of a watch have, rendered for the exposition.
 pub fn watch_labels(watch: &Watch) -> Arc<str> {

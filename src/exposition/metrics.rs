@@ -10,12 +10,17 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::Labelled;
+use super::families::{SourceUp, source_labels};
 use super::process::ProcessCollector;
 use crate::toggle::{ApiName, Outcome, Reason, Source, Status, Timestamp};
 
 /// From first watched to seen finished: 1 s to 6 h.
 const RUN_SECONDS: [f64; 16] =
     [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14_400.0, 21_600.0];
+
+/// How a run ends.
+const RUN_OUTCOMES: [&str; 3] = ["completed", "failed", "mismatched"];
 
 /// One request: 5 ms to 60 s.
 const REQUEST_SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -31,6 +36,11 @@ pub struct Metrics {
     known_apis: Mutex<Vec<Arc<ApiMetrics>>>,
     poll_lag: Histogram,
     watches: IntGaugeVec,
+    rejected: IntGaugeVec,
+    last_reload_successful: IntGauge,
+    last_reload_success: Gauge,
+    /// The sources with the labels of their series, which users write, and whether each is up.
+    sources: Mutex<Vec<Labelled<SourceUp>>>,
     http_requests: IntCounterVec,
     /// Connections that are open.
     pub http_connections: IntGauge,
@@ -93,6 +103,26 @@ impl Metrics {
         let poll_lag = registered(&registry, Histogram::with_opts(poll_lag))?;
         let watches =
             int_gauges(&registry, "cekura_exporter_watches", "Watches on the watch list, by source.", &["source"])?;
+        let rejected = int_gauges(
+            &registry,
+            "cekura_exporter_watches_rejected",
+            "Watches that are not on the watch list, by source: another source has the name, or the API is unknown.",
+            &["source"],
+        )?;
+        let last_reload_successful = registered(
+            &registry,
+            IntGauge::new(
+                "cekura_exporter_config_last_reload_successful",
+                "Whether the configuration was good when it was last read.",
+            ),
+        )?;
+        let last_reload_success = registered(
+            &registry,
+            Gauge::new(
+                "cekura_exporter_config_last_reload_success_timestamp_seconds",
+                "When a good configuration was last read, as a Unix time.",
+            ),
+        )?;
         let http_requests = int_counters(
             &registry,
             "cekura_exporter_http_requests_total",
@@ -104,9 +134,22 @@ impl Metrics {
             IntGauge::new("cekura_exporter_http_connections", "HTTP connections that are open."),
         )?;
         registry.register(Box::new(ProcessCollector::new()?))?;
-        let metrics =
-            Self { registry, apis, known_apis: Mutex::default(), poll_lag, watches, http_requests, http_connections };
-        metrics.set_watches(&[]);
+        let metrics = Self {
+            registry,
+            apis,
+            known_apis: Mutex::default(),
+            poll_lag,
+            watches,
+            rejected,
+            last_reload_successful,
+            last_reload_success,
+            sources: Mutex::default(),
+            http_requests,
+            http_connections,
+        };
+        for source in Source::ALL {
+            metrics.set_watches(source, 0, 0);
+        }
         Ok(metrics)
     }
 
@@ -117,11 +160,37 @@ impl Metrics {
         metrics
     }
 
-    /// Sets how many watches there are, from the source of each.
-    pub fn set_watches(&self, sources: &[Source]) {
-        for source in Source::ALL {
-            let count = sources.iter().filter(|s| **s == source).count();
-            self.watches.with_label_values(&[source.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Takes an API that is not configured any more out of the exposition.
+    pub fn forget_api(&self, name: &ApiName) {
+        let mut known = self.known_apis.lock().unwrap_or_else(PoisonError::into_inner);
+        for api in known.extract_if(.., |api| api.name == *name) {
+            self.apis.remove(&api.name);
+        }
+    }
+
+    /// Sets how many watches of a source are on the list, and how many were refused.
+    pub fn set_watches(&self, source: Source, watches: usize, rejected: usize) {
+        for (gauge, count) in [(&self.watches, watches), (&self.rejected, rejected)] {
+            gauge.with_label_values(&[source.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Sets which sources there are, each with its path as configured, and whether it is up.
+    pub fn set_sources<'a>(&self, sources: impl Iterator<Item = (Source, &'a str, bool)>) {
+        let labelled = sources.map(|(source, path, up)| (source_labels(source, path), SourceUp(up))).collect();
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = labelled;
+    }
+
+    /// The sources as they are now.
+    pub fn sources(&self) -> Vec<Labelled<SourceUp>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that the configuration was read again.
+    pub fn reloaded(&self, successful: bool, now: Timestamp) {
+        self.last_reload_successful.set(i64::from(successful));
+        if successful {
+            self.last_reload_success.set(seconds(now));
         }
     }
 
@@ -215,6 +284,31 @@ impl ApiFamilies {
     }
 }
 
+impl ApiFamilies {
+    /// Takes every series of an API out.
+    fn remove(&self, api: &ApiName) {
+        let api = api.as_str();
+        // There may be nothing to remove.
+        let gone = |_: Result<(), prometheus::Error>| {};
+        for vec in [&self.in_flight, &self.waiting] {
+            gone(vec.remove_label_values(&[api]));
+        }
+        gone(self.paused_until.remove_label_values(&[api]));
+        gone(self.throttle.remove_label_values(&[api]));
+        gone(self.unknown_statuses.remove_label_values(&[api]));
+        gone(self.request_duration.remove_label_values(&[api]));
+        for outcome in Reason::ALL.iter().map(|reason| reason.as_str()).chain(["ok"]) {
+            gone(self.requests.remove_label_values(&[api, outcome]));
+        }
+        for outcome in RUN_OUTCOMES {
+            gone(self.runs_finished.remove_label_values(&[api, outcome]));
+        }
+        for status in [Status::Completed, Status::Failed] {
+            gone(self.run_duration.remove_label_values(&[api, status.as_str()]));
+        }
+    }
+}
+
 // === impl ApiMetrics ===
 
 impl ApiMetrics {
@@ -222,6 +316,7 @@ impl ApiMetrics {
         let api = name.as_str();
         let request = |outcome| families.requests.with_label_values(&[api, outcome]);
         let run = |outcome| families.runs_finished.with_label_values(&[api, outcome]);
+        let [completed, failed, mismatched] = RUN_OUTCOMES;
         let run_duration = |status: Status| families.run_duration.with_label_values(&[api, status.as_str()]);
         Self {
             name: name.clone(),
@@ -234,9 +329,9 @@ impl ApiMetrics {
             throttle_counted: Mutex::new(Instant::now()),
             paused_until: families.paused_until.clone(),
             unknown_statuses: families.unknown_statuses.with_label_values(&[api]),
-            completed: run("completed"),
-            failed: run("failed"),
-            mismatched: run("mismatched"),
+            completed: run(completed),
+            failed: run(failed),
+            mismatched: run(mismatched),
             completed_duration: run_duration(Status::Completed),
             failed_duration: run_duration(Status::Failed),
         }
@@ -279,7 +374,7 @@ impl ApiMetrics {
     pub fn set_paused_until(&self, until: Option<Timestamp>) {
         let labels = [self.name.as_str()];
         match until {
-            Some(until) => self.paused_gauge().set(Duration::from_millis(until.as_millis()).as_secs_f64()),
+            Some(until) => self.paused_gauge().set(seconds(until)),
             // There may be nothing to remove.
             None => drop(self.paused_until.remove_label_values(&labels)),
         }
@@ -297,6 +392,10 @@ impl ApiMetrics {
         let polls = u32::try_from(self.waiting.get()).unwrap_or(u32::MAX);
         self.throttle.inc_by(waited * f64::from(polls));
     }
+}
+
+fn seconds(time: Timestamp) -> f64 {
+    Duration::from_millis(time.as_millis()).as_secs_f64()
 }
 
 fn int_counters(
@@ -342,6 +441,21 @@ mod tests {
         for outcome in ["completed", "failed", "mismatched"] {
             assert!(text.contains(&format!("outcome=\"{outcome}\"}} 0\n")), "{outcome}");
         }
+    }
+
+    #[test]
+    fn an_api_that_is_forgotten_leaves_no_series_and_starts_at_zero_when_it_comes_back() {
+        let metrics = Metrics::new().unwrap();
+        let api = metrics.api(&ApiName::default_api());
+        api.count_run(Status::Failed, Some(Duration::from_secs(1)), false);
+        api.count_poll(&Err(Failure::new(Reason::Dns)), Some(Duration::from_secs(1)));
+        api.set_paused_until(Some(Timestamp::from_millis(1)));
+        metrics.forget_api(&ApiName::default_api());
+        let gone = text(&metrics, Instant::now());
+        assert!(!gone.contains("default"), "{gone}");
+        let _api = metrics.api(&ApiName::default_api());
+        let back = text(&metrics, Instant::now());
+        assert!(back.contains("cekura_api_requests_total{api=\"default\",outcome=\"dns\"} 0\n"), "{back}");
     }
 
     #[test]

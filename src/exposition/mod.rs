@@ -9,6 +9,6 @@ mod metrics;
 mod process;
 mod text;
 
-pub use families::{agent_labels, watch_labels};
+pub use families::{SourceUp, agent_labels, watch_labels};
 pub use metrics::{ApiMetrics, Metrics};
 pub use text::{CONTENT_TYPE, Exposition, Labelled};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
 
-use super::families::{AGENT_FAMILIES, Family, Series, TOGGLE_FAMILIES};
+use super::families::{AGENT_FAMILIES, Family, SOURCE_FAMILIES, Series, SourceUp, TOGGLE_FAMILIES};
 use crate::toggle::{AgentMock, Toggle};
 
 /// The content type of text 0.0.4.
@@ -24,6 +24,7 @@ pub type Labelled<T> = (Arc<str>, T);
 pub struct Exposition {
     toggles: Vec<Labelled<Toggle>>,
     agents: Vec<Labelled<AgentMock>>,
+    sources: Vec<Labelled<SourceUp>>,
     gathered: Vec<MetricFamily>,
     /// The families that are still to be encoded, the next one last.
     blocks: Vec<Block>,
@@ -37,6 +38,7 @@ pub struct Exposition {
 enum Block {
     Toggles(&'static Family<Toggle>),
     Agents(&'static Family<AgentMock>),
+    Sources(&'static Family<SourceUp>),
     /// The index of a gathered one.
     Gathered(usize),
 }
@@ -44,16 +46,23 @@ enum Block {
 // === impl Exposition ===
 
 impl Exposition {
-    /// Exposes toggles and agents, and the gathered families of the `prometheus` crate, sorted by
-    /// family. A family without series is left out.
-    pub fn new(toggles: Vec<Labelled<Toggle>>, agents: Vec<Labelled<AgentMock>>, gathered: Vec<MetricFamily>) -> Self {
-        let ours = TOGGLE_FAMILIES.iter().map(|family| (family.name, Block::Toggles(family)));
-        let agent_families = AGENT_FAMILIES.iter().map(|family| (family.name, Block::Agents(family)));
+    /// Exposes toggles, agents and sources, and the gathered families of the `prometheus` crate,
+    /// sorted by family. A family without series is left out.
+    pub fn new(
+        toggles: Vec<Labelled<Toggle>>,
+        agents: Vec<Labelled<AgentMock>>,
+        sources: Vec<Labelled<SourceUp>>,
+        gathered: Vec<MetricFamily>,
+    ) -> Self {
+        let of_toggles = TOGGLE_FAMILIES.iter().map(|family| (family.name, Block::Toggles(family)));
+        let of_agents = AGENT_FAMILIES.iter().map(|family| (family.name, Block::Agents(family)));
+        let of_sources = SOURCE_FAMILIES.iter().map(|family| (family.name, Block::Sources(family)));
+        let ours = of_toggles.chain(of_agents).chain(of_sources);
         let theirs = gathered.iter().enumerate().map(|(i, family)| (family.name(), Block::Gathered(i)));
-        let mut blocks: Vec<_> = ours.chain(agent_families).chain(theirs).collect();
+        let mut blocks: Vec<_> = ours.chain(theirs).collect();
         blocks.sort_by(|(a, _), (b, _)| b.cmp(a));
         let blocks = blocks.into_iter().map(|(_, block)| block).collect();
-        Self { toggles, agents, gathered, blocks, done: 0, headed: false }
+        Self { toggles, agents, sources, gathered, blocks, done: 0, headed: false }
     }
 }
 
@@ -68,6 +77,7 @@ impl Iterator for Exposition {
             let finished = match block {
                 Block::Toggles(family) => put_series(&mut out, family, &self.toggles, &mut self.done, &mut self.headed),
                 Block::Agents(family) => put_series(&mut out, family, &self.agents, &mut self.done, &mut self.headed),
+                Block::Sources(family) => put_series(&mut out, family, &self.sources, &mut self.done, &mut self.headed),
                 Block::Gathered(index) => put_gathered(&mut out, &self.gathered[*index]),
             };
             if finished {
@@ -139,7 +149,7 @@ mod tests {
     }
 
     fn text_of(toggle: &Toggle) -> String {
-        text(Exposition::new(vec![labelled(toggle)], vec![], vec![]))
+        text(Exposition::new(vec![labelled(toggle)], vec![], vec![], vec![]))
     }
 
     /// The series of a text without HELP and TYPE lines and without what is common to all.
@@ -214,7 +224,7 @@ mod tests {
         for family in &gathered {
             assert!(!ours.contains(&family.name()), "{} is in both", family.name());
         }
-        let text = text(Exposition::new(vec![labelled(&toggle)], vec![], gathered));
+        let text = text(Exposition::new(vec![labelled(&toggle)], vec![], vec![], gathered));
         let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let mut sorted = types.clone();
         sorted.sort_by_key(|line| line.split(' ').next());
@@ -285,12 +295,12 @@ mod tests {
     fn the_chunks_of_many_watches_are_the_text_of_one_by_one_sorted_by_family() {
         let toggles: Vec<_> =
             (0..2000).map(|i| labelled(&Toggle::new(Arc::new(watch(&format!("w{i}"), "p")), at(1)))).collect();
-        let chunks: Vec<_> = Exposition::new(toggles.clone(), vec![], vec![]).collect();
+        let chunks: Vec<_> = Exposition::new(toggles.clone(), vec![], vec![], vec![]).collect();
         assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() < CHUNK + CHUNK / 16));
         let whole = String::from_utf8(chunks.concat()).unwrap();
         let mut each: Vec<_> = Vec::new();
         for toggle in toggles {
-            each.extend(text(Exposition::new(vec![toggle], vec![], vec![])).lines().map(str::to_owned));
+            each.extend(text(Exposition::new(vec![toggle], vec![], vec![], vec![])).lines().map(str::to_owned));
         }
         let heads: Vec<_> = whole.lines().filter(|line| line.starts_with('#')).collect();
         let mut distinct = heads.clone();
@@ -308,6 +318,6 @@ mod tests {
     fn agents_have_api_and_id_only() {
         let labels = agent_labels(&ApiName::default_api(), AgentId::parse("9").unwrap());
         assert_eq!(&*labels, r#"api="default",agent_id="9""#);
-        assert_eq!(text(Exposition::new(vec![], vec![(labels, AgentMock::default())], vec![])), "");
+        assert_eq!(text(Exposition::new(vec![], vec![(labels, AgentMock::default())], vec![], vec![])), "");
     }
 }

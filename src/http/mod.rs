@@ -1,4 +1,5 @@
-//! Who reads: metrics, JSON, health and a landing page over HTTP.
+//! Who reads: metrics, JSON, health and a landing page over HTTP. And what can be asked for:
+//! registrations and reloads.
 
 mod body;
 mod landing;
@@ -6,7 +7,10 @@ mod listen;
 mod routes;
 mod server;
 mod toggles;
+mod wait;
+mod write;
 
 pub use listen::{addresses, bind};
 pub use routes::Site;
 pub use server::serve;
+pub use write::Desk;

@@ -1,5 +1,6 @@
 //! Which path answers what.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -7,10 +8,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
 use prometheus::IntGauge;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::body::Body;
+use super::wait::{Query, Waited};
+use super::write::{Desk, try_again};
 use super::{landing, toggles};
 use crate::board::Board;
 use crate::exposition::{self, Exposition, Metrics};
@@ -20,7 +25,7 @@ use crate::poller::Pulse;
 pub(super) type Answer = Response<Body>;
 
 const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const YAML: &str = "application/yaml";
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -29,10 +34,13 @@ pub struct Site {
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     pulse: Pulse,
-    effective_config: Bytes,
+    desk: Desk,
     telemetry_path: String,
     listening: AtomicBool,
-    draining: AtomicBool,
+    /// Whether readiness is refused.
+    leaving: AtomicBool,
+    /// Whether connections are being ended.
+    draining: watch::Receiver<bool>,
 }
 
 /// What a path leads to.
@@ -44,6 +52,7 @@ enum Route<'p> {
     Toggle(&'p str),
     Healthy,
     Ready,
+    Reload,
     Config,
 }
 
@@ -59,28 +68,30 @@ pub(super) struct OpenConnection(IntGauge);
 // === impl Site ===
 
 impl Site {
-    /// A site that is neither listening nor draining.
+    /// A site that is neither listening nor draining. What `draining` tells ends all waiting.
     pub fn new(
         board: Arc<Board>,
         metrics: Arc<Metrics>,
         pulse: Pulse,
-        effective_config: String,
+        desk: Desk,
+        draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> Self {
         Self {
             board,
             metrics,
             pulse,
-            effective_config: effective_config.into(),
+            desk,
             telemetry_path,
             listening: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            draining,
         }
     }
 
     /// Readiness is refused from now on.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    pub fn refuse_readiness(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Every listener is bound.
@@ -94,51 +105,75 @@ impl Site {
     }
 
     /// Answers a request, and counts it.
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Answer {
-        let path = request.uri().path();
-        let route = Route::of(path, &self.telemetry_path);
-        let answer = match route {
-            // A job that asks to wait must not take the answer for the end of the waiting.
-            Some(Route::Toggles | Route::Toggle(_)) if request.uri().query().is_some_and(|query| !query.is_empty()) => {
-                problem(StatusCode::BAD_REQUEST, "this path takes no query parameters")
-            }
-            None => problem(StatusCode::NOT_FOUND, "no such path"),
-            Some(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
-                let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET and HEAD only");
-                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-                answer
-            }
-            Some(route) => self.get(route),
+    pub(super) async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: hyper::body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
+        let route = Route::of(&path, &self.telemetry_path);
+        let answer = match (route, request.method()) {
+            (None, _) => problem(StatusCode::NOT_FOUND, "no such path"),
+            (Some(Route::Toggle(name)), &Method::PUT) => self.desk.register(&decoded(name), request, &self.board).await,
+            (Some(Route::Toggle(name)), &Method::DELETE) => self.desk.deregister(&decoded(name)).await,
+            (Some(Route::Reload), &Method::POST) => self.desk.reload().await,
+            (Some(route), &(Method::GET | Method::HEAD)) => self.get(route, query.as_deref()).await,
+            (Some(route), _) => self.refuse_method(route),
         };
         self.metrics.count_http(Route::handler(route), answer.status().as_u16());
         answer
     }
 
-    fn get(&self, route: Route<'_>) -> Answer {
+    /// The toggle of that name, at once or when its run is finished.
+    async fn toggle(&self, name: &str, query: Option<&str>) -> Answer {
+        let query = match Query::parse(query) {
+            Ok(query) => query,
+            Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
+        };
+        match query.answer(name, &self.board, self.draining.clone()).await {
+            Waited::Over(row) => json(&toggles::Shown::of(&row)),
+            Waited::Gone => problem(StatusCode::NOT_FOUND, "no watch of that name"),
+            Waited::OtherRun => problem(StatusCode::CONFLICT, "another run is watched under that name"),
+            Waited::Draining => try_again("the exporter stops"),
+        }
+    }
+
+    async fn get(&self, route: Route<'_>, query: Option<&str>) -> Answer {
         match route {
             Route::Metrics => self.metrics(),
             Route::Landing => ok(HTML, landing::page(&self.board.rows(), &self.telemetry_path)),
+            Route::Toggle(name) => self.toggle(&decoded(name), query).await,
+            // A job that asks to wait must not take the answer for the end of the waiting.
+            Route::Toggles if query.is_some_and(|query| !query.is_empty()) => {
+                problem(StatusCode::BAD_REQUEST, "this path takes no query parameters")
+            }
             Route::Toggles => json(&toggles::List::of(&self.board.rows())),
-            Route::Toggle(name) => match self.board.row(name) {
-                Some(row) => json(&toggles::Shown::of(&row)),
-                None => problem(StatusCode::NOT_FOUND, "no watch of that name"),
-            },
             Route::Healthy if self.pulse.is_alive(Instant::now()) => ok(TEXT, "healthy\n"),
             Route::Healthy => problem(StatusCode::SERVICE_UNAVAILABLE, "the poller does not move"),
-            Route::Ready if self.draining.load(Ordering::Relaxed) => {
+            Route::Ready if self.leaving.load(Ordering::Relaxed) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "draining")
             }
             Route::Ready if self.listening.load(Ordering::Relaxed) => ok(TEXT, "ready\n"),
             Route::Ready => problem(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            Route::Config => ok(YAML, self.effective_config.clone()),
+            Route::Config => ok(YAML, self.desk.effective_config()),
+            Route::Reload => self.refuse_method(route),
         }
+    }
+
+    fn refuse_method(&self, route: Route<'_>) -> Answer {
+        let allowed = match route {
+            Route::Toggle(_) => self.desk.toggle_methods(),
+            Route::Reload => "POST",
+            _ => "GET, HEAD",
+        };
+        method_not_allowed(allowed, &format!("this path answers {allowed} only"))
     }
 
     /// What is known now. It is encoded while it is sent.
     fn metrics(&self) -> Answer {
         let toggles = self.board.rows().into_iter().map(|row| (row.labels, row.toggle)).collect();
         let agents = self.board.agents().into_iter().map(|agent| (agent.labels, agent.mock)).collect();
-        let exposition = Exposition::new(toggles, agents, self.metrics.gather(Instant::now()));
+        let exposition = Exposition::new(toggles, agents, self.metrics.sources(), self.metrics.gather(Instant::now()));
         let mut answer = Response::new(Body::Exposition(Box::new(exposition)));
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
         answer
@@ -157,8 +192,8 @@ impl<'p> Route<'p> {
             "/api/v1/toggles" => Some(Self::Toggles),
             "/-/healthy" => Some(Self::Healthy),
             "/-/ready" => Some(Self::Ready),
+            "/-/reload" => Some(Self::Reload),
             "/config" => Some(Self::Config),
-            // Names need no percent-encoding, so what has any names no watch.
             _ => path.strip_prefix("/api/v1/toggles/").filter(|name| !name.contains('/')).map(Self::Toggle),
         }
     }
@@ -172,6 +207,7 @@ impl<'p> Route<'p> {
             Some(Self::Toggle(_)) => "/api/v1/toggles/{name}",
             Some(Self::Healthy) => "/-/healthy",
             Some(Self::Ready) => "/-/ready",
+            Some(Self::Reload) => "/-/reload",
             Some(Self::Config) => "/config",
             None => "other",
         }
@@ -186,26 +222,40 @@ impl Drop for OpenConnection {
     }
 }
 
-fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    answer(StatusCode::OK, content_type, body)
+/// A name as it was before it was put into a path.
+fn decoded(name: &str) -> Cow<'_, str> {
+    percent_decode_str(name).decode_utf8_lossy()
 }
 
-fn json(value: &impl Serialize) -> Answer {
+pub(super) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    answer(StatusCode::OK, Some(content_type), body)
+}
+
+pub(super) fn json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => ok(JSON, body),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be encoded"),
     }
 }
 
-fn problem(status: StatusCode, error: &str) -> Answer {
+pub(super) fn problem(status: StatusCode, error: &str) -> Answer {
     let body = serde_json::to_vec(&Problem { error }).unwrap_or_default();
-    answer(status, JSON, body)
+    answer(status, Some(JSON), body)
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn method_not_allowed(allowed: &'static str, error: &str) -> Answer {
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, error);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+/// An answer without a content type has no content.
+pub(super) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Body::Whole(Some(body.into())));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(content_type) = content_type {
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
     answer
 }
 
@@ -223,5 +273,6 @@ mod tests {
         assert_eq!(of("/api/v1/toggles/a.b"), Some(Route::Toggle("a.b")));
         assert_eq!(of("/api/v1/toggles/a/b"), None);
         assert_eq!(of("/config/"), None);
+        assert_eq!(of("/-/reload"), Some(Route::Reload));
     }
 }

@@ -74,7 +74,7 @@ async fn connection(stream: TcpStream, site: Arc<Site>, watcher: Watcher) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
         let site = site.clone();
-        async move { Ok::<_, Infallible>(site.answer(&request)) }
+        async move { Ok::<_, Infallible>(site.answer(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

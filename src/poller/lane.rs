@@ -1,11 +1,11 @@
 //! One API's queue: what is due there, in order, held by its budget, its pauses and its outages.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::board::RunId;
-use crate::cekura::{Budget, Client};
+use crate::cekura::{Api, Budget, Client};
 use crate::exposition::ApiMetrics;
 use crate::poller::outage::Outage;
 use crate::toggle::Watch;
@@ -13,14 +13,21 @@ use crate::wall_clock;
 
 /// One API, as the poller sees it.
 pub(super) struct Lane {
+    api: Api,
     pub(super) client: Arc<Client>,
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) outage: Outage,
-    /// How often the API's key changed.
+    /// How often the API's key changed, or all of the way to it.
     pub(super) keys: u64,
+    /// How often the way to the API changed.
+    pub(super) ways: u64,
+    /// Tells this lane from an earlier one of an API of the same name.
+    pub(super) number: u64,
     budget: Budget,
-    /// Runs that are due, with the time since when, first come first.
+    /// Runs that are due, with the time since when, first come first; and some that are gone.
     queue: VecDeque<(Instant, RunId)>,
+    /// Those in the queue that are not gone.
+    waiting: HashSet<RunId>,
     /// What the metrics show.
     shown_waiting: usize,
     shown_pause: Option<Instant>,
@@ -36,33 +43,70 @@ pub(super) struct Start {
 // === impl Lane ===
 
 impl Lane {
-    pub(super) fn new(client: Arc<Client>, metrics: Arc<ApiMetrics>, budget: Budget) -> Self {
+    /// Runs that are gone and stay in the queue all the same.
+    const ROOM: usize = 64;
+
+    pub(super) fn new(api: Api, client: Arc<Client>, metrics: Arc<ApiMetrics>, number: u64, now: Instant) -> Self {
+        let budget = Budget::new(api.requests_per_second, api.max_in_flight, now);
         Self {
+            api,
             client,
             metrics,
             outage: Outage::default(),
             keys: 0,
+            ways: 0,
+            number,
             budget,
             queue: VecDeque::new(),
+            waiting: HashSet::new(),
             shown_waiting: 0,
             shown_pause: None,
         }
     }
 
+    /// Goes on with other settings. What is under way ends as it began. Says whether they lead to
+    /// another upstream; then what was learnt of the old one holds no more.
+    pub(super) fn reconfigure(&mut self, api: Api, client: Arc<Client>, now: Instant) -> bool {
+        self.budget.set(api.requests_per_second, api.max_in_flight, now);
+        let is_another = !self.api.is_reached_like(&api);
+        if is_another {
+            self.budget.unpause();
+            self.outage.reset();
+            self.keys += 1;
+            self.ways += 1;
+        }
+        (self.api, self.client) = (api, client);
+        is_another
+    }
+
+    /// Forgets a run that is gone. Looking for it in a long queue would take long.
+    pub(super) fn remove(&mut self, run: RunId) {
+        self.outage.remove(run);
+        if self.waiting.remove(&run) && self.queue.len() > 2 * self.waiting.len() + Self::ROOM {
+            self.queue.retain(|(_, run)| self.waiting.contains(run));
+        }
+    }
+
     /// A run is due since `due`.
     pub(super) fn enqueue(&mut self, due: Instant, run: RunId) {
+        self.waiting.insert(run);
         self.queue.push_back((due, run));
     }
 
-    /// Takes the next run that the budget lets start, with what `watch_of` says it is a run of.
-    /// Runs that were replaced or removed meanwhile are dropped. Give it back with [`Lane::ended`].
+    /// Takes the next run that the budget lets start, with what `watch_of` says it is a run of. Give
+    /// it back with [`Lane::ended`].
     pub(super) fn start_next(&mut self, now: Instant, watch_of: impl Fn(RunId) -> Option<Arc<Watch>>) -> Option<Start> {
         while let Some((due, run)) = self.queue.front().copied() {
-            match watch_of(run) {
-                None => drop(self.queue.pop_front()),
+            let watch = if self.waiting.contains(&run) { watch_of(run) } else { None };
+            match watch {
+                None => {
+                    self.queue.pop_front();
+                    self.waiting.remove(&run);
+                }
                 Some(_) if !self.may_probe(now) || !self.budget.try_start(now) => return None,
                 Some(watch) => {
                     self.queue.pop_front();
+                    self.waiting.remove(&run);
                     self.metrics.in_flight.inc();
                     return Some(Start { due, run, watch });
                 }
@@ -82,7 +126,7 @@ impl Lane {
 
     /// Whether a probe is due, and nothing waits that could be it.
     pub(super) fn wants_a_probe(&self, now: Instant) -> bool {
-        self.outage.next_probe().is_some() && self.queue.is_empty() && self.may_probe(now)
+        self.outage.next_probe().is_some() && self.waiting.is_empty() && self.may_probe(now)
     }
 
     /// Whether an outage lets a poll start: one probe at a time.
@@ -97,7 +141,7 @@ impl Lane {
 
     /// When there is something to do here, as far as time alone decides.
     pub(super) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
-        let start = if self.queue.is_empty() { None } else { self.next_start(now) };
+        let start = if self.waiting.is_empty() { None } else { self.next_start(now) };
         start.into_iter().chain(self.shown_pause.filter(|pause| *pause > now)).min()
     }
 
@@ -118,8 +162,8 @@ impl Lane {
 
     /// Brings the metrics up to date.
     pub(super) fn show(&mut self, now: Instant) {
-        if self.shown_waiting != self.queue.len() {
-            self.shown_waiting = self.queue.len();
+        if self.shown_waiting != self.waiting.len() {
+            self.shown_waiting = self.waiting.len();
             self.metrics.set_waiting(self.shown_waiting, now);
         }
         let pause = self.paused(now);

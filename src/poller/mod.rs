@@ -8,26 +8,28 @@
 mod cadence;
 mod events;
 mod lane;
+mod last_change;
 mod outage;
 mod pulse;
 mod schedule;
 
+pub use last_change::LastChange;
 pub use pulse::Pulse;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::board::{Board, RunId};
-use crate::cekura::{Api, Budget, Client, Polled};
+use crate::board::{Board, Row, RunId, Updated};
+use crate::cekura::{Api, Client, Polled};
 use crate::config::Polling;
 use crate::exposition::Metrics;
-use crate::sources::WatchList;
-use crate::toggle::{ApiName, Failure, Outcome, Reason, Watch};
+use crate::sources;
+use crate::toggle::{ApiName, Failure, Outcome, Reason, Transition, Watch};
 use crate::wall_clock;
 use lane::Lane;
 use outage::{Change, Poll, Verdict};
@@ -36,62 +38,78 @@ use schedule::Schedule;
 /// How often agents without a watch are looked over.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
+/// What is to be different from now on: all of it at once.
+pub struct Update {
+    /// How and at which APIs is polled, if that changed.
+    pub settings: Option<Settings>,
+    /// Changes of the watch list. Every API that a watch names must be among the settings.
+    pub changes: Vec<sources::Change>,
+    /// Told when every reader of the board sees it.
+    pub taken: oneshot::Sender<()>,
+}
+
+/// How and at which APIs is polled.
+pub struct Settings {
+    /// When to poll.
+    pub polling: Polling,
+    /// Every API, with its client: the same one as before unless how it is reached changed.
+    pub apis: Vec<(Api, Arc<Client>)>,
+}
+
 /// Polls what is on the watch list, and keeps the board.
 pub struct Poller {
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     polling: Polling,
-    lists: watch::Receiver<WatchList>,
+    updates: mpsc::Receiver<Update>,
     key_changes: mpsc::UnboundedReceiver<ApiName>,
     lanes: BTreeMap<ApiName, Lane>,
+    /// Lanes so far.
+    lane_count: u64,
     schedule: Schedule,
     flights: JoinSet<Polled>,
     /// What each request that is under way is for.
     under_way: HashMap<Id, Flight>,
     pulse: Pulse,
+    last_change: LastChange,
 }
 
 struct Flight {
     run: RunId,
     watch: Arc<Watch>,
     started: Instant,
+    /// The number of the lane that it started from.
+    lane: u64,
     /// How often the API's key had changed when it started.
     keys: u64,
+    /// How often the way to the API had.
+    ways: u64,
 }
 
 // === impl Poller ===
 
 impl Poller {
-    /// A poller that has polled nothing yet. Every API that a watch names must be among `apis`.
+    /// A poller that polls nothing until it is told what, by its first update.
     pub fn new(
         board: Arc<Board>,
         metrics: Arc<Metrics>,
-        polling: Polling,
-        lists: watch::Receiver<WatchList>,
+        updates: mpsc::Receiver<Update>,
         key_changes: mpsc::UnboundedReceiver<ApiName>,
-        apis: impl IntoIterator<Item = (Api, Arc<Client>)>,
     ) -> Self {
-        let now = Instant::now();
-        let lane = |(api, client): (Api, Arc<Client>)| {
-            let budget = Budget::new(api.requests_per_second, api.max_in_flight, now);
-            let lane = Lane::new(client, metrics.api(&api.name), budget);
-            (api.name, lane)
-        };
-        let lanes = apis.into_iter().map(lane).collect();
-        let mut poller = Self {
+        Self {
             board,
             metrics,
-            polling,
-            lists,
+            polling: Polling::default(),
+            updates,
             key_changes,
-            lanes,
+            lanes: BTreeMap::new(),
+            lane_count: 0,
             schedule: Schedule::default(),
             flights: JoinSet::new(),
             under_way: HashMap::new(),
-            pulse: Pulse::new(now),
-        };
-        poller.take_list();
-        poller
+            pulse: Pulse::new(Instant::now()),
+            last_change: LastChange::default(),
+        }
     }
 
     /// Tells whether the poller is alive.
@@ -99,19 +117,20 @@ impl Poller {
         self.pulse.clone()
     }
 
+    /// Tells when the status of any run last changed.
+    pub fn last_change(&self) -> LastChange {
+        self.last_change.clone()
+    }
+
     /// Polls until dropped.
     pub async fn run(mut self) {
         let mut beat = interval(Pulse::INTERVAL);
         let mut forget = interval(FORGET_INTERVAL);
-        let mut lists_end = false;
         loop {
             let wake = self.advance(Instant::now());
             tokio::select! {
                 Some(landed) = self.flights.join_next_with_id() => self.land(landed),
-                changed = self.lists.changed(), if !lists_end => match changed {
-                    Ok(()) => self.take_list(),
-                    Err(_) => lists_end = true,
-                },
+                Some(update) = self.updates.recv() => self.update(update),
                 Some(api) = self.key_changes.recv() => self.key_changed(&api),
                 () = sleep_until(wake) => {}
                 _ = beat.tick() => {}
@@ -136,7 +155,14 @@ impl Poller {
                 self.metrics.observe_lag(now.saturating_duration_since(start.due));
                 let (client, watch) = (lane.client.clone(), start.watch.clone());
                 let task = async move { client.poll(watch.agent_id, &watch.progress_id).await };
-                let flight = Flight { run: start.run, watch: start.watch, started: now, keys: lane.keys };
+                let flight = Flight {
+                    run: start.run,
+                    watch: start.watch,
+                    started: now,
+                    lane: lane.number,
+                    keys: lane.keys,
+                    ways: lane.ways,
+                };
                 self.under_way.insert(self.flights.spawn(task).id(), flight);
             }
             lane.show(now);
@@ -157,7 +183,9 @@ impl Poller {
     fn land(&mut self, landed: Result<(Id, Polled), JoinError>) {
         let id = landed.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(flight) = self.under_way.remove(&id) else { return };
-        let Some(lane) = self.lanes.get_mut(&flight.watch.api) else { return };
+        // What was started before its API was removed is nobody's any more.
+        let lane = self.lanes.get_mut(&flight.watch.api).filter(|lane| lane.number == flight.lane);
+        let Some(lane) = lane else { return };
         let polled = landed.map_or_else(
             |_| {
                 events::poll_panicked(&flight.watch);
@@ -165,7 +193,9 @@ impl Poller {
             },
             |(_, polled)| polled,
         );
-        lane.ended(retry_after(&polled.outcome), Instant::now());
+        // A pause is for the upstream that asked for it.
+        let pause = retry_after(&polled.outcome).filter(|_| flight.ways == lane.ways);
+        lane.ended(pause, Instant::now());
         lane.metrics.count_poll(&polled.outcome, polled.took);
         let change = self.apply(&flight, polled.outcome);
         self.report_outage(&flight.watch.api, change);
@@ -179,12 +209,13 @@ impl Poller {
         // Polls keep their interval from start to start; a failing one is left alone from its end,
         // or one that times out would come back at once.
         let from = if outcome.is_ok() { flight.started } else { ended };
-        // The key is another one since: what a poll with the old one says of it is not held against
-        // the run or the API.
+        // The key, or all of the way to the API, is another one since: a failure that came of the
+        // old one is not held against the run or the API, and no answer ends an outage of the new one.
         let for_the_key = outcome.as_ref().is_err_and(|failure| failure.reason.is_for_want_of_a_key());
-        let outdated = flight.keys != lane.keys && for_the_key;
+        let detoured = flight.ways != lane.ways;
+        let outdated = (detoured && outcome.is_err()) || (flight.keys != lane.keys && for_the_key);
         let (mut due, mut change) = (None, None);
-        let verdict = Verdict::of(&outcome);
+        let verdict = if detoured { Verdict::Neither } else { Verdict::of(&outcome) };
         let applied = self.board.apply(flight.run, outcome, now, |run| {
             if outdated {
                 due = Some(ended);
@@ -200,6 +231,9 @@ impl Poller {
             self.schedule.plan(due, flight.run);
         }
         if let Some(applied) = applied {
+            if applied.transitions.iter().any(|transition| matches!(transition, Transition::Status { .. })) {
+                self.last_change.note(ended);
+            }
             events::report(&applied, &lane.metrics);
         }
         change
@@ -227,7 +261,7 @@ impl Poller {
         let now = Instant::now();
         let Some(lane) = self.lanes.get_mut(api) else { return };
         lane.keys += 1;
-        let runs = self.board.failing_for_want_of_a_key(api);
+        let runs = self.board.failing(api, Reason::is_for_want_of_a_key);
         if runs.is_empty() {
             lane.outage.probe_at_once(now);
         } else {
@@ -242,27 +276,112 @@ impl Poller {
     fn replan(&mut self, due: Instant, run: RunId) {
         if self.schedule.replan(due, run) {
             let until = due.saturating_duration_since(Instant::now());
-            self.board.plan(run, wall_clock().after(until));
+            self.board.plan(run, Some(wall_clock().after(until)));
         }
     }
 
-    /// Brings the board to the newest watch list. New runs are due at once, in the list's order.
-    fn take_list(&mut self) {
-        let list = self.lists.borrow_and_update().clone();
+    /// Takes over settings and changes of the watch list.
+    fn update(&mut self, update: Update) {
+        let apis = update.settings.map(|settings| self.take_settings(settings));
+        let Updated { begun, gone } = self.board.update(&update.changes, wall_clock());
+        for run in gone {
+            self.lanes.values_mut().for_each(|lane| lane.remove(run));
+            self.schedule.cancel(run);
+        }
+        for begun in begun {
+            self.begin(begun.run, begun.finished);
+        }
+        if let Some(apis) = apis {
+            self.lanes.retain(|api, _| apis.contains(api) || drop_api(&self.metrics, api));
+        }
+        // Who asked may have left.
+        let _ = update.taken.send(());
+    }
+
+    /// Plans the first poll of a run. New runs are due at once, in the order of the list.
+    fn begin(&mut self, run: RunId, finished: bool) {
         let now = Instant::now();
-        for run in self.board.reconcile(&list, wall_clock()) {
-            self.schedule.plan(now, run);
-            if let Some(watch) = self.board.watch(run)
-                && let Some(lane) = self.lanes.get_mut(&watch.api)
-            {
-                lane.outage.add(run);
+        if finished {
+            self.plan_by_cadence(run, now);
+            return;
+        }
+        self.schedule.plan(now, run);
+        if let Some(watch) = self.board.watch(run)
+            && let Some(lane) = self.lanes.get_mut(&watch.api)
+        {
+            lane.outage.add(run);
+        }
+    }
+
+    /// Plans a run that nobody knows to be due as its state has it, as of now.
+    fn plan_by_cadence(&mut self, run: RunId, now: Instant) {
+        let Some(row) = self.board.row_of(run) else { return };
+        let Some(lane) = self.lanes.get_mut(&row.toggle.watch.api) else { return };
+        let clock = wall_clock();
+        let delay = cadence::next_delay(&row.toggle.run, &self.polling, clock, fastrand::f64());
+        if let Some(delay) = delay {
+            lane.outage.add(run);
+            self.schedule.plan(now + delay, run);
+        } else {
+            lane.outage.remove(run);
+            self.schedule.cancel(run);
+        }
+        self.board.plan(run, delay.map(|delay| clock.after(delay)));
+    }
+
+    /// Sets up the lanes, and returns the APIs that there are from now on.
+    fn take_settings(&mut self, settings: Settings) -> BTreeSet<ApiName> {
+        let now = Instant::now();
+        let apis = settings.apis.iter().map(|(api, _)| api.name.clone()).collect();
+        for (api, client) in settings.apis {
+            let name = api.name.clone();
+            if let Some(lane) = self.lanes.get_mut(&name) {
+                if lane.reconfigure(api, client, now) {
+                    self.retry_failing(&name, now);
+                }
+            } else {
+                self.lane_count += 1;
+                let lane = Lane::new(api, client, self.metrics.api(&name), self.lane_count, now);
+                self.lanes.insert(name, lane);
             }
         }
-        for lane in self.lanes.values_mut() {
-            lane.outage.retain(|run| self.board.watch(run).is_some());
+        if self.polling != settings.polling {
+            self.polling = settings.polling;
+            self.polling_changed(now);
         }
-        self.metrics.set_watches(&list.iter().map(|watch| watch.source).collect::<Vec<_>>());
+        apis
     }
+
+    /// An API is reached in another way: what failed in the old one is tried at once.
+    fn retry_failing(&mut self, api: &ApiName, now: Instant) {
+        for run in self.board.failing(api, |_| true) {
+            self.replan(now, run);
+        }
+    }
+
+    /// Other intervals hold: no run waits longer than they say, and finished ones are rechecked, or
+    /// are no more.
+    fn polling_changed(&mut self, now: Instant) {
+        let clock = wall_clock();
+        let late = |run, row: &Row| {
+            let delay = cadence::next_delay(&row.toggle.run, &self.polling, clock, fastrand::f64());
+            let is_late = match (self.schedule.due(run), delay) {
+                (Some(due), Some(delay)) => due > now + delay,
+                (Some(_), None) => true,
+                // It is queued or under way, or it was left alone.
+                (None, delay) => row.next_poll.is_none() && delay.is_some(),
+            };
+            is_late.then_some(run)
+        };
+        let late = self.board.runs(late);
+        late.into_iter().flatten().for_each(|run| self.plan_by_cadence(run, now));
+    }
+}
+
+/// Says that an API has no lane any more.
+fn drop_api(metrics: &Metrics, api: &ApiName) -> bool {
+    metrics.forget_api(api);
+    false
 }
 
 fn retry_after(outcome: &Outcome) -> Option<Duration> {

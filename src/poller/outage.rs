@@ -72,18 +72,25 @@ impl Outage {
         self.runs.insert(run);
     }
 
-    /// Forgets runs that were replaced or removed.
-    pub(super) fn retain(&mut self, is_current: impl Fn(RunId) -> bool) {
+    /// Forgets a run that is polled no more.
+    pub(super) fn remove(&mut self, run: RunId) {
         for set in [&mut self.runs, &mut self.down, &mut self.suspect] {
-            set.retain(|run| is_current(*run));
+            set.remove(&run);
+        }
+        if self.runs.is_empty() {
+            // Nobody could find out that the API is back.
+            self.probing = None;
         }
     }
 
     /// Takes what a poll brought.
     pub(super) fn note(&mut self, poll: &Poll, probe_delay: impl FnOnce(u32) -> Duration) -> Option<Change> {
+        if poll.last && poll.verdict != Verdict::Answered {
+            self.remove(poll.run);
+            return None;
+        }
         if poll.last {
             self.runs.remove(&poll.run);
-            self.suspect.remove(&poll.run);
         }
         if poll.verdict == Verdict::Answered {
             self.suspect.remove(&poll.run);
@@ -93,7 +100,7 @@ impl Outage {
         if poll.verdict == Verdict::Down && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
             self.down.insert(poll.run);
         }
-        let sound = self.runs.len() - self.suspect.len();
+        let sound = self.runs.len().saturating_sub(self.suspect.len());
         let most = self.down.len() >= FEWEST && self.down.len() * 2 > sound;
         let failures = match self.probing {
             Some(probing) if poll.started < probing.counted => return None,
@@ -312,10 +319,27 @@ mod tests {
         for slot in 4..8 {
             note(&mut outage, slot, &Ok(answer(Reported::Completed, None)), true, now);
         }
-        outage.retain(|run| run.slot() < 8);
+        (8..10).for_each(|slot| outage.remove(run(slot)));
         fails(&mut outage, 0, Reason::Dns, now);
         fails(&mut outage, 1, Reason::Dns, now);
         assert_eq!(fails(&mut outage, 2, Reason::Dns, now), Some(Change::Began), "three of four");
+    }
+
+    #[test]
+    fn a_run_whose_last_poll_fails_is_forgotten_and_an_api_without_runs_is_not_down() {
+        let now = Instant::now();
+        let mut outage = outage(3);
+        for slot in 0..3 {
+            fails(&mut outage, slot, Reason::Connect, now);
+        }
+        assert!(outage.next_probe().is_some());
+        let last = Err(Failure::new(Reason::Connect));
+        for slot in 0..3 {
+            assert_eq!(note(&mut outage, slot, &last, true, now), None);
+        }
+        assert_eq!((outage.next_probe(), outage.down().count()), (None, 0));
+        outage.add(run(5));
+        assert_eq!(answers(&mut outage, 5, now), None);
     }
 
     #[test]

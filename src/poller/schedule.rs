@@ -10,8 +10,8 @@ use crate::board::RunId;
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     heap: BinaryHeap<Reverse<Plan>>,
-    /// The number of the plan that holds for each slot. A plan with another number was replaced.
-    valid: Vec<Option<u64>>,
+    /// The plan that holds for each slot, by time and number. One with another number was replaced.
+    valid: Vec<Option<(Instant, u64)>>,
     /// Plans so far: what was planned first comes out first among equals.
     count: u64,
 }
@@ -27,20 +27,39 @@ struct Plan {
 // === impl Schedule ===
 
 impl Schedule {
+    /// Plans that do not hold any more and are kept all the same.
+    const ROOM: usize = 64;
+
     /// Plans `run` for `due`. Another plan for its slot no longer holds.
     pub(super) fn plan(&mut self, due: Instant, run: RunId) {
         if self.valid.len() <= run.slot() {
             self.valid.resize(run.slot() + 1, None);
         }
-        self.valid[run.slot()] = Some(self.count);
+        self.valid[run.slot()] = Some((due, self.count));
         self.heap.push(Reverse(Plan { due, number: self.count, run }));
         self.count += 1;
+        if self.heap.len() > 2 * self.valid.len() + Self::ROOM {
+            // Runs that come and go would else leave plans behind for as long as these are ahead.
+            self.heap.retain(|Reverse(plan)| self.valid[plan.run.slot()] == Some((plan.due, plan.number)));
+        }
+    }
+
+    /// When the run is due; `None` if it is not planned.
+    pub(super) fn due(&self, run: RunId) -> Option<Instant> {
+        self.valid.get(run.slot())?.map(|(due, _)| due)
+    }
+
+    /// Drops the plan for a run, if there is one.
+    pub(super) fn cancel(&mut self, run: RunId) {
+        if let Some(valid) = self.valid.get_mut(run.slot()) {
+            *valid = None;
+        }
     }
 
     /// Plans `run` for `due` if it is planned at all, and says whether it was; one that is queued
     /// or under way is not.
     pub(super) fn replan(&mut self, due: Instant, run: RunId) -> bool {
-        let planned = self.valid.get(run.slot()).is_some_and(Option::is_some);
+        let planned = self.due(run).is_some();
         if planned {
             self.plan(due, run);
         }
@@ -58,7 +77,7 @@ impl Schedule {
     /// When the earliest run is due.
     pub(super) fn next_due(&mut self) -> Option<Instant> {
         while let Some(Reverse(plan)) = self.heap.peek() {
-            if self.valid[plan.run.slot()] == Some(plan.number) {
+            if self.valid[plan.run.slot()] == Some((plan.due, plan.number)) {
                 return Some(plan.due);
             }
             self.heap.pop();
@@ -101,6 +120,19 @@ mod tests {
         assert_eq!(schedule.pop_due(start), Some((start, run(1))));
         assert!(!schedule.replan(start, run(1)));
         assert_eq!(schedule.pop_due(later), None, "a run has at most one plan");
+    }
+
+    #[test]
+    fn a_plan_that_is_dropped_never_comes_and_what_was_replaced_takes_no_room() {
+        let start = Instant::now();
+        let mut schedule = Schedule::default();
+        (0..10_000).for_each(|second| schedule.plan(start + Duration::from_secs(second), run(0)));
+        assert!(schedule.heap.len() < 100, "{}", schedule.heap.len());
+        schedule.plan(start, run(1));
+        schedule.cancel(run(0));
+        schedule.cancel(run(7));
+        assert_eq!(schedule.pop_due(start), Some((start, run(1))));
+        assert_eq!(schedule.next_due(), None);
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,11 +14,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::OFlags;
 
 use super::pattern::{Walked, WatchGlob, is_absence};
-use crate::config::{Problem, definitions};
+use crate::config::{Problem, Problems, definitions};
 use crate::toggle::{ApiName, Watch};
 
-/// The watches of one file, in its order; names are unique.
-type Watches = Arc<[Arc<Watch>]>;
+/// The watches of one file, in order; names are unique.
+pub type Watches = Arc<[Arc<Watch>]>;
 
 /// The watch files, and what was last good of each.
 ///
@@ -42,7 +43,7 @@ pub struct Scan {
     /// while the watches are the same. After a reload, those of a file that is not good any more
     /// may name an API that is not there any more.
     pub files: BTreeMap<Arc<Path>, Watches>,
-    /// Each glob as configured, once and in order, and whether it could be followed and all of its
+    /// Each glob as configured, in order, and whether it could be followed and all of its
     /// files could be read.
     pub up: Vec<(Arc<str>, bool)>,
     /// What is other than at the scan before, each thing once.
@@ -54,16 +55,28 @@ pub struct Scan {
 /// What is other than at the scan before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// A glob or a file has other problems than before. Watches that it had stay.
+    /// A glob has other problems than before. Watches that its files had stay.
+    Astray {
+        /// The glob as configured.
+        glob: String,
+        /// What is wrong; shortened like those of a file.
+        problems: Vec<Problem>,
+    },
+    /// A glob has no problems any more.
+    Found {
+        /// The glob as configured.
+        glob: String,
+    },
+    /// A file has other problems than before. Watches that it had stay.
     Failed {
-        /// The file, or the glob as configured.
+        /// The file.
         path: String,
         /// What is wrong; of very many problems the first, and a last one that says how many more.
         problems: Vec<Problem>,
     },
-    /// A glob or a file has no problems any more.
+    /// A file has no problems any more.
     Mended {
-        /// The file, or the glob as configured.
+        /// The file.
         path: String,
     },
     /// A file has other watches than before, or is new.
@@ -91,6 +104,8 @@ struct Known {
     content: Option<u64>,
     /// How the file looked when it was read last, if that will show any change.
     stamp: Option<Stamp>,
+    /// Whether it was without content at the last look.
+    was_blank: bool,
 }
 
 /// A path that is matched, and by which of the globs.
@@ -233,9 +248,14 @@ impl Files {
     fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, news: &mut Vec<News>) -> bool {
         let hash = self.hasher.hash_one(content);
         let known = self.known.entry(path.into()).or_default();
+        if known.may_be_being_written(content) {
+            return known.is_bad();
+        }
         known.stamp = stamp;
         if known.content.replace(hash) != Some(hash) {
-            match definitions(path, content, &self.apis) {
+            // A panic would be a fault of ours, and is not to take the other files along.
+            let reading = catch_unwind(AssertUnwindSafe(|| definitions(path, content, &self.apis)));
+            match reading.unwrap_or_else(|_| Err(unreadable(path))) {
                 Ok(watches) => known.renew(path, watches, news),
                 Err(problems) => known.trouble(path, problems.0, news),
             }
@@ -258,16 +278,19 @@ impl Files {
         let mut troubles: BTreeMap<Arc<str>, Vec<Problem>> = BTreeMap::new();
         for ((glob, walk), bad) in self.globs.iter().zip(walks).zip(bad) {
             let is_up = !walk.has_failed() && !bad;
-            // The same text may stand for two globs where a variable gives one of them.
-            match scan.up.iter_mut().find(|(name, _)| **name == *glob.configured()) {
-                Some((_, up)) => *up &= is_up,
-                None => scan.up.push((glob.shared_name(), is_up)),
-            }
+            scan.up.push((glob.shared_name(), is_up));
             troubles.entry(glob.shared_name()).or_default().extend(walk.into_problems(glob, self.most));
         }
         for (name, problems) in &troubles {
             let before = self.troubles.get(name).map_or(&[][..], Vec::as_slice);
-            scan.news.extend(news_of(name, before, problems));
+            if problems == before {
+                continue;
+            }
+            let glob = name.to_string();
+            scan.news.push(match problems.len() {
+                0 => News::Found { glob },
+                _ => News::Astray { glob, problems: shortened(problems) },
+            });
         }
         self.troubles = troubles;
     }
@@ -298,16 +321,6 @@ fn matched(walks: &mut [Walked]) -> Vec<Match> {
     matched
 }
 
-/// What is new where there were these problems before and are those now.
-fn news_of(path: &str, before: &[Problem], now: &[Problem]) -> Option<News> {
-    let path = path.to_owned();
-    match now {
-        now if now == before => None,
-        [] => Some(News::Mended { path }),
-        now => Some(News::Failed { path, problems: shortened(now) }),
-    }
-}
-
 fn shortened(problems: &[Problem]) -> Vec<Problem> {
     let mut told: Vec<_> = problems.iter().take(Files::MAX_PROBLEMS).cloned().collect();
     if let Some(next) = problems.get(told.len()) {
@@ -315,6 +328,11 @@ fn shortened(problems: &[Problem]) -> Vec<Problem> {
         told.push(Problem { origin: next.origin.clone(), path: String::new(), what });
     }
     told
+}
+
+fn unreadable(path: &Path) -> Problems {
+    let what = "cannot be made sense of".to_owned();
+    Problems(vec![Problem { origin: shown(path), path: String::new(), what }])
 }
 
 fn shown(path: &Path) -> String {
@@ -346,6 +364,18 @@ impl Known {
         !self.problems.is_empty()
     }
 
+    /// Whether a file that had watches has no content since this look: a shell empties a file before
+    /// it writes to it. If it is so at the next look too, it is meant.
+    fn may_be_being_written(&mut self, content: &[u8]) -> bool {
+        let is_blank = content.is_empty();
+        let was_blank = std::mem::replace(&mut self.was_blank, is_blank);
+        let may_be = is_blank && !was_blank && self.good.as_ref().is_some_and(|good| !good.is_empty());
+        if may_be {
+            self.stamp = None;
+        }
+        may_be
+    }
+
     /// Takes watches without problems.
     fn renew(&mut self, path: &Path, watches: Vec<Watch>, news: &mut Vec<News>) {
         if self.is_bad() {
@@ -361,7 +391,9 @@ impl Known {
 
     /// Takes problems; the last good watches stay.
     fn trouble(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<News>) {
-        news.extend(news_of(&shown(path), &self.problems, &problems));
+        if problems != self.problems {
+            news.push(News::Failed { path: shown(path), problems: shortened(&problems) });
+        }
         self.problems = problems;
     }
 }
@@ -522,11 +554,11 @@ mod tests {
 
         fn news(&self) -> Vec<String> {
             let told = |news: &News| match news {
-                News::Failed { path, problems } => {
+                News::Failed { path, problems } | News::Astray { glob: path, problems } => {
                     let problems: Vec<_> = problems.iter().map(|p| self.short(&p.to_string())).collect();
                     format!("failed {}: {}", self.short(path), problems.join("; "))
                 }
-                News::Mended { path } => format!("mended {}", self.short(path)),
+                News::Mended { path } | News::Found { glob: path } => format!("mended {}", self.short(path)),
                 News::Changed { path, watches } => format!("changed {} {watches}", self.short(path)),
                 News::Removed { path } => format!("removed {}", self.short(path)),
             };
@@ -855,7 +887,9 @@ mod tests {
         let mut folder = Folder::new(&["*"]);
         folder.write_text("f.yaml", &"- x\n".repeat(Files::MAX_PROBLEMS + 5));
         let scan = folder.scan().scan;
-        let [News::Failed { problems, .. }] = &scan.news[..] else { panic!("{:?}", scan.news) };
+        let [News::Failed { problems, .. } | News::Astray { problems, .. }] = &scan.news[..] else {
+            panic!("{:?}", scan.news)
+        };
         assert_eq!(problems.len(), Files::MAX_PROBLEMS + 1);
         assert_eq!(problems.last().unwrap().what, "5 more problems");
     }
@@ -909,9 +943,20 @@ mod tests {
     }
 
     #[test]
-    fn a_glob_that_is_there_twice_is_told_once() {
-        let mut folder = Folder::new(&["*", "*"]);
-        folder.write("a", "x: ");
-        assert_eq!(folder.scan().up(), [false]);
+    fn a_file_that_is_emptied_keeps_its_watches_for_one_look() {
+        let mut folder = Folder::new(&["*.yaml"]);
+        folder.write("a.yaml", "a");
+        assert_eq!(folder.scan().watches(), ["a.yaml: a"]);
+        for content in ["", "again"] {
+            fs::write(folder.path("a.yaml"), content).unwrap();
+            let seen = folder.scan();
+            assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into()], vec![content.is_empty()]), "{content}");
+        }
+        fs::write(folder.path("a.yaml"), "").unwrap();
+        assert_eq!(folder.scan().watches(), ["a.yaml: a"]);
+        assert_eq!(folder.scan().watches(), ["a.yaml: "], "it is meant");
+        folder.write("b.yaml", "b");
+        fs::write(folder.path("b.yaml"), "").unwrap();
+        assert_eq!(folder.scan().watches(), ["a.yaml: ", "b.yaml: "], "nothing was known of it");
     }
 }

@@ -1,21 +1,12 @@
 //! Where watches come from.
 //!
-//! A source yields its whole list each time.
+//! [`Files`] reads watch files. [`WatchList`] has what every source says, and decides which of it
+//! holds.
 
 mod files;
+mod list;
 mod pattern;
 
-use std::sync::Arc;
-
-pub use files::{Files, News, Scan};
+pub use files::{Files, News, Scan, Watches};
+pub use list::{Change, Count, Definition, Edit, Edited, Origin, Refused, WatchList};
 pub use pattern::WatchGlob;
-
-use crate::toggle::Watch;
-
-/// The whole watch list, in order; names are unique.
-pub type WatchList = Arc<[Arc<Watch>]>;
-
-/// A watch list of what one source yields.
-pub fn watch_list(watches: impl IntoIterator<Item = Watch>) -> WatchList {
-    watches.into_iter().map(Arc::new).collect()
-}

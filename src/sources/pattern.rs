@@ -121,7 +121,7 @@ impl WatchGlob {
     }
 
     /// Whether `path` is one that a walk might find.
-    pub(super) fn covers(&self, path: &Path) -> bool {
+    pub fn covers(&self, path: &Path) -> bool {
         let Ok(rest) = path.strip_prefix(&self.root) else { return false };
         let names: Vec<_> = rest.iter().map(|name| name.to_string_lossy()).collect();
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();

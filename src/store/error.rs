@@ -25,8 +25,8 @@ pub(super) enum Fault {
     Newer(u64),
     /// What was found instead of what was written.
     Damaged(String),
-    /// A transaction failed.
-    Unwritten(String),
+    /// A transaction failed; and whether that is for want of room.
+    Unwritten { what: String, full: bool },
 }
 
 // === impl Fault ===
@@ -51,6 +51,13 @@ impl Fault {
 }
 
 // === impl StoreError ===
+
+impl StoreError {
+    /// Whether the disk has no room left.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self.0, Fault::Unwritten { full: true, .. })
+    }
+}
 
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
@@ -77,8 +84,8 @@ impl fmt::Display for StoreError {
             Fault::Damaged(detail) => {
                 write!(f, "is damaged ({detail}): put a good copy in its place, or move it away to begin anew")
             }
-            Fault::Unwritten(detail) => {
-                write!(f, "cannot be written ({detail}): make sure that its disk works and has room")
+            Fault::Unwritten { what, .. } => {
+                write!(f, "cannot be written ({what}): make sure that its disk works and has room")
             }
         }
     }

@@ -186,11 +186,25 @@ impl Store {
 }
 
 fn unwritten(error: redb::Error) -> StoreError {
-    Fault::Unwritten(match error {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let full = matches!(&error, redb::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge));
+    let what = match error {
         redb::Error::Io(error) => error.to_string(),
         error => error.to_string(),
-    })
-    .into()
+    };
+    Fault::Unwritten { what, full }.into()
+}
+
+// === impl RegistrationChange ===
+
+impl RegistrationChange {
+    /// The name whose registration changes.
+    pub fn name(&self) -> &WatchName {
+        match self {
+            Self::Put(registration) => &registration.watch.name,
+            Self::Remove(name) => name,
+        }
+    }
 }
 
 // === impl SavedToggle ===

@@ -5,6 +5,7 @@
 //! locked before that, and stays locked as long as the store lives, so what was verified is what is
 //! then opened.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,12 +15,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError,
+    WriteTransaction,
+};
+use rustix::fs::Access;
 
 use super::backend::{Disk, InPlace, Scratch};
 use super::error::Fault;
-use super::{AGENTS, META, REGISTRATIONS, Saved, TOGGLES, VERSION, record};
-use crate::toggle::{ApiName, WatchName};
+use super::{AGENTS, META, REGISTRATIONS, Registration, Saved, SavedToggle, TOGGLES, VERSION, record};
+use crate::toggle::{AgentId, AgentMock, ApiName, WatchName};
+
+/// What is known of an agent.
+type AgentState = ((ApiName, AgentId), AgentMock);
 
 /// What redb may keep in memory. Everything is read once, and then only written.
 const CACHE_BYTES: usize = 8 << 20;
@@ -32,6 +40,7 @@ const VERSION_KEY: &str = "version";
 
 /// The file at `path`, made if there is none, and what is in it.
 pub(super) fn open(path: &Path) -> Result<(Disk, Saved), Fault> {
+    let path = &followed(path);
     let file = match claim(path)? {
         Some(file) if is_empty(&file)? => create(path, Placing::Replace, Some(file))?,
         Some(file) => file,
@@ -44,10 +53,15 @@ pub(super) fn open(path: &Path) -> Result<(Disk, Saved), Fault> {
 
 /// What [`open`] would say, but for a file that there is not yet, or that is in use.
 pub(super) fn check(path: &Path) -> Result<(), Fault> {
+    let path = &followed(path);
     match claim(path) {
         Ok(Some(file)) if is_empty(&file)? => Ok(()),
         Ok(Some(file)) => verify(&disk(file)?).map(drop),
-        Ok(None) => folder_of(path).map(drop),
+        Ok(None) => {
+            let folder = folder_of(path)?;
+            let access = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK);
+            access.map_err(|error| Fault::Io { to_be: "created", error: error.into() })
+        }
         Err(Fault::InUse) => Ok(()),
         Err(fault) => Err(fault),
     }
@@ -90,6 +104,17 @@ enum Placing {
     New,
     /// There is an empty one.
     Replace,
+}
+
+/// The path that links lead to, be it that nothing is there.
+fn followed(path: &Path) -> PathBuf {
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
 }
 
 /// The file, locked; `None` if there is none.
@@ -183,8 +208,6 @@ fn place(made: &Path, path: &Path, placing: Placing) -> Result<(), Fault> {
             Err(_) => {}
         }
     }
-    // Where the path is a link, the file that it leads to is meant.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     fs::rename(made, path).map_err(Fault::io("created"))
 }
 
@@ -207,31 +230,58 @@ fn verify(disk: &Disk) -> Result<Saved, Fault> {
     verified.unwrap_or_else(|_| Err(Fault::Damaged("it cannot be made sense of".into())))
 }
 
+/// Reads all tables, the two large ones at the same time.
 fn read(database: &Database) -> Result<Saved, Fault> {
     let transaction = database.begin_read().map_err(Fault::of_reading)?;
     read_version(&transaction)?;
-    let mut saved = Saved::default();
+    let (registrations, toggles) = std::thread::scope(|scope| {
+        let toggles = scope.spawn(|| read_toggles(&transaction));
+        (read_registrations(&transaction), toggles.join())
+    });
+    let toggles = toggles.map_err(|_| Fault::Damaged("it cannot be made sense of".into()))?;
+    Ok(Saved { registrations: registrations?, toggles: toggles?, agents: read_agents(&transaction)? })
+}
+
+fn read_registrations(transaction: &ReadTransaction) -> Result<Vec<Registration>, Fault> {
     let table = transaction.open_table(REGISTRATIONS).map_err(Fault::of_reading)?;
+    let mut registrations = Vec::with_capacity(length(&table)?);
     for entry in table.iter().map_err(Fault::of_reading)? {
         let (key, value) = entry.map_err(Fault::of_reading)?;
         let registration = watch_name(key.value()).and_then(|name| record::read_registration(name, value.value()));
-        saved.registrations.push(registration.map_err(bad_record("registration", key.value()))?);
+        registrations.push(registration.map_err(bad_record("registration", key.value()))?);
     }
+    Ok(registrations)
+}
+
+fn read_toggles(transaction: &ReadTransaction) -> Result<HashMap<WatchName, SavedToggle>, Fault> {
     let table = transaction.open_table(TOGGLES).map_err(Fault::of_reading)?;
+    let mut toggles = HashMap::with_capacity(length(&table)?);
     for entry in table.iter().map_err(Fault::of_reading)? {
         let (key, value) = entry.map_err(Fault::of_reading)?;
         let toggle = watch_name(key.value()).and_then(|name| Ok((name, record::read_toggle(value.value())?)));
-        saved.toggles.extend([toggle.map_err(bad_record("toggle", key.value()))?]);
+        toggles.extend([toggle.map_err(bad_record("toggle", key.value()))?]);
     }
+    Ok(toggles)
+}
+
+fn read_agents(transaction: &ReadTransaction) -> Result<Vec<AgentState>, Fault> {
     let table = transaction.open_table(AGENTS).map_err(Fault::of_reading)?;
+    let mut agents = Vec::with_capacity(length(&table)?);
     for entry in table.iter().map_err(Fault::of_reading)? {
         let (key, value) = entry.map_err(Fault::of_reading)?;
         let (api, id) = key.value();
         let agent = ApiName::parse(api).and_then(|name| Ok((name, record::agent_id(id)?)));
         let agent = agent.and_then(|key| Ok((key, record::read_agent(value.value())?)));
-        saved.agents.push(agent.map_err(bad_record("agent", api))?);
+        agents.push(agent.map_err(bad_record("agent", api))?);
     }
-    Ok(saved)
+    Ok(agents)
+}
+
+/// How many records a table says that it has, but for what no table of ours has.
+fn length(table: &impl ReadableTableMetadata) -> Result<usize, Fault> {
+    const MOST: u64 = 1_000_000;
+    let length = table.len().map_err(Fault::of_reading)?;
+    Ok(usize::try_from(length.min(MOST)).unwrap_or_default())
 }
 
 fn read_version(transaction: &ReadTransaction) -> Result<(), Fault> {

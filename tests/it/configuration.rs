@@ -170,6 +170,35 @@ fn lists_and_their_elements_can_be_set_by_variable() {
 }
 
 #[test]
+fn files_registrations_state_and_shutdown_can_be_set_by_variable() {
+    let shown = in_force(
+        "watch_files: [a.yaml]\nregistrations: {retention: {failed: 2h}}\n",
+        &[
+            ("CEKURA_EXPORTER__WATCH_FILES__1", "b*.json"),
+            ("CEKURA_EXPORTER__REGISTRATIONS__ENABLED", "true"),
+            ("CEKURA_EXPORTER__REGISTRATIONS__RETENTION__COMPLETED", "5m"),
+            ("CEKURA_EXPORTER__STATE_FILE", "state"),
+            ("CEKURA_EXPORTER__SHUTDOWN", "{linger: 9s}"),
+        ],
+    )
+    .unwrap();
+    let lines = [
+        "  - a.yaml",
+        "  - \"b*.json\"",
+        "enabled: true",
+        "completed: 5m",
+        "failed: 2h",
+        "state_file: state",
+        "linger: 9s",
+    ];
+    for line in lines {
+        assert!(shown.lines().any(|shown| shown.ends_with(line)), "{line}\n{shown}");
+    }
+    let whole = in_force("watch_files: [a.yaml]\n", &[("CEKURA_EXPORTER__WATCH_FILES", "[c.yaml]")]).unwrap();
+    assert!(whole.contains("  - c.yaml\n") && !whole.contains("a.yaml"), "{whole}");
+}
+
+#[test]
 fn problems_of_variables_name_the_variable_and_never_the_secret() {
     let problems = in_force(
         "watches: [{agent_id: 1, progress_id: p}]\n",

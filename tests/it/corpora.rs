@@ -35,6 +35,11 @@ fn no_configuration_makes_validation_panic_and_what_is_in_force_is_read_back() {
 }
 
 #[test]
+fn no_watch_file_and_no_registration_makes_reading_it_panic() {
+    replay("definitions", checks::definitions);
+}
+
+#[test]
 fn whatever_users_write_is_one_label_value() {
     replay("exposition", checks::exposition);
 }

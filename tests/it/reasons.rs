@@ -8,7 +8,7 @@ use cekura_exporter::demo::simulator::Reply;
 use cekura_exporter::toggle::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Exporter, KEY, Upstream};
+use crate::harness::{Exporter, KEY, ReservedPort, Upstream};
 
 /// Runs the configuration until a poll of the watch `w` failed, and returns the reason.
 async fn reason_of(config: &str) -> String {
@@ -95,8 +95,8 @@ async fn a_body_at_the_limit_is_read() {
 async fn a_host_that_is_not_there_is_dns_or_connect() {
     assert_eq!(reason_of(&config_of("http://no-such-host.invalid")).await, "dns");
     assert_eq!(reason_of(&config_of("https://no-such-host.invalid")).await, "dns");
-    // Bound and dropped at once: nobody listens there.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = ReservedPort::new();
+    let address = nobody.address;
     assert_eq!(reason_of(&config_of(&format!("http://{address}"))).await, "connect");
     assert_eq!(reason_of(&config_of(&format!("https://{address}"))).await, "connect");
 }

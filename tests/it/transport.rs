@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Exporter, KEY, Upstream, eventually};
+use crate::harness::{Exporter, KEY, ReservedPort, Upstream, eventually};
 
 /// A server that shakes hands with a certificate of its own authority, and answers that every task
 /// is completed.
@@ -198,7 +198,8 @@ async fn tunnels(listener: TcpListener, refuse: bool) {
 
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_connect() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = ReservedPort::new();
+    let address = nobody.address;
     for (url, variable) in [("http://api.invalid", "HTTP_PROXY"), ("https://api.invalid", "HTTPS_PROXY")] {
         let exporter = Exporter::with(config(url, "")).env(variable, &format!("http://{address}")).start().await;
         fails_with(&exporter, "connect").await;

@@ -127,14 +127,23 @@ impl Exporter {
         }
     }
 
+    /// The configuration of an exporter that polls `upstream` quickly, with more configuration text.
+    pub(crate) fn quick(upstream: &Upstream, more: &str) -> String {
+        format!(
+            "apis:\n  default: {{base_url: {}, api_key: {KEY}, timeout: 2s}}\n\
+             polling: {{min_interval: 50ms, max_interval: 100ms, backoff_max: 200ms}}\n{more}",
+            upstream.url()
+        )
+    }
+
+    /// As [`Exporter::quick`], and takes registrations, which it keeps in the file `state`.
+    pub(crate) fn registering(upstream: &Upstream, state: &Path) -> String {
+        Self::quick(upstream, &format!("state_file: {}\nregistrations: {{enabled: true}}\n", state.display()))
+    }
+
     /// An exporter that polls `upstream` quickly, with these watches and more configuration text.
     pub(crate) fn polling(upstream: &Upstream, watches: &str) -> Start {
-        Self::with(format!(
-            "apis:\n  default: {{base_url: {}, api_key: {KEY}, timeout: 2s}}\n\
-             polling: {{min_interval: 50ms, max_interval: 100ms, backoff_max: 200ms}}\n\
-             watches:\n{watches}",
-            upstream.url()
-        ))
+        Self::with(Self::quick(upstream, &format!("watches:\n{watches}")))
     }
 
     fn listening(&self, listeners: usize) -> Option<Vec<String>> {
@@ -187,6 +196,57 @@ impl Exporter {
         let (status, text) = self.get(&format!("/api/v1/toggles/{name}")).await;
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// Registers a toggle; the answer's status and JSON.
+    pub(crate) async fn put(&self, name: &str, body: &Value) -> (u16, Value) {
+        self.put_text(name, "application/json", body.to_string()).await
+    }
+
+    /// As [`Exporter::put`], with any body declared as anything.
+    pub(crate) async fn put_text(
+        &self,
+        name: &str,
+        content_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> (u16, Value) {
+        let request = self.http.put(format!("{}/api/v1/toggles/{name}", self.urls[0]));
+        let response = request.header("content-type", content_type).body(body).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
+    }
+
+    /// Removes a registration; the answer's status.
+    pub(crate) async fn delete(&self, name: &str) -> u16 {
+        self.request(reqwest::Method::DELETE, &format!("/api/v1/toggles/{name}")).await.status().as_u16()
+    }
+
+    /// Reads the configuration again; the answer's status and text.
+    pub(crate) async fn reload(&self) -> (u16, String) {
+        let response = self.request(reqwest::Method::POST, "/-/reload").await;
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Writes another configuration.
+    pub(crate) fn reconfigure(&self, config: impl AsRef<str>) {
+        std::fs::write(self.folder().join("config.yaml"), config.as_ref()).unwrap();
+    }
+
+    /// A client for requests of other kinds.
+    pub(crate) fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.ended().await;
+    }
+
+    /// Ends it as an orchestrator does, and expects that it ends well.
+    pub(crate) async fn stop(mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        assert_eq!(self.ended().await.code(), Some(0));
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

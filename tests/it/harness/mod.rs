@@ -2,12 +2,14 @@
 
 mod exporter;
 mod exposition;
+mod port;
 mod prometheus;
 mod tool;
 mod upstream;
 
 pub(crate) use exporter::{Exporter, run};
 pub(crate) use exposition::Exposition;
+pub(crate) use port::ReservedPort;
 pub(crate) use prometheus::Prometheus;
 pub(crate) use tool::tool;
 pub(crate) use upstream::Upstream;

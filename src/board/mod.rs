@@ -1,0 +1,495 @@
+//! What is known of every toggle now.
+//!
+//! The poller alone changes what is known. Scrapes, pages and the JSON API take copies of what they
+//! show, so nothing that is slow happens under the lock.
+
+mod state;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::Notify;
+
+use crate::sources::Change;
+use crate::store::{AgentChange, SavedToggle, ToggleChange};
+use crate::toggle::{
+    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
+};
+use state::{State, agent_key};
+
+/// What tells one agent from another.
+pub type AgentKey = (ApiName, AgentId);
+
+/// What is known of every watch and every agent.
+#[derive(Debug, Default)]
+pub struct Board {
+    state: RwLock<State>,
+    /// Told when a run finished: what is most to be saved.
+    finished: Notify,
+}
+
+/// One run of one watch. It goes stale when the run is replaced or the watch is removed; what is
+/// then asked of or told to it is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId {
+    slot: usize,
+    generation: u64,
+}
+
+/// A copy of what is known of one watch.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The watch, its run and its tally.
+    pub toggle: Toggle,
+    /// The labels of its series, rendered.
+    pub labels: Arc<str>,
+    /// When its next poll is due; `None` if none is planned.
+    pub next_poll: Option<Timestamp>,
+}
+
+/// A copy of what is known of one agent.
+#[derive(Debug, Clone)]
+pub struct AgentRow {
+    /// Its mocks.
+    pub mock: AgentMock,
+    /// The labels of its series, rendered.
+    pub labels: Arc<str>,
+}
+
+/// What a poll changed.
+#[derive(Debug)]
+pub struct Applied {
+    /// The toggle as it is now.
+    pub toggle: Toggle,
+    /// What changed.
+    pub transitions: Vec<Transition>,
+}
+
+/// What changes of the watch list brought about.
+#[derive(Debug, Default)]
+pub struct Updated {
+    /// The runs that are new on the board, in the order of the changes.
+    pub begun: Vec<Begun>,
+    /// The runs that went stale.
+    pub gone: Vec<RunId>,
+}
+
+/// A run that is new on the board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// The run.
+    pub run: RunId,
+    /// Whether it is known from an earlier process that it finished.
+    pub finished: bool,
+}
+
+/// A run that is waited for.
+#[derive(Debug, Clone)]
+pub struct Awaited {
+    /// The run.
+    pub run: RunId,
+    /// Tells each time that the run finished, was replaced or was removed.
+    pub changed: Arc<Notify>,
+}
+
+/// What changed since it was saved.
+#[derive(Debug, Default)]
+pub struct Unsaved {
+    /// Watches; nothing for those that are gone.
+    pub toggles: Vec<ToggleChange>,
+    /// Agents; nothing for those that are forgotten.
+    pub agents: Vec<AgentChange>,
+}
+
+// === impl Board ===
+
+impl Board {
+    /// A board that remembers what an earlier process saved of watches and agents, and keeps account
+    /// of what is to be saved.
+    pub fn restored(
+        toggles: HashMap<WatchName, SavedToggle>,
+        agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
+    ) -> Self {
+        Self { state: RwLock::new(State::restored(toggles, agents)), finished: Notify::new() }
+    }
+
+    /// Takes over changes of the watch list, all at once. A watch whose run is the same keeps what
+    /// is known of it, and a run that is remembered gets that back: one that an earlier process saved,
+    /// or one that another source's watch was put in the place of.
+    pub fn update(&self, changes: &[Change], now: Timestamp) -> Updated {
+        self.write().update(changes, now)
+    }
+
+    /// What the run is a run of; `None` if it is stale.
+    pub fn watch(&self, run: RunId) -> Option<Arc<Watch>> {
+        Some(self.read().entry(run)?.row.toggle.watch.clone())
+    }
+
+    /// Takes what a poll of this run brought. `next_poll` says from the run's new state when it is
+    /// polled next. `None` if the run is stale: then nothing changed.
+    pub fn apply(
+        &self,
+        run: RunId,
+        outcome: Outcome,
+        now: Timestamp,
+        next_poll: impl FnOnce(&Run) -> Option<Timestamp>,
+    ) -> Option<Applied> {
+        let mut state = self.write();
+        let answered = outcome.is_ok();
+        let entry = state.entry_mut(run)?;
+        let transitions = entry.row.toggle.apply(outcome, now);
+        entry.row.next_poll = next_poll(&entry.row.toggle.run);
+        let (toggle, place) = (entry.row.toggle.clone(), entry.place);
+        state.changed(&toggle.watch.name);
+        if answered {
+            let key = agent_key(&toggle.watch);
+            let changed = state.agents.get_mut(&key).is_some_and(|agent| {
+                let before = agent.row.mock;
+                agent.row.mock.observe(&toggle.run, place, now);
+                agent.row.mock != before
+            });
+            if changed {
+                state.agent_changed(key);
+            }
+        }
+        if transitions.iter().any(|transition| matches!(transition, Transition::Finished { .. })) {
+            state.wake(run);
+            self.finished.notify_one();
+        }
+        Some(Applied { toggle, transitions })
+    }
+
+    /// Shows when the next poll of this run is due.
+    pub fn plan(&self, run: RunId, next_poll: Option<Timestamp>) {
+        if let Some(entry) = self.write().entry_mut(run) {
+            entry.row.next_poll = next_poll;
+        }
+    }
+
+    /// The runs at this API whose last poll failed for a reason like that.
+    pub fn failing(&self, api: &ApiName, like: impl Fn(Reason) -> bool) -> Vec<RunId> {
+        let fails = |row: &Row| row.toggle.run.failing.as_ref().is_some_and(|failing| like(failing.reason));
+        let state = self.read();
+        let found = state.runs().filter(|(_, row)| row.toggle.watch.api == *api && fails(row));
+        found.map(|(run, _)| run).collect()
+    }
+
+    /// What `of` makes of every run, in no order.
+    pub fn runs<T>(&self, mut of: impl FnMut(RunId, &Row) -> T) -> Vec<T> {
+        self.read().runs().map(|(run, row)| of(run, row)).collect()
+    }
+
+    /// The run that is watched under this name now, to wait for it. Wait only after looking at its
+    /// row, with a future of `changed` that was made before.
+    pub fn awaited(&self, name: &str) -> Option<Awaited> {
+        let mut state = self.write();
+        let run = state.run_of(name)?;
+        let changed = state.waiting(run)?;
+        Some(Awaited { run, changed })
+    }
+
+    /// What is known of this run; `None` if it is stale.
+    pub fn row_of(&self, run: RunId) -> Option<Row> {
+        Some(self.read().entry(run)?.row.clone())
+    }
+
+    /// Forgets agents that were without a watch for long enough.
+    pub fn forget_agents(&self, now: Timestamp) {
+        self.write().forget_agents(now);
+    }
+
+    /// Forgets what is remembered of runs that are not on the list, but for those to keep. Says of how
+    /// many.
+    pub fn forget_remembered(&self, keep: impl Fn(&WatchName, &SavedToggle) -> bool) -> usize {
+        self.write().forget_remembered(keep)
+    }
+
+    /// Resolves when a run finished since this last did.
+    pub async fn run_finished(&self) {
+        self.finished.notified().await;
+    }
+
+    /// Takes what changed since it was last taken: at most so many watches, and as many agents.
+    pub fn take_unsaved(&self, most: usize) -> Unsaved {
+        self.write().take_unsaved(most)
+    }
+
+    /// What was taken could not be saved: it is to be taken again.
+    pub fn keep_unsaved(&self, unsaved: &Unsaved) {
+        let mut state = self.write();
+        unsaved.toggles.iter().for_each(|(name, _)| state.changed(name));
+        unsaved.agents.iter().for_each(|(key, _)| state.agent_changed(key.clone()));
+    }
+
+    /// Every watch, sorted by name.
+    pub fn rows(&self) -> Vec<Row> {
+        self.read().rows().cloned().collect()
+    }
+
+    /// The watch of that name.
+    pub fn row(&self, name: &str) -> Option<Row> {
+        self.look(name, Row::clone)
+    }
+
+    /// What `of` makes of the watch of that name.
+    pub fn look<T>(&self, name: &str, of: impl FnOnce(&Row) -> T) -> Option<T> {
+        let state = self.read();
+        Some(of(&state.entry(state.run_of(name)?)?.row))
+    }
+
+    /// Every agent, sorted by API and id.
+    pub fn agents(&self) -> Vec<AgentRow> {
+        self.read().agents.values().map(|agent| agent.row.clone()).collect()
+    }
+
+    // Nothing that is done under the lock leaves the state half changed, so what a panic elsewhere
+    // poisoned is still good.
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Unsaved ===
+
+impl Unsaved {
+    /// Whether there is nothing to save.
+    pub fn is_empty(&self) -> bool {
+        self.toggles.is_empty() && self.agents.is_empty()
+    }
+}
+
+// === impl RunId ===
+
+impl RunId {
+    /// The place on the board that the run is in: a small number, used again when it is free.
+    pub fn slot(self) -> usize {
+        self.slot
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_slot(slot: usize) -> Self {
+        Self { slot, generation: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::{Origin, WatchList};
+    use crate::toggle::sample::{answer, at};
+    use crate::toggle::{Answer, Failure, Reported, Status, sample};
+
+    fn watch(name: &str, progress_id: &str) -> Arc<Watch> {
+        Arc::new(sample::watch(name, progress_id))
+    }
+
+    fn completed(mock_enabled: bool) -> Answer {
+        answer(Reported::Completed, Some(mock_enabled))
+    }
+
+    fn names(board: &Board) -> Vec<String> {
+        board.rows().iter().map(|row| row.toggle.watch.name.to_string()).collect()
+    }
+
+    /// A board and the list that it shows.
+    #[derive(Default)]
+    struct Shown {
+        list: WatchList,
+        board: Board,
+    }
+
+    impl Shown {
+        /// Makes the board show exactly these watches.
+        fn set(&mut self, watches: &[Arc<Watch>], now: Timestamp) -> Updated {
+            let mut edit = self.list.edit();
+            edit.set_apis([ApiName::default_api()].into());
+            edit.replace(&Origin::Config, watches.iter().cloned().map(Into::into));
+            self.board.update(&edit.finish().changes, now)
+        }
+
+        fn begin(&mut self, watches: &[Arc<Watch>], now: Timestamp) -> RunId {
+            self.set(watches, now).begun[0].run
+        }
+
+        /// What another process has that starts with what this one saved.
+        fn restarted(&self) -> Self {
+            let Unsaved { toggles, agents } = self.board.take_unsaved(usize::MAX);
+            let toggles = toggles.into_iter().filter_map(|(name, saved)| Some((name, saved?)));
+            let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
+            Self { list: WatchList::default(), board: Board::restored(toggles.collect(), agents) }
+        }
+
+        fn remembering() -> Self {
+            Self { list: WatchList::default(), board: Board::restored(HashMap::new(), []) }
+        }
+    }
+
+    #[test]
+    fn the_board_shows_exactly_the_list_sorted_by_name() {
+        let mut shown = Shown::default();
+        assert_eq!(shown.set(&[watch("b", "1"), watch("a", "1")], at(0)).begun.len(), 2);
+        assert_eq!(names(&shown.board), ["a", "b"]);
+        let updated = shown.set(&[watch("b", "1"), watch("c", "1")], at(1));
+        assert_eq!((updated.begun.len(), updated.gone.len()), (1, 1));
+        assert_eq!(names(&shown.board), ["b", "c"]);
+        assert_eq!(shown.set(&[], at(2)).gone.len(), 2);
+        assert_eq!(names(&shown.board), [""; 0]);
+    }
+
+    #[test]
+    fn the_same_run_keeps_its_state_and_a_new_one_begins_anew() {
+        let mut shown = Shown::default();
+        let first = shown.begin(&[watch("a", "1")], at(0));
+        shown.board.apply(first, Ok(completed(true)), at(1), |_| None).unwrap();
+        let labelled = Watch { expect: Some(crate::toggle::Expect::Enabled), ..sample::watch("a", "1") };
+        assert!(shown.set(&[Arc::new(labelled)], at(2)).begun.is_empty());
+        assert_eq!(shown.board.row("a").unwrap().toggle.run.shown.status, Status::Completed);
+        let updated = shown.set(&[watch("a", "2")], at(3));
+        let row = shown.board.row("a").unwrap();
+        assert_eq!((row.toggle.run.shown.status, row.toggle.tally.completed), (Status::Unknown, 1));
+        assert_eq!(updated.gone, [first]);
+        assert_ne!(updated.begun[0].run, first);
+    }
+
+    #[test]
+    fn an_answer_for_a_replaced_or_removed_run_changes_nothing() {
+        let mut shown = Shown::default();
+        let replaced = shown.begin(&[watch("a", "1")], at(0));
+        let removed = shown.begin(&[watch("a", "2")], at(1));
+        assert!(shown.board.apply(replaced, Ok(completed(true)), at(2), |_| None).is_none());
+        assert!(shown.board.watch(replaced).is_none());
+        shown.set(&[], at(3));
+        shown.set(&[watch("b", "1")], at(4));
+        assert!(shown.board.apply(removed, Ok(completed(true)), at(5), |_| None).is_none());
+        assert_eq!(shown.board.row("b").unwrap().toggle.tally.polls, 0);
+    }
+
+    #[test]
+    fn an_agent_whose_mocks_are_on_outlives_its_last_watch_by_seven_days() {
+        let mut shown = Shown::default();
+        let run = shown.begin(&[watch("a", "1")], at(0));
+        shown.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+        shown.set(&[], at(2));
+        shown.board.forget_agents(at(2 + 7 * 86_400 - 1));
+        assert_eq!(shown.board.agents()[0].mock.enabled(), Some(true));
+        shown.board.forget_agents(at(2 + 7 * 86_400));
+        assert!(shown.board.agents().is_empty());
+    }
+
+    #[test]
+    fn an_agent_whose_mocks_are_off_goes_with_its_last_watch() {
+        let mut shown = Shown::default();
+        let run = shown.begin(&[watch("a", "1"), watch("b", "1")], at(0));
+        shown.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
+        shown.set(&[watch("b", "1")], at(2));
+        assert_eq!(shown.board.agents().len(), 1);
+        shown.set(&[watch("b", "2")], at(2));
+        assert_eq!(shown.board.agents().len(), 1);
+        shown.set(&[], at(3));
+        assert!(shown.board.agents().is_empty());
+    }
+
+    #[test]
+    fn what_was_saved_is_known_again_and_a_new_run_keeps_the_tally_only() {
+        let mut shown = Shown::remembering();
+        for begun in shown.set(&[watch("a", "1"), watch("b", "1"), watch("c", "1")], at(0)).begun {
+            shown.board.apply(begun.run, Ok(answer(Reported::InProgress, None)), at(1), |_| None).unwrap();
+        }
+        let failed = shown.board.awaited("a").unwrap().run;
+        shown.board.apply(failed, Ok(answer(Reported::Failed, None)), at(2), |_| None).unwrap();
+        let before = shown.board.rows();
+        let mut again = shown.restarted();
+        let begun = again.set(&[watch("c", "1"), watch("b", "2"), watch("a", "1")], at(9)).begun;
+        assert_eq!(begun.iter().map(|begun| begun.finished).collect::<Vec<_>>(), [false, false, true]);
+        let after = again.board.rows();
+        assert_eq!(format!("{:?}", after[0].toggle), format!("{:?}", before[0].toggle));
+        assert_eq!(after[0].next_poll, None, "a finished run is not polled anew");
+        assert_eq!((after[1].toggle.run.started, after[1].toggle.tally.polls), (at(9), 1));
+        assert_eq!((after[2].toggle.run.started, after[2].next_poll), (at(0), Some(at(9))));
+    }
+
+    #[test]
+    fn what_no_source_lists_is_forgotten_only_when_that_is_said() {
+        let mut shown = Shown::remembering();
+        shown.set(&[watch("a", "1"), watch("b", "1")], at(0));
+        let mut again = shown.restarted();
+        again.set(&[watch("a", "1")], at(1));
+        assert_eq!(again.board.take_unsaved(9).toggles.len(), 0, "it is saved as it is");
+        assert_eq!(again.board.forget_remembered(|name, _| name.as_str() == "b"), 0);
+        assert_eq!(again.board.forget_remembered(|_, _| false), 1);
+        let unsaved = again.board.take_unsaved(9).toggles;
+        assert!(unsaved.len() == 1 && unsaved[0].0.as_str() == "b" && unsaved[0].1.is_none(), "{unsaved:?}");
+    }
+
+    #[test]
+    fn an_agent_whose_mocks_are_off_is_known_again_although_its_watch_comes_later() {
+        let mut shown = Shown::remembering();
+        let run = shown.begin(&[watch("a", "1")], at(0));
+        shown.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
+        let mut again = shown.restarted();
+        again.board.forget_agents(at(99));
+        again.set(&[watch("a", "1")], at(100));
+        assert_eq!(again.board.agents()[0].mock.enabled(), Some(false));
+    }
+
+    #[test]
+    fn an_agent_learns_of_a_run_that_was_saved_when_it_was_not() {
+        let mut shown = Shown::remembering();
+        let run = shown.begin(&[watch("a", "1")], at(0));
+        shown.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+        let toggles = shown.board.take_unsaved(9).toggles.into_iter().map(|(name, saved)| (name, saved.unwrap()));
+        let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles.collect(), []) };
+        again.set(&[watch("a", "1")], at(100));
+        let mock = again.board.agents()[0].mock;
+        assert_eq!((mock.enabled(), mock.enabled_since()), (Some(true), Some(at(1))));
+    }
+
+    #[test]
+    fn the_agents_order_of_runs_found_finished_survives_a_restart() {
+        let mut shown = Shown::remembering();
+        let begun = shown.set(&[watch("enable", "1"), watch("disable", "1")], at(0)).begun;
+        shown.board.apply(begun[1].run, Ok(completed(false)), at(1), |_| None).unwrap();
+        let mut again = shown.restarted();
+        let begun = again.set(&[watch("disable", "1"), watch("enable", "1")], at(9)).begun;
+        again.board.apply(begun[1].run, Ok(completed(true)), at(10), |_| None).unwrap();
+        assert_eq!(again.board.agents()[0].mock.enabled(), Some(false), "it ended before disable did");
+    }
+
+    #[test]
+    fn what_could_not_be_saved_is_taken_again_and_nothing_is_taken_twice() {
+        let mut shown = Shown::remembering();
+        let run = shown.begin(&[watch("a", "1"), watch("b", "1")], at(0));
+        let first = shown.board.take_unsaved(1);
+        assert_eq!((first.toggles.len(), first.agents.len()), (1, 0));
+        shown.board.keep_unsaved(&first);
+        assert_eq!(shown.board.take_unsaved(9).toggles.len(), 2);
+        assert_eq!(shown.board.take_unsaved(9).toggles.len(), 0);
+        shown.board.apply(run, Err(Failure::new(Reason::Dns)), at(1), |_| None).unwrap();
+        assert_eq!(shown.board.take_unsaved(9).toggles.len(), 1);
+        assert_eq!(Shown::default().board.take_unsaved(9).toggles.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken_when_the_run_finishes_is_replaced_or_is_removed() {
+        type Act = fn(&mut Shown, RunId);
+        let acts: [Act; 3] = [
+            |shown, run| drop(shown.board.apply(run, Ok(completed(true)), at(1), |_| None)),
+            |shown, _| drop(shown.set(&[watch("a", "2")], at(1))),
+            |shown, _| drop(shown.set(&[], at(1))),
+        ];
+        for act in acts {
+            let mut shown = Shown::default();
+            let run = shown.begin(&[watch("a", "1")], at(0));
+            let awaited = shown.board.awaited("a").unwrap();
+            let changed = awaited.changed.notified();
+            shown.board.apply(run, Ok(answer(Reported::InProgress, None)), at(0), |_| None).unwrap();
+            act(&mut shown, run);
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Requests that change something: registrations and reloads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::{Request, StatusCode};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::routes::{Answer, TEXT, answer, method_not_allowed, ok, problem};
+use super::toggles;
+use crate::board::Board;
+use crate::config::{self, Problems};
+use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
+use crate::toggle::WatchName;
+
+/// The largest body that is read, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client is asked to wait before it tries again.
+pub(super) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
+
+/// Where what is asked for is done.
+pub struct Desk {
+    orders: mpsc::Sender<Order>,
+    reloader: Arc<Reloader>,
+    in_force: watch::Receiver<InForce>,
+}
+
+// === impl Desk ===
+
+impl Desk {
+    /// A desk where orders go to the intake.
+    pub fn new(orders: mpsc::Sender<Order>, reloader: Arc<Reloader>, in_force: watch::Receiver<InForce>) -> Self {
+        Self { orders, reloader, in_force }
+    }
+
+    /// The configuration in force as YAML.
+    pub(super) fn effective_config(&self) -> Bytes {
+        self.in_force.borrow().text.clone()
+    }
+
+    /// The methods that a toggle's path answers.
+    pub(super) fn toggle_methods(&self) -> &'static str {
+        if self.in_force.borrow().registrations { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" }
+    }
+
+    /// Registers the watch that the body defines.
+    pub(super) async fn register<B>(&self, name: &str, request: Request<B>, board: &Board) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if !self.in_force.borrow().registrations {
+            return self.refuse(&Refusal::Disabled);
+        }
+        if !is_json(request.headers()) {
+            let what = "the body must be declared as JSON: send the header content-type: application/json";
+            return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, what);
+        }
+        let body = match read(request.into_body()).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let apis = self.in_force.borrow().apis.clone();
+        let watch = match config::definition(name, &body, &apis) {
+            Ok(watch) => watch,
+            Err(problems) => return problem(StatusCode::BAD_REQUEST, &problems.to_string()),
+        };
+        match self.order(|reply| Order::Register(watch, reply)).await {
+            Some(Ok(registered)) => registered_answer(name, registered, board),
+            Some(Err(refusal)) => self.refuse(&refusal),
+            None => stopping(),
+        }
+    }
+
+    /// Removes what is registered under the name.
+    pub(super) async fn deregister(&self, name: &str) -> Answer {
+        if !self.in_force.borrow().registrations {
+            return self.refuse(&Refusal::Disabled);
+        }
+        let Ok(name) = WatchName::parse(name) else { return self.refuse(&Refusal::Unknown) };
+        match self.order(|reply| Order::Deregister(name, reply)).await {
+            Some(Ok(())) => answer(StatusCode::NO_CONTENT, None, ""),
+            Some(Err(refusal)) => self.refuse(&refusal),
+            None => stopping(),
+        }
+    }
+
+    /// Reads the configuration and the watch files again.
+    pub(super) async fn reload(&self) -> Answer {
+        match self.reloader.reload().await {
+            Some(Ok(())) => ok(TEXT, "reloaded\n"),
+            Some(Err(Problems(problems))) => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                problem(StatusCode::INTERNAL_SERVER_ERROR, &lines.join("\n"))
+            }
+            None => stopping(),
+        }
+    }
+
+    /// Has an order done; `None` if the process ends before it is.
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+        let (reply, done) = oneshot::channel();
+        self.orders.send(order(reply)).await.ok()?;
+        done.await.ok()
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Answer {
+        match refusal {
+            Refusal::Disabled => method_not_allowed(
+                self.toggle_methods(),
+                "registrations are not enabled: set registrations.enabled and state_file in the configuration",
+            ),
+            Refusal::Taken(source) => {
+                let what = format!("the name belongs to a watch of another source ({})", source.as_str());
+                problem(StatusCode::CONFLICT, &what)
+            }
+            Refusal::Unknown => problem(StatusCode::NOT_FOUND, "nothing is registered under that name"),
+            Refusal::NoSuchApi => problem(StatusCode::BAD_REQUEST, "api: is not under `apis` any more"),
+            Refusal::Full => {
+                let most = intake::MOST_REGISTRATIONS;
+                let what =
+                    format!("there are {most} registrations, which is the most: remove some, or shorten retention");
+                problem(StatusCode::INSUFFICIENT_STORAGE, &what)
+            }
+            Refusal::NotStored(what) => try_again(&format!("it could not be stored: the state file {what}")),
+            Refusal::NoRoom(what) => {
+                let what = format!("it could not be stored: the state file {what}");
+                problem(StatusCode::INSUFFICIENT_STORAGE, &what)
+            }
+        }
+    }
+}
+
+/// The answer to a registration: the toggle as it is now.
+fn registered_answer(name: &str, registered: Registered, board: &Board) -> Answer {
+    let Some(row) = board.row(name) else {
+        return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
+    };
+    let mut answer = super::routes::json(&toggles::Shown::of(&row));
+    if registered == Registered::Created {
+        *answer.status_mut() = StatusCode::CREATED;
+    }
+    answer
+}
+
+/// A problem that another attempt may not meet.
+pub(super) fn try_again(what: &str) -> Answer {
+    let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, what);
+    answer.headers_mut().insert(RETRY_AFTER, TRY_AGAIN);
+    answer
+}
+
+fn stopping() -> Answer {
+    try_again("the exporter stops")
+}
+
+/// Whether the body is declared as JSON, with whatever parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = declared.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// The whole body, or why it is not read.
+async fn read<B>(body: B) -> Result<Bytes, Answer>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let too_large = || problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is over 64 KiB");
+    // What says that it is too large need not be read.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let reading = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
+    match reading.await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body ended early or is malformed")),
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 s")),
+    }
+}

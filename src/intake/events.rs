@@ -1,0 +1,111 @@
+//! What sources brought, as log lines.
+
+use tracing::{error, info, warn};
+
+use crate::config::{Config, Problem, Problems};
+use crate::intake::Refusal;
+use crate::sources::{News, Origin, Refused};
+use crate::toggle::{Watch, WatchName};
+
+/// A definition does not hold.
+pub(super) fn refused(refused: &Refused) {
+    let (toggle, source) = (refused.watch.name.as_str(), refused.origin.source().as_str());
+    let path = path(&refused.origin);
+    match &refused.by {
+        Some(by) => {
+            let (by_source, by_path) = (by.source().as_str(), self::path(by));
+            warn!(toggle, source, path, by_source, by_path, "watch refused: its name belongs to another source");
+        }
+        None => {
+            warn!(toggle, source, path, api = refused.watch.api.as_str(), "watch refused: its api is not configured");
+        }
+    }
+}
+
+fn path(origin: &Origin) -> Option<String> {
+    match origin {
+        Origin::File(path) => Some(path.display().to_string()),
+        Origin::Config | Origin::Http => None,
+    }
+}
+
+/// Something about the watch files is another than at the look before.
+pub(super) fn watch_files(news: &News) {
+    match news {
+        News::Failed { path, problems } => {
+            for problem in problems {
+                warn!(path, %problem, "watch file refused: watches that it had stay");
+            }
+        }
+        News::Astray { glob, problems } => {
+            for problem in problems {
+                warn!(glob, %problem, "watch files not found: watches that they had stay");
+            }
+        }
+        News::Found { glob } => info!(glob, "watch files are found again"),
+        News::Mended { path } => info!(path, "watch file is good again"),
+        News::Changed { path, watches } => info!(path, watches, "watch file changed"),
+        News::Removed { path } => info!(path, "watch file removed"),
+    }
+}
+
+/// The configuration was read again, with these problems if it is not good.
+pub(super) fn reloaded(problems: Option<&Problems>) {
+    let Some(Problems(problems)) = problems else {
+        info!("configuration reloaded");
+        return;
+    };
+    for problem in problems {
+        error!(%problem, "configuration not reloaded: the one in force stays");
+    }
+}
+
+/// Something in the configuration is valid, but perhaps not meant.
+pub fn configuration_warning(warning: &Problem) {
+    warn!(%warning, "configuration warning");
+}
+
+/// Anybody on the network can register watches.
+pub(super) fn registrations_exposed() {
+    warn!(
+        "registrations are enabled without authentication on an address that is not loopback: anybody there can register watches"
+    );
+}
+
+/// A watch was registered, or registered anew.
+pub(super) fn registered(watch: &Watch) {
+    info!(
+        toggle = watch.name.as_str(),
+        api = watch.api.as_str(),
+        agent_id = watch.agent_id.get(),
+        progress_id = watch.progress_id.as_str(),
+        "toggle registered"
+    );
+}
+
+/// A registration was removed by whoever registered it.
+pub(super) fn deregistered(name: &WatchName) {
+    info!(toggle = name.as_str(), "toggle deregistered");
+}
+
+/// A registration was kept for as long as it is to be kept.
+pub(super) fn expired(name: &WatchName) {
+    info!(toggle = name.as_str(), "registration expired");
+}
+
+/// Something of a registration could not be written.
+pub(super) fn not_stored(refusal: &Refusal) {
+    if let Refusal::NotStored(problem) | Refusal::NoRoom(problem) = refusal {
+        error!(problem, "registrations could not be written");
+    }
+}
+
+/// Registrations can be written again.
+pub(super) fn stored_again() {
+    info!("registrations are written again");
+}
+
+/// There are very many watches.
+pub(super) fn many_watches(watches: usize) {
+    warn!(watches, series = watches * Config::SERIES_PER_WATCH, "very many watches");
+}

@@ -1,0 +1,488 @@
+//! What changes the watch list and the settings: one thing at a time.
+//!
+//! Reloads, watch files, registrations and their expiry all come through here, are laid into the
+//! [`WatchList`], and go to the poller as one update each. So what one of them decides cannot be
+//! undone by another half way, and whoever is answered sees what was done.
+
+mod events;
+mod follow;
+mod registry;
+mod reload;
+mod reloader;
+
+pub use events::configuration_warning;
+pub use reloader::{Load, Reloader};
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::board::Board;
+use crate::cekura::{Api, Client};
+use crate::config::{Checked, Config, Problem, Problems};
+use crate::exposition::Metrics;
+use crate::poller::{Settings, Update};
+use crate::sources::{Definition, Edit, Edited, Origin, Scan, WatchGlob, WatchList, Watches};
+use crate::store::{Registration, RegistrationChange, SavedToggle, Store};
+use crate::toggle::{ApiName, Source, Watch, WatchName};
+use crate::wall_clock;
+use follow::FileFollower;
+use registry::Registry;
+
+/// How often it is looked for registrations that expired.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most orders that wait to be taken; who orders more is held up.
+const ORDERS_WAITING: usize = 1024;
+
+/// The most registrations that share a commit.
+const BATCH: usize = 256;
+
+/// The most registrations that are kept.
+pub const MOST_REGISTRATIONS: usize = 100_000;
+
+/// Watches by the file that lists them.
+type Laid = BTreeMap<Arc<Path>, Watches>;
+
+/// Something that is asked of the intake.
+pub enum Order {
+    /// Watch this, whatever was registered under its name.
+    Register(Watch, Reply<Result<Registered, Refusal>>),
+    /// Watch what was registered under this name no more.
+    Deregister(WatchName, Reply<Result<(), Refusal>>),
+    /// Put a configuration in force that was read again, and read the watch files again.
+    Reload(Result<Checked, Problems>, Reply<Result<(), Problems>>),
+    /// The watch files were looked at. With the number of the reload whose globs they match.
+    Scanned(u64, Scan),
+}
+
+/// Where the answer to an order goes.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// What came of a registration; it is durable, and every later read sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// The name is new.
+    Created,
+    /// It replaced another one of that name, or is the same again.
+    Replaced,
+}
+
+/// Why a registration was not taken or not removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Registrations are not enabled.
+    Disabled,
+    /// The name belongs to another source.
+    Taken(Source),
+    /// Nothing is registered under that name.
+    Unknown,
+    /// Its API is not configured any more.
+    NoSuchApi,
+    /// There are as many as there may be.
+    Full,
+    /// It could not be made durable, for this reason.
+    NotStored(String),
+    /// It could not be made durable for want of room, as said here.
+    NoRoom(String),
+}
+
+/// What readers need to know of the configuration in force.
+#[derive(Debug, Clone, Default)]
+pub struct InForce {
+    /// All of it as YAML, without secrets.
+    pub text: Bytes,
+    /// The APIs that a watch may name.
+    pub apis: Arc<BTreeSet<ApiName>>,
+    /// Whether watches can be registered.
+    pub registrations: bool,
+    /// How old the last state change must be before serving ends.
+    pub linger: Duration,
+}
+
+/// What the intake works with.
+pub struct Means {
+    /// What is known of every toggle.
+    pub board: Arc<Board>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the poller takes its updates from.
+    pub updates: mpsc::Sender<Update>,
+    /// Where changed keys are told.
+    pub key_changes: mpsc::UnboundedSender<ApiName>,
+    /// Where registrations are kept.
+    pub store: Option<Arc<Store>>,
+    /// What was registered with an earlier process.
+    pub registrations: Vec<Registration>,
+    /// Whether proxy variables of the environment are used.
+    pub proxies: bool,
+    /// Whether others than this machine can register, unless somebody keeps them from it.
+    pub exposed: bool,
+}
+
+/// Tells who ordered something what came of it.
+type Done = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
+
+/// Takes orders, one after the other.
+pub struct Intake {
+    means: Means,
+    orders: mpsc::Receiver<Order>,
+    list: WatchList,
+    registry: Registry,
+    /// The configuration in force, without its watches.
+    config: Config,
+    apis: Vec<(Api, Arc<Client>)>,
+    /// Those who keep up with the key files of the APIs.
+    key_followers: JoinSet<()>,
+    key_follower_of: BTreeMap<ApiName, AbortHandle>,
+    files: FileFollower,
+    /// What the list has of each watch file.
+    laid: Laid,
+    in_force: watch::Sender<InForce>,
+    warned_of_many: bool,
+    /// Names whose last commit failed: the state file may have them otherwise than the registry.
+    unsure: BTreeSet<WatchName>,
+    /// Why the last commit failed, so that it is said once.
+    problem: Option<Refusal>,
+}
+
+/// Registrations that are made durable and visible together.
+#[derive(Default)]
+struct Batch {
+    names: HashSet<WatchName>,
+    changes: Vec<RegistrationChange>,
+    /// Told when that is done.
+    replies: Vec<Done>,
+    created: usize,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Puts a first configuration in force: with this, what it lists is on the board. Returns where
+    /// orders are taken, and what is in force.
+    ///
+    /// # Errors
+    /// If the client of an API cannot be set up.
+    pub async fn start(
+        mut config: Config,
+        mut means: Means,
+    ) -> Result<(Self, mpsc::Sender<Order>, watch::Receiver<InForce>), Box<dyn Error + Send + Sync>> {
+        let (sender, orders) = mpsc::channel(ORDERS_WAITING);
+        let (in_force, told) = watch::channel(InForce::default());
+        let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
+        let apis = reload::clients(&[], config.apis.clone(), means.proxies).await?;
+        let watches = std::mem::take(&mut config.watches);
+        let mut intake = Self {
+            means,
+            orders,
+            list: WatchList::default(),
+            registry,
+            config: Config { registrations: crate::config::Registrations::default(), ..config.clone() },
+            apis: Vec::new(),
+            key_followers: JoinSet::new(),
+            key_follower_of: BTreeMap::new(),
+            files: FileFollower::start(sender.clone()),
+            laid: BTreeMap::new(),
+            in_force,
+            warned_of_many: false,
+            unsure: BTreeSet::new(),
+            problem: None,
+        };
+        let scan = intake.files.rescan(config.watch_files.clone(), reload::names(&apis)).await;
+        intake.put_in_force(Config { watches, ..config }, apis, scan).await;
+        intake.means.metrics.reloaded(true, wall_clock());
+        Ok((intake, sender, told))
+    }
+
+    /// Takes orders until dropped. `lists` is the watch list of a configuration that is in no file, as
+    /// it changes.
+    pub async fn run(mut self, mut lists: watch::Receiver<Vec<Watch>>) {
+        let mut expiry = tokio::time::interval_at(Instant::now(), EXPIRY_INTERVAL);
+        expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(order) = self.orders.recv() => self.take(order).await,
+                Ok(()) = lists.changed() => {
+                    let watches = lists.borrow_and_update().clone();
+                    let mut edit = self.list.edit();
+                    edit.replace(&Origin::Config, watches.into_iter().map(|watch| Arc::new(watch).into()));
+                    let edited = edit.finish();
+                    self.publish(edited, None).await;
+                }
+                _ = expiry.tick() => if self.expire().await {
+                    expiry.reset_immediately();
+                },
+                Some(_) = self.key_followers.join_next() => {}
+            }
+        }
+    }
+
+    async fn take(&mut self, order: Order) {
+        let mut next = Some(order);
+        while let Some(order) = next.take() {
+            match order {
+                Order::Register(..) | Order::Deregister(..) => next = self.take_registrations(order).await,
+                // Whoever asked may have left.
+                Order::Reload(read, reply) => drop(reply.send(self.reload(read).await)),
+                Order::Scanned(reload, scan) if self.files.is_current(reload) => self.take_scan(scan).await,
+                // What is new since was found again with the globs in force, but is not news any more.
+                Order::Scanned(_, scan) => scan.news.iter().for_each(events::watch_files),
+            }
+        }
+    }
+
+    async fn take_scan(&mut self, scan: Scan) {
+        let all_up = self.note_scan(&scan);
+        let mut edit = self.list.edit();
+        lay_files(&mut edit, &mut self.laid, scan);
+        let edited = edit.finish();
+        self.publish(edited, None).await;
+        if all_up {
+            self.forget_remembered();
+        }
+    }
+
+    /// Reports a look at the watch files. Says whether all of them could be read.
+    fn note_scan(&self, scan: &Scan) -> bool {
+        scan.news.iter().for_each(events::watch_files);
+        self.means.metrics.set_sources(scan.up.iter().map(|(path, up)| (Source::File, &**path, *up)));
+        scan.up.iter().all(|(_, up)| *up)
+    }
+
+    /// Every source was read: what none defines now is not defined any more.
+    fn forget_remembered(&self) {
+        let is_defined = |name: &WatchName, saved: &SavedToggle| {
+            // Registrations that are not enabled are not on the list, and may be enabled again.
+            let registered = self.registry.get(name).is_some_and(|kept| saved.is_run_of(&kept.watch));
+            registered || self.list.defines_run(name, |watch| saved.is_run_of(watch))
+        };
+        let forgotten = self.means.board.forget_remembered(is_defined);
+        if forgotten > 0 {
+            tracing::info!(watches = forgotten, "state of watches that no source lists was dropped");
+        }
+    }
+
+    /// Has the poller take over what changed, and waits until every reader sees it.
+    async fn publish(&mut self, edited: Edited, settings: Option<Settings>) {
+        edited.refused.iter().for_each(events::refused);
+        if settings.is_some() || !edited.changes.is_empty() {
+            let (taken, done) = oneshot::channel();
+            // Both fail only when the poller is gone, and then the process ends.
+            let _ = self.means.updates.send(Update { settings, changes: edited.changes, taken }).await;
+            let _ = done.await;
+        }
+        let mut watches = 0;
+        for (source, count) in self.list.counts() {
+            self.means.metrics.set_watches(source, count.watches, count.rejected);
+            watches += count.watches;
+        }
+        if watches > Config::MANY_WATCHES && !self.warned_of_many {
+            self.warned_of_many = true;
+            events::many_watches(watches);
+        }
+    }
+
+    // === Registrations ===
+
+    /// Takes this order and those that wait behind it, as long as they are of its kind and of other
+    /// names. Returns the first that is not.
+    async fn take_registrations(&mut self, first: Order) -> Option<Order> {
+        let mut batch = Batch::default();
+        let mut next = Some(first);
+        let mut considered = 0;
+        let left = loop {
+            match next.take() {
+                Some(Order::Register(watch, reply)) if !batch.names.contains(&watch.name) => {
+                    self.consider(watch, reply, &mut batch);
+                }
+                Some(Order::Deregister(name, reply)) if !batch.names.contains(&name) => {
+                    self.consider_removal(name, reply, &mut batch);
+                }
+                left => break left,
+            }
+            considered += 1;
+            if considered == BATCH {
+                break None;
+            }
+            next = self.orders.try_recv().ok();
+        };
+        let Batch { changes, replies, .. } = batch;
+        let done = self.commit(changes, events::deregistered).await;
+        for reply in replies {
+            reply(done.clone());
+        }
+        left
+    }
+
+    fn consider(&self, watch: Watch, reply: Reply<Result<Registered, Refusal>>, batch: &mut Batch) {
+        let decided = self.decide(watch, batch.created);
+        let (registered, registration) = match decided {
+            Ok((registered, Some(registration))) => (registered, registration),
+            // Refused, or the same again. Whoever asked may have left.
+            Ok((registered, None)) => return drop(reply.send(Ok(registered))),
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        batch.created += usize::from(registered == Registered::Created);
+        batch.names.insert(registration.watch.name.clone());
+        batch.changes.push(RegistrationChange::Put(registration));
+        batch.replies.push(Box::new(move |done| drop(reply.send(done.map(|()| registered)))));
+    }
+
+    /// What is to be kept of a registration, if it is not the same again. `more` were taken that the
+    /// registry does not know yet.
+    fn decide(&self, watch: Watch, more: usize) -> Result<(Registered, Option<Registration>), Refusal> {
+        self.may_change(&watch.name)?;
+        if !self.apis.iter().any(|(api, _)| api.name == watch.api) {
+            return Err(Refusal::NoSuchApi);
+        }
+        let now = wall_clock();
+        match self.registry.get(&watch.name) {
+            Some(old) if *old.watch == watch => {
+                let again = self.unsure.contains(&watch.name).then(|| old.clone());
+                Ok((Registered::Replaced, again))
+            }
+            Some(old) => {
+                let started = if old.watch.same_run(&watch) { old.started } else { now };
+                let watch = Arc::new(watch);
+                Ok((Registered::Replaced, Some(Registration { watch, started, registered: now })))
+            }
+            // What it is unsure of may be in the state file, too.
+            None if self.registry.len() + self.unsure.len() + more >= MOST_REGISTRATIONS => Err(Refusal::Full),
+            None => {
+                let registration = Registration { watch: Arc::new(watch), started: now, registered: now };
+                Ok((Registered::Created, Some(registration)))
+            }
+        }
+    }
+
+    fn consider_removal(&self, name: WatchName, reply: Reply<Result<(), Refusal>>, batch: &mut Batch) {
+        let is_known = self.registry.get(&name).is_some() || self.unsure.contains(&name);
+        if let Err(refusal) = self.may_change(&name).and(is_known.then_some(()).ok_or(Refusal::Unknown)) {
+            // Whoever asked may have left.
+            return drop(reply.send(Err(refusal)));
+        }
+        batch.names.insert(name.clone());
+        batch.changes.push(RegistrationChange::Remove(name));
+        batch.replies.push(Box::new(move |done| drop(reply.send(done))));
+    }
+
+    /// Whether this name can be registered or removed over HTTP.
+    fn may_change(&self, name: &WatchName) -> Result<(), Refusal> {
+        if !self.config.registrations.enabled {
+            return Err(Refusal::Disabled);
+        }
+        match self.list.origin_of(name).map(Origin::source) {
+            Some(source @ (Source::Config | Source::File)) => Err(Refusal::Taken(source)),
+            Some(Source::Http) | None => Ok(()),
+        }
+    }
+
+    /// Removes what expired, and says whether there is more to be looked at.
+    async fn expire(&mut self) -> bool {
+        let (expired, more) = self.registry.expired(&self.means.board, wall_clock(), BATCH);
+        let changes = expired.iter().map(|name| RegistrationChange::Remove(name.clone())).collect();
+        if self.commit(changes, events::expired).await.is_err() {
+            self.registry.look_again(expired);
+            return false;
+        }
+        more
+    }
+
+    /// Makes changes of registrations durable, and then visible. `removed` reports what is gone.
+    async fn commit(&mut self, changes: Vec<RegistrationChange>, removed: fn(&WatchName)) -> Result<(), Refusal> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let written = match self.means.store.clone() {
+            Some(store) => write(store, changes.clone()).await,
+            None => Err(Refusal::NotStored("there is no state file".to_owned())),
+        };
+        self.note_written(&changes, &written);
+        written?;
+        let mut edit = self.list.edit();
+        for change in changes {
+            match change {
+                RegistrationChange::Put(registration) => {
+                    events::registered(&registration.watch);
+                    edit.define(&Origin::Http, Registry::definition(&registration));
+                    self.registry.insert(registration);
+                }
+                RegistrationChange::Remove(name) => {
+                    edit.remove(&Origin::Http, &name);
+                    self.registry.remove(&name);
+                    removed(&name);
+                }
+            }
+        }
+        let edited = edit.finish();
+        self.publish(edited, None).await;
+        Ok(())
+    }
+
+    /// Remembers of which names it is not known what the state file has, and says once what is wrong
+    /// with it.
+    fn note_written(&mut self, changes: &[RegistrationChange], written: &Result<(), Refusal>) {
+        let names = changes.iter().map(RegistrationChange::name);
+        match written {
+            Ok(()) => {
+                for name in names {
+                    self.unsure.remove(name);
+                }
+                if self.problem.take().is_some() {
+                    events::stored_again();
+                }
+            }
+            Err(refusal) => {
+                self.unsure.extend(names.cloned());
+                if self.problem.as_ref() != Some(refusal) {
+                    events::not_stored(refusal);
+                    self.problem = Some(refusal.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Writes changes of registrations.
+async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), Refusal> {
+    let writing = tokio::task::spawn_blocking(move || store.register(&changes));
+    match writing.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.is_for_want_of_room() => Err(Refusal::NoRoom(error.to_string())),
+        Ok(Err(error)) => Err(Refusal::NotStored(error.to_string())),
+        Err(panic) => Err(Refusal::NotStored(panic.to_string())),
+    }
+}
+
+/// Lays what the watch files have into the list.
+fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: Scan) {
+    for path in laid.keys().filter(|path| !scan.files.contains_key(*path)) {
+        edit.replace(&Origin::File(path.clone()), []);
+    }
+    for (path, watches) in &scan.files {
+        if laid.get(path).is_none_or(|laid| !Arc::ptr_eq(laid, watches)) {
+            edit.replace(&Origin::File(path.clone()), watches.iter().cloned().map(Definition::from));
+        }
+    }
+    *laid = scan.files;
+}
+
+/// Takes out the watches of files that no glob matches any more. The others cannot be looked at now.
+fn keep_covered(edit: &mut Edit<'_>, laid: &mut Laid, globs: &[WatchGlob]) {
+    for (path, _) in laid.extract_if(.., |path, _| !globs.iter().any(|glob| glob.covers(path))) {
+        edit.replace(&Origin::File(path), []);
+    }
+}
+
+/// What keeps a reload from being done.
+fn problem(path: &str, what: String) -> Problems {
+    Problems(vec![Problem { origin: "reload".to_owned(), path: path.to_owned(), what }])
+}

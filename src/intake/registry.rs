@@ -1,0 +1,311 @@
+//! The registrations, and when each of them expires.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use crate::board::{Board, Row};
+use crate::config::Retention;
+use crate::sources::Definition;
+use crate::store::Registration;
+use crate::toggle::{Run, Source, Status, Timestamp, WatchName};
+
+/// What is registered, by name.
+#[derive(Debug)]
+pub(super) struct Registry {
+    registrations: HashMap<WatchName, Kept>,
+    retention: Retention,
+    /// When to look whether a registration expired, earliest first.
+    looks: BinaryHeap<Reverse<Look>>,
+    /// Looks so far.
+    count: u64,
+}
+
+/// When to look whether a registration expired, with a number of its own.
+type Look = (Timestamp, u64, WatchName);
+
+#[derive(Debug)]
+struct Kept {
+    registration: Registration,
+    /// The number of the look that is for it. Its time is never later than the registration expires.
+    look: u64,
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// Looks that are void and kept all the same.
+    const ROOM: usize = 64;
+
+    pub(super) fn new(registrations: Vec<Registration>, retention: Retention) -> Self {
+        let mut registry = Self {
+            registrations: HashMap::with_capacity(registrations.len()),
+            retention,
+            looks: BinaryHeap::new(),
+            count: 0,
+        };
+        for registration in registrations {
+            let name = registration.watch.name.clone();
+            registry.registrations.insert(name, Kept { registration, look: 0 });
+        }
+        registry.look_at_all();
+        registry
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.registrations.len()
+    }
+
+    pub(super) fn get(&self, name: &WatchName) -> Option<&Registration> {
+        self.registrations.get(name).map(|kept| &kept.registration)
+    }
+
+    pub(super) fn insert(&mut self, registration: Registration) {
+        if let Some(kept) = self.registrations.get_mut(&registration.watch.name) {
+            // It was to be looked at no later than it could expire, and now it expires later.
+            kept.registration = registration;
+            return;
+        }
+        let (name, at) = (registration.watch.name.clone(), self.retention.earliest(registration.registered));
+        self.registrations.insert(name.clone(), Kept { registration, look: 0 });
+        self.look(at, name);
+        if self.looks.len() > 2 * self.registrations.len() + Self::ROOM {
+            // Registrations that come and go would else leave looks behind until their time.
+            let all = &self.registrations;
+            self.looks.retain(|Reverse((_, number, name))| all.get(name).is_some_and(|kept| kept.look == *number));
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &WatchName) {
+        self.registrations.remove(name);
+    }
+
+    /// As the watch list has it.
+    pub(super) fn definition(registration: &Registration) -> Definition {
+        Definition { watch: registration.watch.clone(), started: Some(registration.started) }
+    }
+
+    /// All of them as the watch list has them, sorted by name.
+    pub(super) fn definitions(&self) -> Vec<Definition> {
+        let kept = self.registrations.values();
+        let mut definitions: Vec<_> = kept.map(|kept| Self::definition(&kept.registration)).collect();
+        definitions.sort_unstable_by(|a, b| a.watch.name.cmp(&b.watch.name));
+        definitions
+    }
+
+    /// Goes on with another retention.
+    pub(super) fn set_retention(&mut self, retention: Retention) {
+        if self.retention != retention {
+            self.retention = retention;
+            self.look_at_all();
+        }
+    }
+
+    /// Looks at no more than so many, and returns those that expired, each once; the caller removes
+    /// them. Says whether there are more to be looked at now.
+    pub(super) fn expired(&mut self, board: &Board, now: Timestamp, most: usize) -> (Vec<WatchName>, bool) {
+        if self.looks.peek().is_some_and(|Reverse((at, ..))| *at > self.retention.earliest(now)) {
+            // That can only be if the clock was set back.
+            self.look_at_all();
+        }
+        let mut expired = Vec::new();
+        for _ in 0..most {
+            if !self.has_looks(now) {
+                break;
+            }
+            let Some(Reverse((_, number, name))) = self.looks.pop() else { break };
+            // It may have been removed since, and registered again.
+            let Some(kept) = self.registrations.get(&name).filter(|kept| kept.look == number) else { continue };
+            let end = end(&kept.registration, board, &self.retention, now);
+            if end <= now {
+                expired.push(name);
+            } else {
+                // The run may finish at any time from now on.
+                self.look(end.min(self.retention.earliest(now)), name);
+            }
+        }
+        (expired, self.has_looks(now))
+    }
+
+    fn has_looks(&self, now: Timestamp) -> bool {
+        self.looks.peek().is_some_and(|Reverse((at, ..))| *at <= now)
+    }
+
+    /// What was expired could not be removed.
+    pub(super) fn look_again(&mut self, names: Vec<WatchName>) {
+        for name in names {
+            self.look(AT_ONCE, name);
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        self.looks.clear();
+        let names: Vec<_> = self.registrations.keys().cloned().collect();
+        self.look_again(names);
+    }
+
+    /// Looks at a registration at this time, and at no other.
+    fn look(&mut self, at: Timestamp, name: WatchName) {
+        self.count += 1;
+        if let Some(kept) = self.registrations.get_mut(&name) {
+            kept.look = self.count;
+            self.looks.push(Reverse((at, self.count, name)));
+        }
+    }
+}
+
+/// The time of a look that is due, whatever the clock says.
+const AT_ONCE: Timestamp = Timestamp::from_millis(0);
+
+/// When a registration expires, as its run is now.
+fn end(registration: &Registration, board: &Board, retention: &Retention, now: Timestamp) -> Timestamp {
+    // A registration that is refused has no run: what is watched under its name is another source's.
+    let of_run = |row: &Row| {
+        (row.toggle.watch.source == Source::Http).then(|| retention.end(registration.registered, &row.toggle.run, now))
+    };
+    let end = board.look(registration.watch.name.as_str(), of_run).flatten();
+    end.unwrap_or_else(|| registration.registered.min(now).after(retention.unfinished))
+}
+
+// === impl Retention ===
+
+impl Retention {
+    /// When a registration expires whose run is this. What the clock was ahead is not waited for.
+    fn end(&self, registered: Timestamp, run: &Run, now: Timestamp) -> Timestamp {
+        let finished = run.finished.map(|finish| finish.at.min(now));
+        match (finished, run.shown.status) {
+            (Some(at), Status::Completed) => at.after(self.completed),
+            (Some(at), _) => at.after(self.failed),
+            (None, _) => {
+                let answered = run.last_success.unwrap_or(registered);
+                answered.max(registered).min(now).after(self.unfinished)
+            }
+        }
+    }
+
+    /// The earliest that it can expire if its run finishes `now`.
+    fn earliest(&self, now: Timestamp) -> Timestamp {
+        now.after(self.completed.min(self.failed).min(self.unfinished))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sources::{Change, Origin, WatchList};
+    use crate::toggle::sample::{answer, at, watch};
+    use crate::toggle::{ApiName, Reported, Watch};
+
+    fn registration(name: &str, progress_id: &str, registered: u64) -> Registration {
+        let watch = Watch { source: Source::Http, ..watch(name, progress_id) };
+        Registration { watch: Arc::new(watch), started: at(registered), registered: at(registered) }
+    }
+
+    fn retention() -> Retention {
+        let seconds = Duration::from_secs;
+        Retention { completed: seconds(10), failed: seconds(100), unfinished: seconds(50) }
+    }
+
+    /// A board that watches what is registered.
+    fn board(registrations: &[Registration]) -> Board {
+        let (mut list, board) = (WatchList::default(), Board::default());
+        let mut edit = list.edit();
+        edit.set_apis([ApiName::default_api()].into());
+        edit.replace(&Origin::Http, registrations.iter().map(Registry::definition));
+        board.update(&edit.finish().changes, at(0));
+        board
+    }
+
+    fn answers(board: &Board, name: &str, status: Reported, now: u64) {
+        let run = board.awaited(name).unwrap().run;
+        board.apply(run, Ok(answer(status, None)), at(now), |_| None).unwrap();
+    }
+
+    fn expired(registry: &mut Registry, board: &Board, now: u64) -> Vec<String> {
+        let (names, _) = registry.expired(board, at(now), 1000);
+        for name in &names {
+            registry.remove(name);
+        }
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_expires_by_what_became_of_its_run() {
+        let registrations = ["good", "bad", "silent", "answers"].map(|name| registration(name, "p", 0));
+        let board = board(&registrations);
+        let mut registry = Registry::new(registrations.into(), retention());
+        answers(&board, "good", Reported::Completed, 5);
+        answers(&board, "bad", Reported::Failed, 5);
+        answers(&board, "answers", Reported::InProgress, 40);
+        for (now, names) in
+            [(14, vec![]), (15, vec!["good"]), (49, vec![]), (50, vec!["silent"]), (89, vec![]), (90, vec!["answers"])]
+        {
+            assert_eq!(expired(&mut registry, &board, now), names, "{now}");
+        }
+        assert_eq!(expired(&mut registry, &board, 105), ["bad"]);
+        assert_eq!((registry.len(), registry.looks.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_slot_that_is_registered_again_and_again_takes_no_room_and_expires_once() {
+        let board = board(&[registration("w", "p", 0)]);
+        let mut registry = Registry::new(Vec::new(), retention());
+        for i in 0..10_000 {
+            registry.insert(registration("w", "p", i % 9));
+        }
+        assert_eq!(registry.looks.len(), 1);
+        for _ in 0..10_000 {
+            registry.remove(&watch("w", "p").name);
+            registry.insert(registration("w", "p", 9));
+        }
+        assert!(registry.looks.len() < 100, "{}", registry.looks.len());
+        assert_eq!(expired(&mut registry, &board, 58), [""; 0]);
+        assert_eq!(expired(&mut registry, &board, 59), ["w"]);
+    }
+
+    #[test]
+    fn what_could_not_be_removed_expires_again() {
+        let board = board(&[registration("w", "p", 0)]);
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        let (names, more) = registry.expired(&board, at(50), 9);
+        assert_eq!((names.len(), more, registry.expired(&board, at(51), 9).0.len()), (1, false, 0));
+        registry.look_again(names);
+        assert_eq!(expired(&mut registry, &board, 51), ["w"]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_them_for_ever() {
+        let ahead = 1_000_000;
+        let board = board(&[registration("w", "p", ahead)]);
+        let mut registry = Registry::new(Vec::new(), retention());
+        registry.insert(registration("w", "p", ahead));
+        assert_eq!(expired(&mut registry, &board, 0), [""; 0]);
+        answers(&board, "w", Reported::Completed, 5);
+        assert_eq!(expired(&mut registry, &board, 15), ["w"]);
+    }
+
+    #[test]
+    fn another_retention_holds_at_once() {
+        let board = board(&[registration("w", "p", 0)]);
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        assert_eq!(expired(&mut registry, &board, 9), [""; 0]);
+        registry.set_retention(Retention { unfinished: Duration::from_secs(3), ..retention() });
+        assert_eq!(expired(&mut registry, &board, 9), ["w"]);
+    }
+
+    #[test]
+    fn one_that_is_refused_expires_without_a_run() {
+        let (mut list, board) = (WatchList::default(), Board::default());
+        let mut edit = list.edit();
+        edit.set_apis([ApiName::default_api()].into());
+        edit.define(&Origin::Config, Arc::new(watch("w", "p")).into());
+        let changes: Vec<Change> = edit.finish().changes;
+        board.update(&changes, at(0));
+        answers(&board, "w", Reported::Completed, 1);
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        assert_eq!(expired(&mut registry, &board, 49), [""; 0], "the run that completed is another source's");
+        assert_eq!(expired(&mut registry, &board, 50), ["w"]);
+    }
+}
