@@ -1,0 +1,56 @@
+//! Going on for a while after the stop signal.
+
+use cekura_exporter::demo::simulator::Reply;
+use rustix::process::Signal;
+
+use crate::harness::{Exporter, Upstream, eventually};
+
+const WATCHES: &str = "watches:\n  - {name: w, agent_id: 1, progress_id: p}\n";
+
+async fn lingering(exporter: &Exporter) {
+    exporter.signal(Signal::TERM);
+    eventually("it lingers", async || {
+        let lingers = exporter.logs().iter().any(|line| line["message"].as_str().unwrap().starts_with("lingering"));
+        lingers.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_change_it_goes_on_polling_and_serving_until_scrapers_saw_the_last_one() {
+    let upstream = Upstream::start().await;
+    upstream.script("p", [Reply::task("in_progress", None)]);
+    let config = Exporter::quick(&upstream, &format!("shutdown: {{linger: 2s}}\n{WATCHES}"));
+    let mut exporter = Exporter::with(config).start().await;
+    exporter.scrape_until("it is in progress", |e| e.status("w").as_deref() == Some("in_progress")).await;
+    lingering(&exporter).await;
+    assert_eq!(exporter.get("/-/ready").await.0, 503);
+    assert_eq!(exporter.get("/-/healthy").await.0, 200);
+    upstream.script("p", [Reply::task("completed", None)]);
+    let e = exporter.scrape_until("the last change is served", |e| e.status("w").as_deref() == Some("completed")).await;
+    assert!(e.value("cekura_toggle_finished_timestamp_seconds", &[]).is_some());
+    assert_eq!(exporter.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn where_nothing_changed_it_stops_at_once() {
+    let upstream = Upstream::start().await;
+    let config = Exporter::quick(&upstream, &format!("shutdown: {{linger: 1h}}\n{WATCHES}"));
+    let mut exporter = Exporter::with(config).start().await;
+    exporter.scrape_until("a poll failed", |e| e.poll_error("w").is_some()).await;
+    exporter.signal(Signal::TERM);
+    assert_eq!(exporter.ended().await.code(), Some(0));
+    assert_eq!(exporter.logs_of("stopped").len(), 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_lingering() {
+    let upstream = Upstream::start().await;
+    upstream.script("p", [Reply::task("completed", None)]);
+    let config = Exporter::quick(&upstream, &format!("shutdown: {{linger: 1h}}\n{WATCHES}"));
+    let mut exporter = Exporter::with(config).start().await;
+    exporter.scrape_until("it completed", |e| e.status("w").as_deref() == Some("completed")).await;
+    lingering(&exporter).await;
+    exporter.signal(Signal::TERM);
+    assert_eq!(exporter.ended().await.code(), Some(0));
+}
