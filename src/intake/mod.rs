@@ -145,6 +145,8 @@ pub struct Intake {
     files: FileFollower,
     /// What the list has of each watch file.
     laid: Laid,
+    /// Whether all watch files could be read when they were last looked at.
+    all_up: bool,
     in_force: watch::Sender<InForce>,
     warned_of_many: bool,
     /// Names whose last commit failed: the state file may have them otherwise than the registry.
@@ -191,6 +193,7 @@ impl Intake {
             key_follower_of: BTreeMap::new(),
             files: FileFollower::start(sender.clone()),
             laid: BTreeMap::new(),
+            all_up: false,
             in_force,
             warned_of_many: false,
             unsure: BTreeSet::new(),
@@ -240,25 +243,26 @@ impl Intake {
     }
 
     async fn take_scan(&mut self, scan: Scan) {
-        let all_up = self.note_scan(&scan);
+        self.note_scan(&scan);
         let mut edit = self.list.edit();
         lay_files(&mut edit, &mut self.laid, scan);
         let edited = edit.finish();
         self.publish(edited, None).await;
-        if all_up {
-            self.forget_remembered();
-        }
+        self.forget_remembered();
     }
 
-    /// Reports a look at the watch files. Says whether all of them could be read.
-    fn note_scan(&self, scan: &Scan) -> bool {
+    /// Reports a look at the watch files.
+    fn note_scan(&mut self, scan: &Scan) {
         scan.news.iter().for_each(events::watch_files);
         self.means.metrics.set_sources(scan.up.iter().map(|(path, up)| (Source::File, &**path, *up)));
-        scan.up.iter().all(|(_, up)| *up)
+        self.all_up = scan.up.iter().all(|(_, up)| *up);
     }
 
-    /// Every source was read: what none defines now is not defined any more.
+    /// Drops the state of runs that no source defines, unless a file that cannot be read may do so.
     fn forget_remembered(&self) {
+        if !self.all_up {
+            return;
+        }
         let is_defined = |name: &WatchName, saved: &SavedToggle| {
             // Registrations that are not enabled are not on the list, and may be enabled again.
             let registered = self.registry.get(name).is_some_and(|kept| saved.is_run_of(&kept.watch));
@@ -424,6 +428,7 @@ impl Intake {
         }
         let edited = edit.finish();
         self.publish(edited, None).await;
+        self.forget_remembered();
         Ok(())
     }
 

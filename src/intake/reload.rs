@@ -80,10 +80,10 @@ impl Intake {
         let watches = std::mem::take(&mut config.watches);
         // Of those of the configuration alone it was warned when it was read.
         self.warned_of_many |= watches.len() > Config::MANY_WATCHES;
-        let all_up = match &scan {
+        match &scan {
             Some(scan) => self.note_scan(scan),
             None => self.note_no_scan(&config),
-        };
+        }
         self.registry.set_retention(config.registrations.retention.clone());
         let mut edit = self.list.edit();
         edit.set_apis(names(&apis));
@@ -104,9 +104,7 @@ impl Intake {
         self.follow_keys(&apis);
         let settings = Settings { polling: config.polling.clone(), apis: apis.clone() };
         self.publish(edited, Some(settings)).await;
-        if all_up {
-            self.forget_remembered();
-        }
+        self.forget_remembered();
         if config.registrations.enabled && !self.config.registrations.enabled && self.means.exposed {
             events::registrations_exposed();
         }
@@ -121,10 +119,10 @@ impl Intake {
     }
 
     /// The watch files could not be looked at in time. Nothing is known to be up.
-    fn note_no_scan(&self, config: &Config) -> bool {
+    fn note_no_scan(&mut self, config: &Config) {
         let globs = config.watch_files.iter().map(|glob| (Source::File, glob.configured(), false));
         self.means.metrics.set_sources(globs);
-        false
+        self.all_up = false;
     }
 
     /// Keeps up with the key files of these APIs, and of no others.
