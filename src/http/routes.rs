@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use prometheus::IntGauge;
@@ -105,21 +105,27 @@ impl Site {
     }
 
     /// Answers a request, and counts it.
-    pub(super) async fn answer<B>(&self, request: Request<B>) -> Answer
+    pub(super) async fn answer<B>(&self, mut request: Request<B>) -> Answer
     where
-        B: hyper::body::Body<Data = Bytes>,
+        B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
         let route = Route::of(&path, &self.telemetry_path);
-        let answer = match (route, request.method()) {
+        let mut answer = match (route, request.method()) {
             (None, _) => problem(StatusCode::NOT_FOUND, "no such path"),
-            (Some(Route::Toggle(name)), &Method::PUT) => self.desk.register(&decoded(name), request, &self.board).await,
+            (Some(Route::Toggle(name)), &Method::PUT) => {
+                self.desk.register(&decoded(name), &mut request, &self.board).await
+            }
             (Some(Route::Toggle(name)), &Method::DELETE) => self.desk.deregister(&decoded(name)).await,
             (Some(Route::Reload), &Method::POST) => self.desk.reload().await,
             (Some(route), &(Method::GET | Method::HEAD)) => self.get(route, query.as_deref()).await,
             (Some(route), _) => self.refuse_method(route),
         };
+        if !request.body().is_end_stream() {
+            // What is left of the body would stand before the next request.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         self.metrics.count_http(Route::handler(route), answer.status().as_u16());
         answer
     }

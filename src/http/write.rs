@@ -52,9 +52,9 @@ impl Desk {
     }
 
     /// Registers the watch that the body defines.
-    pub(super) async fn register<B>(&self, name: &str, request: Request<B>, board: &Board) -> Answer
+    pub(super) async fn register<B>(&self, name: &str, request: &mut Request<B>, board: &Board) -> Answer
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !self.in_force.borrow().registrations {
@@ -64,7 +64,7 @@ impl Desk {
             let what = "the body must be declared as JSON: send the header content-type: application/json";
             return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, what);
         }
-        let body = match read(request.into_body()).await {
+        let body = match read(request.body_mut()).await {
             Ok(body) => body,
             Err(refused) => return refused,
         };
@@ -170,9 +170,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The whole body, or why it is not read.
-async fn read<B>(body: B) -> Result<Bytes, Answer>
+async fn read<B>(body: &mut B) -> Result<Bytes, Answer>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let too_large = || problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is over 64 KiB");

@@ -101,6 +101,22 @@ async fn what_is_wrong_with_a_registration_is_said_and_changes_nothing() {
     assert_eq!(exporter.put_text("a", "Application/JSON; charset=utf-8", padded).await.0, 201, "64 KiB are fine");
 }
 
+#[tokio::test]
+async fn a_connection_whose_body_was_not_read_to_its_end_is_not_used_again() {
+    let upstream = Upstream::start().await;
+    let exporter = registering(&upstream).await;
+    let closes = async |path: &str, method: Method, body: &str| {
+        let request = exporter.http().request(method, format!("{}{path}", exporter.urls[0])).body(body.to_owned());
+        let answer = request.header("content-type", "application/json").send().await.unwrap();
+        answer.headers().get("connection").is_some_and(|value| value == "close")
+    };
+    let large = " ".repeat(64 * 1024 + 1);
+    assert!(closes("/api/v1/toggles/a", Method::PUT, &large).await);
+    assert!(closes("/metrics", Method::POST, "x").await);
+    assert!(!closes("/api/v1/toggles/a", Method::PUT, &task("p").to_string()).await);
+    assert!(!closes("/-/reload", Method::POST, "").await);
+}
+
 /// Sends a body in pieces, so that its length is not known before; returns the answer's first line.
 fn put_in_pieces(exporter: &Exporter, piece: &str, pieces: usize) -> String {
     let mut stream = TcpStream::connect(exporter.urls[0].trim_start_matches("http://")).unwrap();
