@@ -48,7 +48,7 @@ fn refused(config: Config, scan: Scan) -> Vec<Problem> {
         edit.replace(&Origin::File(path), watches.iter().cloned().map(Into::into));
     }
     let mut warnings = Vec::new();
-    for refused in edit.finish().refused {
+    for refused in edit.finish(|_| false).refused {
         if let (Origin::File(path), Some(by)) = (&refused.origin, &refused.by) {
             let by = match by {
                 Origin::File(path) => path.display().to_string(),

@@ -200,8 +200,8 @@ impl Board {
 
     /// Forgets what is remembered of runs that are not on the list, but for those to keep. Says of how
     /// many.
-    pub fn forget_remembered(&self, keep: impl Fn(&WatchName, &SavedToggle) -> bool) -> usize {
-        self.write().forget_remembered(keep)
+    pub fn forget_remembered(&self, keep: impl Fn(&WatchName, &SavedToggle) -> bool, now: Timestamp) -> usize {
+        self.write().forget_remembered(keep, now)
     }
 
     /// Resolves when a run finished since this last did.
@@ -309,7 +309,7 @@ mod tests {
             let mut edit = self.list.edit();
             edit.set_apis([ApiName::default_api()].into());
             edit.replace(&Origin::Config, watches.iter().cloned().map(Into::into));
-            self.board.update(&edit.finish().changes, now)
+            self.board.update(&edit.finish(|_| false).changes, now)
         }
 
         fn begin(&mut self, watches: &[Arc<Watch>], now: Timestamp) -> RunId {
@@ -420,8 +420,8 @@ mod tests {
         let mut again = shown.restarted();
         again.set(&[watch("a", "1")], at(1));
         assert_eq!(again.board.take_unsaved(9).toggles.len(), 0, "it is saved as it is");
-        assert_eq!(again.board.forget_remembered(|name, _| name.as_str() == "b"), 0);
-        assert_eq!(again.board.forget_remembered(|_, _| false), 1);
+        assert_eq!(again.board.forget_remembered(|name, _| name.as_str() == "b", at(1)), 0);
+        assert_eq!(again.board.forget_remembered(|_, _| false, at(1)), 1);
         let unsaved = again.board.take_unsaved(9).toggles;
         assert!(unsaved.len() == 1 && unsaved[0].0.as_str() == "b" && unsaved[0].1.is_none(), "{unsaved:?}");
     }
@@ -435,6 +435,17 @@ mod tests {
         again.board.forget_agents(at(99));
         again.set(&[watch("a", "1")], at(100));
         assert_eq!(again.board.agents()[0].mock.enabled(), Some(false));
+    }
+
+    #[test]
+    fn an_agent_whose_mocks_are_off_goes_when_its_watch_does_not_come_again() {
+        let mut shown = Shown::remembering();
+        let run = shown.begin(&[watch("a", "1")], at(0));
+        shown.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
+        let again = shown.restarted();
+        assert_eq!(again.board.agents().len(), 1);
+        again.board.forget_remembered(|_, _| false, at(99));
+        assert!(again.board.agents().is_empty());
     }
 
     #[test]

@@ -309,12 +309,19 @@ impl State {
         }
     }
 
-    /// Forgets what is remembered, but for what to keep.
-    pub(super) fn forget_remembered(&mut self, keep: impl Fn(&WatchName, &SavedToggle) -> bool) -> usize {
+    /// Forgets what is remembered, but for what to keep, and the agents that were known for it alone.
+    pub(super) fn forget_remembered(
+        &mut self,
+        keep: impl Fn(&WatchName, &SavedToggle) -> bool,
+        now: Timestamp,
+    ) -> usize {
         let forgotten = self.remembered.extract_if(|name, saved| !keep(name, saved));
         let forgotten: Vec<_> = forgotten.map(|(name, _)| name).collect();
         for name in &forgotten {
             self.changed(name);
+        }
+        if !forgotten.is_empty() {
+            self.forget_agents(now);
         }
         forgotten.len()
     }

@@ -217,7 +217,7 @@ impl Intake {
                     let watches = lists.borrow_and_update().clone();
                     let mut edit = self.list.edit();
                     edit.replace(&Origin::Config, watches.into_iter().map(|watch| Arc::new(watch).into()));
-                    let edited = edit.finish();
+                    let edited = edit.finish(|old| self.registry.has_run_of(old));
                     self.publish(edited, None).await;
                 }
                 _ = expiry.tick() => if self.expire().await {
@@ -246,7 +246,7 @@ impl Intake {
         self.note_scan(&scan);
         let mut edit = self.list.edit();
         lay_files(&mut edit, &mut self.laid, scan);
-        let edited = edit.finish();
+        let edited = edit.finish(|old| self.registry.has_run_of(old));
         self.publish(edited, None).await;
         self.forget_remembered();
     }
@@ -268,7 +268,7 @@ impl Intake {
             let registered = self.registry.get(name).is_some_and(|kept| saved.is_run_of(&kept.watch));
             registered || self.list.defines_run(name, |watch| saved.is_run_of(watch))
         };
-        let forgotten = self.means.board.forget_remembered(is_defined);
+        let forgotten = self.means.board.forget_remembered(is_defined, wall_clock());
         if forgotten > 0 {
             tracing::info!(watches = forgotten, "state of watches that no source lists was dropped");
         }
@@ -426,7 +426,7 @@ impl Intake {
                 }
             }
         }
-        let edited = edit.finish();
+        let edited = edit.finish(|old| self.registry.has_run_of(old));
         self.publish(edited, None).await;
         self.forget_remembered();
         Ok(())

@@ -7,7 +7,7 @@ use crate::board::{Board, Row};
 use crate::config::Retention;
 use crate::sources::Definition;
 use crate::store::Registration;
-use crate::toggle::{Run, Source, Status, Timestamp, WatchName};
+use crate::toggle::{Run, Source, Status, Timestamp, Watch, WatchName};
 
 /// What is registered, by name.
 #[derive(Debug)]
@@ -57,6 +57,11 @@ impl Registry {
 
     pub(super) fn get(&self, name: &WatchName) -> Option<&Registration> {
         self.registrations.get(name).map(|kept| &kept.registration)
+    }
+
+    /// Whether this run is registered, be it that registrations are not enabled now.
+    pub(super) fn has_run_of(&self, watch: &Watch) -> bool {
+        self.get(&watch.name).is_some_and(|registration| registration.watch.same_run(watch))
     }
 
     pub(super) fn insert(&mut self, registration: Registration) {
@@ -196,7 +201,7 @@ mod tests {
     use super::*;
     use crate::sources::{Change, Origin, WatchList};
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{ApiName, Reported, Watch};
+    use crate::toggle::{ApiName, Reported};
 
     fn registration(name: &str, progress_id: &str, registered: u64) -> Registration {
         let watch = Watch { source: Source::Http, ..watch(name, progress_id) };
@@ -214,7 +219,7 @@ mod tests {
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
         edit.replace(&Origin::Http, registrations.iter().map(Registry::definition));
-        board.update(&edit.finish().changes, at(0));
+        board.update(&edit.finish(|_| false).changes, at(0));
         board
     }
 
@@ -301,7 +306,7 @@ mod tests {
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
         edit.define(&Origin::Config, Arc::new(watch("w", "p")).into());
-        let changes: Vec<Change> = edit.finish().changes;
+        let changes: Vec<Change> = edit.finish(|_| false).changes;
         board.update(&changes, at(0));
         answers(&board, "w", Reported::Completed, 1);
         let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());

@@ -96,11 +96,7 @@ impl Intake {
             Some(scan) => lay_files(&mut edit, &mut self.laid, scan),
             None => keep_covered(&mut edit, &mut self.laid, &config.watch_files),
         }
-        let mut edited = edit.finish();
-        for change in edited.changes.iter_mut().filter(|change| change.now.is_none()) {
-            // Registrations that are not enabled may be enabled again.
-            change.may_come_back |= self.registry.get(&change.name).is_some();
-        }
+        let edited = edit.finish(|old| self.registry.has_run_of(old));
         self.follow_keys(&apis);
         let settings = Settings { polling: config.polling.clone(), apis: apis.clone() };
         self.publish(edited, Some(settings)).await;

@@ -135,7 +135,13 @@ impl WatchList {
 
     /// Counts the definitions of a name in, adds those that newly do not hold to `refused`, and
     /// returns what changed if `old` was watched under it before.
-    fn put_in(&mut self, name: WatchName, old: Option<&Watch>, refused: &mut Vec<Refused>) -> Option<Change> {
+    fn put_in(
+        &mut self,
+        name: WatchName,
+        old: Option<&Watch>,
+        elsewhere: &impl Fn(&Watch) -> bool,
+        refused: &mut Vec<Refused>,
+    ) -> Option<Change> {
         let contenders = self.names.get_mut(&name).map(Vec::as_mut_slice).unwrap_or_default();
         let winner = contenders.iter().position(|contender| contender.is_of(&self.apis));
         let by = winner.filter(|_| contenders.len() > 1).map(|winner| contenders[winner].origin.clone());
@@ -156,7 +162,8 @@ impl WatchList {
         }
         let may_come_back = old.is_some_and(|old| {
             let goes_on = new.is_some_and(|new| new.same_run(old));
-            !goes_on && contenders.iter().any(|contender| contender.definition.watch.same_run(old))
+            let is_defined = contenders.iter().any(|contender| contender.definition.watch.same_run(old));
+            !goes_on && (is_defined || elsewhere(old))
         });
         Some(Change { name, now, may_come_back })
     }
@@ -226,13 +233,13 @@ impl Edit<'_> {
         }
     }
 
-    /// Says what all of this changed.
-    pub fn finish(self) -> Edited {
-        let mut refused = Vec::new();
-        let touched = self.touched.into_iter();
-        let put_in =
-            |(name, old): (WatchName, Option<Arc<Watch>>)| self.list.put_in(name, old.as_deref(), &mut refused);
-        let mut changes: Vec<_> = touched.filter_map(put_in).collect();
+    /// Says what all of this changed. `elsewhere` says whether a watch is defined where the list does
+    /// not know of it, and may come back from there.
+    pub fn finish(self, elsewhere: impl Fn(&Watch) -> bool) -> Edited {
+        let (mut changes, mut refused) = (Vec::new(), Vec::new());
+        for (name, old) in self.touched {
+            changes.extend(self.list.put_in(name, old.as_deref(), &elsewhere, &mut refused));
+        }
         // What is gone makes room for what comes.
         changes.sort_by_key(|change| change.now.is_some());
         Edited { changes, refused }
@@ -310,14 +317,14 @@ mod tests {
         let mut list = WatchList::default();
         let mut edit = list.edit();
         edit.set_apis(apis.iter().map(|name| api(name)).collect());
-        assert_eq!(edit.finish(), Edited::default());
+        assert_eq!(edit.finish(|_| false), Edited::default());
         list
     }
 
     fn defines(list: &mut WatchList, origin: &Origin, name: &str) -> Edited {
         let mut edit = list.edit();
         edit.define(origin, of(origin, name, "p", "default"));
-        edit.finish()
+        edit.finish(|_| false)
     }
 
     fn watched(definition: Definition, may_come_back: bool) -> Change {
@@ -341,7 +348,7 @@ mod tests {
         for i in (0..order.len()).rev() {
             let mut edit = list.edit();
             edit.define(&order[i], of(i));
-            assert_eq!(edit.finish().changes, [watched(of(i), i + 1 < order.len())]);
+            assert_eq!(edit.finish(|_| false).changes, [watched(of(i), i + 1 < order.len())]);
         }
         assert_eq!(counts(&list), [(1, 0), (0, 2), (0, 1)]);
         for (i, origin) in order.iter().enumerate() {
@@ -350,7 +357,7 @@ mod tests {
             edit.remove(origin, &watch("w", "p").name);
             let is_last = i + 1 == order.len();
             let expected = if is_last { gone("w", false) } else { watched(of(i + 1), false) };
-            assert_eq!(edit.finish().changes, [expected]);
+            assert_eq!(edit.finish(|_| false).changes, [expected]);
         }
         assert_eq!(counts(&list), [(0, 0); 3]);
     }
@@ -370,15 +377,15 @@ mod tests {
         let mut list = list(&["default"]);
         let mut edit = list.edit();
         edit.define(&Origin::Http, of(&Origin::Http, "w", "p", "staging"));
-        let edited = edit.finish();
+        let edited = edit.finish(|_| false);
         assert_eq!((edited.changes.len(), edited.refused[0].by.clone()), (0, None));
         assert_eq!(counts(&list), [(0, 0), (0, 0), (0, 1)]);
         let mut edit = list.edit();
         edit.set_apis([api("default"), api("staging")].into());
-        assert_eq!(edit.finish().changes.len(), 1);
+        assert_eq!(edit.finish(|_| false).changes.len(), 1);
         let mut edit = list.edit();
         edit.set_apis([api("default")].into());
-        assert_eq!(edit.finish().changes, [gone("w", true)]);
+        assert_eq!(edit.finish(|_| false).changes, [gone("w", true)]);
     }
 
     #[test]
@@ -388,10 +395,10 @@ mod tests {
         let mut edit = list.edit();
         edit.replace(&Origin::Config, []);
         edit.replace(&file("/a"), [of(&file("/a"), "w", "p", "default")]);
-        assert_eq!(edit.finish().changes, [watched(of(&file("/a"), "w", "p", "default"), false)]);
+        assert_eq!(edit.finish(|_| false).changes, [watched(of(&file("/a"), "w", "p", "default"), false)]);
         let mut edit = list.edit();
         edit.replace(&file("/a"), [of(&file("/a"), "w", "p", "default")]);
-        assert_eq!(edit.finish(), Edited::default(), "the same again changes nothing");
+        assert_eq!(edit.finish(|_| false), Edited::default(), "the same again changes nothing");
     }
 
     /// What can happen to a list, as the model and the list are told it.
@@ -467,7 +474,7 @@ mod tests {
                     tell_model(&mut model, &mut apis, step);
                     tell_edit(&mut edit, step);
                 }
-                let edited = edit.finish();
+                let edited = edit.finish(|_| false);
                 board.update(&edited.changes, at(second));
                 let mut expected: BTreeMap<WatchName, Definition> = BTreeMap::new();
                 for ((name, _), definition) in &model {

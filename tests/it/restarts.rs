@@ -174,6 +174,23 @@ async fn a_registration_that_did_not_hold_for_a_while_comes_back_with_all_that_w
         is_as_before(&exporter, &before).await;
     }
     let file = exporter.folder().join("a.toggle");
+    for other in [&disabled, &without_api] {
+        reload(&exporter, other).await;
+        std::fs::write(
+            &file,
+            "{name: a, agent_id: 7, progress_id: q, api: other}"
+                .replace(", api: other", if other.contains("other:") { ", api: other" } else { "" }),
+        )
+        .unwrap();
+        reload(&exporter, other).await;
+        assert_eq!(exporter.toggle("a").await["progress_id"], "q");
+        std::fs::remove_file(&file).unwrap();
+        reload(&exporter, other).await;
+        assert_eq!(exporter.get("/api/v1/toggles/a").await.0, 404);
+        reload(&exporter, &registering).await;
+        let after = exporter.toggle("a").await;
+        assert_eq!((&after["status"], &after["finished_at"]), (&before["status"], &before["finished_at"]));
+    }
     std::fs::write(&file, "{name: a, agent_id: 7, progress_id: q}").unwrap();
     exporter.scrape_until("the file's holds", |e| e.value("cekura_toggle_info", &[("source", "file")]).is_some()).await;
     assert_ne!(exporter.toggle("a").await["status"], "failed");
