@@ -26,6 +26,7 @@ pub mod sources;
 pub mod store;
 pub mod telemetry;
 pub mod toggle;
+pub mod web;
 
 use std::error::Error;
 use std::fmt;
