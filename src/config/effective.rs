@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Config, Registrations, format_duration};
+use super::{Config, ConnectionLimits, Registrations, format_duration};
 use crate::cekura::{Api, KeySource};
 use crate::toggle::{ApiName, Watch};
 
@@ -28,7 +28,9 @@ impl fmt::Display for Config {
         writeln!(f, "    unfinished: {}", format_duration(retention.unfinished))?;
         let state_file = self.state_file.as_ref().map_or("", |file| &file.configured);
         writeln!(f, "state_file: {}", Quoted(state_file))?;
-        writeln!(f, "shutdown:\n  linger: {}", format_duration(self.linger))
+        writeln!(f, "shutdown:\n  linger: {}", format_duration(self.linger))?;
+        let ConnectionLimits { total, per_peer } = self.connections;
+        writeln!(f, "web:\n  max_connections: {total}\n  max_connections_per_peer: {per_peer}")
     }
 }
 

@@ -16,6 +16,7 @@ mod section;
 mod validate;
 mod yaml;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub state_file: Option<StateFile>,
     /// After the stop signal, how old the last state change of any run must be before serving ends.
     pub linger: Duration,
+    /// How many connections are served.
+    pub connections: ConnectionLimits,
 }
 
 /// Whether watches are taken over HTTP, and for how long they are kept.
@@ -66,6 +69,15 @@ pub struct Retention {
     pub failed: Duration,
     /// While its run is not finished: after its last valid answer, or after it was registered.
     pub unfinished: Duration,
+}
+
+/// How many connections are served at a time. What is over is closed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub total: NonZeroU32,
+    /// From one address.
+    pub per_peer: NonZeroU32,
 }
 
 /// Where the state is kept.
@@ -110,6 +122,14 @@ impl Default for Polling {
             backoff_max: Duration::from_mins(5),
             recheck_finished: Duration::ZERO,
         }
+    }
+}
+
+// === impl ConnectionLimits ===
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { total: NonZeroU32::MIN.saturating_add(511), per_peer: NonZeroU32::MIN.saturating_add(127) }
     }
 }
 

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::problem::Problem;
 use super::section::{Node, Place, Reading, Section, Show};
-use super::{Config, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
+use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
 use crate::sources::WatchGlob;
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
@@ -23,6 +23,9 @@ const DEFAULT_BASE_URL: &str = "https://api.cekura.ai";
 
 /// The most `max_in_flight` that is taken: each takes a socket.
 const MAX_IN_FLIGHT: u32 = 10_000;
+
+/// The most connections that are taken: each takes a socket.
+const MAX_CONNECTIONS: u32 = 1_000_000;
 
 /// The keys that were given as text. They never pass through figment.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     matches!(
         keys[..],
-        ["apis" | "polling" | "watches" | "watch_files" | "registrations" | "shutdown"]
+        ["apis" | "polling" | "watches" | "watch_files" | "registrations" | "shutdown" | "web"]
             | ["apis" | "watches", _]
             | ["watches", _, "labels"]
             | ["registrations", "retention"]
@@ -65,9 +68,10 @@ pub(super) fn validate(
         let state_file = state_file(&mut root);
         let registrations = registrations(&mut root, state_file.is_some());
         let linger = linger(&mut root);
+        let connections = connections(&mut root);
         root.finish();
         let apis = apis.into_iter().flat_map(Apis::into_values).flatten().collect();
-        Config { apis, polling, watches, watch_files, registrations, state_file, linger }
+        Config { apis, polling, watches, watch_files, registrations, state_file, linger, connections }
     });
     problems.extend(reading.into_problems());
     config
@@ -247,6 +251,16 @@ fn linger(root: &mut Section<'_>) -> Duration {
     linger.unwrap_or_default()
 }
 
+fn connections(root: &mut Section<'_>) -> ConnectionLimits {
+    let defaults = ConnectionLimits::default();
+    let Some(mut section) = root.take("web").and_then(Node::section) else { return defaults };
+    let number = |text: &str| whole_number(text, MAX_CONNECTIONS, "connections");
+    let total = section.parse("max_connections", number);
+    let per_peer = section.parse("max_connections_per_peer", number);
+    section.finish();
+    ConnectionLimits { total: total.unwrap_or(defaults.total), per_peer: per_peer.unwrap_or(defaults.per_peer) }
+}
+
 fn switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "true" => Ok(true),
@@ -407,11 +421,16 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn in_flight(text: &str) -> Result<NonZeroU32, String> {
+    whole_number(text, MAX_IN_FLIGHT, "requests")
+}
+
+/// A number of things, at least one.
+fn whole_number(text: &str, most: u32, things: &str) -> Result<NonZeroU32, String> {
     let plain = text.bytes().all(|b| b.is_ascii_digit());
     text.parse::<NonZeroU32>()
         .ok()
-        .filter(|n| plain && n.get() <= MAX_IN_FLIGHT)
-        .ok_or_else(|| format!("is not a number of requests: a whole number from 1 to {MAX_IN_FLIGHT}"))
+        .filter(|n| plain && n.get() <= most)
+        .ok_or_else(|| format!("is not a number of {things}: a whole number from 1 to {most}"))
 }
 
 // === impl Slot ===

@@ -13,7 +13,7 @@ use super::fault::{self, Fault};
 use super::simulator::{Reply, Request, Simulator};
 use super::tasks::{Ending, Task, Tasks};
 use crate::cekura::{Api, KeySource, Rate, Secret};
-use crate::config::{Config, Polling, Registrations};
+use crate::config::{Config, ConnectionLimits, Polling, Registrations};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
 /// The key that the simulated API takes.
@@ -74,6 +74,7 @@ impl Scenario {
             registrations: Registrations::default(),
             state_file: None,
             linger: Duration::ZERO,
+            connections: ConnectionLimits::default(),
         })
     }
 

@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::board::Board;
 use crate::cekura::{Api, Client};
-use crate::config::{Checked, Config, Problem, Problems};
+use crate::config::{Checked, Config, ConnectionLimits, Problem, Problems};
 use crate::exposition::Metrics;
 use crate::poller::{Settings, Update};
 use crate::sources::{Definition, Edit, Edited, Origin, Scan, WatchGlob, WatchList, Watches};
@@ -105,6 +105,8 @@ pub struct InForce {
     pub registrations: bool,
     /// How old the last state change must be before serving ends.
     pub linger: Duration,
+    /// How many connections are served.
+    pub connections: ConnectionLimits,
 }
 
 /// What the intake works with.

@@ -109,6 +109,7 @@ impl Intake {
             apis: Arc::new(names(&apis)),
             registrations: config.registrations.enabled,
             linger: config.linger,
+            connections: config.connections,
         };
         self.in_force.send_replace(in_force);
         (self.config, self.apis) = (config, apis);

@@ -170,7 +170,7 @@ fn lists_and_their_elements_can_be_set_by_variable() {
 }
 
 #[test]
-fn files_registrations_state_and_shutdown_can_be_set_by_variable() {
+fn files_registrations_state_shutdown_and_web_can_be_set_by_variable() {
     let shown = in_force(
         "watch_files: [a.yaml]\nregistrations: {retention: {failed: 2h}}\n",
         &[
@@ -179,6 +179,7 @@ fn files_registrations_state_and_shutdown_can_be_set_by_variable() {
             ("CEKURA_EXPORTER__REGISTRATIONS__RETENTION__COMPLETED", "5m"),
             ("CEKURA_EXPORTER__STATE_FILE", "state"),
             ("CEKURA_EXPORTER__SHUTDOWN", "{linger: 9s}"),
+            ("CEKURA_EXPORTER__WEB__MAX_CONNECTIONS", "77"),
         ],
     )
     .unwrap();
@@ -190,6 +191,8 @@ fn files_registrations_state_and_shutdown_can_be_set_by_variable() {
         "failed: 2h",
         "state_file: state",
         "linger: 9s",
+        "max_connections: 77",
+        "max_connections_per_peer: 128",
     ];
     for line in lines {
         assert!(shown.lines().any(|shown| shown.ends_with(line)), "{line}\n{shown}");
