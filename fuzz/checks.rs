@@ -97,12 +97,14 @@ pub(crate) fn exposition(bytes: &[u8]) {
     };
     let labels = exposition::watch_labels(&watch);
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let chunks: Vec<_> = exposition::Exposition::new(vec![(labels, toggle)], vec![], vec![], vec![]).collect();
-    let encoded = String::from_utf8(chunks.concat()).unwrap();
-    let line = encoded.split('\n').find(|line| line.starts_with("cekura_toggle_info{")).unwrap();
+    let snapshot = exposition::Snapshot::new(vec![(labels, toggle)], vec![], vec![], vec![]);
+    let mut encoder = exposition::Encoder::new(&snapshot);
+    let chunks: Vec<_> = std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect();
+    let scrape = String::from_utf8(chunks.concat()).unwrap();
+    let line = scrape.split('\n').find(|line| line.starts_with("cekura_toggle_info{")).unwrap();
     assert_eq!(value_of(line, "team"), label);
     assert_eq!(value_of(line, "progress_id"), id);
-    assert_eq!(encoded.split('\n').filter(|line| line.starts_with("cekura_toggle_info{")).count(), 1);
+    assert_eq!(scrape.split('\n').filter(|line| line.starts_with("cekura_toggle_info{")).count(), 1);
 }
 
 /// The value of a label in a line, unescaped. Labels are read one after the other: a value may end

@@ -9,15 +9,14 @@ pub(super) struct Family<T> {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
     pub(super) help: &'static str,
-    /// Writes the series of one `T`, if it has any now.
-    pub(super) write: fn(&mut Series<'_>, &T),
+    write: fn(&mut Series<'_>, &T),
 }
 
 /// Writes series of one family with the labels of one thing.
 pub(super) struct Series<'a> {
-    pub(super) out: &'a mut Vec<u8>,
-    pub(super) name: &'static str,
-    pub(super) labels: &'a str,
+    out: &'a mut Vec<u8>,
+    name: &'static str,
+    labels: &'a str,
 }
 
 /// The families of toggles, sorted by name.
@@ -231,6 +230,15 @@ fn put_escaped(out: &mut Vec<u8>, value: &str) {
             b'\n' => out.extend_from_slice(b"\\n"),
             byte => out.push(byte),
         }
+    }
+}
+
+// === impl Family ===
+
+impl<T> Family<T> {
+    /// Writes the series of one thing with its labels, if it has any now.
+    pub(super) fn put(&self, out: &mut Vec<u8>, labels: &str, thing: &T) {
+        (self.write)(&mut Series { out, name: self.name, labels }, thing);
     }
 }
 

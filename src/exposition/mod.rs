@@ -4,11 +4,11 @@
 //! watch. What has a small closed label set (APIs, the exporter, the process) is kept and encoded
 //! by the `prometheus` crate. The two share no family.
 
+mod encoder;
 mod families;
 mod metrics;
 mod process;
-mod text;
 
+pub use encoder::{CONTENT_TYPE, Encoder, Labelled, Snapshot};
 pub use families::{SourceUp, agent_labels, watch_labels};
 pub use metrics::{ApiMetrics, Metrics};
-pub use text::{CONTENT_TYPE, Exposition, Labelled};

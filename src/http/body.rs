@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::exposition::Exposition;
+use crate::exposition::{Encoder, Snapshot};
 
 /// The body of an answer.
 pub(super) enum Body {
@@ -15,7 +15,7 @@ pub(super) enum Body {
     Whole(Option<Bytes>),
     /// Chunks that are encoded when the connection takes them. Encoding one takes some ten
     /// microseconds, so it is done where the connection is served.
-    Exposition(Box<Exposition>),
+    Exposition(Box<(Snapshot, Encoder)>),
 }
 
 impl hyper::body::Body for Body {
@@ -25,7 +25,10 @@ impl hyper::body::Body for Body {
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let data = match &mut *self {
             Self::Whole(whole) => whole.take(),
-            Self::Exposition(exposition) => exposition.next().map(Bytes::from),
+            Self::Exposition(exposition) => {
+                let (snapshot, encoder) = &mut **exposition;
+                encoder.next_chunk(snapshot).map(Bytes::from)
+            }
         };
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }

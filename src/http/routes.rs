@@ -18,7 +18,7 @@ use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
 use super::{landing, toggles};
 use crate::board::Board;
-use crate::exposition::{self, Exposition, Metrics};
+use crate::exposition::{self, Encoder, Metrics, Snapshot};
 use crate::poller::Pulse;
 
 /// An answer to a request.
@@ -179,8 +179,9 @@ impl Site {
     fn metrics(&self) -> Answer {
         let toggles = self.board.rows().into_iter().map(|row| (row.labels, row.toggle)).collect();
         let agents = self.board.agents().into_iter().map(|agent| (agent.labels, agent.mock)).collect();
-        let exposition = Exposition::new(toggles, agents, self.metrics.sources(), self.metrics.gather(Instant::now()));
-        let mut answer = Response::new(Body::Exposition(Box::new(exposition)));
+        let snapshot = Snapshot::new(toggles, agents, self.metrics.sources(), self.metrics.gather(Instant::now()));
+        let encoder = Encoder::new(&snapshot);
+        let mut answer = Response::new(Body::Exposition(Box::new((snapshot, encoder))));
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
         answer
     }

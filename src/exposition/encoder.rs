@@ -1,14 +1,15 @@
-//! The whole exposition as text 0.0.4, a chunk at a time.
+//! What is exposed by one scrape, and its text 0.0.4 a chunk at a time.
 //!
 //! A scrape of many watches is tens of megabytes. It is encoded as fast as it is read, so it never
-//! exists as a whole, and a reader that does not read costs no more than the rows.
+//! exists as a whole, and a reader that does not read costs no more than the rows, which readers
+//! can share.
 
 use std::sync::Arc;
 
+use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
-use prometheus::{Encoder, TextEncoder};
 
-use super::families::{AGENT_FAMILIES, Family, SOURCE_FAMILIES, Series, SourceUp, TOGGLE_FAMILIES};
+use super::families::{AGENT_FAMILIES, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES};
 use crate::toggle::{AgentMock, Toggle};
 
 /// The content type of text 0.0.4.
@@ -20,21 +21,26 @@ const CHUNK: usize = 64 * 1024;
 /// Something to expose, with the label text of its series.
 pub type Labelled<T> = (Arc<str>, T);
 
-/// What is exposed by one scrape, as an iterator over the chunks of its text.
-pub struct Exposition {
+/// What is exposed by one scrape.
+pub struct Snapshot {
     toggles: Vec<Labelled<Toggle>>,
     agents: Vec<Labelled<AgentMock>>,
     sources: Vec<Labelled<SourceUp>>,
     gathered: Vec<MetricFamily>,
+}
+
+/// How far one reader of a snapshot is. It does not hold the snapshot.
+pub struct Encoder {
     /// The families that are still to be encoded, the next one last.
     blocks: Vec<Block>,
-    /// How many things of the family that is being encoded are done.
+    /// How many things of the next family are done.
     done: usize,
     /// Whether that family has its HELP and TYPE.
     headed: bool,
 }
 
 /// A family, wherever its series are kept.
+#[derive(Clone, Copy)]
 enum Block {
     Toggles(&'static Family<Toggle>),
     Agents(&'static Family<AgentMock>),
@@ -43,42 +49,47 @@ enum Block {
     Gathered(usize),
 }
 
-// === impl Exposition ===
+// === impl Snapshot ===
 
-impl Exposition {
-    /// Exposes toggles, agents and sources, and the gathered families of the `prometheus` crate,
-    /// sorted by family. A family without series is left out.
+impl Snapshot {
+    /// Toggles, agents and sources, and the gathered families of the `prometheus` crate.
     pub fn new(
         toggles: Vec<Labelled<Toggle>>,
         agents: Vec<Labelled<AgentMock>>,
         sources: Vec<Labelled<SourceUp>>,
         gathered: Vec<MetricFamily>,
     ) -> Self {
+        Self { toggles, agents, sources, gathered }
+    }
+}
+
+// === impl Encoder ===
+
+impl Encoder {
+    /// A reader at the beginning of a snapshot. Families come sorted by name; those without series
+    /// are left out.
+    pub fn new(snapshot: &Snapshot) -> Self {
         let of_toggles = TOGGLE_FAMILIES.iter().map(|family| (family.name, Block::Toggles(family)));
         let of_agents = AGENT_FAMILIES.iter().map(|family| (family.name, Block::Agents(family)));
         let of_sources = SOURCE_FAMILIES.iter().map(|family| (family.name, Block::Sources(family)));
         let ours = of_toggles.chain(of_agents).chain(of_sources);
-        let theirs = gathered.iter().enumerate().map(|(i, family)| (family.name(), Block::Gathered(i)));
+        let theirs = snapshot.gathered.iter().enumerate().map(|(i, family)| (family.name(), Block::Gathered(i)));
         let mut blocks: Vec<_> = ours.chain(theirs).collect();
         blocks.sort_by(|(a, _), (b, _)| b.cmp(a));
-        let blocks = blocks.into_iter().map(|(_, block)| block).collect();
-        Self { toggles, agents, sources, gathered, blocks, done: 0, headed: false }
+        Self { blocks: blocks.into_iter().map(|(_, block)| block).collect(), done: 0, headed: false }
     }
-}
 
-impl Iterator for Exposition {
-    type Item = Vec<u8>;
-
-    fn next(&mut self) -> Option<Vec<u8>> {
+    /// The next chunk, of the snapshot that this encoder was made for; `None` after the last.
+    pub fn next_chunk(&mut self, snapshot: &Snapshot) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(CHUNK + CHUNK / 16);
         while out.len() < CHUNK
-            && let Some(block) = self.blocks.last()
+            && let Some(&block) = self.blocks.last()
         {
             let finished = match block {
-                Block::Toggles(family) => put_series(&mut out, family, &self.toggles, &mut self.done, &mut self.headed),
-                Block::Agents(family) => put_series(&mut out, family, &self.agents, &mut self.done, &mut self.headed),
-                Block::Sources(family) => put_series(&mut out, family, &self.sources, &mut self.done, &mut self.headed),
-                Block::Gathered(index) => put_gathered(&mut out, &self.gathered[*index]),
+                Block::Toggles(family) => self.put_family(&mut out, family, &snapshot.toggles),
+                Block::Agents(family) => self.put_family(&mut out, family, &snapshot.agents),
+                Block::Sources(family) => self.put_family(&mut out, family, &snapshot.sources),
+                Block::Gathered(index) => put_gathered(&mut out, &snapshot.gathered[index]),
             };
             if finished {
                 self.blocks.pop();
@@ -87,35 +98,29 @@ impl Iterator for Exposition {
         }
         (!out.is_empty()).then_some(out)
     }
-}
 
-/// Writes series until the chunk is full or the family is finished, and says whether it is.
-fn put_series<T>(
-    out: &mut Vec<u8>,
-    family: &'static Family<T>,
-    things: &[Labelled<T>],
-    done: &mut usize,
-    headed: &mut bool,
-) -> bool {
-    for (labels, thing) in &things[*done..] {
-        if out.len() >= CHUNK {
-            return false;
+    /// Writes series until the chunk is full or the family is finished, and says whether it is.
+    fn put_family<T>(&mut self, out: &mut Vec<u8>, family: &'static Family<T>, things: &[Labelled<T>]) -> bool {
+        for (labels, thing) in things.get(self.done..).unwrap_or_default() {
+            if out.len() >= CHUNK {
+                return false;
+            }
+            let before = out.len();
+            family.put(out, labels, thing);
+            self.done += 1;
+            if !self.headed && out.len() > before {
+                self.headed = true;
+                let head = ["# HELP ", family.name, " ", family.help, "\n# TYPE ", family.name, " ", family.kind, "\n"];
+                out.splice(before..before, head.concat().into_bytes());
+            }
         }
-        let before = out.len();
-        (family.write)(&mut Series { out: &mut *out, name: family.name, labels }, thing);
-        *done += 1;
-        if !*headed && out.len() > before {
-            *headed = true;
-            let head = ["# HELP ", family.name, " ", family.help, "\n# TYPE ", family.name, " ", family.kind, "\n"];
-            out.splice(before..before, head.concat().into_bytes());
-        }
+        true
     }
-    true
 }
 
 fn put_gathered(out: &mut Vec<u8>, family: &MetricFamily) -> bool {
     let before = out.len();
-    if let Err(error) = TextEncoder::new().encode(std::slice::from_ref(family), out) {
+    if let Err(error) = prometheus::Encoder::encode(&TextEncoder::new(), std::slice::from_ref(family), out) {
         out.truncate(before);
         tracing::error!(family = family.name(), %error, "family could not be encoded");
     }
@@ -140,8 +145,13 @@ mod tests {
         Timestamp::from_millis(millis)
     }
 
-    fn text(exposition: Exposition) -> String {
-        String::from_utf8(exposition.collect::<Vec<_>>().concat()).unwrap()
+    fn chunks(snapshot: &Snapshot) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::new(snapshot);
+        std::iter::from_fn(|| encoder.next_chunk(snapshot)).collect()
+    }
+
+    fn text(snapshot: &Snapshot) -> String {
+        String::from_utf8(chunks(snapshot).concat()).unwrap()
     }
 
     fn labelled(toggle: &Toggle) -> Labelled<Toggle> {
@@ -149,7 +159,7 @@ mod tests {
     }
 
     fn text_of(toggle: &Toggle) -> String {
-        text(Exposition::new(vec![labelled(toggle)], vec![], vec![], vec![]))
+        text(&Snapshot::new(vec![labelled(toggle)], vec![], vec![], vec![]))
     }
 
     /// The series of a text without HELP and TYPE lines and without what is common to all.
@@ -224,7 +234,7 @@ mod tests {
         for family in &gathered {
             assert!(!ours.contains(&family.name()), "{} is in both", family.name());
         }
-        let text = text(Exposition::new(vec![labelled(&toggle)], vec![], vec![], gathered));
+        let text = text(&Snapshot::new(vec![labelled(&toggle)], vec![], vec![], gathered));
         let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let mut sorted = types.clone();
         sorted.sort_by_key(|line| line.split(' ').next());
@@ -295,12 +305,12 @@ mod tests {
     fn the_chunks_of_many_watches_are_the_text_of_one_by_one_sorted_by_family() {
         let toggles: Vec<_> =
             (0..2000).map(|i| labelled(&Toggle::new(Arc::new(watch(&format!("w{i}"), "p")), at(1)))).collect();
-        let chunks: Vec<_> = Exposition::new(toggles.clone(), vec![], vec![], vec![]).collect();
+        let chunks = chunks(&Snapshot::new(toggles.clone(), vec![], vec![], vec![]));
         assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() < CHUNK + CHUNK / 16));
         let whole = String::from_utf8(chunks.concat()).unwrap();
         let mut each: Vec<_> = Vec::new();
         for toggle in toggles {
-            each.extend(text(Exposition::new(vec![toggle], vec![], vec![], vec![])).lines().map(str::to_owned));
+            each.extend(text(&Snapshot::new(vec![toggle], vec![], vec![], vec![])).lines().map(str::to_owned));
         }
         let heads: Vec<_> = whole.lines().filter(|line| line.starts_with('#')).collect();
         let mut distinct = heads.clone();
@@ -315,9 +325,25 @@ mod tests {
     }
 
     #[test]
+    fn readers_at_different_places_share_a_snapshot_and_each_reads_all_of_it() {
+        fn can_be_sent<T: Send + 'static>(_: &T) {}
+        let toggle = |i| labelled(&Toggle::new(Arc::new(watch(&format!("w{i}"), "p")), at(1)));
+        let snapshot = Snapshot::new((0..500).map(toggle).collect(), vec![], vec![], vec![]);
+        let whole = text(&snapshot);
+        let (mut ahead, mut behind) = (Encoder::new(&snapshot), Encoder::new(&snapshot));
+        can_be_sent(&ahead);
+        let mut read = [ahead.next_chunk(&snapshot).unwrap(), Vec::new()];
+        while let Some(chunk) = behind.next_chunk(&snapshot) {
+            read[1].extend(chunk);
+            read[0].extend(ahead.next_chunk(&snapshot).unwrap_or_default());
+        }
+        assert!(read.iter().all(|read| read == whole.as_bytes()));
+    }
+
+    #[test]
     fn agents_have_api_and_id_only() {
         let labels = agent_labels(&ApiName::default_api(), AgentId::parse("9").unwrap());
         assert_eq!(&*labels, r#"api="default",agent_id="9""#);
-        assert_eq!(text(Exposition::new(vec![], vec![(labels, AgentMock::default())], vec![], vec![])), "");
+        assert_eq!(text(&Snapshot::new(vec![], vec![(labels, AgentMock::default())], vec![], vec![])), "");
     }
 }
