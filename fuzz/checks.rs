@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use cekura_exporter::cekura;
 use cekura_exporter::config;
-use cekura_exporter::exposition;
+use cekura_exporter::exposition::{self, Encoder, Format, Snapshot};
 use cekura_exporter::toggle::{
     AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Reported, Source, Text, Timestamp, Toggle, Watch,
     WatchName,
@@ -81,7 +81,8 @@ pub(crate) fn definitions(bytes: &[u8]) {
     }
 }
 
-/// Whatever a user writes comes out of the exposition as one label value, and is read back.
+/// Whatever a user writes comes out of the exposition as one label value in either format, and is
+/// read back.
 pub(crate) fn exposition(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (id, label) = text.split_at(text.floor_char_boundary(text.len() / 2));
@@ -97,14 +98,19 @@ pub(crate) fn exposition(bytes: &[u8]) {
     };
     let labels = exposition::watch_labels(&watch);
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let snapshot = exposition::Snapshot::new(vec![(labels, toggle)], vec![], vec![], vec![]);
-    let mut encoder = exposition::Encoder::new(&snapshot);
-    let chunks: Vec<_> = std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect();
-    let scrape = String::from_utf8(chunks.concat()).unwrap();
-    let line = scrape.split('\n').find(|line| line.starts_with("cekura_toggle_info{")).unwrap();
-    assert_eq!(value_of(line, "team"), label);
-    assert_eq!(value_of(line, "progress_id"), id);
-    assert_eq!(scrape.split('\n').filter(|line| line.starts_with("cekura_toggle_info{")).count(), 1);
+    let snapshot = Snapshot::new(vec![(labels, toggle)], vec![], vec![], vec![]);
+    for format in [Format::Text, Format::OpenMetrics] {
+        let mut encoder = Encoder::new(&snapshot, format);
+        let chunks: Vec<_> = std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect();
+        let scrape = String::from_utf8(chunks.concat()).unwrap();
+        let mut lines = scrape.split('\n').filter(|line| line.starts_with("cekura_toggle_info{"));
+        let line = lines.next().unwrap();
+        assert_eq!(value_of(line, "team"), label);
+        assert_eq!(value_of(line, "progress_id"), id);
+        assert_eq!(lines.next(), None);
+        let ends = scrape.split('\n').filter(|line| *line == "# EOF").count();
+        assert_eq!(ends, usize::from(format == Format::OpenMetrics));
+    }
 }
 
 /// The value of a label in a line, unescaped. Labels are read one after the other: a value may end

@@ -1,19 +1,18 @@
-//! What is exposed by one scrape, and its text 0.0.4 a chunk at a time.
+//! What is exposed by one scrape, and its encoding a chunk at a time.
 //!
 //! A scrape of many watches is tens of megabytes. It is encoded as fast as it is read, so it never
 //! exists as a whole, and a reader that does not read costs no more than the rows, which readers
 //! can share.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
-use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 
 use super::families::{AGENT_FAMILIES, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES};
+use super::format::{Description, Format};
+use super::gathered;
 use crate::toggle::{AgentMock, Toggle};
-
-/// The content type of text 0.0.4.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// How large a chunk gets before the next one begins, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -31,15 +30,16 @@ pub struct Snapshot {
 
 /// How far one reader of a snapshot is. It does not hold the snapshot.
 pub struct Encoder {
+    format: Format,
     /// The families that are still to be encoded, the next one last.
     blocks: Vec<Block>,
     /// How many things of the next family are done.
     done: usize,
-    /// Whether that family has its HELP and TYPE.
+    /// Whether that family has its description.
     headed: bool,
 }
 
-/// A family, wherever its series are kept.
+/// What is encoded as one: a family, wherever its series are kept, or what ends the whole.
 #[derive(Clone, Copy)]
 enum Block {
     Toggles(&'static Family<Toggle>),
@@ -47,6 +47,7 @@ enum Block {
     Sources(&'static Family<SourceUp>),
     /// The index of a gathered one.
     Gathered(usize),
+    End,
 }
 
 // === impl Snapshot ===
@@ -66,17 +67,18 @@ impl Snapshot {
 // === impl Encoder ===
 
 impl Encoder {
-    /// A reader at the beginning of a snapshot. Families come sorted by name; those without series
-    /// are left out.
-    pub fn new(snapshot: &Snapshot) -> Self {
-        let of_toggles = TOGGLE_FAMILIES.iter().map(|family| (family.name, Block::Toggles(family)));
-        let of_agents = AGENT_FAMILIES.iter().map(|family| (family.name, Block::Agents(family)));
-        let of_sources = SOURCE_FAMILIES.iter().map(|family| (family.name, Block::Sources(family)));
-        let ours = of_toggles.chain(of_agents).chain(of_sources);
-        let theirs = snapshot.gathered.iter().enumerate().map(|(i, family)| (family.name(), Block::Gathered(i)));
-        let mut blocks: Vec<_> = ours.chain(theirs).collect();
-        blocks.sort_by(|(a, _), (b, _)| b.cmp(a));
-        Self { blocks: blocks.into_iter().map(|(_, block)| block).collect(), done: 0, headed: false }
+    /// A reader at the beginning of a snapshot. Families come sorted by the name that the format
+    /// knows them by; those without series are left out.
+    pub fn new(snapshot: &Snapshot, format: Format) -> Self {
+        let of_toggles = TOGGLE_FAMILIES.iter().map(|family| (family.description(), Block::Toggles(family)));
+        let of_agents = AGENT_FAMILIES.iter().map(|family| (family.description(), Block::Agents(family)));
+        let of_sources = SOURCE_FAMILIES.iter().map(|family| (family.description(), Block::Sources(family)));
+        let theirs = snapshot.gathered.iter().enumerate();
+        let theirs = theirs.map(|(i, family)| (gathered::description(family), Block::Gathered(i)));
+        let mut families: Vec<_> = of_toggles.chain(of_agents).chain(of_sources).chain(theirs).collect();
+        families.sort_by_key(|(description, _)| Reverse(format.known_as(*description).0));
+        let blocks = [Block::End].into_iter().chain(families.into_iter().map(|(_, block)| block)).collect();
+        Self { format, blocks, done: 0, headed: false }
     }
 
     /// The next chunk, of the snapshot that this encoder was made for; `None` after the last.
@@ -86,10 +88,16 @@ impl Encoder {
             && let Some(&block) = self.blocks.last()
         {
             let finished = match block {
-                Block::Toggles(family) => self.put_family(&mut out, family, &snapshot.toggles),
-                Block::Agents(family) => self.put_family(&mut out, family, &snapshot.agents),
-                Block::Sources(family) => self.put_family(&mut out, family, &snapshot.sources),
-                Block::Gathered(index) => put_gathered(&mut out, &snapshot.gathered[index]),
+                Block::Toggles(family) => self.put_labelled(&mut out, family, &snapshot.toggles),
+                Block::Agents(family) => self.put_labelled(&mut out, family, &snapshot.agents),
+                Block::Sources(family) => self.put_labelled(&mut out, family, &snapshot.sources),
+                Block::Gathered(index) => {
+                    snapshot.gathered.get(index).is_none_or(|family| self.put_gathered(&mut out, family))
+                }
+                Block::End => {
+                    out.extend_from_slice(self.format.end().as_bytes());
+                    true
+                }
             };
             if finished {
                 self.blocks.pop();
@@ -99,32 +107,42 @@ impl Encoder {
         (!out.is_empty()).then_some(out)
     }
 
+    fn put_labelled<T>(&mut self, out: &mut Vec<u8>, family: &Family<T>, things: &[Labelled<T>]) -> bool {
+        self.put_family(out, family.description(), things, |out, (labels, thing)| family.put(out, labels, thing))
+    }
+
+    fn put_gathered(&mut self, out: &mut Vec<u8>, family: &MetricFamily) -> bool {
+        let format = self.format;
+        self.put_family(out, gathered::description(family), family.get_metric(), |out, metric| {
+            gathered::put_metric(out, format, family, metric);
+        })
+    }
+
     /// Writes series until the chunk is full or the family is finished, and says whether it is.
-    fn put_family<T>(&mut self, out: &mut Vec<u8>, family: &'static Family<T>, things: &[Labelled<T>]) -> bool {
-        for (labels, thing) in things.get(self.done..).unwrap_or_default() {
+    fn put_family<T>(
+        &mut self,
+        out: &mut Vec<u8>,
+        description: Description<'_>,
+        things: &[T],
+        put: impl Fn(&mut Vec<u8>, &T),
+    ) -> bool {
+        for thing in things.get(self.done..).unwrap_or_default() {
             if out.len() >= CHUNK {
                 return false;
             }
             let before = out.len();
-            family.put(out, labels, thing);
+            put(out, thing);
             self.done += 1;
-            if !self.headed && out.len() > before {
+            let written = out.len() - before;
+            if !self.headed && written > 0 {
                 self.headed = true;
-                let head = ["# HELP ", family.name, " ", family.help, "\n# TYPE ", family.name, " ", family.kind, "\n"];
-                out.splice(before..before, head.concat().into_bytes());
+                self.format.put_description(out, description);
+                // It belongs before the series that showed that there are any.
+                out[before..].rotate_left(written);
             }
         }
         true
     }
-}
-
-fn put_gathered(out: &mut Vec<u8>, family: &MetricFamily) -> bool {
-    let before = out.len();
-    if let Err(error) = prometheus::Encoder::encode(&TextEncoder::new(), std::slice::from_ref(family), out) {
-        out.truncate(before);
-        tracing::error!(family = family.name(), %error, "family could not be encoded");
-    }
-    true
 }
 
 #[cfg(test)]
@@ -145,13 +163,21 @@ mod tests {
         Timestamp::from_millis(millis)
     }
 
-    fn chunks(snapshot: &Snapshot) -> Vec<Vec<u8>> {
-        let mut encoder = Encoder::new(snapshot);
+    fn chunks(snapshot: &Snapshot, format: Format) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::new(snapshot, format);
         std::iter::from_fn(|| encoder.next_chunk(snapshot)).collect()
     }
 
+    fn encoded(snapshot: &Snapshot, format: Format) -> String {
+        String::from_utf8(chunks(snapshot, format).concat()).unwrap()
+    }
+
     fn text(snapshot: &Snapshot) -> String {
-        String::from_utf8(chunks(snapshot).concat()).unwrap()
+        encoded(snapshot, Format::Text)
+    }
+
+    fn waiting(name: &str) -> Labelled<Toggle> {
+        labelled(&Toggle::new(Arc::new(watch(name, "p")), at(1)))
     }
 
     fn labelled(toggle: &Toggle) -> Labelled<Toggle> {
@@ -223,24 +249,74 @@ mod tests {
         );
     }
 
-    #[test]
-    fn families_of_both_encoders_are_sorted_disjoint_and_described_once() {
-        let toggle = Toggle::new(Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("w", "p") }), at(0));
+    /// A snapshot with series of toggles and of everything that is gathered.
+    fn full() -> Snapshot {
+        let mut toggle = Toggle::new(Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("w", "p") }), at(0));
+        toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1500));
         let metrics = Metrics::new().unwrap();
         let _api = metrics.api(&ApiName::default_api());
-        let gathered = metrics.gather(std::time::Instant::now());
-        let ours: Vec<_> =
-            TOGGLE_FAMILIES.iter().map(|f| f.name).chain(AGENT_FAMILIES.iter().map(|f| f.name)).collect();
-        for family in &gathered {
+        Snapshot::new(vec![labelled(&toggle)], vec![], vec![], metrics.gather(std::time::Instant::now()))
+    }
+
+    #[test]
+    fn our_families_and_the_gathered_ones_are_disjoint() {
+        let ours: Vec<_> = TOGGLE_FAMILIES.iter().map(Family::description).collect();
+        let ours = ours.into_iter().chain(AGENT_FAMILIES.iter().map(Family::description));
+        let ours: Vec<_> = ours.chain(SOURCE_FAMILIES.iter().map(Family::description)).map(|d| d.name).collect();
+        for family in &full().gathered {
             assert!(!ours.contains(&family.name()), "{} is in both", family.name());
         }
-        let text = text(&Snapshot::new(vec![labelled(&toggle)], vec![], vec![], gathered));
-        let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-        let mut sorted = types.clone();
-        sorted.sort_by_key(|line| line.split(' ').next());
-        sorted.dedup_by_key(|line| line.split(' ').next());
-        assert_eq!(types, sorted);
-        assert_eq!(text.matches("# HELP ").count(), types.len());
+    }
+
+    #[test]
+    fn families_are_sorted_and_described_once_in_either_format() {
+        for format in [Format::Text, Format::OpenMetrics] {
+            let scrape = encoded(&full(), format);
+            let names = |what| scrape.lines().filter_map(move |l| l.strip_prefix(what)?.split(' ').next());
+            let types: Vec<_> = names("# TYPE ").collect();
+            assert!(types.is_sorted_by(|a, b| a < b), "{types:?}");
+            assert!(names("# HELP ").eq(types.iter().copied()));
+        }
+    }
+
+    #[test]
+    fn every_counter_is_one_in_openmetrics_too() {
+        let counters = |format| encoded(&full(), format).lines().filter(|line| line.ends_with(" counter")).count();
+        assert_eq!(counters(Format::Text), counters(Format::OpenMetrics));
+        assert!(counters(Format::Text) > 5);
+    }
+
+    #[test]
+    fn openmetrics_has_the_units_and_no_creation_times() {
+        let scrape = encoded(&full(), Format::OpenMetrics);
+        for line in [
+            "# UNIT cekura_toggle_started_timestamp_seconds seconds",
+            "# UNIT cekura_toggle_duration_seconds seconds",
+            "# UNIT cekura_api_throttle_seconds seconds",
+            "# UNIT process_cpu_seconds seconds",
+            "# UNIT process_resident_memory_bytes bytes",
+            "# TYPE cekura_toggle_polls counter",
+        ] {
+            assert!(scrape.lines().any(|l| l == line), "{line} is not in\n{scrape}");
+        }
+        assert!(!scrape.contains("_created"));
+        assert!(!encoded(&full(), Format::Text).contains("# UNIT"));
+    }
+
+    #[test]
+    fn openmetrics_ends_with_eof_once_and_shows_the_series_of_text() {
+        let toggles = (0..2000).map(|i| waiting(&format!("w{i}"))).collect();
+        let snapshot = Snapshot::new(toggles, vec![], vec![], vec![]);
+        let scrape = encoded(&snapshot, Format::OpenMetrics);
+        assert!(scrape.ends_with("\n# EOF\n"));
+        assert_eq!(scrape.matches("# EOF").count(), 1);
+        let series = |scrape: &str| {
+            let mut series: Vec<_> = scrape.lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
+            series.sort_unstable();
+            series
+        };
+        assert_eq!(series(&scrape), series(&text(&snapshot)));
+        assert_eq!(encoded(&Snapshot::new(vec![], vec![], vec![], vec![]), Format::OpenMetrics), "# EOF\n");
     }
 
     /// An independent reading of one line: name, labels, value. Panics on what is not text 0.0.4.
@@ -303,9 +379,8 @@ mod tests {
 
     #[test]
     fn the_chunks_of_many_watches_are_the_text_of_one_by_one_sorted_by_family() {
-        let toggles: Vec<_> =
-            (0..2000).map(|i| labelled(&Toggle::new(Arc::new(watch(&format!("w{i}"), "p")), at(1)))).collect();
-        let chunks = chunks(&Snapshot::new(toggles.clone(), vec![], vec![], vec![]));
+        let toggles: Vec<_> = (0..2000).map(|i| waiting(&format!("w{i}"))).collect();
+        let chunks = chunks(&Snapshot::new(toggles.clone(), vec![], vec![], vec![]), Format::Text);
         assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() < CHUNK + CHUNK / 16));
         let whole = String::from_utf8(chunks.concat()).unwrap();
         let mut each: Vec<_> = Vec::new();
@@ -327,10 +402,10 @@ mod tests {
     #[test]
     fn readers_at_different_places_share_a_snapshot_and_each_reads_all_of_it() {
         fn can_be_sent<T: Send + 'static>(_: &T) {}
-        let toggle = |i| labelled(&Toggle::new(Arc::new(watch(&format!("w{i}"), "p")), at(1)));
-        let snapshot = Snapshot::new((0..500).map(toggle).collect(), vec![], vec![], vec![]);
+        let toggles = (0..500).map(|i| waiting(&format!("w{i}"))).collect();
+        let snapshot = Snapshot::new(toggles, vec![], vec![], vec![]);
         let whole = text(&snapshot);
-        let (mut ahead, mut behind) = (Encoder::new(&snapshot), Encoder::new(&snapshot));
+        let (mut ahead, mut behind) = (Encoder::new(&snapshot, Format::Text), Encoder::new(&snapshot, Format::Text));
         can_be_sent(&ahead);
         let mut read = [ahead.next_chunk(&snapshot).unwrap(), Vec::new()];
         while let Some(chunk) = behind.next_chunk(&snapshot) {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::format::{Description, Kind, put_label, put_label_value};
 use crate::toggle::{AgentId, AgentMock, ApiName, Expect, Labels, Source, Status, Timestamp, Toggle, Watch};
 
 /// One family of series, each of a `T`.
 pub(super) struct Family<T> {
-    pub(super) name: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) help: &'static str,
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
     write: fn(&mut Series<'_>, &T),
 }
 
@@ -23,13 +24,13 @@ pub(super) struct Series<'a> {
 pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
     Family {
         name: "cekura_toggle_finished_timestamp_seconds",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "When the run was first seen completed or failed, as a Unix time.",
         write: |series, toggle| series.time(toggle.run.finished.map(|finish| finish.at)),
     },
     Family {
         name: "cekura_toggle_finished_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Runs of this watch that were seen to finish, each once.",
         write: |series, toggle| {
             series.int(r#",status="completed""#, toggle.tally.completed);
@@ -38,49 +39,49 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
     },
     Family {
         name: "cekura_toggle_info",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "What is watched; always 1.",
         write: |series, toggle| series.info(&toggle.watch),
     },
     Family {
         name: "cekura_toggle_last_completed_timestamp_seconds",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "When a run of this watch last completed, as a Unix time.",
         write: |series, toggle| series.time(toggle.tally.last_completed),
     },
     Family {
         name: "cekura_toggle_last_failed_timestamp_seconds",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "When a run of this watch last failed, as a Unix time.",
         write: |series, toggle| series.time(toggle.tally.last_failed),
     },
     Family {
         name: "cekura_toggle_last_success_timestamp_seconds",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "When a poll of the run last brought a valid answer, as a Unix time.",
         write: |series, toggle| series.time(toggle.run.last_success),
     },
     Family {
         name: "cekura_toggle_mcp_endpoints",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "MCP mock endpoints that are registered.",
         write: |series, toggle| series.maybe(toggle.run.shown.mcp_endpoints.map(u64::from)),
     },
     Family {
         name: "cekura_toggle_mcp_tools",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Tool names over all registered MCP mock endpoints.",
         write: |series, toggle| series.maybe(toggle.run.shown.mcp_tools.map(u64::from)),
     },
     Family {
         name: "cekura_toggle_mock_enabled",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Whether mocks are on (1) or off (0), as answered for this run.",
         write: |series, toggle| series.maybe(toggle.run.shown.mock_enabled.map(u64::from)),
     },
     Family {
         name: "cekura_toggle_mock_mismatch",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Whether the run completed in another state than was expected.",
         write: |series, toggle| {
             let expect = match toggle.watch.expect {
@@ -93,7 +94,7 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
     },
     Family {
         name: "cekura_toggle_poll_error",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Why the last poll brought no valid answer; absent after one that did.",
         write: |series, toggle| {
             if let Some(failing) = &toggle.run.failing {
@@ -106,25 +107,25 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
     },
     Family {
         name: "cekura_toggle_poll_failures_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Polls that ended without a valid answer.",
         write: |series, toggle| series.int("", toggle.tally.failures),
     },
     Family {
         name: "cekura_toggle_polls_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Polls that ended.",
         write: |series, toggle| series.int("", toggle.tally.polls),
     },
     Family {
         name: "cekura_toggle_started_timestamp_seconds",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "When the run was first watched, as a Unix time.",
         write: |series, toggle| series.time(Some(toggle.run.started)),
     },
     Family {
         name: "cekura_toggle_status",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "The status of the run: exactly one of the four is 1.",
         write: |series, toggle| {
             let now = toggle.run.shown.status;
@@ -136,7 +137,7 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
     },
     Family {
         name: "cekura_toggle_up",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Whether the last poll of the run brought a valid answer.",
         write: |series, toggle| series.maybe(toggle.run.up().map(u64::from)),
     },
@@ -146,13 +147,13 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
 pub(super) const AGENT_FAMILIES: [Family<AgentMock>; 2] = [
     Family {
         name: "cekura_agent_mock_enabled",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Whether the agent's mocks are on (1) or off (0), as its newest completed run said.",
         write: |series, agent| series.maybe(agent.enabled().map(u64::from)),
     },
     Family {
         name: "cekura_agent_mock_enabled_since_timestamp_seconds",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Since when the agent's mocks are on, as a Unix time; absent while they are off.",
         write: |series, agent| series.time(agent.enabled_since()),
     },
@@ -165,7 +166,7 @@ pub struct SourceUp(pub bool);
 /// The families of sources.
 pub(super) const SOURCE_FAMILIES: [Family<SourceUp>; 1] = [Family {
     name: "cekura_exporter_source_up",
-    kind: "gauge",
+    kind: Kind::Gauge,
     help: "Whether the source could be read when it was last looked at.",
     write: |series, up| series.int("", u64::from(up.0)),
 }];
@@ -214,28 +215,14 @@ fn put_user_labels(out: &mut Vec<u8>, labels: &Labels) {
     }
 }
 
-fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"=\"");
-    put_escaped(out, value);
-    out.push(b'"');
-}
-
-/// Escapes a label value as text 0.0.4 has it: backslash, double quote and line feed.
-fn put_escaped(out: &mut Vec<u8>, value: &str) {
-    for byte in value.bytes() {
-        match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            byte => out.push(byte),
-        }
-    }
-}
-
 // === impl Family ===
 
 impl<T> Family<T> {
+    /// What is said of the family.
+    pub(super) fn description(&self) -> Description<'static> {
+        Description { name: self.name, kind: self.kind, help: self.help }
+    }
+
     /// Writes the series of one thing with its labels, if it has any now.
     pub(super) fn put(&self, out: &mut Vec<u8>, labels: &str, thing: &T) {
         (self.write)(&mut Series { out, name: self.name, labels }, thing);
@@ -291,7 +278,7 @@ impl Series<'_> {
             (r#"",expect=""#, watch.expect.map_or("", Expect::as_str)),
         ] {
             self.raw(name);
-            put_escaped(self.out, value);
+            put_label_value(self.out, value);
         }
         self.raw("\"} 1\n");
     }

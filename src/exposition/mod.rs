@@ -1,14 +1,17 @@
 //! Metrics text.
 //!
-//! What has a label that users write is encoded here, from label text that was rendered once per
-//! watch. What has a small closed label set (APIs, the exporter, the process) is kept and encoded
-//! by the `prometheus` crate. The two share no family.
+//! The series of what has a label that users write are made here, from label text that was rendered
+//! once per watch. What has a small closed label set (APIs, the exporter, the process) is kept by
+//! the `prometheus` crate. The two share no family, and one encoder writes both.
 
 mod encoder;
 mod families;
+mod format;
+mod gathered;
 mod metrics;
 mod process;
 
-pub use encoder::{CONTENT_TYPE, Encoder, Labelled, Snapshot};
+pub use encoder::{Encoder, Labelled, Snapshot};
 pub use families::{SourceUp, agent_labels, watch_labels};
+pub use format::Format;
 pub use metrics::{ApiMetrics, Metrics};

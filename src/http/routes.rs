@@ -18,7 +18,7 @@ use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
 use super::{landing, toggles};
 use crate::board::Board;
-use crate::exposition::{self, Encoder, Metrics, Snapshot};
+use crate::exposition::{Encoder, Format, Metrics, Snapshot};
 use crate::poller::Pulse;
 
 /// An answer to a request.
@@ -180,9 +180,9 @@ impl Site {
         let toggles = self.board.rows().into_iter().map(|row| (row.labels, row.toggle)).collect();
         let agents = self.board.agents().into_iter().map(|agent| (agent.labels, agent.mock)).collect();
         let snapshot = Snapshot::new(toggles, agents, self.metrics.sources(), self.metrics.gather(Instant::now()));
-        let encoder = Encoder::new(&snapshot);
+        let encoder = Encoder::new(&snapshot, Format::Text);
         let mut answer = Response::new(Body::Exposition(Box::new((snapshot, encoder))));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Format::Text.content_type()));
         answer
     }
 }
