@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 /// A format of the exposition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus' text format 0.0.4.
     Text,

@@ -44,6 +44,22 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     /// Connections that are open.
     pub http_connections: IntGauge,
+    connection_errors: IntCounterVec,
+}
+
+/// Why a connection was not served, or not to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionError {
+    /// The system did not hand it over.
+    Accept,
+    /// There were too many.
+    Limit,
+    /// The client did not get through the TLS handshake.
+    Handshake,
+    /// It did not get further in time.
+    Timeout,
+    /// It broke, or what came over it was not HTTP.
+    Protocol,
 }
 
 struct ApiFamilies {
@@ -133,6 +149,15 @@ impl Metrics {
             &registry,
             IntGauge::new("cekura_exporter_http_connections", "HTTP connections that are open."),
         )?;
+        let connection_errors = int_counters(
+            &registry,
+            "cekura_exporter_http_connection_errors_total",
+            "Connections that were not served, or not to their end.",
+            &["reason"],
+        )?;
+        for error in ConnectionError::ALL {
+            connection_errors.with_label_values(&[error.as_str()]);
+        }
         registry.register(Box::new(ProcessCollector::new()?))?;
         let metrics = Self {
             registry,
@@ -146,6 +171,7 @@ impl Metrics {
             sources: Mutex::default(),
             http_requests,
             http_connections,
+            connection_errors,
         };
         for source in Source::ALL {
             metrics.set_watches(source, 0, 0);
@@ -204,12 +230,33 @@ impl Metrics {
         self.http_requests.with_label_values(&[handler, itoa::Buffer::new().format(code)]).inc();
     }
 
+    /// Counts a connection that was not served, or not to its end.
+    pub fn count_connection_error(&self, error: ConnectionError) {
+        self.connection_errors.with_label_values(&[error.as_str()]).inc();
+    }
+
     /// Everything as it is at `now`, sorted by family.
     pub fn gather(&self, now: Instant) -> Vec<MetricFamily> {
         for api in self.known_apis.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             api.count_throttle(now);
         }
         self.registry.gather()
+    }
+}
+
+// === impl ConnectionError ===
+
+impl ConnectionError {
+    const ALL: [Self; 5] = [Self::Accept, Self::Limit, Self::Handshake, Self::Timeout, Self::Protocol];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Limit => "limit",
+            Self::Handshake => "handshake",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+        }
     }
 }
 

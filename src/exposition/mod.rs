@@ -14,4 +14,4 @@ mod process;
 pub use encoder::{Encoder, Labelled, Snapshot};
 pub use families::{SourceUp, agent_labels, watch_labels};
 pub use format::Format;
-pub use metrics::{ApiMetrics, Metrics};
+pub use metrics::{ApiMetrics, ConnectionError, Metrics};

@@ -1,46 +1,65 @@
-//! The body of an answer: whole, or encoded while it is sent.
+//! The body of an answer, and what is noted when it was sent.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::exposition::{Encoder, Snapshot};
+use super::progress::Sending;
+use super::renderings::{Cut, Reader};
 
 /// The body of an answer.
-pub(super) enum Body {
+pub(super) struct Body {
+    content: Content,
+    /// Ends with the body.
+    _sending: Option<Sending>,
+}
+
+enum Content {
     /// All of it, until it is taken.
     Whole(Option<Bytes>),
-    /// Chunks that are encoded when the connection takes them. Encoding one takes some ten
-    /// microseconds, so it is done where the connection is served.
-    Exposition(Box<(Snapshot, Encoder)>),
+    /// Parts of what others may read too.
+    Shared(Reader),
+}
+
+// === impl Body ===
+
+impl Body {
+    pub(super) fn whole(body: impl Into<Bytes>) -> Self {
+        Self { content: Content::Whole(Some(body.into())), _sending: None }
+    }
+
+    pub(super) fn shared(reader: Reader) -> Self {
+        Self { content: Content::Shared(reader), _sending: None }
+    }
+
+    /// The same, with something that is dropped when it was sent.
+    pub(super) fn noted(self, sending: Sending) -> Self {
+        Self { _sending: Some(sending), ..self }
+    }
 }
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Cut;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = match &mut *self {
-            Self::Whole(whole) => whole.take(),
-            Self::Exposition(exposition) => {
-                let (snapshot, encoder) = &mut **exposition;
-                encoder.next_chunk(snapshot).map(Bytes::from)
-            }
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let part = match &mut self.content {
+            Content::Whole(whole) => whole.take().map(Ok),
+            Content::Shared(reader) => reader.next(),
         };
-        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        matches!(self.content, Content::Whole(None))
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
-            Self::Exposition(_) => SizeHint::new(),
+        match &self.content {
+            Content::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
+            Content::Shared(reader) => reader.left().map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }

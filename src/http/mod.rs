@@ -1,9 +1,16 @@
 //! Who reads: metrics, JSON, health and a landing page over HTTP. And what can be asked for:
 //! registrations and reloads.
 
+mod admission;
 mod body;
+mod connection;
+mod events;
+mod guard;
 mod landing;
 mod listen;
+mod negotiate;
+mod progress;
+mod renderings;
 mod routes;
 mod server;
 mod toggles;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use prometheus::IntGauge;
@@ -14,12 +14,17 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::body::Body;
+use super::events::Events;
+use super::guard;
+use super::renderings::{Kind, Renderings, Source, Subject};
 use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
-use super::{landing, toggles};
+use super::{landing, negotiate, toggles};
 use crate::board::Board;
-use crate::exposition::{Encoder, Format, Metrics, Snapshot};
+use crate::config::ConnectionLimits;
+use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
+use crate::web::Web;
 
 /// An answer to a request.
 pub(super) type Answer = Response<Body>;
@@ -35,7 +40,11 @@ pub struct Site {
     metrics: Arc<Metrics>,
     pulse: Pulse,
     desk: Desk,
+    web: watch::Receiver<Arc<Web>>,
     telemetry_path: String,
+    renderings: Renderings,
+    /// What is said of connections.
+    pub(super) events: Events,
     listening: AtomicBool,
     /// Whether readiness is refused.
     leaving: AtomicBool,
@@ -74,15 +83,19 @@ impl Site {
         metrics: Arc<Metrics>,
         pulse: Pulse,
         desk: Desk,
+        web: watch::Receiver<Arc<Web>>,
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> Self {
         Self {
+            events: Events::new(metrics.clone()),
             board,
             metrics,
             pulse,
             desk,
+            web,
             telemetry_path,
+            renderings: Renderings::new(),
             listening: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             draining,
@@ -104,6 +117,16 @@ impl Site {
         OpenConnection(self.metrics.http_connections.clone())
     }
 
+    /// The web configuration, as it changes.
+    pub(super) fn web(&self) -> watch::Receiver<Arc<Web>> {
+        self.web.clone()
+    }
+
+    /// How many connections are served.
+    pub(super) fn connection_limits(&self) -> ConnectionLimits {
+        self.desk.connection_limits()
+    }
+
     /// Answers a request, and counts it.
     pub(super) async fn answer<B>(&self, mut request: Request<B>) -> Answer
     where
@@ -112,22 +135,34 @@ impl Site {
     {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
         let route = Route::of(&path, &self.telemetry_path);
-        let mut answer = match (route, request.method()) {
-            (None, _) => problem(StatusCode::NOT_FOUND, "no such path"),
-            (Some(Route::Toggle(name)), &Method::PUT) => {
-                self.desk.register(&decoded(name), &mut request, &self.board).await
-            }
-            (Some(Route::Toggle(name)), &Method::DELETE) => self.desk.deregister(&decoded(name)).await,
-            (Some(Route::Reload), &Method::POST) => self.desk.reload().await,
-            (Some(route), &(Method::GET | Method::HEAD)) => self.get(route, query.as_deref()).await,
-            (Some(route), _) => self.refuse_method(route),
-        };
+        let web = self.web.borrow().clone();
+        let mut answer = self.dispatch(route, query.as_deref(), &mut request).await;
+        guard::protect(answer.headers_mut(), &web.headers);
         if !request.body().is_end_stream() {
             // What is left of the body would stand before the next request.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.metrics.count_http(Route::handler(route), answer.status().as_u16());
         answer
+    }
+
+    async fn dispatch<B>(&self, route: Option<Route<'_>>, query: Option<&str>, request: &mut Request<B>) -> Answer
+    where
+        B: hyper::body::Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !reads && guard::is_cross_site(request.headers()) {
+            return problem(StatusCode::FORBIDDEN, "this is not for pages of other sites");
+        }
+        match (route, request.method()) {
+            (None, _) => problem(StatusCode::NOT_FOUND, "no such path"),
+            (Some(Route::Toggle(name)), &Method::PUT) => self.desk.register(&decoded(name), request, &self.board).await,
+            (Some(Route::Toggle(name)), &Method::DELETE) => self.desk.deregister(&decoded(name), request).await,
+            (Some(Route::Reload), &Method::POST) => self.desk.reload(request).await,
+            (Some(route), _) if reads => self.get(route, query, request.headers()).await,
+            (Some(route), _) => self.refuse_method(route),
+        }
     }
 
     /// The toggle of that name, at once or when its run is finished.
@@ -144,16 +179,16 @@ impl Site {
         }
     }
 
-    async fn get(&self, route: Route<'_>, query: Option<&str>) -> Answer {
+    async fn get(&self, route: Route<'_>, query: Option<&str>, headers: &HeaderMap) -> Answer {
         match route {
-            Route::Metrics => self.metrics(),
+            Route::Metrics => self.metrics(headers).await,
             Route::Landing => ok(HTML, landing::page(&self.board.rows(), &self.telemetry_path)),
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
             // A job that asks to wait must not take the answer for the end of the waiting.
             Route::Toggles if query.is_some_and(|query| !query.is_empty()) => {
                 problem(StatusCode::BAD_REQUEST, "this path takes no query parameters")
             }
-            Route::Toggles => json(&toggles::List::of(&self.board.rows())),
+            Route::Toggles => self.toggles(headers).await,
             Route::Healthy if self.pulse.is_alive(Instant::now()) => ok(TEXT, "healthy\n"),
             Route::Healthy => problem(StatusCode::SERVICE_UNAVAILABLE, "the poller does not move"),
             Route::Ready if self.leaving.load(Ordering::Relaxed) => {
@@ -175,14 +210,41 @@ impl Site {
         method_not_allowed(allowed, &format!("this path answers {allowed} only"))
     }
 
-    /// What is known now. It is encoded while it is sent.
-    fn metrics(&self) -> Answer {
-        let toggles = self.board.rows().into_iter().map(|row| (row.labels, row.toggle)).collect();
-        let agents = self.board.agents().into_iter().map(|agent| (agent.labels, agent.mock)).collect();
-        let snapshot = Snapshot::new(toggles, agents, self.metrics.sources(), self.metrics.gather(Instant::now()));
-        let encoder = Encoder::new(&snapshot, Format::Text);
-        let mut answer = Response::new(Body::Exposition(Box::new((snapshot, encoder))));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Format::Text.content_type()));
+    /// What is known now, as metrics.
+    async fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let format = negotiate::format(headers);
+        let (board, metrics) = (self.board.clone(), self.metrics.clone());
+        let mut answer = self
+            .large(Subject::Metrics(format), format.content_type(), headers, move || {
+                Source::Metrics(snapshot(&board, &metrics), format)
+            })
+            .await;
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+        answer
+    }
+
+    /// All toggles.
+    async fn toggles(&self, headers: &HeaderMap) -> Answer {
+        let board = self.board.clone();
+        let list = move || Source::Text(serde_json::to_vec(&toggles::List::of(&board.rows())).unwrap_or_default());
+        self.large(Subject::Toggles, JSON, headers, list).await
+    }
+
+    /// An answer whose body is made off this thread, and shared.
+    async fn large<F>(&self, subject: Subject, content_type: &'static str, headers: &HeaderMap, make: F) -> Answer
+    where
+        F: FnOnce() -> Source + Send + 'static,
+    {
+        let gzip = negotiate::gzip(headers);
+        let Ok(reader) = self.renderings.body(Kind { subject, gzip }, make).await else {
+            return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made");
+        };
+        let mut answer = Response::new(Body::shared(reader));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+        if gzip {
+            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         answer
     }
 }
@@ -229,6 +291,13 @@ impl Drop for OpenConnection {
     }
 }
 
+/// What there is to expose now.
+fn snapshot(board: &Board, metrics: &Metrics) -> Snapshot {
+    let toggles = board.rows().into_iter().map(|row| (row.labels, row.toggle)).collect();
+    let agents = board.agents().into_iter().map(|agent| (agent.labels, agent.mock)).collect();
+    Snapshot::new(toggles, agents, metrics.sources(), metrics.gather(Instant::now()))
+}
+
 /// A name as it was before it was put into a path.
 fn decoded(name: &str) -> Cow<'_, str> {
     percent_decode_str(name).decode_utf8_lossy()
@@ -258,7 +327,7 @@ pub(super) fn method_not_allowed(allowed: &'static str, error: &str) -> Answer {
 
 /// An answer without a content type has no content.
 pub(super) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Body::Whole(Some(body.into())));
+    let mut answer = Response::new(Body::whole(body));
     *answer.status_mut() = status;
     if let Some(content_type) = content_type {
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

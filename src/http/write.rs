@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::routes::{Answer, TEXT, answer, method_not_allowed, ok, problem};
 use super::toggles;
 use crate::board::Board;
-use crate::config::{self, Problems};
+use crate::config::{self, ConnectionLimits, Problems};
 use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
 use crate::toggle::WatchName;
 
@@ -46,6 +46,11 @@ impl Desk {
         self.in_force.borrow().text.clone()
     }
 
+    /// How many connections are served.
+    pub(super) fn connection_limits(&self) -> ConnectionLimits {
+        self.in_force.borrow().connections
+    }
+
     /// The methods that a toggle's path answers.
     pub(super) fn toggle_methods(&self) -> &'static str {
         if self.in_force.borrow().registrations { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" }
@@ -61,8 +66,7 @@ impl Desk {
             return self.refuse(&Refusal::Disabled);
         }
         if !is_json(request.headers()) {
-            let what = "the body must be declared as JSON: send the header content-type: application/json";
-            return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, what);
+            return undeclared();
         }
         let body = match read(request.body_mut()).await {
             Ok(body) => body,
@@ -81,9 +85,12 @@ impl Desk {
     }
 
     /// Removes what is registered under the name.
-    pub(super) async fn deregister(&self, name: &str) -> Answer {
+    pub(super) async fn deregister<B: Body>(&self, name: &str, request: &Request<B>) -> Answer {
         if !self.in_force.borrow().registrations {
             return self.refuse(&Refusal::Disabled);
+        }
+        if has_undeclared_body(request) {
+            return undeclared();
         }
         let Ok(name) = WatchName::parse(name) else { return self.refuse(&Refusal::Unknown) };
         match self.order(|reply| Order::Deregister(name, reply)).await {
@@ -94,7 +101,10 @@ impl Desk {
     }
 
     /// Reads the configuration and the watch files again.
-    pub(super) async fn reload(&self) -> Answer {
+    pub(super) async fn reload<B: Body>(&self, request: &Request<B>) -> Answer {
+        if has_undeclared_body(request) {
+            return undeclared();
+        }
         match self.reloader.reload().await {
             Some(Ok(())) => ok(TEXT, "reloaded\n"),
             Some(Err(Problems(problems))) => {
@@ -160,6 +170,17 @@ pub(super) fn try_again(what: &str) -> Answer {
 
 fn stopping() -> Answer {
     try_again("the exporter stops")
+}
+
+fn undeclared() -> Answer {
+    let what = "the body must be declared as JSON: send the header content-type: application/json";
+    problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, what)
+}
+
+/// Whether there is a body that is not declared as JSON. A form of another site can send such a one;
+/// to declare JSON it would need leave.
+fn has_undeclared_body<B: Body>(request: &Request<B>) -> bool {
+    !request.body().is_end_stream() && !is_json(request.headers())
 }
 
 /// Whether the body is declared as JSON, with whatever parameters.

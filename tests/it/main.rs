@@ -10,6 +10,7 @@ mod corpora;
 mod demo;
 mod examples;
 mod harness;
+mod hostile;
 mod logs;
 mod polling;
 mod prometheus;

@@ -262,7 +262,9 @@ async fn register_and_kill(exporter: Exporter, round: usize, after: usize) -> BT
 #[tokio::test]
 async fn no_registration_that_was_acknowledged_is_lost_to_a_kill() {
     let (upstream, state) = (Upstream::start().await, tempfile::tempdir().unwrap());
-    let config = Exporter::registering(&upstream, &state.path().join("state"));
+    // Its three hundred writers are one peer.
+    let config =
+        Exporter::registering(&upstream, &state.path().join("state")) + "web: {max_connections_per_peer: 400}\n";
     let (mut acknowledged, mut broken_off) = (BTreeSet::new(), 0);
     for round in 0..=20 {
         let exporter = Exporter::with(config.clone()).start().await;

@@ -1,0 +1,161 @@
+//! One connection, from the handshake to its end.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::admission::Admitted;
+use super::progress::{Noted, Progress, STALL};
+use super::routes::Site;
+use crate::web::Web;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// The most bytes that a request's header may have.
+const MAX_HEADER: usize = 16 * 1024;
+
+/// The most fields that a request's header may have.
+const MAX_FIELDS: usize = 100;
+
+/// The most bytes of a request or an answer that wait in memory.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// How old a connection may get. A request that is under way then is still answered.
+const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// After so long without a sign of a client that is waiting, it is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// How a connection ended.
+enum End {
+    /// It came to its end, or broke.
+    Closed(Result<(), hyper::Error>),
+    /// It did not get further in time.
+    Late,
+}
+
+/// Serves a connection to its end. It holds its place for as long.
+pub(super) async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    _place: Admitted,
+    site: Arc<Site>,
+    draining: watch::Receiver<bool>,
+) {
+    let _open = site.connection_opened();
+    let began = Instant::now();
+    tune(&stream);
+    let mut web = site.web();
+    let tls = server_config(&web.borrow_and_update());
+    let retire = retirement(web, tls.clone(), draining);
+    match tls {
+        None => serve(stream, peer, site, began, retire).await,
+        Some(config) => match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, peer, site, began, retire).await,
+            Ok(Err(error)) => site.events.handshake_failed(peer, &error),
+            Err(_) => site.events.late(peer),
+        },
+    }
+}
+
+/// These are optimisations and further bounds, so failing is fine.
+fn tune(stream: &TcpStream) {
+    // Else an answer waits for acknowledgements.
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_user_timeout(Some(STALL));
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+}
+
+fn server_config(web: &Web) -> Option<Arc<ServerConfig>> {
+    web.tls.as_ref().map(|tls| tls.server.clone())
+}
+
+/// Ends when the connection should: it got old, the site drains, or connections are encrypted
+/// otherwise now, so that what was withdrawn is not in use for longer.
+async fn retirement(
+    mut web: watch::Receiver<Arc<Web>>,
+    tls: Option<Arc<ServerConfig>>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let other = |web: &Arc<Web>| match (&tls, &web.tls) {
+        (Some(before), Some(now)) => !Arc::ptr_eq(before, &now.server),
+        (None, None) => false,
+        _ => true,
+    };
+    let encrypted_otherwise = async {
+        if web.wait_for(other).await.is_err() {
+            // Nobody can change it any more.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(MAX_AGE) => {}
+        _ = draining.wait_for(|draining| *draining) => {}
+        () = encrypted_otherwise => {}
+    }
+}
+
+async fn serve<S>(stream: S, peer: SocketAddr, site: Arc<Site>, began: Instant, retire: impl Future<Output = ()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let progress = Progress::new(began);
+    let service = service_fn(|request| {
+        progress.request();
+        let (site, progress) = (site.clone(), progress.clone());
+        async move {
+            let answer = site.answer(request).await;
+            let sending = progress.answer(Instant::now());
+            Ok::<_, Infallible>(answer.map(|body| body.noted(sending)))
+        }
+    });
+    let connection = http1::Builder::new()
+        // Its own clock runs while a connection is idle, too.
+        .header_read_timeout(None)
+        .max_header_size(MAX_HEADER)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(Noted::new(stream, progress.clone())), service);
+    let mut connection = pin!(connection);
+    let mut retire = pin!(retire);
+    let mut retiring = false;
+    let mut clock = pin!(tokio::time::sleep_until(began));
+    let end = poll_fn(|cx| {
+        if !retiring && retire.as_mut().poll(cx).is_ready() {
+            retiring = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(closed) = connection.as_mut().poll(cx) {
+            return Poll::Ready(End::Closed(closed));
+        }
+        // Polling the connection is what moves the deadline.
+        let Some(deadline) = progress.deadline() else { return Poll::Pending };
+        if clock.deadline() != deadline {
+            clock.as_mut().reset(deadline);
+        }
+        clock.as_mut().poll(cx).map(|()| End::Late)
+    })
+    .await;
+    match end {
+        End::Closed(Ok(())) => {}
+        End::Closed(Err(error)) => site.events.broke(peer, &error),
+        End::Late => site.events.late(peer),
+    }
+}

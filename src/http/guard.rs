@@ -1,0 +1,99 @@
+//! What keeps browsers from being used against the exporter.
+
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What every answer carries: nothing here may be framed, sniffed, kept, or read by other sites, and
+/// pages load nothing.
+const PROTECTION: [(HeaderName, HeaderValue); 5] = [
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    ),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// Puts the protection on an answer. What the user configured comes over it.
+pub(super) fn protect(headers: &mut HeaderMap, configured: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in PROTECTION.iter().chain(configured) {
+        headers.insert(name, value.clone());
+    }
+}
+
+/// Whether a request was made by a page of another origin. Browsers say so; what is no browser says
+/// nothing.
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
+    if sites.peek().is_some() {
+        return !sites.all(|site| site == "same-origin" || site == "none");
+    }
+    // Browsers that are too old for that header.
+    let host = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.as_bytes();
+        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    };
+    !headers.get_all(ORIGIN).iter().all(is_own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), value.parse().unwrap());
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields.iter().map(field) {
+            headers.append::<HeaderName>(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn programs_and_own_pages_may_write_and_pages_of_others_may_not() {
+        for own in [
+            &[("host", "exporter:10058")][..],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-site", "none")],
+            &[("host", "exporter:10058"), ("origin", "http://exporter:10058")],
+            &[("host", "Exporter"), ("origin", "https://exporter")],
+            // Behind a proxy that sets another host.
+            &[("host", "10.0.0.1"), ("origin", "https://exporter"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(!is_cross_site(&headers(own)), "{own:?}");
+        }
+        for other in [
+            &[("sec-fetch-site", "cross-site")][..],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "")],
+            &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            &[("host", "exporter:10058"), ("origin", "http://exporter")],
+            &[("host", "exporter:10058"), ("origin", "http://exporter:10059")],
+            &[("host", "exporter"), ("origin", "http://exporter.evil")],
+            &[("host", "exporter"), ("origin", "null")],
+            &[("host", "exporter"), ("origin", "ftp://exporter")],
+            &[("host", "exporter"), ("origin", "http://exporter"), ("origin", "http://evil")],
+            &[("origin", "http://exporter")],
+        ] {
+            assert!(is_cross_site(&headers(other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_user_configured_replaces_what_is_ours() {
+        let mut answer = headers(&[("x-content-type-options", "else")]);
+        protect(&mut answer, &[(CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors https://a"))]);
+        let all: Vec<_> = answer.get_all(CONTENT_SECURITY_POLICY).iter().collect();
+        assert_eq!(all, ["frame-ancestors https://a"]);
+        assert_eq!(answer[X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(answer[CACHE_CONTROL], "no-store");
+    }
+}

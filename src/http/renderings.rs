@@ -1,0 +1,407 @@
+//! Large bodies, shared by those who ask at the same time, and bounded in number.
+//!
+//! A scrape of many watches is tens of megabytes. Three bounds keep any number of scrapes, and
+//! readers that never read, from taking the machine's memory and time:
+//!
+//! - Two are made at a time. Who waits for a turn shares what is made then with all who ask for the
+//!   same; so everybody gets what was true after he asked, and a crowd costs as much as three.
+//! - A body is kept compressed, or as the rows that its text is encoded from while it is sent.
+//! - Few are alive at a time. When another one is needed and none of them ends soon, the oldest is
+//!   cut: its readers' connections end, and the newcomer is served.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::exposition::{Encoder, Format, Snapshot};
+
+/// How many are made at a time.
+const TURNS: usize = 2;
+
+/// How many are alive at a time.
+const MOST_ALIVE: usize = 8;
+
+/// How long a newcomer waits for a place before the oldest one is cut.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How much of a compressed body is kept in one piece, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// Makes large bodies.
+pub(super) struct Renderings {
+    turns: Semaphore,
+    room: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is waited for, by kind; once it is begun, it is no longer here.
+    awaited: HashMap<Kind, Arc<OnceCell<Arc<Rendering>>>>,
+    /// From oldest to newest.
+    alive: Vec<Weak<Rendering>>,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    /// Of what.
+    pub(super) subject: Subject,
+    /// Whether it is compressed.
+    pub(super) gzip: bool,
+}
+
+/// What large bodies are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    /// The metrics.
+    Metrics(Format),
+    /// All toggles as JSON.
+    Toggles,
+}
+
+/// What a body is made from.
+pub(super) enum Source {
+    /// Metrics, which are encoded while they are sent or compressed.
+    Metrics(Snapshot, Format),
+    /// Text.
+    Text(Vec<u8>),
+}
+
+/// A body, for as many readers as want it.
+pub(super) struct Rendering {
+    /// `None` once it was cut.
+    content: RwLock<Option<Content>>,
+    /// Told when it is gone.
+    room: Arc<Notify>,
+}
+
+enum Content {
+    Metrics(Snapshot, Format),
+    Pieces(Vec<Bytes>),
+}
+
+/// Somebody who reads a body.
+pub(super) struct Reader {
+    rendering: Arc<Rendering>,
+    place: Place,
+    /// The bytes that are left; `None` where they are not counted beforehand.
+    left: Option<u64>,
+}
+
+/// Where a reader is.
+enum Place {
+    Encoding(Box<Encoder>),
+    /// The next piece.
+    Piece(usize),
+}
+
+/// The body was cut: its readers took long, and others needed the room.
+#[derive(Debug)]
+pub(super) struct Cut;
+
+/// Making a body panicked.
+#[derive(Debug)]
+pub(super) struct Panicked;
+
+// === impl Renderings ===
+
+impl Renderings {
+    pub(super) fn new() -> Self {
+        Self { turns: Semaphore::new(TURNS), room: Arc::default(), state: Mutex::default() }
+    }
+
+    /// A body of this kind that `make`, which blocks, begins to make after this call.
+    pub(super) async fn body<F>(&self, kind: Kind, make: F) -> Result<Reader, Panicked>
+    where
+        F: FnOnce() -> Source + Send + 'static,
+    {
+        let awaited = self.state().awaited.entry(kind).or_default().clone();
+        let rendered = awaited.get_or_try_init(async || {
+            // Turns are never closed.
+            let turn = self.turns.acquire().await;
+            self.make_room().await;
+            self.begin(kind, &awaited);
+            let content = tokio::task::spawn_blocking(move || Content::of(make(), kind.gzip)).await;
+            drop(turn);
+            Ok(self.keep(content.map_err(|_| Panicked)?))
+        });
+        rendered.await.map(|rendering| Reader::of(rendering.clone()))
+    }
+
+    /// Who asks from here on gets a later one.
+    fn begin(&self, kind: Kind, begun: &Arc<OnceCell<Arc<Rendering>>>) {
+        let awaited = &mut self.state().awaited;
+        if awaited.get(&kind).is_some_and(|awaited| Arc::ptr_eq(awaited, begun)) {
+            awaited.remove(&kind);
+        }
+    }
+
+    async fn make_room(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // Made before looking, so that no end after the look is missed.
+            let ended = self.room.notified();
+            if self.state().has_room() {
+                return;
+            }
+            if timeout_at(deadline, ended).await.is_err() {
+                self.state().cut_oldest();
+            }
+        }
+    }
+
+    fn keep(&self, content: Content) -> Arc<Rendering> {
+        let rendering = Arc::new(Rendering { content: RwLock::new(Some(content)), room: self.room.clone() });
+        self.state().alive.push(Arc::downgrade(&rendering));
+        rendering
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under the lock can panic half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn has_room(&mut self) -> bool {
+        self.alive.retain(|rendering| rendering.strong_count() > 0);
+        self.alive.len() < MOST_ALIVE
+    }
+
+    fn cut_oldest(&mut self) {
+        if !self.alive.is_empty()
+            && let Some(oldest) = self.alive.remove(0).upgrade()
+        {
+            tracing::debug!("a body was cut: its readers take long, and others need the room");
+            oldest.cut();
+        }
+    }
+}
+
+// === impl Rendering ===
+
+impl Rendering {
+    fn content(&self) -> RwLockReadGuard<'_, Option<Content>> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut(&self) {
+        *self.content.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Drop for Rendering {
+    fn drop(&mut self) {
+        self.room.notify_waiters();
+    }
+}
+
+// === impl Content ===
+
+impl Content {
+    fn of(source: Source, gzip: bool) -> Self {
+        match source {
+            Source::Metrics(snapshot, format) if gzip => {
+                let mut encoder = Encoder::new(&snapshot, format);
+                Self::Pieces(compressed(std::iter::from_fn(|| encoder.next_chunk(&snapshot))))
+            }
+            Source::Metrics(snapshot, format) => Self::Metrics(snapshot, format),
+            Source::Text(text) if gzip => Self::Pieces(compressed(std::iter::once(text))),
+            Source::Text(text) => Self::Pieces(vec![text.into()]),
+        }
+    }
+}
+
+/// The text of these chunks as one gzip stream. What is not compressed is never there as a whole.
+fn compressed(chunks: impl Iterator<Item = Vec<u8>>) -> Vec<Bytes> {
+    let mut pieces = Vec::new();
+    let mut gzip = GzEncoder::new(Vec::with_capacity(PIECE), Compression::fast());
+    for chunk in chunks {
+        // Writing to a Vec cannot fail.
+        let _ = gzip.write_all(&chunk);
+        if gzip.get_ref().len() >= PIECE {
+            pieces.push(std::mem::take(gzip.get_mut()).into());
+        }
+    }
+    pieces.push(gzip.finish().unwrap_or_default().into());
+    pieces
+}
+
+// === impl Reader ===
+
+impl Reader {
+    fn of(rendering: Arc<Rendering>) -> Self {
+        let (place, left) = match &*rendering.content() {
+            Some(Content::Metrics(snapshot, format)) => {
+                (Place::Encoding(Box::new(Encoder::new(snapshot, *format))), None)
+            }
+            Some(Content::Pieces(pieces)) => {
+                (Place::Piece(0), Some(pieces.iter().map(|piece| piece.len() as u64).sum()))
+            }
+            None => (Place::Piece(0), None),
+        };
+        Self { rendering, place, left }
+    }
+
+    /// The next part of the body.
+    pub(super) fn next(&mut self) -> Option<Result<Bytes, Cut>> {
+        let part = match (&*self.rendering.content(), &mut self.place) {
+            (Some(Content::Metrics(snapshot, _)), Place::Encoding(encoder)) => {
+                Bytes::from(encoder.next_chunk(snapshot)?)
+            }
+            (Some(Content::Pieces(pieces)), Place::Piece(next)) => {
+                *next += 1;
+                pieces.get(*next - 1)?.clone()
+            }
+            _ => return Some(Err(Cut)),
+        };
+        self.left = self.left.map(|left| left - part.len() as u64);
+        Some(Ok(part))
+    }
+
+    /// The bytes that are left; `None` where they are not counted beforehand.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.left
+    }
+}
+
+// === impl Cut ===
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body was cut: its readers took long, and others needed the room")
+    }
+}
+
+impl Error for Cut {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    const TOGGLES: Kind = Kind { subject: Subject::Toggles, gzip: false };
+
+    fn text(text: &str) -> impl FnOnce() -> Source + Send + 'static + use<> {
+        let text = text.as_bytes().to_vec();
+        || Source::Text(text)
+    }
+
+    fn read(mut reader: Reader) -> Vec<u8> {
+        std::iter::from_fn(|| reader.next().map(Result::unwrap)).flatten().collect()
+    }
+
+    /// Waits until so many are being made, and so many ask for one that is not begun.
+    async fn until(renderings: &Renderings, made: usize, askers: usize) {
+        // One more than the askers holds it: the map.
+        let waiting = || renderings.state().awaited.get(&TOGGLES).map_or(0, |awaited| Arc::strong_count(awaited) - 1);
+        while renderings.turns.available_permits() != TURNS - made || waiting() != askers {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_what_was_made_compressed_or_not() {
+        let renderings = Renderings::new();
+        let long = "0123456789abcdef ".repeat(100_000);
+        for gzip in [false, true] {
+            let reader = renderings.body(Kind { gzip, ..TOGGLES }, text(&long)).await.unwrap();
+            let left = reader.left();
+            let mut body = read(reader);
+            assert_eq!(left, Some(body.len() as u64));
+            if gzip {
+                assert!(body.len() < long.len() / 10);
+                let mut plain = Vec::new();
+                GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
+                body = plain;
+            }
+            assert!(body == long.as_bytes());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_crowd_that_asks_while_others_are_made_shares_one_that_is_begun_later() {
+        let renderings = Arc::new(Renderings::new());
+        let (go, gate) = mpsc::channel();
+        let gate = Arc::new(Mutex::new(gate));
+        let count = Arc::new(AtomicUsize::new(0));
+        let ask = || {
+            let (renderings, gate, count) = (renderings.clone(), gate.clone(), count.clone());
+            let make = move || {
+                gate.lock().unwrap().recv().unwrap();
+                Source::Text(count.fetch_add(1, Ordering::Relaxed).to_string().into_bytes())
+            };
+            tokio::spawn(async move { renderings.body(TOGGLES, make).await.map(read).unwrap() })
+        };
+        let first = ask();
+        until(&renderings, 1, 0).await;
+        let second = ask();
+        until(&renderings, 2, 0).await;
+        let crowd: Vec<_> = (0..20).map(|_| ask()).collect();
+        until(&renderings, 2, 20).await;
+        (0..3).for_each(|_| go.send(()).unwrap());
+        for asker in crowd {
+            assert_eq!(asker.await.unwrap(), b"2");
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+        assert_ne!(first.await.unwrap(), second.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_holds_nobody_up() {
+        let renderings = Renderings::new();
+        let turns = renderings.turns.acquire_many(2).await.unwrap();
+        let gives_up = renderings.body(TOGGLES, text("never"));
+        assert!(timeout_at(Instant::now(), gives_up).await.is_err());
+        drop(turns);
+        assert_eq!(read(renderings.body(TOGGLES, text("fresh")).await.unwrap()), b"fresh");
+    }
+
+    #[tokio::test]
+    async fn readers_that_never_read_lose_their_place_from_the_oldest_on() {
+        let renderings = Renderings::new();
+        let mut readers = Vec::new();
+        for n in 0..MOST_ALIVE + 2 {
+            readers.push(renderings.body(TOGGLES, text(&n.to_string())).await.unwrap());
+        }
+        let alive: Vec<_> = readers.iter_mut().map(|reader| reader.next().unwrap().is_ok()).collect();
+        assert_eq!(alive, [vec![false; 2], vec![true; MOST_ALIVE]].concat());
+    }
+
+    #[tokio::test]
+    async fn nobody_is_cut_where_bodies_end() {
+        let renderings = Renderings::new();
+        let mut slow = renderings.body(TOGGLES, text("slow")).await.unwrap();
+        for _ in 0..10 * MOST_ALIVE {
+            assert_eq!(read(renderings.body(TOGGLES, text("fast")).await.unwrap()), b"fast");
+        }
+        assert_eq!(slow.next().unwrap().unwrap(), "slow");
+    }
+
+    #[tokio::test]
+    async fn what_panics_while_it_is_made_is_an_error_and_the_next_one_is_made() {
+        let renderings = Renderings::new();
+        for _ in 0..2 * TURNS {
+            let made = renderings.body(TOGGLES, || -> Source { panic!("while it was made") }).await;
+            assert!(matches!(made, Err(Panicked)));
+        }
+        assert_eq!(read(renderings.body(TOGGLES, text("good")).await.unwrap()), b"good");
+    }
+}
