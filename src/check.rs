@@ -1,10 +1,12 @@
 //! Checking the files that a configuration names, without using them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, Problem};
 use crate::sources::{Files, News, Origin, Scan, WatchList};
 use crate::store::Store;
+use crate::web::WebFile;
 
 /// Reads the watch files and the state file of a configuration, as far as it could be read. Blocks.
 ///
@@ -27,6 +29,15 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
         }
     }
     warnings.extend(refused(config, scan));
+}
+
+/// Reads the web configuration, if there is one, and the files that it names. Blocks.
+pub fn web(path: Option<&Path>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+    match path.map(WebFile::open) {
+        Some(Ok((_, of_web))) => warnings.extend(of_web),
+        Some(Err(of_web)) => problems.extend(of_web.0),
+        None => {}
+    }
 }
 
 fn check_state_file(config: &Config, problems: &mut Vec<Problem>) {

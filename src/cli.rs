@@ -28,6 +28,10 @@ pub struct Cli {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = telemetry_path)]
     pub telemetry_path: String,
 
+    /// TLS, headers and users, in the format of the Prometheus exporter-toolkit
+    #[arg(long = "web.config.file", value_name = "PATH")]
+    pub web_config_file: Option<PathBuf>,
+
     /// error, warn, info, debug or trace, or a tracing filter like `info,cekura_exporter::poller=debug`
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub log_level: LogFilter,
@@ -213,7 +217,7 @@ mod tests {
             &["--log.format=xml"],
             &["--demo", "--config.file=x"],
             &["--demo", "--config.check"],
-            &["--web.config.file=x"],
+            &["--web.config.file="],
             &["--web.systemd-socket"],
             &["--no-such-flag"],
             &["argument"],

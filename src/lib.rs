@@ -47,6 +47,7 @@ use crate::intake::{Intake, Load, Means, Reloader};
 use crate::poller::{LastChange, Poller};
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
+use crate::web::WebFile;
 
 /// What this was built from: version, revision, version of the compiler.
 pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
@@ -62,6 +63,8 @@ pub struct Service {
     pub lists: watch::Receiver<Vec<toggle::Watch>>,
     /// Reads the configuration anew; `None` if it is in no file.
     pub load: Option<Load>,
+    /// The web configuration; `None` for plain HTTP, open to everybody.
+    pub web: Option<WebFile>,
     /// Counts the signals to reload.
     pub hangups: watch::Receiver<u32>,
     /// The path of the metrics.
@@ -93,7 +96,7 @@ pub async fn run(
     listeners: Vec<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let Service { config, lists, load, hangups, telemetry_path, proxies } = service;
+    let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
     let (store, saved) = open_store(&config).await?;
     let board = match &store {
         Some(_) => Board::restored(saved.toggles, saved.agents),
@@ -101,6 +104,7 @@ pub async fn run(
     };
     let board = Arc::new(board);
     let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
+    let web = watch::Sender::new(web.map_or_else(Arc::default, |file| file.web().clone())).subscribe();
     let (updates, for_poller) = mpsc::channel(1);
     let (key_changes, changed_keys) = mpsc::unbounded_channel();
     let poller = Poller::new(board.clone(), metrics.clone(), for_poller, changed_keys);
@@ -115,6 +119,7 @@ pub async fn run(
         store: store.clone(),
         registrations: saved.registrations,
         proxies,
+        web: web.clone(),
         exposed: http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback()),
     };
     let (intake, orders, in_force) = Intake::start(config, means).await.map_err(RunError::of_client)?;

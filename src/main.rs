@@ -8,7 +8,8 @@ use std::sync::Arc;
 use cekura_exporter::cli::Cli;
 use cekura_exporter::config::{self, Checked, Problems, Read};
 use cekura_exporter::signals::Signals;
-use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry};
+use cekura_exporter::web::WebFile;
+use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry, web};
 use clap::Parser;
 use tokio::sync::watch;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
 fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let Read { config, mut problems, mut warnings } = config::read(&cli.config_file, std::env::vars_os());
     check::files(config, &mut problems, &mut warnings);
+    check::web(cli.web_config_file.as_deref(), &mut problems, &mut warnings);
     for warning in &warnings {
         say(&format!("warning: {warning}"));
     }
@@ -36,17 +38,24 @@ fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let stopped = runtime.block_on(async {
         // Before all else: a signal that comes early is a clean stop too.
         let signals = Signals::listen()?;
-        let checked = if cli.demo { None } else { Some(config::load(&cli.config_file, std::env::vars_os())?) };
+        let checked = (!cli.demo).then(|| config::load(&cli.config_file, std::env::vars_os())).transpose();
+        let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();
+        let (checked, web) = Problems::of_both(checked, web)?;
         let _logs = telemetry::init(cli.log_level.clone(), cli.log_format)?;
         let [version, revision, rustc] = BUILD;
         tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
-        let service = match checked {
+        let mut service = match checked {
             Some(checked) => configured(checked, cli, &signals),
             None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
         };
+        service.web = web.map(|(file, warnings)| {
+            warnings.iter().for_each(web::configuration_warning);
+            file
+        });
+        let encrypted = service.web.as_ref().is_some_and(|file| file.web().tls.is_some());
         let listeners = http::bind(&cli.listen)?;
         for address in http::addresses(&listeners).into_iter().filter(|_| cli.demo) {
-            say(&demo::welcome(address, &cli.telemetry_path));
+            say(&demo::welcome(address, encrypted, &cli.telemetry_path));
         }
         tokio::select! {
             stopped = run(service, listeners, signals.clone().told(1)) => Ok(stopped?),
@@ -68,6 +77,7 @@ fn configured(checked: Checked, cli: &Cli, signals: &Signals) -> Service {
         config: checked.config,
         lists: watch::Sender::new(Vec::new()).subscribe(),
         load: Some(Arc::new(move || config::load(&file, std::env::vars_os()))),
+        web: None,
         hangups: signals.hangups(),
         telemetry_path: cli.telemetry_path.clone(),
         proxies: true,

@@ -62,7 +62,7 @@ pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<W
 }
 
 /// What `validate` makes of a text, if nothing is wrong with it.
-fn read<T>(
+pub(super) fn read<T>(
     origin: &Path,
     text: &[u8],
     parse: fn(&str) -> (Value, Vec<Fault>),

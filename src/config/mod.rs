@@ -14,6 +14,7 @@ mod load;
 mod problem;
 mod section;
 mod validate;
+mod web;
 mod yaml;
 
 use std::num::NonZeroU32;
@@ -24,6 +25,7 @@ pub use definitions::{definition, definitions};
 pub use duration::{format_duration, parse_duration};
 pub use load::{Checked, Read, load, parse, read};
 pub use problem::{Problem, Problems};
+pub(crate) use web::web;
 
 use crate::cekura::Api;
 use crate::sources::WatchGlob;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::value::{Dict, Value};
+use zeroize::Zeroizing;
 
 use super::problem::{KeyPath, Problem, show};
 use super::yaml;
@@ -63,8 +64,7 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn note(&self, origin: &str, path: &KeyPath, what: impl Into<String>) {
-        let problem = Problem { origin: origin.to_owned(), path: path.as_str().to_owned(), what: what.into() };
-        self.problems.borrow_mut().push(problem);
+        self.problems.borrow_mut().push(problem(origin, path, what));
     }
 
     /// The whole tree.
@@ -181,6 +181,15 @@ impl<'a> Node<'a> {
         None
     }
 
+    /// As [`Node::text`], for text that is wiped from memory after its use.
+    pub(super) fn secret(self) -> Option<Zeroizing<String>> {
+        self.text()?;
+        match self.value {
+            Value::String(_, text) => Some(Zeroizing::new(text)),
+            _ => None,
+        }
+    }
+
     /// The value as whatever `parse` makes of its text.
     pub(super) fn parsed<T, E: AsRef<str>>(
         &self,
@@ -207,6 +216,11 @@ impl<'a> Node<'a> {
 impl Place<'_> {
     pub(super) fn note(&self, what: impl Into<String>) {
         self.reading.note(&self.origin, &self.path, what);
+    }
+
+    /// Something about the value that is no more than a warning.
+    pub(super) fn warning(&self, what: impl Into<String>) -> Problem {
+        problem(&self.origin, &self.path, what)
     }
 }
 
@@ -265,6 +279,10 @@ impl<'a> Section<'a> {
             node.note(format!("is not a known key; known here are {}", known.join(", ")));
         }
     }
+}
+
+fn problem(origin: &str, path: &KeyPath, what: impl Into<String>) -> Problem {
+    Problem { origin: origin.to_owned(), path: path.as_str().to_owned(), what: what.into() }
 }
 
 fn is_list(dict: &Dict) -> bool {

@@ -261,7 +261,7 @@ fn connections(root: &mut Section<'_>) -> ConnectionLimits {
     ConnectionLimits { total: total.unwrap_or(defaults.total), per_peer: per_peer.unwrap_or(defaults.per_peer) }
 }
 
-fn switch(text: &str) -> Result<bool, &'static str> {
+pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -409,7 +409,7 @@ fn base_url(text: &str) -> Result<Url, String> {
     }
 }
 
-fn not_empty_path(text: &str) -> Result<String, &'static str> {
+pub(super) fn not_empty_path(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("is empty: the path of a file is needed") } else { Ok(text.to_owned()) }
 }
 

@@ -35,13 +35,14 @@ pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io:
     let scenario = Scenario::new(tasks, simulator.address());
     let config = scenario.config().map_err(io::Error::other)?;
     let lists = scenario.live(simulator).map_err(io::Error::other)?;
-    Ok(Service { config, lists, load: None, hangups, telemetry_path, proxies: false })
+    Ok(Service { config, lists, load: None, web: None, hangups, telemetry_path, proxies: false })
 }
 
 /// What a person at a terminal wants to know: which addresses to open.
-pub fn welcome(listening: SocketAddr, telemetry_path: &str) -> String {
+pub fn welcome(listening: SocketAddr, encrypted: bool, telemetry_path: &str) -> String {
     let host = if listening.ip().is_unspecified() { "localhost".to_owned() } else { bracketed(listening) };
-    let site = format!("http://{host}:{}", listening.port());
+    let scheme = if encrypted { "https" } else { "http" };
+    let site = format!("{scheme}://{host}:{}", listening.port());
     format!("demo: open {site}/ or {site}{telemetry_path} or {site}/api/v1/toggles")
 }
 

@@ -102,6 +102,11 @@ impl Site {
         }
     }
 
+    /// The web configuration in force now.
+    pub fn web(&self) -> Arc<Web> {
+        self.web.borrow().clone()
+    }
+
     /// Readiness is refused from now on.
     pub fn refuse_readiness(&self) {
         self.leaving.store(true, Ordering::Relaxed);

@@ -33,6 +33,7 @@ use crate::sources::{Definition, Edit, Edited, Origin, Scan, WatchGlob, WatchLis
 use crate::store::{Registration, RegistrationChange, SavedToggle, Store};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 use crate::wall_clock;
+use crate::web::Web;
 use follow::FileFollower;
 use registry::Registry;
 
@@ -125,6 +126,8 @@ pub struct Means {
     pub registrations: Vec<Registration>,
     /// Whether proxy variables of the environment are used.
     pub proxies: bool,
+    /// The web configuration in force.
+    pub web: watch::Receiver<Arc<Web>>,
     /// Whether others than this machine can register, unless somebody keeps them from it.
     pub exposed: bool,
 }

@@ -101,8 +101,8 @@ impl Intake {
         let settings = Settings { polling: config.polling.clone(), apis: apis.clone() };
         self.publish(edited, Some(settings)).await;
         self.forget_remembered();
-        if config.registrations.enabled && !self.config.registrations.enabled && self.means.exposed {
-            events::registrations_exposed();
+        if config.registrations.enabled && !self.config.registrations.enabled {
+            self.warn_if_exposed();
         }
         let in_force = InForce {
             text,
@@ -113,6 +113,13 @@ impl Intake {
         };
         self.in_force.send_replace(in_force);
         (self.config, self.apis) = (config, apis);
+    }
+
+    /// Says that anybody can register, if it is so.
+    fn warn_if_exposed(&self) {
+        if self.means.exposed && !self.means.web.borrow().authenticates() {
+            events::registrations_exposed();
+        }
     }
 
     /// The watch files could not be looked at in time. Nothing is known to be up.

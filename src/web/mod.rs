@@ -1,14 +1,27 @@
 //! Who may ask, and over what: the web configuration in force.
 
+mod certificate;
+mod clients;
+mod events;
+mod files;
+mod load;
+mod pem;
+mod protocol;
+mod tls;
 mod users;
-
-use std::sync::Arc;
 
 use hyper::header::{HeaderName, HeaderValue};
 
+pub(crate) use certificate::Chain;
+pub(crate) use clients::{ClientAuth, Clients};
+pub use events::configuration_warning;
+pub(crate) use files::Content;
+pub use load::WebFile;
+pub(crate) use pem::{authorities, is_pem, key};
+pub(crate) use protocol::{Curve, Protocol, Suite, Version};
+pub(crate) use tls::Identity;
+pub use tls::Tls;
 pub use users::{PasswordHash, Users};
-
-use crate::toggle::Timestamp;
 
 /// The web configuration in force. The default is that of no web configuration file: plain HTTP,
 /// open to everybody.
@@ -20,17 +33,6 @@ pub struct Web {
     pub users: Users,
     /// Headers that every answer carries. They replace those of the exporter.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-/// How connections are encrypted.
-#[derive(Debug)]
-pub struct Tls {
-    /// For handshakes.
-    pub server: Arc<rustls::ServerConfig>,
-    /// When the first of the certificates that are shown expires.
-    pub expiry: Timestamp,
-    /// Whether only clients with a certificate of the configured authorities get in.
-    pub verifies_clients: bool,
 }
 
 // === impl Web ===

@@ -18,6 +18,7 @@ fn version_and_help_exit_with_0() {
         "--config.check",
         "--web.listen-address",
         "--web.telemetry-path",
+        "--web.config.file",
         "--log.level",
         "--log.format",
         "--demo",
@@ -32,7 +33,7 @@ fn version_and_help_exit_with_0() {
 fn bad_usage_exits_with_2_and_says_what_is_wrong() {
     for (args, what) in [
         (&["--no-such-flag"][..], "--no-such-flag"),
-        (&["--web.config.file=x"], "--web.config.file"),
+        (&["--web.config.file="], "--web.config.file"),
         (&["--web.systemd-socket"], "--web.systemd-socket"),
         (&["--log.level=loud"], "loud"),
         (&["--log.format=xml"], "xml"),

@@ -1,0 +1,335 @@
+//! The web configuration: TLS, headers and users, in the format of the Prometheus exporter-toolkit.
+//!
+//! A setting is honoured or refused, never ignored: what is set here keeps somebody out, and whoever
+//! set it relies on that.
+
+use std::path::Path;
+
+use hyper::header::{HeaderName, HeaderValue};
+
+use super::problem::{Problem, Problems};
+use super::section::{Node, Place, Section, Show};
+use super::validate::{not_empty_path, switch};
+use super::{definitions, yaml};
+use crate::toggle::Timestamp;
+use crate::web::{
+    Chain, ClientAuth, Clients, Content, Curve, Identity, PasswordHash, Protocol, Suite, Tls, Users, Version, Web,
+    authorities, is_pem, key,
+};
+
+/// Reads a file that the configuration names.
+type Read<'r> = &'r mut dyn FnMut(&Path) -> Result<Content, String>;
+
+/// The headers that can be set, and the values that they may have; none for any.
+const HEADERS: [(&str, &[&str]); 5] = [
+    ("Content-Security-Policy", &[]),
+    ("Strict-Transport-Security", &[]),
+    ("X-Content-Type-Options", &["nosniff"]),
+    ("X-Frame-Options", &["deny", "sameorigin"]),
+    ("X-XSS-Protection", &[]),
+];
+
+/// Makes sense of the web configuration in `file`, whose content is `text`, and of the files that it
+/// names. Returns what is valid but perhaps not meant beside it.
+///
+/// # Errors
+/// Every problem that there is. None shows more of a value than a path or a name that the format has.
+pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> Result<(Web, Vec<Problem>), Problems> {
+    let mut warnings = Vec::new();
+    let web = definitions::read(file, text, yaml::parse, |node| {
+        let mut root = node.section()?;
+        let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
+        let headers = root.take("http_server_config").map(http).unwrap_or_default();
+        let users = root.take("basic_auth_users").map(users).unwrap_or_default();
+        root.finish();
+        Some(Web { tls, users, headers })
+    });
+    web.map(|web| (web.unwrap_or_default(), warnings)).map_err(Problems)
+}
+
+/// Without a key in it, the block says as little as none.
+fn tls(node: Node<'_>, read: Read<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Tls> {
+    if node.is_empty() {
+        return None;
+    }
+    let place = node.place();
+    let mut section = node.section()?;
+    let identity = identity(&mut section, read, now, warnings);
+    let clients = clients(&mut section, read);
+    let protocol = protocol(&mut section);
+    section.finish();
+    Tls::new(identity?, clients?, &protocol?).map_err(|what| place.note(what)).ok()
+}
+
+fn identity(
+    section: &mut Section<'_>,
+    read: Read<'_>,
+    now: Timestamp,
+    warnings: &mut Vec<Problem>,
+) -> Option<Identity> {
+    let chain_pem = Pem::require(section, "cert_file", "cert", read);
+    let key_pem = Pem::require(section, "key_file", "key", read);
+    let chain = chain_pem.as_ref().and_then(|pem| pem.parsed(Chain::parse));
+    let key = key_pem.as_ref().and_then(|pem| pem.parsed(key));
+    let (chain, key) = (chain?, key?);
+    let validity = chain.validity;
+    let identity = Identity::new(chain, key).map_err(|what| key_pem.iter().for_each(|pem| pem.note(what))).ok()?;
+    if validity.until < now {
+        warnings.push(chain_pem?.warning(&format!("has a certificate that expired at {}", validity.until)));
+    } else if validity.from > now {
+        warnings.push(chain_pem?.warning(&format!("has a certificate that is not valid before {}", validity.from)));
+    }
+    Some(identity)
+}
+
+fn clients(section: &mut Section<'_>, read: Read<'_>) -> Option<Clients> {
+    let auth = match section.take("client_auth_type") {
+        Some(node) => node.parsed(Show::Value, ClientAuth::parse),
+        None => Some(ClientAuth::No),
+    };
+    let ca = Pem::take(section, "client_ca_file", "client_ca", read);
+    let names = section.take("client_allowed_sans").map(|node| (node.place(), allowed_names(node)));
+    let auth = auth?;
+    match &ca {
+        None if auth.verifies() => {
+            let what = "is missing: the certificates of the authorities of clients are needed, here or in client_ca";
+            section.note("client_ca_file", format!("{what}, because client_auth_type is {}", auth.as_str()));
+        }
+        Some(ca) if !auth.verifies() => ca.place.note(format!(
+            "has no effect, because client_auth_type is {}: set that to RequireAndVerifyClientCert, or take this away",
+            auth.as_str()
+        )),
+        _ => {}
+    }
+    if let Some((place, _)) = &names
+        && auth != ClientAuth::RequireAndVerify
+    {
+        place.note(
+            "keeps nobody out unless client_auth_type is RequireAndVerifyClientCert: set that, or take this away",
+        );
+    }
+    let authorities = match ca {
+        Some(ca) => ca.parsed(authorities)?,
+        None => rustls::RootCertStore::empty(),
+    };
+    let names = match names {
+        Some((_, names)) => Some(names?),
+        None => None,
+    };
+    Some(Clients { auth, authorities, names })
+}
+
+/// The names of which a client's certificate must have one; `None` if something is wrong with them.
+fn allowed_names(list: Node<'_>) -> Option<Vec<String>> {
+    if list.is_empty() {
+        list.note("is empty, which would let nobody in: name somebody, or take it away");
+        return None;
+    }
+    let named = |text: &str| if text.is_empty() { Err("is empty") } else { Ok(text.to_owned()) };
+    distinct(list, Show::Nothing, named)
+}
+
+fn protocol(section: &mut Section<'_>) -> Option<Protocol> {
+    let (min, min_place) = version(section, "min_version", Version::Tls12);
+    let (max, _) = version(section, "max_version", Version::Tls13);
+    let suites = section.take("cipher_suites").map(|node| suites(node, min, max));
+    let curves = section.take("curve_preferences").map(|node| distinct(node, Show::Value, Curve::parse));
+    let prefers_own_order = section.parse("prefer_server_cipher_suites", switch);
+    let (min, max) = (min?, max?);
+    if min > max {
+        // It can be above only if both are set.
+        min_place?.note(format!("is above max_version, which is {}", max.as_str()));
+        return None;
+    }
+    Some(Protocol {
+        versions: [Version::Tls12, Version::Tls13]
+            .into_iter()
+            .filter(|version| (min..=max).contains(version))
+            .collect(),
+        suites: suites.map_or(Some(Vec::new()), |suites| suites)?,
+        curves: curves.map_or(Some(Vec::new()), |curves| curves)?,
+        prefers_own_order: prefers_own_order.unwrap_or(true),
+    })
+}
+
+/// A version, and where it is set. `None` for one that is wrong.
+fn version<'a>(section: &mut Section<'a>, key: &'static str, default: Version) -> (Option<Version>, Option<Place<'a>>) {
+    match section.take(key) {
+        Some(node) => (node.parsed(Show::Value, Version::parse), Some(node.place())),
+        None => (Some(default), None),
+    }
+}
+
+/// The cipher suites, each of which must belong to a version that is spoken.
+fn suites(list: Node<'_>, min: Option<Version>, max: Option<Version>) -> Option<Vec<Suite>> {
+    distinct(list, Show::Value, |text| {
+        let suite = Suite::parse(text)?;
+        let version = suite.version();
+        let unless = |limit: &str| format!("is of {}, which {limit} rules out: take it away", version.as_str());
+        if min.is_some_and(|min| version < min) {
+            Err(unless("min_version"))
+        } else if max.is_some_and(|max| version > max) {
+            Err(unless("max_version"))
+        } else {
+            Ok(suite)
+        }
+    })
+}
+
+/// The elements of a list, each of which may be there once; `None` if something is wrong with them.
+fn distinct<T: PartialEq, E: AsRef<str>>(
+    list: Node<'_>,
+    show: Show,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Option<Vec<T>> {
+    let mut parsed: Vec<Option<T>> = Vec::new();
+    for node in list.items() {
+        let element = node.parsed(show, &parse);
+        if let Some(first) = parsed.iter().position(|earlier| earlier.is_some() && *earlier == element) {
+            node.note(format!("is the same as [{first}]: keep one of them"));
+        }
+        parsed.push(element);
+    }
+    parsed.into_iter().collect()
+}
+
+/// The headers.
+fn http(node: Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let Some(mut section) = node.section() else { return Vec::new() };
+    if let Some(node) = section.take("http2")
+        && node.parsed(Show::Value, switch) == Some(true)
+    {
+        node.note("cannot be true, because HTTP/2 is not spoken: set it to false, or take it away");
+    }
+    let headers = section.take("headers").and_then(Node::section).map(headers);
+    section.finish();
+    headers.unwrap_or_default()
+}
+
+/// The headers that are set; an empty value sets none.
+fn headers(mut section: Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::new();
+    for (name, allowed) in HEADERS {
+        let value = section.parse_quietly(name, |text| header_value(text, allowed)).flatten();
+        let named = HeaderName::from_bytes(name.as_bytes()).ok();
+        headers.extend(named.zip(value));
+    }
+    section.finish();
+    headers
+}
+
+fn header_value(text: &str, allowed: &[&str]) -> Result<Option<HeaderValue>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !allowed.is_empty() && !allowed.contains(&text) {
+        return Err(format!("is not a value of this header: {} is needed", allowed.join(" or ")));
+    }
+    let sendable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let value = HeaderValue::from_str(text).ok().filter(|_| sendable);
+    value.map(Some).ok_or_else(|| "cannot be sent: one line of visible ASCII characters is needed".to_owned())
+}
+
+fn users(node: Node<'_>) -> Users {
+    let place = node.place();
+    let parsed = node.entries().unwrap_or_default().into_iter().filter_map(|(name, node)| {
+        if name.starts_with('$') {
+            // Name and hash are the wrong way round, and the path would show the hash.
+            place.note("has a hash in the place of a name: each entry is `NAME: HASH`");
+            return None;
+        }
+        if let Err(what) = user_name(&name) {
+            node.note(what);
+        }
+        let hash = node.parsed(Show::Nothing, PasswordHash::parse)?;
+        Some((name, hash))
+    });
+    parsed.collect()
+}
+
+fn user_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        Err("is an empty name, which is nobody's")
+    } else if name.contains(|c: char| c == ':' || c.is_control()) {
+        Err("is a name that cannot be sent: it may have no colon and no control character")
+    } else {
+        Ok(())
+    }
+}
+
+/// PEM text, from a file or in its place.
+struct Pem<'a> {
+    place: Place<'a>,
+    /// What problems with the text begin with: the file.
+    of: String,
+    /// `None` if it could not be had, which is noted.
+    text: Option<Content>,
+}
+
+// === impl Pem ===
+
+impl<'a> Pem<'a> {
+    /// Takes the text that one of two keys gives; `None` if neither is set.
+    fn take(section: &mut Section<'a>, file_key: &'static str, text_key: &'static str, read: Read<'_>) -> Option<Self> {
+        let file = section.take(file_key);
+        let text = section.take(text_key);
+        match (file, text) {
+            (Some(file), None) => Some(Self::of_file(&file, text_key, read)),
+            (None, Some(text)) => Some(Self::of_text(text)),
+            (Some(file), Some(_)) => {
+                file.note(format!("is set beside {text_key}: keep one of them"));
+                Some(Self { place: file.place(), of: String::new(), text: None })
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// As [`Pem::take`], and notes if neither is set.
+    fn require(
+        section: &mut Section<'a>,
+        file_key: &'static str,
+        text_key: &'static str,
+        read: Read<'_>,
+    ) -> Option<Self> {
+        let taken = Self::take(section, file_key, text_key, read);
+        if taken.is_none() {
+            section.note(file_key, format!("is missing: TLS needs it, or its text in {text_key}"));
+        }
+        taken
+    }
+
+    fn of_text(node: Node<'a>) -> Self {
+        let place = node.place();
+        let text = node.secret().map(|text| Content::new(text.as_bytes().to_vec()));
+        Self { place, of: String::new(), text }
+    }
+
+    fn of_file(node: &Node<'a>, text_key: &str, read: Read<'_>) -> Self {
+        let place = node.place();
+        let path = node.parsed(Show::Nothing, |text| {
+            if is_pem(text) || text.contains(char::is_control) {
+                return Err(format!("is not the path of a file: PEM text belongs in {text_key}"));
+            }
+            not_empty_path(text).map_err(str::to_owned)
+        });
+        let Some(path) = path.map(|path| node.resolve(&path)) else {
+            return Self { place, of: String::new(), text: None };
+        };
+        let of = format!("{} ", path.display());
+        let text = read(&path).map_err(|what| place.note(format!("{of}{what}"))).ok();
+        Self { place, of, text }
+    }
+
+    /// The text as whatever `parse` makes of it.
+    fn parsed<T>(&self, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Option<T> {
+        parse(self.text.as_ref()?).map_err(|what| self.note(&what)).ok()
+    }
+
+    fn note(&self, what: &str) {
+        self.place.note(format!("{}{what}", self.of));
+    }
+
+    fn warning(&self, what: &str) -> Problem {
+        self.place.warning(format!("{}{what}", self.of))
+    }
+}
