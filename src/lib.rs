@@ -47,7 +47,7 @@ use crate::intake::{Intake, Load, Means, Reloader};
 use crate::poller::{LastChange, Poller};
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
-use crate::web::WebFile;
+use crate::web::{Follower, WebFile};
 
 /// What this was built from: version, revision, version of the compiler.
 pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
@@ -104,7 +104,7 @@ pub async fn run(
     };
     let board = Arc::new(board);
     let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
-    let web = watch::Sender::new(web.map_or_else(Arc::default, |file| file.web().clone())).subscribe();
+    let (follower, web, web_looks) = Follower::new(web, metrics.clone());
     let (updates, for_poller) = mpsc::channel(1);
     let (key_changes, changed_keys) = mpsc::unbounded_channel();
     let poller = Poller::new(board.clone(), metrics.clone(), for_poller, changed_keys);
@@ -124,7 +124,8 @@ pub async fn run(
     };
     let (intake, orders, in_force) = Intake::start(config, means).await.map_err(RunError::of_client)?;
     running.spawn(intake.run(lists));
-    let reloader = Arc::new(Reloader::new(load, orders.clone()));
+    running.spawn(follower.run());
+    let reloader = Arc::new(Reloader::new(load, web_looks, orders.clone()));
     running.spawn(reloader.clone().follow(hangups));
     let (drain, draining) = watch::channel(false);
     let (_web, web) = watch::channel(Arc::new(web::Web::default()));

@@ -130,26 +130,29 @@ fn allowed_names(list: Node<'_>) -> Option<Vec<String>> {
 }
 
 fn protocol(section: &mut Section<'_>) -> Option<Protocol> {
-    let (min, min_place) = version(section, "min_version", Version::Tls12);
-    let (max, _) = version(section, "max_version", Version::Tls13);
-    let suites = section.take("cipher_suites").map(|node| suites(node, min, max));
+    let versions = versions(section);
+    let suites = section.take("cipher_suites").map(|node| suites(node, versions.as_deref()));
     let curves = section.take("curve_preferences").map(|node| distinct(node, Show::Value, Curve::parse));
     let prefers_own_order = section.parse("prefer_server_cipher_suites", switch);
+    Some(Protocol {
+        versions: versions?,
+        suites: suites.unwrap_or_else(|| Some(Vec::new()))?,
+        curves: curves.unwrap_or_else(|| Some(Vec::new()))?,
+        prefers_own_order: prefers_own_order.unwrap_or(true),
+    })
+}
+
+/// The versions from the lowest to the highest; `None` if something is wrong with them.
+fn versions(section: &mut Section<'_>) -> Option<Vec<Version>> {
+    let (min, min_place) = version(section, "min_version", Version::Tls12);
+    let (max, _) = version(section, "max_version", Version::Tls13);
     let (min, max) = (min?, max?);
     if min > max {
-        // It can be above only if both are set.
+        // With the default of either it cannot be.
         min_place?.note(format!("is above max_version, which is {}", max.as_str()));
         return None;
     }
-    Some(Protocol {
-        versions: [Version::Tls12, Version::Tls13]
-            .into_iter()
-            .filter(|version| (min..=max).contains(version))
-            .collect(),
-        suites: suites.map_or(Some(Vec::new()), |suites| suites)?,
-        curves: curves.map_or(Some(Vec::new()), |curves| curves)?,
-        prefers_own_order: prefers_own_order.unwrap_or(true),
-    })
+    Some([Version::Tls12, Version::Tls13].into_iter().filter(|version| (min..=max).contains(version)).collect())
 }
 
 /// A version, and where it is set. `None` for one that is wrong.
@@ -160,19 +163,16 @@ fn version<'a>(section: &mut Section<'a>, key: &'static str, default: Version) -
     }
 }
 
-/// The cipher suites, each of which must belong to a version that is spoken.
-fn suites(list: Node<'_>, min: Option<Version>, max: Option<Version>) -> Option<Vec<Suite>> {
+/// The cipher suites, each of which must belong to one of the versions, if these are known.
+fn suites(list: Node<'_>, versions: Option<&[Version]>) -> Option<Vec<Suite>> {
     distinct(list, Show::Value, |text| {
         let suite = Suite::parse(text)?;
         let version = suite.version();
-        let unless = |limit: &str| format!("is of {}, which {limit} rules out: take it away", version.as_str());
-        if min.is_some_and(|min| version < min) {
-            Err(unless("min_version"))
-        } else if max.is_some_and(|max| version > max) {
-            Err(unless("max_version"))
-        } else {
-            Ok(suite)
+        if versions.is_none_or(|versions| versions.contains(&version)) {
+            return Ok(suite);
         }
+        let limit = if version == Version::Tls12 { "min_version" } else { "max_version" };
+        Err(format!("is of {}, which {limit} rules out: take one of them away", version.as_str()))
     })
 }
 

@@ -39,6 +39,9 @@ pub struct Metrics {
     rejected: IntGaugeVec,
     last_reload_successful: IntGauge,
     last_reload_success: Gauge,
+    web_last_reload_successful: IntGauge,
+    /// Without labels, so that it can be absent.
+    certificate_expiry: GaugeVec,
     /// The sources with the labels of their series, which users write, and whether each is up.
     sources: Mutex<Vec<Labelled<SourceUp>>>,
     http_requests: IntCounterVec,
@@ -139,6 +142,23 @@ impl Metrics {
                 "When a good configuration was last read, as a Unix time.",
             ),
         )?;
+        let web_last_reload_successful = registered(
+            &registry,
+            IntGauge::new(
+                "cekura_exporter_web_config_last_reload_successful",
+                "Whether the web configuration was good when it was last read; 1 without one.",
+            ),
+        )?;
+        let certificate_expiry = registered(
+            &registry,
+            GaugeVec::new(
+                Opts::new(
+                    "cekura_exporter_tls_certificate_expiry_timestamp_seconds",
+                    "When the first of the certificates that are served with expires, as a Unix time; absent without TLS.",
+                ),
+                &[],
+            ),
+        )?;
         let http_requests = int_counters(
             &registry,
             "cekura_exporter_http_requests_total",
@@ -168,6 +188,8 @@ impl Metrics {
             rejected,
             last_reload_successful,
             last_reload_success,
+            web_last_reload_successful,
+            certificate_expiry,
             sources: Mutex::default(),
             http_requests,
             http_connections,
@@ -218,6 +240,21 @@ impl Metrics {
         if successful {
             self.last_reload_success.set(seconds(now));
         }
+    }
+
+    /// Notes that a web configuration is in force, with certificates that expire then if it has any.
+    pub fn web_reloaded(&self, certificate_expiry: Option<Timestamp>) {
+        self.web_last_reload_successful.set(1);
+        match certificate_expiry {
+            Some(expiry) => self.certificate_expiry.with_label_values::<&str>(&[]).set(seconds(expiry)),
+            // There may be nothing to remove.
+            None => drop(self.certificate_expiry.remove_label_values::<&str>(&[])),
+        }
+    }
+
+    /// Notes that the web configuration was read again and is not good.
+    pub fn web_not_reloaded(&self) {
+        self.web_last_reload_successful.set(0);
     }
 
     /// Notes how late a poll started.

@@ -158,6 +158,8 @@ pub struct Intake {
     unsure: BTreeSet<WatchName>,
     /// Why the last commit failed, so that it is said once.
     problem: Option<Refusal>,
+    /// Whether the web configuration lets only those in who prove who they are.
+    authenticates: bool,
 }
 
 /// Registrations that are made durable and visible together.
@@ -187,6 +189,7 @@ impl Intake {
         let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
         let apis = reload::clients(&[], config.apis.clone(), means.proxies).await?;
         let watches = std::mem::take(&mut config.watches);
+        let authenticates = means.web.borrow_and_update().authenticates();
         let mut intake = Self {
             means,
             orders,
@@ -203,6 +206,7 @@ impl Intake {
             warned_of_many: false,
             unsure: BTreeSet::new(),
             problem: None,
+            authenticates,
         };
         let scan = intake.files.rescan(config.watch_files.clone(), reload::names(&apis)).await;
         intake.put_in_force(Config { watches, ..config }, apis, scan).await;
@@ -228,6 +232,7 @@ impl Intake {
                 _ = expiry.tick() => if self.expire().await {
                     expiry.reset_immediately();
                 },
+                Ok(()) = self.means.web.changed() => self.note_web(),
                 Some(_) = self.key_followers.join_next() => {}
             }
         }

@@ -115,9 +115,18 @@ impl Intake {
         (self.config, self.apis) = (config, apis);
     }
 
+    /// Another web configuration is in force.
+    pub(super) fn note_web(&mut self) {
+        let authenticates = self.means.web.borrow_and_update().authenticates();
+        let did = std::mem::replace(&mut self.authenticates, authenticates);
+        if did && self.config.registrations.enabled {
+            self.warn_if_exposed();
+        }
+    }
+
     /// Says that anybody can register, if it is so.
     fn warn_if_exposed(&self) {
-        if self.means.exposed && !self.means.web.borrow().authenticates() {
+        if self.means.exposed && !self.authenticates {
             events::registrations_exposed();
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{Order, problem};
 use crate::config::{Checked, Problems};
+use crate::web::Looks;
 
 /// The longest that reading the configuration may take: it may be on a network volume.
 const LONGEST_READ: Duration = Duration::from_secs(5);
@@ -14,10 +15,12 @@ const LONGEST_READ: Duration = Duration::from_secs(5);
 /// Reads the configuration anew. Blocks.
 pub type Load = Arc<dyn Fn() -> Result<Checked, Problems> + Send + Sync>;
 
-/// Reads the configuration again and has it put in force, one reload after the other. Meanwhile the
+/// Reads the configuration again, the web configuration too, and has it put in force, one reload
+/// after the other. Meanwhile the
 /// intake takes other orders.
 pub struct Reloader {
     load: Option<Load>,
+    web: Looks,
     orders: mpsc::Sender<Order>,
     turn: Mutex<()>,
 }
@@ -26,14 +29,18 @@ pub struct Reloader {
 
 impl Reloader {
     /// `load` is `None` if there is no configuration that could be read again.
-    pub fn new(load: Option<Load>, orders: mpsc::Sender<Order>) -> Self {
-        Self { load, orders, turn: Mutex::new(()) }
+    pub fn new(load: Option<Load>, web: Looks, orders: mpsc::Sender<Order>) -> Self {
+        Self { load, web, orders, turn: Mutex::new(()) }
     }
 
     /// Reloads. `None` if the process ends before that is done.
+    ///
+    /// A web configuration that is good is in force whatever comes of the rest: it is followed anyway.
+    /// One that is not keeps the rest from being put in force.
     pub async fn reload(&self) -> Option<Result<(), Problems>> {
         let _turn = self.turn.lock().await;
-        let read = self.read().await;
+        let (read, web) = tokio::join!(self.read(), self.web.look());
+        let read = Problems::of_both(read, web).map(|(checked, ())| checked);
         let (reply, done) = oneshot::channel();
         self.orders.send(Order::Reload(read, reply)).await.ok()?;
         done.await.ok()

@@ -1,0 +1,128 @@
+//! Keeping up with the web configuration, as certificates are renewed and users change.
+//!
+//! A look at files can hang for as long as a network volume does, so it is done by a task of its
+//! own, and nobody waits for it for long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::load::News;
+use super::{Web, WebFile, events};
+use crate::config::{Problem, Problems};
+use crate::exposition::Metrics;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// The longest that is waited for a look that was asked for.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+
+/// The most that ask for a look at a time; reloads ask one after the other.
+const ASKING: usize = 8;
+
+/// Has the web configuration looked at when it is asked for.
+#[derive(Debug, Clone)]
+pub struct Looks {
+    /// `None` if it is in no file.
+    asks: Option<(String, mpsc::Sender<Ask>)>,
+}
+
+/// Looks at a web configuration again and again.
+pub struct Follower {
+    /// `None` if it is in no file.
+    file: Option<WebFile>,
+    asks: mpsc::Receiver<Ask>,
+    web: watch::Sender<Arc<Web>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Where it goes whether all is good now.
+type Ask = oneshot::Sender<Result<(), Problems>>;
+
+// === impl Follower ===
+
+impl Follower {
+    /// One for the configuration in a file, or for that of no file. Returns what is in force, and
+    /// where looks can be asked for.
+    pub fn new(file: Option<WebFile>, metrics: Arc<Metrics>) -> (Self, watch::Receiver<Arc<Web>>, Looks) {
+        let (sender, asks) = mpsc::channel(ASKING);
+        let looks = Looks { asks: file.as_ref().map(|file| (file.path().display().to_string(), sender)) };
+        let (web, in_force) = watch::channel(file.as_ref().map(|file| file.web().clone()).unwrap_or_default());
+        let follower = Self { file, asks, web, metrics };
+        follower.note_in_force();
+        (follower, in_force, looks)
+    }
+
+    /// Follows the files for ever.
+    pub async fn run(mut self) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Some(file) = self.file.take() {
+            let ask = tokio::select! {
+                Some(ask) = self.asks.recv() => Some(ask),
+                _ = ticks.tick() => None,
+            };
+            let Ok((file, news)) = tokio::task::spawn_blocking(move || look(file)).await else {
+                events::lost();
+                break;
+            };
+            self.take_over(&file, &news);
+            // Who asked may have given up.
+            let _ = ask.map(|ask| ask.send(file.judgement()));
+            self.file = Some(file);
+        }
+        // Nothing is followed, and what is in force stays.
+        self.asks.close();
+        std::future::pending::<()>().await;
+    }
+
+    fn take_over(&self, file: &WebFile, news: &News) {
+        match news {
+            News::None => {}
+            News::Changed(warnings) => {
+                events::reloaded(warnings);
+                self.web.send_replace(file.web().clone());
+                self.note_in_force();
+            }
+            News::Failed(problems) => {
+                events::not_reloaded(problems);
+                self.metrics.web_not_reloaded();
+            }
+        }
+    }
+
+    fn note_in_force(&self) {
+        self.metrics.web_reloaded(self.web.borrow().tls.as_ref().map(|tls| tls.expiry));
+    }
+}
+
+fn look(mut file: WebFile) -> (WebFile, News) {
+    let news = file.look();
+    (file, news)
+}
+
+// === impl Looks ===
+
+impl Looks {
+    /// Has all files looked at now, and what is good taken over.
+    ///
+    /// # Errors
+    /// Every problem that there is.
+    pub async fn look(&self) -> Result<(), Problems> {
+        let Some((path, asks)) = &self.asks else { return Ok(()) };
+        let problem = |what: String| Err(Problems(vec![Problem { origin: path.clone(), path: String::new(), what }]));
+        let look = async {
+            let (ask, judgement) = oneshot::channel();
+            asks.send(ask).await.ok()?;
+            judgement.await.ok()
+        };
+        match tokio::time::timeout(LONGEST_LOOK, look).await {
+            Ok(Some(judgement)) => judgement,
+            Ok(None) => problem("is not followed any more: restart the exporter".to_owned()),
+            Err(_) => problem(format!("took longer than {LONGEST_LOOK:?} to be read")),
+        }
+    }
+}
