@@ -2,6 +2,7 @@
 //! registrations and reloads.
 
 mod admission;
+mod auth;
 mod body;
 mod connection;
 mod events;
@@ -17,6 +18,7 @@ mod toggles;
 mod wait;
 mod write;
 
+pub use auth::{Denied, Gate};
 pub use listen::{addresses, bind};
 pub use routes::Site;
 pub use server::serve;
