@@ -128,9 +128,9 @@ pub async fn run(
     let reloader = Arc::new(Reloader::new(load, web_looks, orders.clone()));
     running.spawn(reloader.clone().follow(hangups));
     let (drain, draining) = watch::channel(false);
-    let (_web, web) = watch::channel(Arc::new(web::Web::default()));
     let desk = Desk::new(orders, reloader, in_force.clone());
-    let site = Arc::new(Site::new(board.clone(), metrics, pulse, desk, web, draining.clone(), telemetry_path));
+    let site = Site::new(board.clone(), metrics, pulse, desk, web, draining.clone(), telemetry_path);
+    let site = Arc::new(site.map_err(|e| RunError::new("logins could not be set up", e))?);
     let serving = tokio::spawn(http::serve(listeners, site.clone(), draining, DRAIN));
     let (stop_saving, saving_stops) = oneshot::channel();
     let saving = tokio::spawn(save(board, store, saving_stops));

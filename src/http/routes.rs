@@ -1,6 +1,7 @@
 //! Which path answers what.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use prometheus::IntGauge;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::auth::{Denied, Gate};
 use super::body::Body;
 use super::events::Events;
 use super::guard;
@@ -41,6 +43,7 @@ pub struct Site {
     pulse: Pulse,
     desk: Desk,
     web: watch::Receiver<Arc<Web>>,
+    gate: Gate,
     telemetry_path: String,
     renderings: Renderings,
     /// What is said of connections.
@@ -78,6 +81,9 @@ pub(super) struct OpenConnection(IntGauge);
 
 impl Site {
     /// A site that is neither listening nor draining. What `draining` tells ends all waiting.
+    ///
+    /// # Errors
+    /// If the machine gives no random bytes.
     pub fn new(
         board: Arc<Board>,
         metrics: Arc<Metrics>,
@@ -86,25 +92,21 @@ impl Site {
         web: watch::Receiver<Arc<Web>>,
         draining: watch::Receiver<bool>,
         telemetry_path: String,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
             events: Events::new(metrics.clone()),
             board,
             metrics,
             pulse,
             desk,
             web,
+            gate: Gate::new(draining.clone())?,
             telemetry_path,
             renderings: Renderings::new(),
             listening: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             draining,
-        }
-    }
-
-    /// The web configuration in force now.
-    pub fn web(&self) -> Arc<Web> {
-        self.web.borrow().clone()
+        })
     }
 
     /// Readiness is refused from now on.
@@ -141,7 +143,10 @@ impl Site {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
         let route = Route::of(&path, &self.telemetry_path);
         let web = self.web.borrow().clone();
-        let mut answer = self.dispatch(route, query.as_deref(), &mut request).await;
+        let mut answer = match self.admit(route, &request, &web).await {
+            Ok(()) => self.dispatch(route, query.as_deref(), &mut request).await,
+            Err(denied) => denied.into(),
+        };
         guard::protect(answer.headers_mut(), &web.headers);
         if !request.body().is_end_stream() {
             // What is left of the body would stand before the next request.
@@ -149,6 +154,12 @@ impl Site {
         }
         self.metrics.count_http(Route::handler(route), answer.status().as_u16());
         answer
+    }
+
+    /// Probes get in without a login; they learn no more than whether this works.
+    async fn admit<B>(&self, route: Option<Route<'_>>, request: &Request<B>, web: &Web) -> Result<(), Denied> {
+        let is_probe = matches!(route, Some(Route::Healthy | Route::Ready));
+        if is_probe { Ok(()) } else { self.gate.admit(&web.users, request.headers()).await }
     }
 
     async fn dispatch<B>(&self, route: Option<Route<'_>>, query: Option<&str>, request: &mut Request<B>) -> Answer
