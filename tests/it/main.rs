@@ -12,6 +12,7 @@ mod examples;
 mod harness;
 mod hostile;
 mod logs;
+mod openmetrics;
 mod polling;
 mod prometheus;
 mod reasons;
