@@ -15,6 +15,7 @@ mod logs;
 mod openmetrics;
 mod polling;
 mod prometheus;
+mod raw;
 mod reasons;
 mod registrations;
 mod reloading;
