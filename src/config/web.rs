@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use hyper::header::{HeaderName, HeaderValue};
+use rustls::RootCertStore;
 
 use super::problem::{Problem, Problems};
 use super::section::{Node, Place, Section, Show};
@@ -88,35 +89,33 @@ fn clients(section: &mut Section<'_>, read: Read<'_>) -> Option<Clients> {
         None => Some(ClientAuth::No),
     };
     let ca = Pem::take(section, "client_ca_file", "client_ca", read);
-    let names = section.take("client_allowed_sans").map(|node| (node.place(), allowed_names(node)));
+    let names = section.take("client_allowed_sans");
+    let names_place = names.as_ref().map(Node::place);
+    let names = names.map(allowed_names);
     let auth = auth?;
-    match &ca {
+    let authorities = match ca {
+        Some(ca) if auth.verifies() => ca.parsed(authorities),
+        Some(ca) => {
+            let what = format!("has no effect, because client_auth_type is {}", auth.as_str());
+            ca.place.note(format!("{what}: set that to RequireAndVerifyClientCert, or take this away"));
+            None
+        }
         None if auth.verifies() => {
             let what = "is missing: the certificates of the authorities of clients are needed, here or in client_ca";
             section.note("client_ca_file", format!("{what}, because client_auth_type is {}", auth.as_str()));
+            None
         }
-        Some(ca) if !auth.verifies() => ca.place.note(format!(
-            "has no effect, because client_auth_type is {}: set that to RequireAndVerifyClientCert, or take this away",
-            auth.as_str()
-        )),
-        _ => {}
-    }
-    if let Some((place, _)) = &names
-        && auth != ClientAuth::RequireAndVerify
-    {
-        place.note(
-            "keeps nobody out unless client_auth_type is RequireAndVerifyClientCert: set that, or take this away",
-        );
-    }
-    let authorities = match ca {
-        Some(ca) => ca.parsed(authorities)?,
-        None => rustls::RootCertStore::empty(),
+        None => Some(RootCertStore::empty()),
     };
+    if let Some(place) = names_place.filter(|_| auth != ClientAuth::RequireAndVerify) {
+        let what = "keeps nobody out unless client_auth_type is RequireAndVerifyClientCert";
+        place.note(format!("{what}: set that, or take this away"));
+    }
     let names = match names {
-        Some((_, names)) => Some(names?),
+        Some(names) => Some(names?),
         None => None,
     };
-    Some(Clients { auth, authorities, names })
+    Some(Clients { auth, authorities: authorities?, names })
 }
 
 /// The names of which a client's certificate must have one; `None` if something is wrong with them.

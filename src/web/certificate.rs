@@ -94,3 +94,68 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     let v6 = || <[u8; 16]>::try_from(octets).map(IpAddr::from).ok();
     v4().or_else(v6)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::web::sample::{Authority, Name};
+
+    /// A certificate with a name of every kind, as DER.
+    static CERTIFICATE: LazyLock<CertificateDer<'static>> = LazyLock::new(|| {
+        let names = [Name::Dns("a.example"), Name::Email("a@b.c"), Name::Uri("x://y"), Name::Address("10.0.0.7")];
+        let pair = Authority::new("a").issue(&names);
+        pem::certificates(pair.certificate.as_bytes()).unwrap().remove(0)
+    });
+
+    #[test]
+    fn a_chain_expires_with_the_first_of_its_certificates() {
+        let authority = Authority::new("a");
+        let (late, early) = (authority.issue(&[]), authority.issue_expired(&[]));
+        for pem in [late.certificate.clone() + &early.certificate, early.certificate.clone() + &late.certificate] {
+            let validity = Chain::parse(pem.as_bytes()).unwrap().validity;
+            assert_eq!(validity.until.to_string(), "2021-02-03T00:00:00.000Z");
+        }
+    }
+
+    #[test]
+    fn a_chain_with_something_else_in_it_is_refused_and_it_is_said_which() {
+        let good = Authority::new("a").issue(&[]).certificate;
+        for (pem, what) in [
+            (String::new(), "has no certificate"),
+            ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_owned(), "is damaged"),
+            (good.clone() + "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", "number 2"),
+        ] {
+            let problem = Chain::parse(pem.as_bytes()).unwrap_err();
+            assert!(problem.contains(what), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_names_whom_it_names_and_nobody_else() {
+        let names = |name: &str| names_any(&CERTIFICATE, &["other".to_owned(), name.to_owned()]);
+        assert!(["a.example", "a@b.c", "x://y", "10.0.0.7"].into_iter().all(names));
+        assert!(!["", "A.example", "a.example.", "example", "x://", "10.0.0.70", "\u{0}"].into_iter().any(names));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_shows_makes_nothing_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut changed = CERTIFICATE.to_vec();
+            for (place, byte) in places {
+                changed[place.index(CERTIFICATE.len())] = byte;
+            }
+            for der in [bytes, changed] {
+                let certificate = CertificateDer::from(der);
+                let _ = Validity::of(&certificate);
+                let _ = names_any(&certificate, &["a.example".to_owned()]);
+            }
+        }
+    }
+}

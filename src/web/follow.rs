@@ -126,3 +126,110 @@ impl Looks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::web::sample::{Authority, Folder, Name};
+
+    const SUCCESSFUL: &str = "cekura_exporter_web_config_last_reload_successful";
+    const EXPIRY: &str = "cekura_exporter_tls_certificate_expiry_timestamp_seconds";
+
+    /// A web configuration that is followed.
+    struct Followed {
+        metrics: Arc<Metrics>,
+        web: watch::Receiver<Arc<Web>>,
+        looks: Looks,
+        following: tokio::task::JoinHandle<()>,
+    }
+
+    impl Followed {
+        fn start(file: Option<WebFile>) -> Self {
+            let metrics = Arc::new(Metrics::new().unwrap());
+            let (follower, web, looks) = Follower::new(file, metrics.clone());
+            Self { metrics, web, looks, following: tokio::spawn(follower.run()) }
+        }
+
+        fn of(folder: &Folder) -> Self {
+            Self::start(Some(WebFile::open(&folder.config()).unwrap().0))
+        }
+
+        /// The value of a metric without labels.
+        fn value(&self, name: &str) -> Option<f64> {
+            let families = self.metrics.gather(Instant::now());
+            let family = families.iter().find(|family| family.name() == name)?;
+            Some(family.get_metric()[0].get_gauge().get_value())
+        }
+    }
+
+    impl Drop for Followed {
+        fn drop(&mut self) {
+            self.following.abort();
+        }
+    }
+
+    fn folder(authority: &Authority) -> Folder {
+        Folder::of_server(&authority.issue(&[Name::Dns("localhost")]), "")
+    }
+
+    #[tokio::test]
+    async fn without_a_file_it_is_plain_http_and_a_look_finds_nothing_wrong() {
+        let followed = Followed::start(None);
+        assert!(followed.web.borrow().tls.is_none());
+        assert_eq!(followed.looks.look().await, Ok(()));
+        assert_eq!((followed.value(SUCCESSFUL), followed.value(EXPIRY)), (Some(1.0), None));
+    }
+
+    #[tokio::test]
+    async fn a_look_takes_over_what_is_good_before_it_is_answered() {
+        let authority = Authority::new("servers");
+        let folder = folder(&authority);
+        let followed = Followed::of(&folder);
+        assert_eq!(followed.value(EXPIRY), Some(4_102_444_800.0));
+        let before = followed.web.borrow().clone();
+        let expired = authority.issue_expired(&[]);
+        folder.write("server.pem", &expired.certificate);
+        folder.write("server.key", &expired.key);
+        assert_eq!(followed.looks.look().await, Ok(()));
+        assert!(!Arc::ptr_eq(&before, &followed.web.borrow()));
+        assert_eq!((followed.value(SUCCESSFUL), followed.value(EXPIRY)), (Some(1.0), Some(1_612_310_400.0)));
+        folder.write("web.yaml", "");
+        assert_eq!(followed.looks.look().await, Ok(()));
+        assert_eq!(followed.value(EXPIRY), None);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_finds_problems_tells_all_of_them_each_time() {
+        let folder = folder(&Authority::new("servers"));
+        let followed = Followed::of(&folder);
+        let good = followed.web.borrow().clone();
+        folder.write("server.key", "");
+        for _ in 0..2 {
+            let problems = followed.looks.look().await.unwrap_err().to_string();
+            assert!(problems.contains("server.key has no private key"), "{problems}");
+        }
+        assert!(Arc::ptr_eq(&good, &followed.web.borrow()));
+        assert_eq!(followed.value(SUCCESSFUL), Some(0.0));
+        assert_eq!(followed.value(EXPIRY), Some(4_102_444_800.0), "the one in force is told of");
+    }
+
+    #[tokio::test]
+    async fn changes_are_taken_over_without_anybody_asking() {
+        let folder = folder(&Authority::new("servers"));
+        let mut followed = Followed::of(&folder);
+        folder.write("web.yaml", "");
+        followed.web.changed().await.unwrap();
+        assert!(followed.web.borrow().tls.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_told_if_nobody_looks_any_more() {
+        let folder = folder(&Authority::new("servers"));
+        let followed = Followed::of(&folder);
+        followed.following.abort();
+        let problems = followed.looks.look().await.unwrap_err().to_string();
+        assert!(problems.ends_with("web.yaml: is not followed any more: restart the exporter"), "{problems}");
+    }
+}

@@ -8,6 +8,10 @@ mod follow;
 mod load;
 mod pem;
 mod protocol;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod users;
 

@@ -18,7 +18,7 @@ pub(crate) struct Protocol {
     pub(crate) versions: Vec<Version>,
     /// The cipher suites that are named, in order of preference; none for all.
     pub(crate) suites: Vec<Suite>,
-    /// The curves that are named, in order of preference; none for all.
+    /// The curves that are named; none for all. Of those that both sides know, the client chooses.
     pub(crate) curves: Vec<Curve>,
     /// Whether the order of the suites goes before that of the client.
     pub(crate) prefers_own_order: bool,
@@ -119,7 +119,7 @@ impl Protocol {
         spoken.map(|Suite(suite)| suite).collect()
     }
 
-    /// The curves, in order of preference.
+    /// The curves that keys may be agreed upon with.
     pub(super) fn groups(&self) -> Vec<&'static dyn SupportedKxGroup> {
         let all = [Curve::X25519, Curve::P256, Curve::P384];
         let curves = if self.curves.is_empty() { &all[..] } else { &self.curves };

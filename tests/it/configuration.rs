@@ -1,51 +1,22 @@
 //! What is valid, what is refused, and how that is said.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use cekura_exporter::config;
 
-use crate::harness::run;
-
-/// What stands for a key in the fixtures; it must never show.
-const FIXTURE_KEY: &str = "sk-fixture";
-
-fn fixtures(ending: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config");
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.to_str().unwrap().ends_with(ending));
-    paths.sort();
-    assert!(!paths.is_empty(), "there is no {ending}");
-    paths
-}
-
-/// The comments of a fixture that start so.
-fn comments(path: &Path, start: &str) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap();
-    text.lines().filter_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned()).collect()
-}
+use crate::harness::{comments, fixtures, lines, run};
 
 fn check(path: &Path, environment: &[(&str, &str)]) -> Output {
     run(&["--config.check", "--config.file", path.to_str().unwrap()], environment)
 }
 
-/// The lines on standard error, each of which must start with the file's path.
-fn lines(path: &Path, output: &Output) -> Vec<String> {
-    let text = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(!text.contains(FIXTURE_KEY), "a secret shows: {text}");
-    let strip = |line: &str| {
-        let line = line.strip_prefix("warning: ").unwrap_or(line);
-        line.strip_prefix(&format!("{}: ", path.display())).unwrap_or_else(|| panic!("no path: {line}")).to_owned()
-    };
-    text.lines().map(strip).collect()
-}
-
 #[test]
 fn every_good_fixture_passes_with_the_warnings_that_it_names_and_no_more() {
-    for path in fixtures(".good.yaml") {
+    for path in fixtures("config", ".good.yaml") {
         let output = check(&path, &[]);
-        let lines = lines(&path, &output);
+        let lines = lines(&path, &output.stderr);
         assert_eq!(output.status.code(), Some(0), "{}: {lines:#?}", path.display());
         let expected = comments(&path, "# warns:");
         assert_eq!(lines.len(), expected.len(), "{}: {lines:#?}", path.display());
@@ -55,9 +26,9 @@ fn every_good_fixture_passes_with_the_warnings_that_it_names_and_no_more() {
 
 #[test]
 fn every_bad_fixture_is_refused_with_all_of_its_problems_and_no_other() {
-    for path in fixtures(".bad.yaml") {
+    for path in fixtures("config", ".bad.yaml") {
         let output = check(&path, &[]);
-        let lines = lines(&path, &output);
+        let lines = lines(&path, &output.stderr);
         assert_eq!(output.status.code(), Some(2), "{}: {lines:#?}", path.display());
         let expected = comments(&path, "# expect:");
         assert!(!expected.is_empty(), "{} expects nothing", path.display());
@@ -70,7 +41,7 @@ fn every_bad_fixture_is_refused_with_all_of_its_problems_and_no_other() {
 
 #[test]
 fn a_bad_configuration_keeps_the_exporter_from_starting_with_the_same_problems() {
-    let path = fixtures("ids.bad.yaml").remove(0);
+    let path = fixtures("config", "ids.bad.yaml").remove(0);
     let output = run(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(output.stderr, check(&path, &[]).stderr);
@@ -99,7 +70,7 @@ fn the_reference_configuration_is_valid_and_has_every_key_at_its_default() {
 
 #[test]
 fn what_config_shows_as_in_force_can_be_read_back() {
-    for path in fixtures(".good.yaml") {
+    for path in fixtures("config", ".good.yaml") {
         let shown = config::load(&path, []).unwrap().config.to_string();
         let folder = tempfile::tempdir().unwrap();
         let again = folder.path().join("again.yaml");
@@ -290,7 +261,7 @@ fn a_file_that_is_missing_a_folder_or_no_text_is_refused() {
     ] {
         let output = check(&path, &[]);
         assert_eq!(output.status.code(), Some(2));
-        let lines = lines(&path, &output);
+        let lines = lines(&path, &output.stderr);
         assert!(lines.len() == 1 && lines[0].contains(what), "{lines:?}");
     }
 }
@@ -304,7 +275,7 @@ fn over_ten_thousand_watches_are_valid_and_warn_once() {
     (1..=10_001).for_each(|i| writeln!(text, "  - {{agent_id: {i}, progress_id: p{i}}}").unwrap());
     fs::write(&path, text).unwrap();
     let output = check(&path, &[]);
-    let lines = lines(&path, &output);
+    let lines = lines(&path, &output.stderr);
     assert_eq!((output.status.code(), lines.len()), (Some(0), 1), "{lines:?}");
     assert!(lines[0].contains("10001 watches") && lines[0].contains("series"), "{lines:?}");
 }

@@ -26,3 +26,4 @@ mod stopping;
 mod transport;
 mod waiting;
 mod watch_files;
+mod web_configuration;

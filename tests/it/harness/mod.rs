@@ -2,6 +2,7 @@
 
 mod exporter;
 mod exposition;
+mod fixtures;
 mod port;
 mod prometheus;
 mod tool;
@@ -9,6 +10,7 @@ mod upstream;
 
 pub(crate) use exporter::{Exporter, run};
 pub(crate) use exposition::Exposition;
+pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;
 pub(crate) use prometheus::Prometheus;
 pub(crate) use tool::tool;
