@@ -1,5 +1,6 @@
 //! The flags.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,9 +21,13 @@ pub struct Cli {
     #[arg(long = "config.check", conflicts_with = "demo")]
     pub config_check: bool,
 
-    /// Where to listen; repeatable; ":10058" means all interfaces
-    #[arg(long = "web.listen-address", value_name = "ADDR", default_value = ":10058")]
+    /// Where to listen; repeatable; ":10058" means all interfaces [default: :10058]
+    #[arg(long = "web.listen-address", value_name = "ADDR")]
     pub listen: Vec<ListenAddress>,
+
+    /// Take the listeners from systemd
+    #[arg(long = "web.systemd-socket")]
+    pub systemd_socket: bool,
 
     /// The path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = telemetry_path)]
@@ -77,6 +82,9 @@ pub enum LogFormat {
 #[derive(Debug, Clone)]
 pub struct LogFilter(pub Targets);
 
+/// Where it listens when nothing else is said.
+const DEFAULT_PORT: u16 = 10058;
+
 /// As `--version` says it.
 const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (revision ", env!("BUILD_REVISION"), ", rustc ", env!("BUILD_RUSTC"), ")");
@@ -97,6 +105,19 @@ fn telemetry_path(path: &str) -> Result<String, String> {
         Err("is a path that the exporter serves itself; choose another one".to_owned())
     } else {
         Ok(path.to_owned())
+    }
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Where to listen, if not where systemd does.
+    pub fn addresses(&self) -> Cow<'_, [ListenAddress]> {
+        if self.listen.is_empty() {
+            Cow::Owned(vec![ListenAddress::All { port: DEFAULT_PORT }])
+        } else {
+            Cow::Borrowed(&self.listen)
+        }
     }
 }
 
@@ -183,7 +204,7 @@ mod tests {
     fn the_defaults_are_those_of_the_contract() {
         let cli = parse(&[]).unwrap();
         assert_eq!(cli.config_file, PathBuf::from("config.yaml"));
-        assert_eq!(cli.listen, [ListenAddress::All { port: 10058 }]);
+        assert_eq!(*cli.addresses(), [ListenAddress::All { port: 10058 }]);
         assert_eq!((cli.telemetry_path.as_str(), cli.log_format), ("/metrics", None));
     }
 
@@ -191,8 +212,7 @@ mod tests {
     fn listen_addresses_are_repeatable_and_of_every_form() {
         let cli =
             parse(&["--web.listen-address=:1", "--web.listen-address", "[::1]:2", "--web.listen-address=localhost:3"]);
-        let listen = cli.unwrap().listen;
-        let texts: Vec<_> = listen.iter().map(ToString::to_string).collect();
+        let texts: Vec<_> = cli.unwrap().addresses().iter().map(ToString::to_string).collect();
         assert_eq!(texts, [":1", "[::1]:2", "localhost:3"]);
     }
 
@@ -218,7 +238,7 @@ mod tests {
             &["--demo", "--config.file=x"],
             &["--demo", "--config.check"],
             &["--web.config.file="],
-            &["--web.systemd-socket"],
+            &["--web.systemd-socket=yes"],
             &["--no-such-flag"],
             &["argument"],
         ] {

@@ -24,6 +24,7 @@ pub mod saving;
 pub mod signals;
 pub mod sources;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;
 pub mod toggle;
 pub mod web;
@@ -47,6 +48,7 @@ use crate::intake::{Intake, Load, Means, Reloader};
 use crate::poller::{LastChange, Poller};
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
+use crate::systemd::Notifier;
 use crate::web::{Follower, WebFile};
 
 /// What this was built from: version, revision, version of the compiler.
@@ -94,6 +96,7 @@ pub struct StateFileError {
 pub async fn run(
     service: Service,
     listeners: Vec<TcpListener>,
+    notifier: Arc<Notifier>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
@@ -125,20 +128,25 @@ pub async fn run(
     let (intake, orders, in_force) = Intake::start(config, means).await.map_err(RunError::of_client)?;
     running.spawn(intake.run(lists));
     running.spawn(follower.run());
-    let reloader = Arc::new(Reloader::new(load, web_looks, orders.clone()));
-    running.spawn(reloader.clone().follow(hangups));
+    let reloader = Arc::new(Reloader::new(load, web_looks, orders.clone(), notifier.clone()));
     let (drain, draining) = watch::channel(false);
-    let desk = Desk::new(orders, reloader, in_force.clone());
-    let site = Site::new(board.clone(), metrics, pulse, desk, web, draining.clone(), telemetry_path);
+    let desk = Desk::new(orders, reloader.clone(), in_force.clone());
+    let site = Site::new(board.clone(), metrics, pulse.clone(), desk, web, draining.clone(), telemetry_path);
     let site = Arc::new(site.map_err(|e| RunError::new("logins could not be set up", e))?);
     let serving = tokio::spawn(http::serve(listeners, site.clone(), draining, DRAIN));
     let (stop_saving, saving_stops) = oneshot::channel();
     let saving = tokio::spawn(save(board, store, saving_stops));
+    running.spawn(follow(site.clone(), reloader, hangups, notifier.clone()));
+    running.spawn({
+        let notifier = notifier.clone();
+        async move { notifier.watch_over(&pulse).await }
+    });
 
     let stopped = async {
         shutdown.await;
         tracing::info!("stopping");
         site.refuse_readiness();
+        notifier.stopping().await;
         let linger = in_force.borrow().linger;
         linger_on(&last_change, linger).await;
     };
@@ -182,6 +190,13 @@ async fn save(board: Arc<Board>, store: Option<Arc<Store>>, stop: oneshot::Recei
         Some(store) => Saver::new(board, store).run(stop).await,
         None => stop.await,
     }
+}
+
+/// Says when it serves, and from then on reloads on signals.
+async fn follow(site: Arc<Site>, reloader: Arc<Reloader>, hangups: watch::Receiver<u32>, notifier: Arc<Notifier>) {
+    site.serves().await;
+    notifier.ready().await;
+    reloader.follow(hangups).await;
 }
 
 /// Waits until the last state change of any run is as old as `linger`.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cekura_exporter::cli::Cli;
 use cekura_exporter::config::{self, Checked, Problems, Read};
 use cekura_exporter::signals::Signals;
+use cekura_exporter::systemd::{self, Notifier};
 use cekura_exporter::web::WebFile;
 use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry, web};
 use clap::Parser;
@@ -34,6 +35,8 @@ fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
 }
 
 fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    // Before there are threads.
+    let sockets = cli.systemd_socket.then(systemd::sockets);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stopped = runtime.block_on(async {
         // Before all else: a signal that comes early is a clean stop too.
@@ -53,12 +56,16 @@ fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
             file
         });
         let encrypted = service.web.as_ref().is_some_and(|file| file.web().tls.is_some());
-        let listeners = http::bind(&cli.listen)?;
+        let listeners = match sockets {
+            Some(sockets) => systemd::listeners(sockets?, &cli.listen)?,
+            None => http::bind(&cli.addresses())?,
+        };
         for address in http::addresses(&listeners).into_iter().filter(|_| cli.demo) {
             say(&demo::welcome(address, encrypted, &cli.telemetry_path));
         }
+        let notifier = Arc::new(Notifier::from_env());
         tokio::select! {
-            stopped = run(service, listeners, signals.clone().told(1)) => Ok(stopped?),
+            stopped = run(service, listeners, notifier, signals.clone().told(1)) => Ok(stopped?),
             () = signals.told(2) => {
                 tracing::warn!("stopped at once");
                 Ok(())

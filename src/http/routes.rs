@@ -48,7 +48,7 @@ pub struct Site {
     renderings: Renderings,
     /// What is said of connections.
     pub(super) events: Events,
-    listening: AtomicBool,
+    listening: watch::Sender<bool>,
     /// Whether readiness is refused.
     leaving: AtomicBool,
     /// Whether connections are being ended.
@@ -103,7 +103,7 @@ impl Site {
             gate: Gate::new(draining.clone())?,
             telemetry_path,
             renderings: Renderings::new(),
-            listening: AtomicBool::new(false),
+            listening: watch::Sender::new(false),
             leaving: AtomicBool::new(false),
             draining,
         })
@@ -116,7 +116,13 @@ impl Site {
 
     /// Every listener is bound.
     pub(super) fn listening(&self) {
-        self.listening.store(true, Ordering::Relaxed);
+        self.listening.send_replace(true);
+    }
+
+    /// Resolves when every listener serves.
+    pub async fn serves(&self) {
+        // The sender is here.
+        let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
     }
 
     pub(super) fn connection_opened(&self) -> OpenConnection {
@@ -210,7 +216,7 @@ impl Site {
             Route::Ready if self.leaving.load(Ordering::Relaxed) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "draining")
             }
-            Route::Ready if self.listening.load(Ordering::Relaxed) => ok(TEXT, "ready\n"),
+            Route::Ready if *self.listening.borrow() => ok(TEXT, "ready\n"),
             Route::Ready => problem(StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Route::Config => ok(YAML, self.desk.effective_config()),
             Route::Reload => self.refuse_method(route),

@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{Order, problem};
 use crate::config::{Checked, Problems};
+use crate::systemd::Notifier;
 use crate::web::Looks;
 
 /// The longest that reading the configuration may take: it may be on a network volume.
@@ -22,6 +23,7 @@ pub struct Reloader {
     load: Option<Load>,
     web: Looks,
     orders: mpsc::Sender<Order>,
+    notifier: Arc<Notifier>,
     turn: Mutex<()>,
 }
 
@@ -29,16 +31,28 @@ pub struct Reloader {
 
 impl Reloader {
     /// `load` is `None` if there is no configuration that could be read again.
-    pub fn new(load: Option<Load>, web: Looks, orders: mpsc::Sender<Order>) -> Self {
-        Self { load, web, orders, turn: Mutex::new(()) }
+    pub fn new(load: Option<Load>, web: Looks, orders: mpsc::Sender<Order>, notifier: Arc<Notifier>) -> Self {
+        Self { load, web, orders, notifier, turn: Mutex::new(()) }
     }
 
     /// Reloads. `None` if the process ends before that is done.
     ///
     /// A web configuration that is good is in force whatever comes of the rest: it is followed anyway.
     /// One that is not keeps the rest from being put in force.
-    pub async fn reload(&self) -> Option<Result<(), Problems>> {
-        let _turn = self.turn.lock().await;
+    pub async fn reload(self: &Arc<Self>) -> Option<Result<(), Problems>> {
+        let reloader = self.clone();
+        // Who asked may go meanwhile. What was begun is ended, and systemd is told so.
+        let reloading = tokio::spawn(async move {
+            let _turn = reloader.turn.lock().await;
+            reloader.notifier.reloading().await;
+            let done = reloader.put_in_force().await;
+            reloader.notifier.ready().await;
+            done
+        });
+        reloading.await.ok()?
+    }
+
+    async fn put_in_force(&self) -> Option<Result<(), Problems>> {
         let (read, web) = tokio::join!(self.read(), self.web.look());
         let read = Problems::of_both(read, web).map(|(checked, ())| checked);
         let (reply, done) = oneshot::channel();

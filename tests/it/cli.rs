@@ -17,6 +17,7 @@ fn version_and_help_exit_with_0() {
         "--config.file",
         "--config.check",
         "--web.listen-address",
+        "--web.systemd-socket",
         "--web.telemetry-path",
         "--web.config.file",
         "--log.level",
@@ -34,7 +35,7 @@ fn bad_usage_exits_with_2_and_says_what_is_wrong() {
     for (args, what) in [
         (&["--no-such-flag"][..], "--no-such-flag"),
         (&["--web.config.file="], "--web.config.file"),
-        (&["--web.systemd-socket"], "--web.systemd-socket"),
+        (&["--web.systemd-socket=x"], "--web.systemd-socket"),
         (&["--log.level=loud"], "loud"),
         (&["--log.format=xml"], "xml"),
         (&["--web.listen-address=nonsense"], "nonsense"),

@@ -23,6 +23,7 @@ mod restarts;
 mod serving;
 mod state;
 mod stopping;
+mod systemd;
 mod transport;
 mod waiting;
 mod watch_files;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Exposition, KEY, Upstream, eventually};
+use super::{Exposition, KEY, Upstream, eventually, tool};
 
 /// The program, with none of the environment's variables: no proxy, no key, no CEKURA variable.
 fn program() -> Command {
@@ -18,9 +18,34 @@ fn program() -> Command {
     command
 }
 
+/// The program, started through another one, which gets its path and arguments at the end.
+fn program_through(through: &[String]) -> Command {
+    let inner = program();
+    let [outer, args @ ..] = through else { return inner };
+    let mut command = Command::new(outer);
+    command.env_clear().args(args).arg(inner.get_program()).stdin(Stdio::null());
+    command
+}
+
+/// What hands sockets of these kinds over to a program as systemd does.
+fn handing_over(kinds: &[&str]) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness/hand-over.pl");
+    let perl = tool("perl").display().to_string();
+    [&[perl.as_str(), script], kinds, &["--"]].concat().into_iter().map(str::to_owned).collect()
+}
+
 /// Runs the program to its end.
 pub(crate) fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
-    let output = program().args(args).envs(environment.iter().copied()).output().unwrap();
+    run_through(&[], args, environment)
+}
+
+/// As [`run`], with sockets of these kinds handed over as systemd does.
+pub(crate) fn run_with_sockets(kinds: &[&str], args: &[&str]) -> Output {
+    run_through(&handing_over(kinds), args, &[])
+}
+
+fn run_through(through: &[String], args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let output = program_through(through).args(args).envs(environment.iter().copied()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!errors.contains("panicked"), "{args:?}: {errors}");
     output
@@ -43,6 +68,8 @@ pub(crate) struct Start {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     through: Vec<String>,
+    /// Kinds of sockets that are handed over.
+    sockets: Vec<String>,
     files: Vec<(String, String)>,
 }
 
@@ -70,6 +97,12 @@ impl Start {
         self
     }
 
+    /// Hands sockets of these kinds over as systemd does, and has the exporter take them.
+    pub(crate) fn handing_over(mut self, kinds: &[&str]) -> Self {
+        self.sockets = kinds.iter().map(ToString::to_string).collect();
+        self.through(&handing_over(kinds).iter().map(String::as_str).collect::<Vec<_>>()).arg("--web.systemd-socket")
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Exporter {
         let folder = tempfile::tempdir().unwrap();
@@ -88,7 +121,8 @@ impl Start {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
         let mut exporter = Exporter { child, logs, errors, urls: Vec::new(), http, folder };
-        let listeners = self.args.iter().filter(|arg| arg.starts_with("--web.listen-address")).count().max(1);
+        let addresses = self.args.iter().filter(|arg| arg.starts_with("--web.listen-address")).count();
+        let listeners = if self.sockets.is_empty() { addresses.max(1) } else { self.sockets.len() };
         exporter.urls = eventually("the exporter listens", async || {
             assert_eq!(exporter.child.try_wait().unwrap(), None, "it ended before it listened");
             exporter.listening(listeners)
@@ -98,16 +132,11 @@ impl Start {
     }
 
     fn command(&self, config: &Path, folder: &Path) -> Command {
-        let mut command = program();
-        if let [wrapper, args @ ..] = &self.through[..] {
-            let inner = command.get_program().to_owned();
-            command = Command::new(wrapper);
-            command.env_clear().args(args).arg(inner).stdin(Stdio::null());
-        }
+        let mut command = program_through(&self.through);
         if !self.args.iter().any(|arg| arg == "--demo") {
             command.arg("--config.file").arg(config);
         }
-        if !self.args.iter().any(|arg| arg.starts_with("--web.listen-address")) {
+        if self.sockets.is_empty() && !self.args.iter().any(|arg| arg.starts_with("--web.listen-address")) {
             command.arg("--web.listen-address=127.0.0.1:0");
         }
         command.args(&self.args).envs(self.environment.iter().cloned()).current_dir(folder);
@@ -123,6 +152,7 @@ impl Exporter {
             args: Vec::new(),
             environment: Vec::new(),
             through: Vec::new(),
+            sockets: Vec::new(),
             files: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ mod prometheus;
 mod tool;
 mod upstream;
 
-pub(crate) use exporter::{Exporter, run};
+pub(crate) use exporter::{Exporter, run, run_with_sockets};
 pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;
