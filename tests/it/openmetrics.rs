@@ -38,7 +38,7 @@ async fn scrape(exporter: &Exporter, accept: &str) -> (String, String) {
     let request = exporter.http().get(format!("{}/metrics", exporter.urls[0])).header("accept", accept);
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["vary"], "accept");
+    assert_eq!(answer.headers()["vary"], "accept, accept-encoding");
     let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
     (content_type, answer.text().await.unwrap())
 }

@@ -12,7 +12,7 @@ use POSIX ();
 my %open = (
     tcp        => sub { IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 16) },
     udp        => sub { IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'udp') },
-    unix       => sub { IO::Socket::UNIX->new(Local => 'socket', Listen => 16) },
+    unix       => sub { IO::Socket::UNIX->new(Local => "\0hand-over-$$", Listen => 16) },
     connection => sub {
         our $peer = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 16);
         IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $peer->sockport, Proto => 'tcp');
