@@ -41,7 +41,7 @@ pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> R
         let mut root = node.section()?;
         let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
         let headers = root.take("http_server_config").map(http).unwrap_or_default();
-        let users = root.take("basic_auth_users").map(users).unwrap_or_default();
+        let users = root.take("basic_auth_users").map(|node| users(node, &mut warnings)).unwrap_or_default();
         root.finish();
         Some(Web { tls, users, headers })
     });
@@ -229,10 +229,10 @@ fn header_value(text: &str, allowed: &[&str]) -> Result<Option<HeaderValue>, Str
     value.map(Some).ok_or_else(|| "cannot be sent: one line of visible ASCII characters is needed".to_owned())
 }
 
-fn users(node: Node<'_>) -> Users {
+fn users(node: Node<'_>, warnings: &mut Vec<Problem>) -> Users {
     let place = node.place();
     let parsed = node.entries().unwrap_or_default().into_iter().filter_map(|(name, node)| {
-        if name.starts_with('$') {
+        if name.starts_with("$2") {
             // Name and hash are the wrong way round, and the path would show the hash.
             place.note("has a hash in the place of a name: each entry is `NAME: HASH`");
             return None;
@@ -243,7 +243,12 @@ fn users(node: Node<'_>) -> Users {
         let hash = node.parsed(Show::Nothing, PasswordHash::parse)?;
         Some((name, hash))
     });
-    parsed.collect()
+    let users: Users = parsed.collect();
+    if users.costs_differ() {
+        let what = "has hashes of different costs: how long a failed login takes tells which users there are";
+        warnings.push(place.warning(what));
+    }
+    users
 }
 
 fn user_name(name: &str) -> Result<(), &'static str> {
@@ -299,7 +304,7 @@ impl<'a> Pem<'a> {
 
     fn of_text(node: Node<'a>) -> Self {
         let place = node.place();
-        let text = node.secret().map(|text| Content::new(text.as_bytes().to_vec()));
+        let text = node.secret().map(|mut text| Content::new(std::mem::take(&mut *text).into_bytes()));
         Self { place, of: String::new(), text }
     }
 
@@ -330,5 +335,76 @@ impl<'a> Pem<'a> {
 
     fn warning(&self, what: &str) -> Problem {
         self.place.warning(format!("{}{what}", self.of))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "sk-secret-73";
+
+    /// What is said of a configuration whose files all have this content.
+    fn said(text: &str, content: &str) -> String {
+        let mut read = |_: &Path| Ok(Content::new(content.as_bytes().to_vec()));
+        match web(Path::new("web.yaml"), text.as_bytes(), &mut read, Timestamp::from_millis(0)) {
+            Ok((web, warnings)) => format!("{web:?} {warnings:?}"),
+            Err(problems) => problems.to_string(),
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_folder_of_the_file() {
+        let mut paths = Vec::new();
+        let mut read = |path: &Path| {
+            paths.push(path.display().to_string());
+            Err("cannot be read".to_owned())
+        };
+        let text = "tls_server_config: {cert_file: a, key_file: ../b, client_ca_file: /c, client_auth_type: \
+                    VerifyClientCertIfGiven}";
+        let problems = web(Path::new("x/web.yaml"), text.as_bytes(), &mut read, Timestamp::from_millis(0)).unwrap_err();
+        assert_eq!(problems.0.len(), 3);
+        assert_eq!(paths, ["x/a", "x/../b", "/c"]);
+    }
+
+    #[test]
+    fn no_value_that_may_be_secret_is_ever_shown() {
+        let pem = format!("-----BEGIN PRIVATE KEY-----\\n{SECRET}\\n-----END PRIVATE KEY-----");
+        for value in [SECRET, &pem, &format!("[{SECRET}]"), &format!("{{a: {SECRET}}}")] {
+            let value = if value.starts_with('-') { format!("\"{value}\"") } else { value.to_owned() };
+            for key in ["cert", "key", "client_ca", "client_allowed_sans", "unknown"] {
+                let text =
+                    format!("tls_server_config: {{client_auth_type: RequireAndVerifyClientCert, {key}: {value}}}");
+                assert!(!said(&text, SECRET).contains(SECRET), "{text}: {}", said(&text, SECRET));
+            }
+            for (key, _) in HEADERS {
+                let text = format!("http_server_config: {{headers: {{{key}: {value}, unknown: {value}}}}}");
+                let said = said(&text, SECRET);
+                assert!(said.starts_with("web.yaml: ") && !said.contains(SECRET), "{text}: {said}");
+            }
+            let text = format!("basic_auth_users: {{a: {value}, b:c: {value}}}");
+            assert!(!said(&text, SECRET).contains(SECRET), "{text}: {}", said(&text, SECRET));
+        }
+        let paths = "tls_server_config: {cert_file: a, key_file: b, client_ca_file: c, client_auth_type: RequireAndVerifyClientCert}";
+        assert!(!said(paths, SECRET).contains(SECRET));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            keys in proptest::collection::vec(
+                ("cert(_file)?|key(_file)?|client_(ca|ca_file|auth_type|allowed_sans)|(min|max)_version|cipher_suites|\
+                  curve_preferences|http2|headers|\\PC{0,4}",
+                 "TLS1[23]|X25519|(No|Request)ClientCert|true|\\[\\]|\\[a, a\\]|\\{\\}|\\PC{0,20}"),
+                0..6,
+            ),
+            block in "(tls|http)_server_config|basic_auth_users",
+            content in "(-----BEGIN (CERTIFICATE|PRIVATE KEY)-----\n)?[A-Za-z0-9+/\n]{0,40}(\n-----END CERTIFICATE-----)?",
+        ) {
+            let lines: String = keys.iter().map(|(key, value)| format!("  {key}: {value}\n")).collect();
+            let _ = said(&format!("{block}:\n{lines}"), &content);
+        }
     }
 }
