@@ -110,6 +110,16 @@ fn every_bad_fixture_is_refused_with_all_of_its_problems_and_no_other() {
 }
 
 #[test]
+fn the_example_in_the_readme_is_valid() {
+    let folder = Folder::new();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, section) = readme.split_once("## TLS and authentication\n").unwrap();
+    let (_, example) = section.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    assert_eq!(folder.said(&folder.write("web.yaml", example)), (Some(0), vec![]));
+}
+
+#[test]
 fn a_file_that_is_missing_a_folder_or_no_text_is_refused() {
     let folder = Folder::new();
     let binary = folder.path("binary.yaml");
