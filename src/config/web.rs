@@ -403,8 +403,8 @@ mod tests {
             block in "(tls|http)_server_config|basic_auth_users",
             content in "(-----BEGIN (CERTIFICATE|PRIVATE KEY)-----\n)?[A-Za-z0-9+/\n]{0,40}(\n-----END CERTIFICATE-----)?",
         ) {
-            let lines: String = keys.iter().map(|(key, value)| format!("  {key}: {value}\n")).collect();
-            let _ = said(&format!("{block}:\n{lines}"), &content);
+            let lines: Vec<_> = keys.iter().map(|(key, value)| format!("  {key}: {value}\n")).collect();
+            let _ = said(&format!("{block}:\n{}", lines.concat()), &content);
         }
     }
 }
