@@ -38,13 +38,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::board::Board;
 use crate::config::Config;
 use crate::exposition::Metrics;
 use crate::http::{Desk, Site};
-use crate::intake::{Intake, Load, Means, Reloader};
+use crate::intake::{InForce, Intake, Load, Means, Reloader};
 use crate::poller::{LastChange, Poller};
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
@@ -89,6 +89,19 @@ pub struct StateFileError {
     error: StoreError,
 }
 
+/// The service while it runs.
+struct Running {
+    site: Arc<Site>,
+    /// What runs for ever, and the error if it does not.
+    tasks: JoinSet<()>,
+    last_change: LastChange,
+    in_force: watch::Receiver<InForce>,
+    drain: watch::Sender<bool>,
+    /// Ends when it is told, after what is known is saved.
+    saving: JoinHandle<()>,
+    stop_saving: oneshot::Sender<()>,
+}
+
 /// Polls and serves until `shutdown` resolves, then drains.
 ///
 /// # Errors
@@ -99,49 +112,10 @@ pub async fn run(
     notifier: Arc<Notifier>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
-    let (store, saved) = open_store(&config).await?;
-    let board = match &store {
-        Some(_) => Board::restored(saved.toggles, saved.agents),
-        None => Board::default(),
-    };
-    let board = Arc::new(board);
-    let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
-    let (follower, web, web_looks) = Follower::new(web, metrics.clone());
-    let (updates, for_poller) = mpsc::channel(1);
-    let (key_changes, changed_keys) = mpsc::unbounded_channel();
-    let poller = Poller::new(board.clone(), metrics.clone(), for_poller, changed_keys);
-    let (pulse, last_change) = (poller.pulse(), poller.last_change());
-    let mut running = JoinSet::new();
-    running.spawn(poller.run());
-    let means = Means {
-        board: board.clone(),
-        metrics: metrics.clone(),
-        updates,
-        key_changes,
-        store: store.clone(),
-        registrations: saved.registrations,
-        proxies,
-        web: web.clone(),
-        exposed: http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback()),
-    };
-    let (intake, orders, in_force) = Intake::start(config, means).await.map_err(RunError::of_client)?;
-    running.spawn(intake.run(lists));
-    running.spawn(follower.run());
-    let reloader = Arc::new(Reloader::new(load, web_looks, orders.clone(), notifier.clone()));
-    let (drain, draining) = watch::channel(false);
-    let desk = Desk::new(orders, reloader.clone(), in_force.clone());
-    let site = Site::new(board.clone(), metrics, pulse.clone(), desk, web, draining.clone(), telemetry_path);
-    let site = Arc::new(site.map_err(|e| RunError::new("logins could not be set up", e))?);
-    let serving = tokio::spawn(http::serve(listeners, site.clone(), draining, DRAIN));
-    let (stop_saving, saving_stops) = oneshot::channel();
-    let saving = tokio::spawn(save(board, store, saving_stops));
-    running.spawn(follow(site.clone(), reloader, hangups, notifier.clone()));
-    running.spawn({
-        let notifier = notifier.clone();
-        async move { notifier.watch_over(&pulse).await }
-    });
-
+    let exposed = http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback());
+    let running = Running::start(service, exposed, notifier.clone()).await?;
+    let Running { site, mut tasks, last_change, in_force, drain, saving, stop_saving } = running;
+    let serving = tokio::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
     let stopped = async {
         shutdown.await;
         tracing::info!("stopping");
@@ -156,12 +130,12 @@ pub async fn run(
             let _ = drain.send(true);
             serving.await.map_err(|panic| RunError::new("the server died", panic))
         }
-        Some(ended) = running.join_next() => Err(match ended {
+        Some(ended) = tasks.join_next() => Err(match ended {
             Ok(()) => RunError { what: "a task that runs for ever ended", source: None },
             Err(panic) => RunError::new("a task that runs for ever died", panic),
         }),
     };
-    running.shutdown().await;
+    tasks.shutdown().await;
     // It is there until it is told.
     let _ = stop_saving.send(());
     saving.await.map_err(|panic| RunError::new("saving the state died", panic))?;
@@ -217,6 +191,53 @@ async fn linger_on(last_change: &LastChange, linger: Duration) {
 /// The wall clock, as the domain has it.
 pub(crate) fn wall_clock() -> toggle::Timestamp {
     SystemTime::now().into()
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Sets up all but the server, and starts what it shows. `exposed` says whether others than this
+    /// machine can connect.
+    async fn start(service: Service, exposed: bool, notifier: Arc<Notifier>) -> Result<Self, RunError> {
+        let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
+        let (store, saved) = open_store(&config).await?;
+        let board = Arc::new(match &store {
+            Some(_) => Board::restored(saved.toggles, saved.agents),
+            None => Board::default(),
+        });
+        let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
+        let (follower, web, web_looks) = Follower::new(web, metrics.clone());
+        let (updates, for_poller) = mpsc::channel(1);
+        let (key_changes, changed_keys) = mpsc::unbounded_channel();
+        let poller = Poller::new(board.clone(), metrics.clone(), for_poller, changed_keys);
+        let (pulse, last_change) = (poller.pulse(), poller.last_change());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(poller.run());
+        let means = Means {
+            board: board.clone(),
+            metrics: metrics.clone(),
+            updates,
+            key_changes,
+            store: store.clone(),
+            registrations: saved.registrations,
+            proxies,
+            web: web.clone(),
+            exposed,
+        };
+        let (intake, orders, in_force) = Intake::start(config, means).await.map_err(RunError::of_client)?;
+        tasks.spawn(intake.run(lists));
+        tasks.spawn(follower.run());
+        let reloader = Arc::new(Reloader::new(load, web_looks, orders.clone(), notifier.clone()));
+        let (drain, draining) = watch::channel(false);
+        let desk = Desk::new(orders, reloader.clone(), in_force.clone());
+        let site = Site::new(board.clone(), metrics, pulse.clone(), desk, web, draining, telemetry_path);
+        let site = Arc::new(site.map_err(|e| RunError::new("logins could not be set up", e))?);
+        tasks.spawn(follow(site.clone(), reloader, hangups, notifier.clone()));
+        tasks.spawn(async move { notifier.watch_over(&pulse).await });
+        let (stop_saving, saving_stops) = oneshot::channel();
+        let saving = tokio::spawn(save(board, store, saving_stops));
+        Ok(Self { site, tasks, last_change, in_force, drain, saving, stop_saving })
+    }
 }
 
 // === impl RunError ===
