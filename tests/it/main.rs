@@ -8,6 +8,7 @@ mod cli;
 mod configuration;
 mod corpora;
 mod demo;
+mod encryption;
 mod examples;
 mod harness;
 mod hostile;

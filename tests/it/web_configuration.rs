@@ -221,8 +221,7 @@ const SUCCESSFUL: &str = "cekura_exporter_web_config_last_reload_successful";
 #[tokio::test]
 async fn a_bad_web_configuration_fails_a_reload_and_then_the_main_configuration_in_force_stays_too() {
     let upstream = Upstream::start().await;
-    let start = Exporter::with(Exporter::quick(&upstream, "")).file("web.yaml", DENY);
-    let exporter = start.arg("--web.config.file=web.yaml").start().await;
+    let exporter = Exporter::with(Exporter::quick(&upstream, "")).web(DENY).start().await;
     let web = exporter.folder().join("web.yaml");
     let with_watch = Exporter::quick(&upstream, "watches: [{name: w, agent_id: 1, progress_id: p}]\n");
     exporter.reconfigure(&with_watch);
@@ -251,8 +250,7 @@ async fn a_bad_web_configuration_fails_a_reload_and_then_the_main_configuration_
 
 #[tokio::test]
 async fn a_web_configuration_is_followed_and_each_change_is_said_once() {
-    let start = Exporter::with("watches: []\n").file("web.yaml", DENY).arg("--web.config.file=web.yaml");
-    let exporter = start.start().await;
+    let exporter = Exporter::with("watches: []\n").web(DENY).start().await;
     assert_eq!(exporter.scrape().await.value(SUCCESSFUL, &[]), Some(1.0));
     let web = exporter.folder().join("web.yaml");
     fs::write(&web, "{a: b}").unwrap();
@@ -282,8 +280,8 @@ async fn without_a_web_configuration_its_metric_says_that_all_is_well() {
 async fn registrations_are_said_to_be_open_to_all_only_where_nobody_has_to_log_in() {
     let users = "basic_auth_users: {alice: $2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG}\n";
     let start = |web: &str| {
-        let start = Exporter::with("state_file: state\nregistrations: {enabled: true}\n").file("web.yaml", web);
-        start.arg("--web.config.file=web.yaml").arg("--web.listen-address=0.0.0.0:0").start()
+        let start = Exporter::with("state_file: state\nregistrations: {enabled: true}\n").web(web);
+        start.arg("--web.listen-address=0.0.0.0:0").start()
     };
     let warnings = |exporter: &Exporter| {
         exporter.logs().iter().filter(|line| line["message"].as_str().unwrap().starts_with("registrations are")).count()

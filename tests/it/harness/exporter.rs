@@ -4,12 +4,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Exposition, KEY, Upstream, eventually, tool};
+use super::{Client, Exposition, KEY, Pair, Upstream, eventually, tool};
 
 /// The program, with none of the environment's variables: no proxy, no key, no CEKURA variable.
 fn program() -> Command {
@@ -60,6 +60,8 @@ pub(crate) struct Exporter {
     pub(crate) urls: Vec<String>,
     http: reqwest::Client,
     folder: TempDir,
+    /// Those who read what it writes, to its end.
+    reading: Vec<JoinHandle<()>>,
 }
 
 /// How an exporter is started.
@@ -71,12 +73,29 @@ pub(crate) struct Start {
     /// Kinds of sockets that are handed over.
     sockets: Vec<String>,
     files: Vec<(String, String)>,
+    client: Client,
 }
 
 impl Start {
     /// Puts a file beside the configuration.
     pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Puts a web configuration beside the configuration, as `web.yaml`.
+    pub(crate) fn web(self, text: &str) -> Self {
+        self.file("web.yaml", text).arg("--web.config.file=web.yaml")
+    }
+
+    /// Puts a server's certificate and key beside the configuration, as `server.pem` and `server.key`.
+    pub(crate) fn server(self, pair: &Pair) -> Self {
+        self.file("server.pem", &pair.certificate).file("server.key", &pair.key)
+    }
+
+    /// Who asks it, where nothing else is said; else a client without TLS and login.
+    pub(crate) fn client(mut self, client: &Client) -> Self {
+        self.client = client.clone();
         self
     }
 
@@ -109,18 +128,20 @@ impl Start {
         let config = folder.path().join("config.yaml");
         std::fs::write(&config, &self.config).unwrap();
         for (name, text) in &self.files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let mut command = self.command(&config, folder.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let logs = Arc::new(Mutex::new(Vec::new()));
         let errors = Arc::new(Mutex::new(String::new()));
-        keep_logs(child.stdout.take().unwrap(), logs.clone());
-        keep_text(child.stderr.take().unwrap(), errors.clone());
-        // It may be there already: the tests of one process share it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        let mut exporter = Exporter { child, logs, errors, urls: Vec::new(), http, folder };
+        let reading = vec![
+            keep_logs(child.stdout.take().unwrap(), logs.clone()),
+            keep_text(child.stderr.take().unwrap(), errors.clone()),
+        ];
+        let http = self.client.http();
+        let mut exporter = Exporter { child, logs, errors, urls: Vec::new(), http, folder, reading };
         let addresses = self.args.iter().filter(|arg| arg.starts_with("--web.listen-address")).count();
         let listeners = if self.sockets.is_empty() { addresses.max(1) } else { self.sockets.len() };
         exporter.urls = eventually("the exporter listens", async || {
@@ -128,6 +149,7 @@ impl Start {
             exporter.listening(listeners)
         })
         .await;
+        exporter.urls.iter_mut().for_each(|address| *address = self.client.url(address));
         exporter
     }
 
@@ -154,6 +176,7 @@ impl Exporter {
             through: Vec::new(),
             sockets: Vec::new(),
             files: Vec::new(),
+            client: Client::default(),
         }
     }
 
@@ -176,12 +199,13 @@ impl Exporter {
         Self::with(Self::quick(upstream, &format!("watches:\n{watches}")))
     }
 
+    /// The addresses that it listens on, once there are so many.
     fn listening(&self, listeners: usize) -> Option<Vec<String>> {
         let addresses: Vec<_> = self
             .logs()
             .iter()
             .filter(|line| line["message"] == "listening")
-            .map(|line| format!("http://{}", line["address"].as_str().unwrap()))
+            .map(|line| line["address"].as_str().unwrap().to_owned())
             .collect();
         (addresses.len() == listeners).then_some(addresses)
     }
@@ -199,6 +223,23 @@ impl Exporter {
     /// What was written to standard error so far.
     pub(crate) fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
+    }
+
+    /// The first address that it listens on.
+    pub(crate) fn address(&self) -> &str {
+        self.urls[0].split_once("://").unwrap().1
+    }
+
+    /// What it answers to this client; `None` if the client is refused before.
+    pub(crate) async fn answer_to(&self, client: &Client, path: &str) -> Option<reqwest::Response> {
+        let answer = client.http().get(client.url(self.address()) + path).send().await;
+        assert!(!answer.as_ref().is_err_and(reqwest::Error::is_timeout), "{path} is neither answered nor refused");
+        answer.ok()
+    }
+
+    /// The status of what it answers to this client, if it does.
+    pub(crate) async fn status_for(&self, client: &Client, path: &str) -> Option<u16> {
+        self.answer_to(client, path).await.map(|answer| answer.status().as_u16())
     }
 
     pub(crate) async fn request(&self, method: reqwest::Method, path: &str) -> reqwest::Response {
@@ -279,6 +320,15 @@ impl Exporter {
         assert_eq!(self.ended().await.code(), Some(0));
     }
 
+    /// As [`Exporter::stop`]. Returns all that it logged, to its last line, and what it wrote to
+    /// standard error.
+    pub(crate) async fn last_words(mut self) -> (Vec<Value>, String) {
+        self.signal(rustix::process::Signal::TERM);
+        assert_eq!(self.ended().await.code(), Some(0));
+        self.reading.drain(..).for_each(|reading| reading.join().unwrap());
+        (self.logs(), self.errors())
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -320,22 +370,22 @@ fn children(child: &Child) -> Vec<rustix::process::Pid> {
     pids.filter_map(rustix::process::Pid::from_raw).collect()
 }
 
-fn keep_logs(stdout: impl Read + Send + 'static, logs: Arc<Mutex<Vec<Value>>>) {
+fn keep_logs(stdout: impl Read + Send + 'static, logs: Arc<Mutex<Vec<Value>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let parsed = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a JSON log line: {line}"));
             logs.lock().unwrap().push(parsed);
         }
-    });
+    })
 }
 
 /// Collects what a child writes to standard error.
-pub(super) fn keep_text(stderr: impl Read + Send + 'static, text: Arc<Mutex<String>>) {
+pub(super) fn keep_text(stderr: impl Read + Send + 'static, text: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let mut text = text.lock().unwrap();
             text.push_str(&line);
             text.push('\n');
         }
-    });
+    })
 }

@@ -1,5 +1,7 @@
 //! What the tests drive: the exporter as a process, a scripted upstream, and a real Prometheus.
 
+mod authority;
+mod client;
 mod exporter;
 mod exposition;
 mod fixtures;
@@ -8,7 +10,9 @@ mod prometheus;
 mod tool;
 mod upstream;
 
-pub(crate) use exporter::{Exporter, run, run_with_sockets};
+pub(crate) use authority::{Authority, FAR, Pair};
+pub(crate) use client::Client;
+pub(crate) use exporter::{Exporter, Start, run, run_with_sockets};
 pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;

@@ -1,0 +1,58 @@
+//! Who asks an exporter, and how: over TLS or without.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::Authority;
+
+/// A client. The default one speaks plain HTTP and says nothing of itself.
+#[derive(Clone, Default)]
+pub(crate) struct Client {
+    /// The certificate of whom it trusts; `None` for plain HTTP.
+    authority: Option<String>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// One that speaks TLS with servers of this authority.
+    pub(crate) fn trusting(authority: &Authority) -> Self {
+        Self { authority: Some(authority.pem()) }
+    }
+
+    /// Where it finds what listens at this address, without a scheme.
+    pub(crate) fn url(&self, address: &str) -> String {
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
+    }
+
+    /// How it shakes hands; `None` for plain HTTP.
+    pub(crate) fn tls(&self) -> Option<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates(self.authority.as_ref()?));
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        Some(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// It, ready to ask. Over TLS, each request has a connection of its own, so that it meets what is
+    /// in force now.
+    pub(crate) fn http(&self) -> reqwest::Client {
+        // It may be there already: the tests of one process share it.
+        let _ = default_provider().install_default();
+        let mut builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20));
+        if let Some(tls) = self.tls() {
+            builder = builder.tls_backend_preconfigured(tls).pool_max_idle_per_host(0);
+        }
+        builder.build().unwrap()
+    }
+}
+
+fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+}
