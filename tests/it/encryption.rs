@@ -11,19 +11,17 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
-use crate::harness::{Authority, Client, Exporter, FAR, Start, eventually, tool};
+use crate::harness::{Authority, Client, Exporter, Start, eventually, tool};
 
 /// The longest that is waited for another program, or for an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const FAILED: &str = "TLS handshake failed";
 
-/// An exporter with a certificate of this authority, and these lines more under `tls_server_config`. The
-/// authority's certificate is beside its configuration, as `ca.pem`.
+/// An exporter that speaks TLS, with these lines more under `tls_server_config`. The certificate of its
+/// authority is beside its configuration, as `ca.pem`.
 fn encrypted(authority: &Authority, more: &[&str]) -> Start {
-    let lines = [&["tls_server_config:", "cert_file: server.pem", "key_file: server.key"], more].concat();
-    let start = Exporter::with("watches: []\n").web(&lines.join("\n  ")).file("ca.pem", &authority.pem());
-    start.server(&authority.server(FAR)).client(&Client::trusting(authority))
+    Exporter::with("watches: []\n").tls(authority, more).file("ca.pem", &authority.pem())
 }
 
 fn openssl(exporter: &Exporter, args: &[&str]) -> Child {

@@ -5,6 +5,7 @@
 
 mod budgets;
 mod cli;
+mod client_certificates;
 mod configuration;
 mod corpora;
 mod demo;

@@ -46,6 +46,16 @@ impl Authority {
         self.issue(&["127.0.0.1", "localhost"], ExtendedKeyUsagePurpose::ServerAuth, FAR, &key)
     }
 
+    /// For a client of this name.
+    pub(crate) fn client(&self, name: &str) -> Pair {
+        self.issue(&[name], ExtendedKeyUsagePurpose::ClientAuth, FAR, &new_key())
+    }
+
+    /// For a client of this name, expired.
+    pub(crate) fn expired_client(&self, name: &str) -> Pair {
+        self.issue(&[name], ExtendedKeyUsagePurpose::ClientAuth, (2021, 2, 3), &new_key())
+    }
+
     fn issue(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose, until: Day, key: &KeyPair) -> Pair {
         let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
         params.extended_key_usages = vec![purpose];

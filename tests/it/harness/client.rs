@@ -1,20 +1,22 @@
-//! Who asks an exporter, and how: over TLS or without.
+//! Who asks an exporter, and how: over TLS, with a certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-use super::Authority;
+use super::{Authority, Pair};
 
 /// A client. The default one speaks plain HTTP and says nothing of itself.
 #[derive(Clone, Default)]
 pub(crate) struct Client {
     /// The certificate of whom it trusts; `None` for plain HTTP.
     authority: Option<String>,
+    shows: Option<Pair>,
+    version: Option<&'static SupportedProtocolVersion>,
 }
 
 // === impl Client ===
@@ -22,7 +24,19 @@ pub(crate) struct Client {
 impl Client {
     /// One that speaks TLS with servers of this authority.
     pub(crate) fn trusting(authority: &Authority) -> Self {
-        Self { authority: Some(authority.pem()) }
+        Self { authority: Some(authority.pem()), ..Self::default() }
+    }
+
+    /// It shows this certificate to whom asks for one.
+    pub(crate) fn showing(mut self, pair: &Pair) -> Self {
+        self.shows = Some(pair.clone());
+        self
+    }
+
+    /// It speaks this version of TLS only.
+    pub(crate) fn speaking(mut self, version: &'static SupportedProtocolVersion) -> Self {
+        self.version = Some(version);
+        self
     }
 
     /// Where it finds what listens at this address, without a scheme.
@@ -36,8 +50,18 @@ impl Client {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates(self.authority.as_ref()?));
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        Some(builder.with_root_certificates(roots).with_no_client_auth())
+        let builder = match self.version {
+            Some(version) => builder.with_protocol_versions(&[version]).unwrap(),
+            None => builder.with_safe_default_protocol_versions().unwrap(),
+        };
+        let builder = builder.with_root_certificates(roots);
+        Some(match &self.shows {
+            Some(pair) => {
+                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(certificates(&pair.certificate), key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        })
     }
 
     /// It, ready to ask. Over TLS, each request has a connection of its own, so that it meets what is

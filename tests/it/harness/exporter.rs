@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Client, Exposition, KEY, Pair, Upstream, eventually, tool};
+use super::{Authority, Client, Exposition, FAR, KEY, Pair, Upstream, eventually, tool};
 
 /// The program, with none of the environment's variables: no proxy, no key, no CEKURA variable.
 fn program() -> Command {
@@ -91,6 +91,14 @@ impl Start {
     /// Puts a server's certificate and key beside the configuration, as `server.pem` and `server.key`.
     pub(crate) fn server(self, pair: &Pair) -> Self {
         self.file("server.pem", &pair.certificate).file("server.key", &pair.key)
+    }
+
+    /// Gives it a certificate of this authority, and these lines more under `tls_server_config`. Who
+    /// asks it trusts the authority.
+    pub(crate) fn tls(self, authority: &Authority, more: &[&str]) -> Self {
+        let lines = [&["tls_server_config:", "cert_file: server.pem", "key_file: server.key"], more].concat();
+        let start = self.web(&lines.join("\n  ")).server(&authority.server(FAR));
+        start.client(&Client::trusting(authority))
     }
 
     /// Who asks it, where nothing else is said; else a client without TLS and login.
@@ -301,6 +309,13 @@ impl Exporter {
     /// Writes another configuration.
     pub(crate) fn reconfigure(&self, config: impl AsRef<str>) {
         std::fs::write(self.folder().join("config.yaml"), config.as_ref()).unwrap();
+    }
+
+    /// Puts a file beside the configuration, in the place of the one that is there, all at once.
+    pub(crate) fn place(&self, name: &str, text: &str) {
+        let next = self.folder().join("next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(&next, self.folder().join(name)).unwrap();
     }
 
     /// A client for requests of other kinds.
