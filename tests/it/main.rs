@@ -21,6 +21,7 @@ mod raw;
 mod reasons;
 mod registrations;
 mod reloading;
+mod renewals;
 mod restarts;
 mod serving;
 mod state;
