@@ -1,10 +1,8 @@
 //! Certificates of clients: who gets in with which, and what is said of those who do not.
 
-use std::process::{Command, Stdio};
-
 use rustls::version::{TLS12, TLS13};
 
-use crate::harness::{Authority, Client, Exporter, FAR, Pair, eventually, tool};
+use crate::harness::{Authority, Client, Exporter, FAR, Pair, curl, eventually};
 
 const FAILED: &str = "TLS handshake failed";
 
@@ -43,14 +41,10 @@ async fn who_shows_no_good_certificate_is_refused_in_one_line_and_who_shows_one_
 }
 
 /// The status that curl gets with a certificate, or 0 if it gets no answer.
-fn curl(exporter: &Exporter, pair: Option<&Pair>) -> u16 {
+fn status_for(exporter: &Exporter, pair: Option<&Pair>) -> u16 {
     exporter.place("client.pem", &pair.map_or(String::new(), |pair| pair.certificate.clone() + &pair.key));
     let shown = if pair.is_some() { &["--cert", "client.pem"][..] } else { &[] };
-    let mut command = Command::new(tool("curl"));
-    command.env_clear().args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "60"]);
-    command.args(["--cacert", "ca.pem", &format!("{}/metrics", exporter.urls[0])]).args(shown);
-    let output = command.current_dir(exporter.folder()).stdin(Stdio::null()).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().parse().unwrap()
+    curl(exporter, "/metrics", &[&["--cacert", "ca.pem"], shown].concat())
 }
 
 #[tokio::test]
@@ -69,7 +63,7 @@ async fn each_type_of_authentication_asks_for_what_its_name_says() {
         let kind = format!("client_auth_type: {kind}");
         let start = Exporter::with("watches: []\n").tls(&servers, &[&[kind.as_str()], more].concat());
         let exporter = start.file("clients.pem", &clients.pem()).file("ca.pem", &servers.pem()).start().await;
-        let got = [None, Some(&good), Some(&other), Some(&expired)].map(|pair| curl(&exporter, pair));
+        let got = [None, Some(&good), Some(&other), Some(&expired)].map(|pair| status_for(&exporter, pair));
         assert_eq!(got, statuses, "{kind}");
         let refused = statuses.iter().filter(|status| **status == 0).count();
         let (logs, _) = exporter.last_words().await;

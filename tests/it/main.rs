@@ -13,6 +13,7 @@ mod encryption;
 mod examples;
 mod harness;
 mod hostile;
+mod logins;
 mod logs;
 mod openmetrics;
 mod polling;

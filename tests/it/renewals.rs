@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Authority, Client, Exporter, Exposition, FAR, Pair, Upstream, eventually};
+use crate::harness::{Authority, Client, Exporter, Exposition, FAR, Pair, TLS, Upstream, eventually};
 
 /// The longest that a client waits for an answer or for the end of a connection.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -176,7 +176,7 @@ async fn tls_is_turned_on_and_off_by_the_file_for_new_connections_and_ends_those
     let mut kept = TcpStream::connect(exporter.address()).await.unwrap();
     ask(&mut kept, "/-/ready").await;
     answer(&mut kept).await;
-    exporter.place("web.yaml", "tls_server_config: {cert_file: server.pem, key_file: server.key}\n");
+    exporter.place("web.yaml", TLS);
     answers(&tls).await;
     assert_eq!(rest(kept).await, "");
     assert_eq!(exporter.status_for(&plain, "/-/ready").await, None);

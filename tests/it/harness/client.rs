@@ -1,8 +1,11 @@
-//! Who asks an exporter, and how: over TLS, with a certificate.
+//! Who asks an exporter, and how: over TLS, with a certificate, with a login.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,6 +20,7 @@ pub(crate) struct Client {
     authority: Option<String>,
     shows: Option<Pair>,
     version: Option<&'static SupportedProtocolVersion>,
+    login: Option<(String, String)>,
 }
 
 // === impl Client ===
@@ -36,6 +40,12 @@ impl Client {
     /// It speaks this version of TLS only.
     pub(crate) fn speaking(mut self, version: &'static SupportedProtocolVersion) -> Self {
         self.version = Some(version);
+        self
+    }
+
+    /// It sends this user and password.
+    pub(crate) fn logged_in(mut self, user: &str, password: &str) -> Self {
+        self.login = Some((user.to_owned(), password.to_owned()));
         self
     }
 
@@ -72,6 +82,11 @@ impl Client {
         let mut builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20));
         if let Some(tls) = self.tls() {
             builder = builder.tls_backend_preconfigured(tls).pool_max_idle_per_host(0);
+        }
+        if let Some((user, password)) = &self.login {
+            let value = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+            let value = HeaderValue::from_str(&value).unwrap();
+            builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
         }
         builder.build().unwrap()
     }

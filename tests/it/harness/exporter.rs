@@ -64,6 +64,10 @@ pub(crate) struct Exporter {
     reading: Vec<JoinHandle<()>>,
 }
 
+/// The block of a web configuration that has it speak TLS with the certificate that [`Start::server`]
+/// gives it.
+pub(crate) const TLS: &str = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
+
 /// How an exporter is started.
 pub(crate) struct Start {
     config: String,

@@ -2,6 +2,7 @@
 
 mod authority;
 mod client;
+mod curl;
 mod exporter;
 mod exposition;
 mod fixtures;
@@ -12,7 +13,8 @@ mod upstream;
 
 pub(crate) use authority::{Authority, FAR, Pair};
 pub(crate) use client::Client;
-pub(crate) use exporter::{Exporter, Start, run, run_with_sockets};
+pub(crate) use curl::curl;
+pub(crate) use exporter::{Exporter, Start, TLS, run, run_with_sockets};
 pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;
