@@ -18,6 +18,7 @@ mod logs;
 mod openmetrics;
 mod polling;
 mod prometheus;
+mod protection;
 mod raw;
 mod reasons;
 mod registrations;
