@@ -6,6 +6,7 @@
 mod budgets;
 mod cli;
 mod client_certificates;
+mod compression;
 mod configuration;
 mod corpora;
 mod demo;

@@ -17,7 +17,8 @@ const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0,application
                           text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
 /// Values that move between two scrapes: their names begin with these.
-const MOVING: [&str; 3] = ["process_", "cekura_exporter_http_requests_total", "cekura_exporter_http_connections"];
+pub(crate) const MOVING: [&str; 3] =
+    ["process_", "cekura_exporter_http_requests_total", "cekura_exporter_http_connections"];
 
 /// Two parsers that are not ours read the same from both. Returns how many series that are.
 fn says_the_same(text: &str, open_metrics: &str, moving: &[&str]) -> usize {
