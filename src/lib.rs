@@ -38,7 +38,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::board::Board;
 use crate::config::Config;
@@ -115,7 +115,7 @@ pub async fn run(
     let exposed = http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback());
     let running = Running::start(service, exposed, notifier.clone()).await?;
     let Running { site, mut tasks, last_change, in_force, drain, saving, stop_saving } = running;
-    let serving = tokio::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
+    let mut serving = tokio::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
     let stopped = async {
         shutdown.await;
         tracing::info!("stopping");
@@ -128,8 +128,9 @@ pub async fn run(
         () = stopped => {
             // The server holds the receiver until it is through.
             let _ = drain.send(true);
-            serving.await.map_err(|panic| RunError::new("the server died", panic))
+            serving.await.map_err(RunError::of_server)
         }
+        Err(panic) = &mut serving => Err(RunError::of_server(panic)),
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(()) => RunError { what: "a task that runs for ever ended", source: None },
             Err(panic) => RunError::new("a task that runs for ever died", panic),
@@ -245,6 +246,10 @@ impl Running {
 impl RunError {
     fn of_client(source: Box<dyn Error + Send + Sync>) -> Self {
         Self { what: "the client of an API could not be set up", source: Some(source) }
+    }
+
+    fn of_server(panic: JoinError) -> Self {
+        Self::new("the server died", panic)
     }
 
     fn new(what: &'static str, source: impl Error + Send + Sync + 'static) -> Self {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::sources::Change;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
+    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Status, Timestamp, Toggle, Transition, Watch, WatchName,
 };
 use state::{State, agent_key};
 
@@ -224,6 +224,17 @@ impl Board {
     /// Every watch, sorted by name.
     pub fn rows(&self) -> Vec<Row> {
         self.read().rows().cloned().collect()
+    }
+
+    /// How many watches there are in each status.
+    pub fn count_statuses(&self) -> [(Status, usize); 4] {
+        let mut counts = Status::ALL.map(|status| (status, 0));
+        for row in self.read().rows() {
+            for (status, count) in &mut counts {
+                *count += usize::from(*status == row.toggle.run.shown.status);
+            }
+        }
+        counts
     }
 
     /// The watch of that name.

@@ -94,7 +94,8 @@ fn clients(section: &mut Section<'_>, read: Read<'_>) -> Option<Clients> {
     let names = names.map(allowed_names);
     let auth = auth?;
     let authorities = match ca {
-        Some(ca) if auth.verifies() => ca.parsed(authorities),
+        // Those that do not verify tell clients which certificates to choose from.
+        Some(ca) if auth != ClientAuth::No => ca.parsed(authorities),
         Some(ca) => {
             let what = format!("has no effect, because client_auth_type is {}", auth.as_str());
             ca.place.note(format!("{what}: set that to RequireAndVerifyClientCert, or take this away"));

@@ -61,8 +61,12 @@ pub enum ConnectionError {
     Handshake,
     /// It did not get further in time.
     Timeout,
-    /// It broke, or what came over it was not HTTP.
+    /// What came over it was not HTTP.
     Protocol,
+    /// The client went away amid a request or an answer.
+    Aborted,
+    /// Its client took a large answer slowly, and others needed the room.
+    Cut,
 }
 
 struct ApiFamilies {
@@ -284,7 +288,8 @@ impl Metrics {
 // === impl ConnectionError ===
 
 impl ConnectionError {
-    const ALL: [Self; 5] = [Self::Accept, Self::Limit, Self::Handshake, Self::Timeout, Self::Protocol];
+    const ALL: [Self; 7] =
+        [Self::Accept, Self::Limit, Self::Handshake, Self::Timeout, Self::Protocol, Self::Aborted, Self::Cut];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -293,6 +298,8 @@ impl ConnectionError {
             Self::Handshake => "handshake",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
+            Self::Aborted => "aborted",
+            Self::Cut => "cut",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which connections are served: so many in all, and so many from one address.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::ConnectionLimits;
@@ -14,8 +14,10 @@ const RESERVED_PART: u32 = 32;
 
 /// Admits connections as long as there is room.
 ///
-/// When all places are taken, a few more are there for addresses that hold none: whoever took the
-/// places cannot take these too, so scrapes and probes from elsewhere get through.
+/// When all places are taken, a few more are there for networks that hold none: whoever took the
+/// places cannot take these too, so scrapes and probes from elsewhere get through. The network of an
+/// IPv4 address is the address, that of an IPv6 address its /64, whose addresses cost nothing. What
+/// one address may hold goes by the address: pods of a node share a /64.
 #[derive(Debug, Default)]
 pub(super) struct Admission(Mutex<Open>);
 
@@ -23,6 +25,7 @@ pub(super) struct Admission(Mutex<Open>);
 struct Open {
     total: u32,
     by_peer: HashMap<IpAddr, u32>,
+    by_network: HashMap<IpAddr, u32>,
 }
 
 /// A place, for as long as it is held.
@@ -42,18 +45,34 @@ impl Admission {
         let mut open = self.open();
         let held = open.by_peer.get(&peer).copied().unwrap_or_default();
         let total = limits.total.get();
-        let places = if held == 0 { total.saturating_add(reserve(total)) } else { total };
+        let newcomer = !open.by_network.contains_key(&network(peer));
+        let places = if newcomer { total.saturating_add(reserve(total)) } else { total };
         if open.total >= places || held >= limits.per_peer.get() {
             return None;
         }
         open.total += 1;
-        open.by_peer.insert(peer, held + 1);
+        *open.by_peer.entry(peer).or_default() += 1;
+        *open.by_network.entry(network(peer)).or_default() += 1;
         Some(Admitted { admission: self.clone(), peer })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         // Nothing that is done under the lock can panic half way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+fn take_one(counts: &mut HashMap<IpAddr, u32>, of: IpAddr) {
+    let left = counts.remove(&of).unwrap_or_default().saturating_sub(1);
+    if left > 0 {
+        counts.insert(of, left);
     }
 }
 
@@ -67,10 +86,8 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut open = self.admission.open();
         open.total -= 1;
-        let left = open.by_peer.remove(&self.peer).unwrap_or_default().saturating_sub(1);
-        if left > 0 {
-            open.by_peer.insert(self.peer, left);
-        }
+        take_one(&mut open.by_peer, self.peer);
+        take_one(&mut open.by_network, network(self.peer));
     }
 }
 
@@ -122,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn the_reserve_is_for_networks_that_hold_none() {
+        let admission = Arc::new(Admission::default());
+        let limits = limits(4, 2);
+        let address = |network: u16, n: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, n]);
+        let all: Vec<_> = (0..8).filter_map(|n| admission.admit(address(1, n), limits)).collect();
+        assert_eq!(all.len(), 4);
+        assert!(admission.admit(address(2, 1), limits).is_some());
+    }
+
+    #[test]
     fn an_address_is_the_same_over_both_kinds_of_sockets() {
         let admission = Arc::new(Admission::default());
         let limits = limits(10, 1);
@@ -139,6 +166,6 @@ mod tests {
         let admission = Arc::new(Admission::default());
         drop((0..100).map(|n| admission.admit(peer(n), limits(512, 2)).unwrap()).collect::<Vec<_>>());
         let open = admission.open();
-        assert_eq!((open.total, open.by_peer.len()), (0, 0));
+        assert_eq!((open.total, open.by_peer.len(), open.by_network.len()), (0, 0, 0));
     }
 }

@@ -1,15 +1,17 @@
 //! One connection, from the handshake to its end.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
@@ -20,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Admitted;
+use super::body::Body;
 use super::progress::{Noted, Progress, STALL};
 use super::routes::Site;
 use crate::web::Web;
@@ -41,6 +44,9 @@ const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// After so long without a sign of a client that is waiting, it is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// How long a connection that should end is given for its first request to arrive.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
 enum End {
@@ -69,7 +75,7 @@ pub(super) async fn connection(
         Some(config) => match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
             Ok(Ok(stream)) => serve(stream, peer, site, began, retire).await,
             Ok(Err(error)) => site.events.handshake_failed(peer, &error),
-            Err(_) => site.events.late(peer),
+            Err(_) => site.events.handshake_late(peer),
         },
     }
 }
@@ -87,8 +93,8 @@ fn server_config(web: &Web) -> Option<Arc<ServerConfig>> {
     web.tls.as_ref().map(|tls| tls.server.clone())
 }
 
-/// Ends when the connection should: it got old, the site drains, or connections are encrypted
-/// otherwise now, so that what was withdrawn is not in use for longer.
+/// Ends when the connection should: it got old, the site drains, or the web configuration is another
+/// one and it is encrypted, so that a certificate that was withdrawn is not in use for longer.
 async fn retirement(
     mut web: watch::Receiver<Arc<Web>>,
     tls: Option<Arc<ServerConfig>>,
@@ -118,10 +124,10 @@ where
 {
     let progress = Progress::new(began);
     let service = service_fn(|request| {
-        progress.request();
+        progress.request(Instant::now());
         let (site, progress) = (site.clone(), progress.clone());
         async move {
-            let answer = site.answer(request).await;
+            let answer = site.answer(request, peer.ip()).await;
             let sending = progress.answer(Instant::now());
             Ok::<_, Infallible>(answer.map(|body| body.noted(sending)))
         }
@@ -133,29 +139,51 @@ where
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(Noted::new(stream, progress.clone())), service);
-    let mut connection = pin!(connection);
-    let mut retire = pin!(retire);
+    let retire = async {
+        retire.await;
+        // Its first request may be on its way.
+        if progress.is_fresh() {
+            tokio::time::sleep(GRACE).await;
+        }
+    };
+    match until_end(pin!(connection), pin!(retire), &progress).await {
+        End::Closed(Ok(())) => {}
+        End::Closed(Err(error)) => site.events.broke(peer, &error),
+        // It was no longer used.
+        End::Late if progress.is_idle() => {}
+        End::Late => site.events.late(peer),
+    }
+}
+
+/// Drives a connection to its end, which comes after the request that is under way when it retires.
+async fn until_end<I, S>(
+    mut connection: Pin<&mut http1::Connection<I, S>>,
+    mut retire: Pin<&mut impl Future<Output = ()>>,
+    progress: &Progress,
+) -> End
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let mut retiring = false;
-    let mut clock = pin!(tokio::time::sleep_until(began));
-    let end = poll_fn(|cx| {
-        if !retiring && retire.as_mut().poll(cx).is_ready() {
+    let mut clock = pin!(tokio::time::sleep_until(progress.deadline()));
+    poll_fn(|cx| {
+        // What has arrived is read before it is asked whether it is time to go.
+        let mut polled = connection.as_mut().poll(cx);
+        if polled.is_pending() && !retiring && retire.as_mut().poll(cx).is_ready() {
             retiring = true;
             connection.as_mut().graceful_shutdown();
+            polled = connection.as_mut().poll(cx);
         }
-        if let Poll::Ready(closed) = connection.as_mut().poll(cx) {
+        if let Poll::Ready(closed) = polled {
             return Poll::Ready(End::Closed(closed));
         }
         // Polling the connection is what moves the deadline.
-        let Some(deadline) = progress.deadline() else { return Poll::Pending };
-        if clock.deadline() != deadline {
-            clock.as_mut().reset(deadline);
+        if clock.deadline() != progress.deadline() {
+            clock.as_mut().reset(progress.deadline());
         }
         clock.as_mut().poll(cx).map(|()| End::Late)
     })
-    .await;
-    match end {
-        End::Closed(Ok(())) => {}
-        End::Closed(Err(error)) => site.events.broke(peer, &error),
-        End::Late => site.events.late(peer),
-    }
+    .await
 }

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use crate::exposition::{ConnectionError, Metrics};
 
 /// The most lines of a kind in any [`WINDOW`].
-const LINES: u32 = 10;
+const LINES: u32 = 100;
 
 /// For how long lines are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ pub(super) struct Events {
 
 /// How many lines of one kind there were lately.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     began: Option<Instant>,
     said: u32,
     unsaid: u64,
@@ -62,7 +62,16 @@ impl Events {
         if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
             debug!(%peer, %error, "a client went away during the TLS handshake");
         } else if let Some(unsaid) = may_say(&self.handshakes) {
-            warn!(%peer, %error, unsaid, "TLS handshake failed");
+            let error = in_words(error);
+            warn!(%peer, error, unsaid, "TLS handshake failed");
+        }
+    }
+
+    /// A client did not get through the handshake in time.
+    pub(super) fn handshake_late(&self, peer: SocketAddr) {
+        self.metrics.count_connection_error(ConnectionError::Timeout);
+        if let Some(unsaid) = may_say(&self.handshakes) {
+            warn!(%peer, error = "it took too long", unsaid, "TLS handshake failed");
         }
     }
 
@@ -74,8 +83,30 @@ impl Events {
 
     /// A connection broke, or what came over it was not HTTP.
     pub(super) fn broke(&self, peer: SocketAddr, error: &hyper::Error) {
-        self.metrics.count_connection_error(ConnectionError::Protocol);
+        let kind = if error.is_parse() {
+            ConnectionError::Protocol
+        } else if error.is_user() {
+            // Only our own bodies fail.
+            ConnectionError::Cut
+        } else {
+            ConnectionError::Aborted
+        };
+        self.metrics.count_connection_error(kind);
         debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// What the TLS library says, or what that means where it does not say it.
+fn in_words(error: &io::Error) -> String {
+    use rustls::{CertificateError, Error, PeerIncompatible};
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+            "the client's certificate has none of the names in client_allowed_sans".to_owned()
+        }
+        Some(Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired)) => {
+            "the client speaks only versions of TLS that are too old".to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -87,7 +118,8 @@ fn may_say(lines: &Mutex<Lines>) -> Option<u64> {
 // === impl Lines ===
 
 impl Lines {
-    fn next(&mut self, now: Instant) -> Option<u64> {
+    /// Whether a line may be written `now`, and how many were not since the last one.
+    pub(super) fn next(&mut self, now: Instant) -> Option<u64> {
         if self.began.is_none_or(|began| now.duration_since(began) >= WINDOW) {
             (self.began, self.said) = (Some(now), 0);
         }
@@ -111,7 +143,7 @@ mod tests {
         let said = |lines: &mut Lines, after: u64, tries: usize| -> Vec<u64> {
             (0..tries).filter_map(|_| lines.next(start + Duration::from_secs(after))).collect()
         };
-        assert_eq!(said(&mut lines, 0, 10), [0; 10]);
+        assert_eq!(said(&mut lines, 0, 100), [0; 100]);
         assert!(said(&mut lines, 9, 3).is_empty());
         assert_eq!(said(&mut lines, 10, 2), [3, 0]);
     }

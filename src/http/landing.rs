@@ -2,15 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::board::Row;
 use crate::toggle::Status;
 
 /// The page. All that is on it is ours or a number: it has no text of users or of the upstream.
-pub(super) fn page(rows: &[Row], telemetry_path: &str) -> String {
+pub(super) fn page(toggles: &[(Status, usize)], telemetry_path: &str) -> String {
     let [version, revision, _] = crate::BUILD;
     let mut counts = String::new();
-    for status in Status::ALL {
-        let count = rows.iter().filter(|row| row.toggle.run.shown.status == status).count();
+    for (status, count) in toggles {
         // Writing to a String cannot fail.
         let _ = writeln!(counts, "<tr><th scope=\"row\">{}</th><td>{count}</td></tr>", status.as_str());
     }
@@ -30,6 +28,6 @@ pub(super) fn page(rows: &[Row], telemetry_path: &str) -> String {
          </ul>\n\
          </body>\n\
          </html>\n",
-        rows.len()
+        toggles.iter().map(|(_, count)| count).sum::<usize>()
     )
 }

@@ -14,10 +14,15 @@ use tokio::time::Instant;
 pub(super) const HEADER: Duration = Duration::from_secs(10);
 
 /// How long a connection may be without a request. Prometheus scrapes every minute or more often.
+/// The beginning of a request that came together with the one before it counts as nothing.
 const IDLE: Duration = Duration::from_mins(2);
 
-/// How long an answer may take to be sent, from its first byte to its last.
+/// How long an answer may take until all of it is handed to the system or waits in a small buffer.
 const SENDING: Duration = Duration::from_mins(2);
+
+/// How long a request may take to be answered, whatever it is. Waiting for a run takes ten minutes at
+/// most.
+const ANSWERING: Duration = Duration::from_mins(11);
 
 /// How long a client may take nothing of what is there for it.
 pub(super) const STALL: Duration = Duration::from_secs(30);
@@ -36,12 +41,14 @@ struct State {
 /// What a connection is at, and until when it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// A header arrives, or the first one is awaited.
+    /// Nothing has arrived yet.
+    Fresh(Instant),
+    /// A header arrives.
     Header(Instant),
     /// Between requests.
     Idle(Instant),
-    /// A request is being answered. How long that may take, its route says.
-    Answering,
+    /// A request is being answered. How long that may take, its route says too.
+    Answering(Instant),
     /// The answer is on its way.
     Sending(Instant),
 }
@@ -60,23 +67,33 @@ pub(super) struct Sending(Arc<Progress>);
 impl Progress {
     /// A connection that began now.
     pub(super) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { phase: Phase::Header(now + HEADER), stalled: None })))
+        Arc::new(Self(Mutex::new(State { phase: Phase::Fresh(now + HEADER), stalled: None })))
     }
 
-    /// When it must have got further; `None` if only the request's route says that.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    /// When it must have got further.
+    pub(super) fn deadline(&self) -> Instant {
         let State { phase, stalled } = &*self.state();
-        let phase = match phase {
-            Phase::Header(until) | Phase::Idle(until) | Phase::Sending(until) => Some(*until),
-            Phase::Answering => None,
-        };
-        let stall = stalled.map(|since| since + STALL);
-        phase.into_iter().chain(stall).min()
+        let (Phase::Fresh(until)
+        | Phase::Header(until)
+        | Phase::Idle(until)
+        | Phase::Answering(until)
+        | Phase::Sending(until)) = phase;
+        stalled.map_or(*until, |since| (since + STALL).min(*until))
+    }
+
+    /// Whether nothing has arrived yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        matches!(self.state().phase, Phase::Fresh(_))
+    }
+
+    /// Whether all that was asked for was answered, and taken.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(*self.state(), State { phase: Phase::Idle(_), stalled: None })
     }
 
     /// The header of a request is there.
-    pub(super) fn request(&self) {
-        self.state().phase = Phase::Answering;
+    pub(super) fn request(&self, now: Instant) {
+        self.state().phase = Phase::Answering(now + ANSWERING);
     }
 
     /// There is an answer to send.
@@ -85,15 +102,20 @@ impl Progress {
         Sending(self.clone())
     }
 
-    /// The answer was sent, as far as it will be.
+    /// The answer was sent, as far as it will be. Meanwhile the next request may be there.
     fn idle(&self, now: Instant) {
-        self.state().phase = Phase::Idle(now + IDLE);
+        let phase = &mut self.state().phase;
+        if matches!(phase, Phase::Sending(_)) {
+            *phase = Phase::Idle(now + IDLE);
+        }
     }
 
     fn received(&self, now: Instant) {
-        let mut state = self.state();
-        if matches!(state.phase, Phase::Idle(_)) {
-            state.phase = Phase::Header(now + HEADER);
+        let phase = &mut self.state().phase;
+        match *phase {
+            Phase::Fresh(until) => *phase = Phase::Header(until),
+            Phase::Idle(_) => *phase = Phase::Header(now + HEADER),
+            Phase::Header(_) | Phase::Answering(_) | Phase::Sending(_) => {}
         }
     }
 
@@ -182,42 +204,47 @@ mod tests {
     fn the_first_header_has_ten_seconds_from_the_start_whatever_arrives_of_it() {
         let start = Instant::now();
         let progress = Progress::new(start);
+        assert!(progress.is_fresh());
         progress.received(start + seconds(9));
-        assert_eq!(progress.deadline(), Some(start + seconds(10)));
+        assert!(!progress.is_fresh());
+        assert_eq!(progress.deadline(), start + seconds(10));
     }
 
     #[test]
     fn a_kept_connection_may_be_idle_for_two_minutes_and_a_later_header_has_ten_seconds() {
         let start = Instant::now();
         let progress = Progress::new(start);
-        progress.request();
-        assert_eq!(progress.deadline(), None, "how long an answer takes is not for the connection to say");
-        drop(progress.answer(start));
-        assert!(progress.deadline() >= Some(start + seconds(120)));
+        progress.request(start);
+        assert_eq!(progress.deadline(), start + seconds(660), "longer than any route takes");
+        let sending = progress.answer(start);
         progress.idle(start);
-        assert_eq!(progress.deadline(), Some(start + seconds(120)));
+        assert!(progress.is_idle());
+        assert_eq!(progress.deadline(), start + seconds(120));
         progress.received(start + seconds(60));
         progress.received(start + seconds(65));
-        assert_eq!(progress.deadline(), Some(start + seconds(70)));
+        assert_eq!(progress.deadline(), start + seconds(70));
+        progress.request(start + seconds(66));
+        drop(sending);
+        assert_eq!(progress.deadline(), start + seconds(726), "the end of an answer is not that of the next");
     }
 
     #[test]
     fn a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_little_too_later() {
         let start = Instant::now();
         let progress = Progress::new(start);
-        progress.request();
+        progress.request(start);
         let sending = progress.answer(start);
         progress.sent(start, true);
-        assert_eq!(progress.deadline(), Some(start + seconds(120)));
+        assert_eq!(progress.deadline(), start + seconds(120));
         progress.sent(start + seconds(1), false);
         progress.sent(start + seconds(5), false);
-        assert_eq!(progress.deadline(), Some(start + seconds(31)));
+        assert_eq!(progress.deadline(), start + seconds(31));
         progress.sent(start + seconds(30), true);
         progress.sent(start + seconds(31), false);
-        assert_eq!(progress.deadline(), Some(start + seconds(61)));
+        assert_eq!(progress.deadline(), start + seconds(61));
         progress.sent(start + seconds(100), false);
         progress.sent(start + seconds(101), true);
-        assert_eq!(progress.deadline(), Some(start + seconds(120)), "the whole answer has its own deadline");
+        assert_eq!(progress.deadline(), start + seconds(120), "the whole answer has its own deadline");
         drop(sending);
     }
 }

@@ -4,15 +4,18 @@
 //! readers that never read, from taking the machine's memory and time:
 //!
 //! - Two are made at a time. Who waits for a turn shares what is made then with all who ask for the
-//!   same; so everybody gets what was true after he asked, and a crowd costs as much as three.
-//! - A body is kept compressed, or as the rows that its text is encoded from while it is sent.
-//! - Few are alive at a time. When another one is needed and none of them ends soon, the oldest is
-//!   cut: its readers' connections end, and the newcomer is served.
+//!   same; so everybody gets what was true after he asked.
+//! - A body is kept compressed, in pieces, or as the rows that its text is encoded from while it is
+//!   sent, for each reader as it reads: that takes some ten microseconds a piece.
+//! - Few are alive at a time. When there are several, those are cut for newer ones whose readers stand
+//!   still; when there are many, even one whose readers move. What it holds is free at once, and its
+//!   readers' connections end when they want the next piece.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -22,32 +25,39 @@ use flate2::write::GzEncoder;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::events::Lines;
 use crate::exposition::{Encoder, Format, Snapshot};
 
 /// How many are made at a time.
 const TURNS: usize = 2;
 
-/// How many are alive at a time.
-const MOST_ALIVE: usize = 8;
+/// When so many are alive, those make room whose readers have stood still for [`STILL`].
+const SEVERAL: usize = 8;
 
-/// How long a newcomer waits for a place before the oldest one is cut.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How many are alive at a time.
+const MOST_ALIVE: usize = 24;
+
+/// How long readers may stand still when others need the room.
+const STILL: Duration = Duration::from_secs(1);
+
+/// How long a newcomer waits for a place among [`MOST_ALIVE`] before one is cut whose readers move.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How much of a compressed body is kept in one piece, in bytes.
 const PIECE: usize = 64 * 1024;
 
 /// Makes large bodies.
 pub(super) struct Renderings {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     room: Arc<Notify>,
     state: Mutex<State>,
+    cuts: Mutex<Lines>,
 }
 
 #[derive(Default)]
 struct State {
     /// What is waited for, by kind; once it is begun, it is no longer here.
     awaited: HashMap<Kind, Arc<OnceCell<Arc<Rendering>>>>,
-    /// From oldest to newest.
     alive: Vec<Weak<Rendering>>,
 }
 
@@ -81,6 +91,9 @@ pub(super) enum Source {
 pub(super) struct Rendering {
     /// `None` once it was cut.
     content: RwLock<Option<Content>>,
+    made: Instant,
+    /// When a reader last took something, in milliseconds since it was made.
+    moved: AtomicU64,
     /// Told when it is gone.
     room: Arc<Notify>,
 }
@@ -117,7 +130,12 @@ pub(super) struct Panicked;
 
 impl Renderings {
     pub(super) fn new() -> Self {
-        Self { turns: Semaphore::new(TURNS), room: Arc::default(), state: Mutex::default() }
+        Self {
+            turns: Arc::new(Semaphore::new(TURNS)),
+            room: Arc::default(),
+            state: Mutex::default(),
+            cuts: Mutex::default(),
+        }
     }
 
     /// A body of this kind that `make`, which blocks, begins to make after this call.
@@ -127,13 +145,15 @@ impl Renderings {
     {
         let awaited = self.state().awaited.entry(kind).or_default().clone();
         let rendered = awaited.get_or_try_init(async || {
-            // Turns are never closed.
-            let turn = self.turns.acquire().await;
+            let turn = self.turns.clone().acquire_owned().await;
             self.make_room().await;
             self.begin(kind, &awaited);
-            let content = tokio::task::spawn_blocking(move || Content::of(make(), kind.gzip)).await;
-            drop(turn);
-            Ok(self.keep(content.map_err(|_| Panicked)?))
+            let making = tokio::task::spawn_blocking(move || {
+                // What was begun is made to its end, and has its turn for as long, whoever left.
+                let _turn = turn;
+                Content::of(make(), kind.gzip)
+            });
+            Ok(self.keep(making.await.map_err(|_| Panicked)?))
         });
         rendered.await.map(|rendering| Reader::of(rendering.clone()))
     }
@@ -151,17 +171,36 @@ impl Renderings {
         loop {
             // Made before looking, so that no end after the look is missed.
             let ended = self.room.notified();
-            if self.state().has_room() {
+            let alive = self.state().count_alive();
+            if alive < SEVERAL {
                 return;
             }
-            if timeout_at(deadline, ended).await.is_err() {
-                self.state().cut_oldest();
+            let patient = alive < MOST_ALIVE || Instant::now() < deadline;
+            let stillest = self.state().stillest(if patient { STILL } else { Duration::ZERO });
+            match stillest {
+                Some(stillest) => self.cut(&stillest),
+                None if alive < MOST_ALIVE => return,
+                // Then it is asked again, and without patience.
+                None => drop(timeout_at(deadline.min(Instant::now() + STILL), ended).await),
             }
         }
     }
 
+    fn cut(&self, rendering: &Rendering) {
+        rendering.cut();
+        let unsaid = self.cuts.lock().unwrap_or_else(PoisonError::into_inner).next(std::time::Instant::now());
+        if let Some(unsaid) = unsaid {
+            tracing::warn!(unsaid, "large answer cut: its clients do not take it, and others need the room");
+        }
+    }
+
     fn keep(&self, content: Content) -> Arc<Rendering> {
-        let rendering = Arc::new(Rendering { content: RwLock::new(Some(content)), room: self.room.clone() });
+        let rendering = Arc::new(Rendering {
+            content: RwLock::new(Some(content)),
+            made: Instant::now(),
+            moved: AtomicU64::new(0),
+            room: self.room.clone(),
+        });
         self.state().alive.push(Arc::downgrade(&rendering));
         rendering
     }
@@ -175,18 +214,20 @@ impl Renderings {
 // === impl State ===
 
 impl State {
-    fn has_room(&mut self) -> bool {
+    fn count_alive(&mut self) -> usize {
         self.alive.retain(|rendering| rendering.strong_count() > 0);
-        self.alive.len() < MOST_ALIVE
+        self.alive.len()
     }
 
-    fn cut_oldest(&mut self) {
-        if !self.alive.is_empty()
-            && let Some(oldest) = self.alive.remove(0).upgrade()
-        {
-            tracing::debug!("a body was cut: its readers take long, and others need the room");
-            oldest.cut();
+    /// Takes out the one whose readers have stood still for longest, if that is as long as this.
+    fn stillest(&mut self, least: Duration) -> Option<Arc<Rendering>> {
+        let alive = self.alive.iter().enumerate().filter_map(|(place, rendering)| Some((place, rendering.upgrade()?)));
+        let (place, stillest) = alive.max_by_key(|(_, rendering)| rendering.still())?;
+        if stillest.still() < least {
+            return None;
         }
+        self.alive.swap_remove(place);
+        Some(stillest)
     }
 }
 
@@ -197,8 +238,20 @@ impl Rendering {
         self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// For how long no reader has taken anything.
+    fn still(&self) -> Duration {
+        self.made.elapsed().saturating_sub(Duration::from_millis(self.moved.load(Ordering::Relaxed)))
+    }
+
+    fn note_move(&self) {
+        let millis = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(millis, Ordering::Relaxed);
+    }
+
     fn cut(&self) {
-        *self.content.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let content = self.content.write().unwrap_or_else(PoisonError::into_inner).take();
+        // It may be very many rows.
+        tokio::task::spawn_blocking(move || drop(content));
     }
 }
 
@@ -219,7 +272,8 @@ impl Content {
             }
             Source::Metrics(snapshot, format) => Self::Metrics(snapshot, format),
             Source::Text(text) if gzip => Self::Pieces(compressed(std::iter::once(text))),
-            Source::Text(text) => Self::Pieces(vec![text.into()]),
+            // Each piece for itself, so that who holds one holds no more.
+            Source::Text(text) => Self::Pieces(text.chunks(PIECE).map(Bytes::copy_from_slice).collect()),
         }
     }
 }
@@ -267,6 +321,7 @@ impl Reader {
             }
             _ => return Some(Err(Cut)),
         };
+        self.rendering.note_move();
         self.left = self.left.map(|left| left - part.len() as u64);
         Some(Ok(part))
     }
@@ -379,21 +434,64 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readers_that_never_read_lose_their_place_from_the_oldest_on() {
+    async fn readers_that_stand_still_lose_their_place_and_those_that_read_do_not() {
+        let renderings = Renderings::new();
+        let long = "x".repeat(PIECE * 1000);
+        let mut oldest = renderings.body(TOGGLES, text(&long)).await.unwrap();
+        let mut still = Vec::new();
+        for _ in 0..MOST_ALIVE + 2 {
+            // Else none has stood still for longer than another.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            oldest.next().unwrap().unwrap();
+            still.push(renderings.body(TOGGLES, text("still")).await.unwrap());
+        }
+        assert!(oldest.next().unwrap().is_ok());
+        let alive = still.iter_mut().filter_map(|reader| reader.next().unwrap().ok()).count();
+        assert!(alive < MOST_ALIVE, "{alive}");
+        assert!(still[0].next().unwrap().is_err(), "the one that stood still for longest");
+        assert!(renderings.state().count_alive() <= MOST_ALIVE);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_cut_where_several_read() {
         let renderings = Renderings::new();
         let mut readers = Vec::new();
-        for n in 0..MOST_ALIVE + 2 {
-            readers.push(renderings.body(TOGGLES, text(&n.to_string())).await.unwrap());
+        for _ in 0..MOST_ALIVE {
+            readers.push(renderings.body(TOGGLES, text("moves")).await.unwrap());
         }
-        let alive: Vec<_> = readers.iter_mut().map(|reader| reader.next().unwrap().is_ok()).collect();
-        assert_eq!(alive, [vec![false; 2], vec![true; MOST_ALIVE]].concat());
+        assert!(readers.iter_mut().all(|reader| reader.next().unwrap().is_ok()));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_nobody_waits_for_any_more_has_its_turn_until_it_is_made() {
+        let renderings = Renderings::new();
+        let (go, gate) = mpsc::channel::<()>();
+        let (begins, begun) = mpsc::channel();
+        let making = renderings.body(TOGGLES, move || {
+            begins.send(()).unwrap();
+            gate.recv().unwrap();
+            Source::Text(Vec::new())
+        });
+        tokio::select! {
+            _ = making => panic!("it was made"),
+            () = begun_in(begun) => {}
+        }
+        assert_eq!(renderings.turns.available_permits(), TURNS - 1);
+        go.send(()).unwrap();
+        while renderings.turns.available_permits() < TURNS {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn begun_in(begun: mpsc::Receiver<()>) {
+        tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
     }
 
     #[tokio::test]
     async fn nobody_is_cut_where_bodies_end() {
         let renderings = Renderings::new();
         let mut slow = renderings.body(TOGGLES, text("slow")).await.unwrap();
-        for _ in 0..10 * MOST_ALIVE {
+        for _ in 0..100 {
             assert_eq!(read(renderings.body(TOGGLES, text("fast")).await.unwrap()), b"fast");
         }
         assert_eq!(slow.next().unwrap().unwrap(), "slow");

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, VARY};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use prometheus::IntGauge;
 use serde::Serialize;
@@ -140,8 +141,8 @@ impl Site {
         self.desk.connection_limits()
     }
 
-    /// Answers a request, and counts it.
-    pub(super) async fn answer<B>(&self, mut request: Request<B>) -> Answer
+    /// Answers a request of a peer, and counts it.
+    pub(super) async fn answer<B>(&self, mut request: Request<B>, peer: IpAddr) -> Answer
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -149,13 +150,17 @@ impl Site {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
         let route = Route::of(&path, &self.telemetry_path);
         let web = self.web.borrow().clone();
-        let mut answer = match self.admit(route, &request, &web).await {
-            Ok(()) => self.dispatch(route, query.as_deref(), &mut request).await,
-            Err(denied) => denied.into(),
+        let mut answer = if names_one_host(&request) {
+            match self.admit(route, &request, &web, peer).await {
+                Ok(()) => self.dispatch(route, query.as_deref(), &mut request).await,
+                Err(denied) => denied.into(),
+            }
+        } else {
+            problem(StatusCode::BAD_REQUEST, "a request must have one Host header")
         };
         guard::protect(answer.headers_mut(), &web.headers);
         if !request.body().is_end_stream() {
-            // What is left of the body would stand before the next request.
+            // What may be left of the body would stand before the next request.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.metrics.count_http(Route::handler(route), answer.status().as_u16());
@@ -163,9 +168,15 @@ impl Site {
     }
 
     /// Probes get in without a login; they learn no more than whether this works.
-    async fn admit<B>(&self, route: Option<Route<'_>>, request: &Request<B>, web: &Web) -> Result<(), Denied> {
+    async fn admit<B>(
+        &self,
+        route: Option<Route<'_>>,
+        request: &Request<B>,
+        web: &Web,
+        peer: IpAddr,
+    ) -> Result<(), Denied> {
         let is_probe = matches!(route, Some(Route::Healthy | Route::Ready));
-        if is_probe { Ok(()) } else { self.gate.admit(&web.users, request.headers()).await }
+        if is_probe { Ok(()) } else { self.gate.admit(&web.users, request.headers(), peer).await }
     }
 
     async fn dispatch<B>(&self, route: Option<Route<'_>>, query: Option<&str>, request: &mut Request<B>) -> Answer
@@ -204,7 +215,7 @@ impl Site {
     async fn get(&self, route: Route<'_>, query: Option<&str>, headers: &HeaderMap) -> Answer {
         match route {
             Route::Metrics => self.metrics(headers).await,
-            Route::Landing => ok(HTML, landing::page(&self.board.rows(), &self.telemetry_path)),
+            Route::Landing => ok(HTML, landing::page(&self.board.count_statuses(), &self.telemetry_path)),
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
             // A job that asks to wait must not take the answer for the end of the waiting.
             Route::Toggles if query.is_some_and(|query| !query.is_empty()) => {
@@ -311,6 +322,12 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+/// HTTP/1.1 wants one, and two are a way to be understood differently by different programs.
+fn names_one_host<B>(request: &Request<B>) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11)
 }
 
 /// What there is to expose now.

@@ -1,10 +1,12 @@
 //! Accepting connections, and draining them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -19,7 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves the site on every listener until `draining` turns true, and then until the requests
 /// that are under way are answered, but no longer than `drain`.
-pub async fn serve(listeners: Vec<TcpListener>, site: Arc<Site>, mut draining: watch::Receiver<bool>, drain: Duration) {
+pub async fn serve(listeners: Vec<TcpListener>, site: Arc<Site>, draining: watch::Receiver<bool>, drain: Duration) {
     let admission = Arc::new(Admission::default());
     let mut accepting = JoinSet::new();
     for listener in listeners {
@@ -29,12 +31,17 @@ pub async fn serve(listeners: Vec<TcpListener>, site: Arc<Site>, mut draining: w
         accepting.spawn(accept(listener, site.clone(), admission.clone(), draining.clone()));
     }
     site.listening();
-    // The sender is dropped only after it sent.
-    let _ = draining.wait_for(|draining| *draining).await;
+    let mut connections = Vec::new();
+    // They accept until it is time to drain.
+    while let Some(ended) = accepting.join_next().await {
+        match ended {
+            Ok(open) => connections.push(open),
+            Err(died) => drop(died.try_into_panic().map(|panic| std::panic::resume_unwind(panic))),
+        }
+    }
     let ended = async {
-        while let Some(connections) = accepting.join_next().await {
-            let Ok(mut connections) = connections else { continue };
-            while connections.join_next().await.is_some() {}
+        for mut open in connections {
+            while open.join_next().await.is_some() {}
         }
     };
     if tokio::time::timeout(drain, ended).await.is_err() {
@@ -51,6 +58,12 @@ async fn accept(
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     let mut stop = draining.clone();
+    let admit = |stream, peer: SocketAddr, connections: &mut JoinSet<()>| match admission
+        .admit(peer.ip(), site.connection_limits())
+    {
+        Some(place) => drop(connections.spawn(connection(stream, peer, place, site.clone(), draining.clone()))),
+        None => site.events.refused(peer),
+    };
     let mut again = Instant::now();
     loop {
         let accepted = async {
@@ -58,15 +71,10 @@ async fn accept(
             listener.accept().await
         };
         tokio::select! {
-            _ = stop.wait_for(|draining| *draining) => return connections,
+            _ = stop.wait_for(|draining| *draining) => break,
             Some(ended) = connections.join_next() => note_panic(ended),
             accepted = accepted => match accepted {
-                Ok((stream, peer)) => match admission.admit(peer.ip(), site.connection_limits()) {
-                    Some(place) => {
-                        connections.spawn(connection(stream, peer, place, site.clone(), draining.clone()));
-                    }
-                    None => site.events.refused(peer),
-                },
+                Ok((stream, peer)) => admit(stream, peer, &mut connections),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     site.events.not_accepted(&error);
@@ -75,6 +83,14 @@ async fn accept(
             },
         }
     }
+    // Who got through to the system before is still served.
+    while let Ok((socket, peer)) = SockRef::from(&listener).accept() {
+        let stream = socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket.into()));
+        if let (Ok(stream), Some(peer)) = (stream, peer.as_socket()) {
+            admit(stream, peer, &mut connections);
+        }
+    }
+    connections
 }
 
 fn note_panic(ended: Result<(), JoinError>) {

@@ -85,12 +85,16 @@ impl Desk {
     }
 
     /// Removes what is registered under the name.
-    pub(super) async fn deregister<B: Body>(&self, name: &str, request: &Request<B>) -> Answer {
+    pub(super) async fn deregister<B>(&self, name: &str, request: &mut Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         if !self.in_force.borrow().registrations {
             return self.refuse(&Refusal::Disabled);
         }
-        if has_undeclared_body(request) {
-            return undeclared();
+        if let Err(refused) = refuse_undeclared(request).await {
+            return refused;
         }
         let Ok(name) = WatchName::parse(name) else { return self.refuse(&Refusal::Unknown) };
         match self.order(|reply| Order::Deregister(name, reply)).await {
@@ -101,9 +105,13 @@ impl Desk {
     }
 
     /// Reads the configuration and the watch files again.
-    pub(super) async fn reload<B: Body>(&self, request: &Request<B>) -> Answer {
-        if has_undeclared_body(request) {
-            return undeclared();
+    pub(super) async fn reload<B>(&self, request: &mut Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Err(refused) = refuse_undeclared(request).await {
+            return refused;
         }
         match self.reloader.reload().await {
             Some(Ok(())) => ok(TEXT, "reloaded\n"),
@@ -177,10 +185,19 @@ fn undeclared() -> Answer {
     problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, what)
 }
 
-/// Whether there is a body that is not declared as JSON. A form of another site can send such a one;
-/// to declare JSON it would need leave.
-fn has_undeclared_body<B: Body>(request: &Request<B>) -> bool {
-    !request.body().is_end_stream() && !is_json(request.headers())
+/// Refuses a body that is not declared as JSON. A form of another site can send such a one; to declare
+/// JSON it would need leave.
+async fn refuse_undeclared<B>(request: &mut Request<B>) -> Result<(), Answer>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if is_json(request.headers()) || request.body().is_end_stream() {
+        return Ok(());
+    }
+    // One that comes in chunks may be empty.
+    let in_chunks = request.body().size_hint().exact().is_none();
+    if in_chunks && read(request.body_mut()).await?.is_empty() { Ok(()) } else { Err(undeclared()) }
 }
 
 /// Whether the body is declared as JSON, with whatever parameters.

@@ -41,6 +41,8 @@ pub(crate) struct Clients {
 #[derive(Debug)]
 struct AnyCertificate {
     is_mandatory: bool,
+    /// The authorities of certificates that clients should choose from.
+    hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -65,8 +67,12 @@ impl ClientAuth {
 
     /// Takes what a web configuration says.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        // An old name of it, which is still in use.
-        let text = if text == "RequireClientCert" { Self::RequireAny.as_str() } else { text };
+        let text = match text {
+            "" => Self::No.as_str(),
+            // An old name of it, which is still in use.
+            "RequireClientCert" => Self::RequireAny.as_str(),
+            text => text,
+        };
         Self::NAMES.iter().find(|(_, name)| *name == text).map(|(auth, _)| *auth).ok_or_else(|| {
             let known = Self::NAMES.map(|(_, name)| name);
             format!("is not known; known are {}", known.join(", "))
@@ -93,11 +99,12 @@ impl Clients {
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
         let algorithms = provider.signature_verification_algorithms;
+        let hints = self.authorities.subjects();
         let of_authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(self.authorities), provider.clone());
         let good = match self.auth {
             ClientAuth::No => return Ok(WebPkiClientVerifier::no_client_auth()),
-            ClientAuth::Request => Arc::new(AnyCertificate { is_mandatory: false, algorithms }),
-            ClientAuth::RequireAny => Arc::new(AnyCertificate { is_mandatory: true, algorithms }),
+            ClientAuth::Request => Arc::new(AnyCertificate { is_mandatory: false, hints, algorithms }),
+            ClientAuth::RequireAny => Arc::new(AnyCertificate { is_mandatory: true, hints, algorithms }),
             ClientAuth::VerifyIfGiven => of_authorities.allow_unauthenticated().build()?,
             ClientAuth::RequireAndVerify => of_authorities.build()?,
         };
@@ -116,7 +123,7 @@ impl ClientCertVerifier for AnyCertificate {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        &self.hints
     }
 
     fn verify_client_cert(

@@ -2,12 +2,23 @@
 
 use tracing::{error, info, warn};
 
+use super::Web;
 use crate::config::Problem;
 
 /// There is another web configuration in force.
 pub(super) fn reloaded(warnings: &[Problem]) {
     info!("web configuration reloaded");
     warnings.iter().for_each(configuration_warning);
+}
+
+/// What protected the exporter before does not any more.
+pub(super) fn given_up(before: &Web, now: &Web) {
+    if before.tls.is_some() && now.tls.is_none() {
+        warn!("connections are no longer encrypted: the web configuration has no tls_server_config now");
+    }
+    if !before.users.is_empty() && now.users.is_empty() {
+        warn!("nobody has to log in any more: the web configuration has no basic_auth_users now");
+    }
 }
 
 /// The web configuration cannot be put in force as it is now.

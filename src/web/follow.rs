@@ -84,7 +84,8 @@ impl Follower {
             News::None => {}
             News::Changed(warnings) => {
                 events::reloaded(warnings);
-                self.web.send_replace(file.web().clone());
+                let before = self.web.send_replace(file.web().clone());
+                events::given_up(&before, file.web());
                 self.note_in_force();
             }
             News::Failed(problems) => {
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(followed.looks.look().await, Ok(()));
         assert!(!Arc::ptr_eq(&before, &followed.web.borrow()));
         assert_eq!((followed.value(SUCCESSFUL), followed.value(EXPIRY)), (Some(1.0), Some(1_612_310_400.0)));
-        folder.write("web.yaml", "");
+        folder.write("web.yaml", "{}");
         assert_eq!(followed.looks.look().await, Ok(()));
         assert_eq!(followed.value(EXPIRY), None);
     }
@@ -219,7 +220,7 @@ mod tests {
     async fn changes_are_taken_over_without_anybody_asking() {
         let folder = folder(&Authority::new("servers"));
         let mut followed = Followed::of(&folder);
-        folder.write("web.yaml", "");
+        folder.write("web.yaml", "{}");
         followed.web.changed().await.unwrap();
         assert!(followed.web.borrow().tls.is_none());
     }

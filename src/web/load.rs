@@ -36,6 +36,8 @@ pub(super) enum News {
 /// What was read, and what came of it: a configuration and what is to be warned of, or problems.
 struct Loaded {
     seen: Seen,
+    /// Whether the file says nothing at all, not even `{}`.
+    is_blank: bool,
     outcome: Result<(Web, Vec<Problem>), Problems>,
 }
 
@@ -48,7 +50,7 @@ impl WebFile {
     /// # Errors
     /// Every problem that there is.
     pub fn open(path: &Path) -> Result<(Self, Vec<Problem>), Problems> {
-        let Loaded { seen, outcome } = Loaded::read(path);
+        let Loaded { seen, outcome, .. } = Loaded::read(path);
         let (web, warnings) = outcome?;
         Ok((Self { path: path.to_owned(), web: Arc::new(web), problems: Vec::new(), seen }, warnings))
     }
@@ -76,8 +78,14 @@ impl WebFile {
         if self.seen.is_current() {
             return News::None;
         }
-        let Loaded { seen, outcome } = Loaded::read(&self.path);
+        let Loaded { seen, is_blank, mut outcome } = Loaded::read(&self.path);
         self.seen = seen;
+        if is_blank && self.web.protects() {
+            // Shells empty a file before they write it, and a disk may be full.
+            let what = "is empty, which would turn TLS and logins off: write {} if that is meant".to_owned();
+            let origin = self.path.display().to_string();
+            outcome = Err(Problems(vec![Problem { origin, path: String::new(), what }]));
+        }
         match outcome {
             Ok((web, warnings)) => {
                 self.web = Arc::new(web);
@@ -110,12 +118,19 @@ impl Loaded {
 
     fn read_once(path: &Path) -> Self {
         let mut seen = Seen::default();
-        let outcome = match seen.read(path) {
+        let text = seen.read(path);
+        let is_blank = text.as_ref().is_ok_and(|text| says_nothing(text));
+        let outcome = match text {
             Ok(text) => config::web(path, &text, &mut |named| seen.read(named), wall_clock()),
             Err(what) => Err(Problems(vec![Problem { origin: path.display().to_string(), path: String::new(), what }])),
         };
-        Self { seen, outcome }
+        Self { seen, is_blank, outcome }
     }
+}
+
+/// Whether a text has nothing but blank lines and comments.
+fn says_nothing(text: &[u8]) -> bool {
+    text.split(|b| *b == b'\n').all(|line| matches!(line.trim_ascii().first(), None | Some(b'#')))
 }
 
 #[cfg(test)]
@@ -242,6 +257,23 @@ mod tests {
         assert!(Arc::ptr_eq(&good, file.web()));
         folder.configure("");
         folder.write("server.key", &server.key);
+        changed(&mut file);
+    }
+
+    #[test]
+    fn a_file_that_is_emptied_does_not_turn_tls_and_logins_off_and_one_that_says_so_does() {
+        let folder = Folder::of_server(&pair(), "");
+        let mut file = open(&folder);
+        for nothing in ["", "\n", "# nothing\n  # at all\n"] {
+            folder.write("web.yaml", nothing);
+            let news = file.look();
+            assert!(matches!(news, News::Failed(_)), "{news:?}");
+            assert!(file.web().tls.is_some() && file.judgement().is_err());
+        }
+        folder.write("web.yaml", "{}");
+        changed(&mut file);
+        assert!(file.web().tls.is_none());
+        folder.write("web.yaml", "");
         changed(&mut file);
     }
 

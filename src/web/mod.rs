@@ -44,6 +44,11 @@ pub struct Web {
 // === impl Web ===
 
 impl Web {
+    /// Whether it encrypts, or asks who somebody is.
+    pub(crate) fn protects(&self) -> bool {
+        self.tls.is_some() || !self.users.is_empty()
+    }
+
     /// Whether only those get in who prove who they are.
     pub fn authenticates(&self) -> bool {
         !self.users.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.verifies_clients)

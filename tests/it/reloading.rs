@@ -16,6 +16,25 @@ fn successful(e: &crate::harness::Exposition) -> Option<f64> {
 }
 
 #[tokio::test]
+async fn a_crowd_that_asks_for_reloads_shares_them() {
+    let exporter = Exporter::with("watches: []\n").start().await;
+    let file = exporter.folder().join("config.yaml");
+    std::fs::remove_file(&file).unwrap();
+    // Nobody writes to it, so that reading it takes its time.
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let ask = || {
+        let request = exporter.http().post(format!("{}/-/reload", exporter.urls[0]));
+        tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+    };
+    let crowd: Vec<_> = (0..100).map(|_| ask()).collect();
+    for asked in crowd {
+        assert_eq!(asked.await.unwrap(), 500);
+    }
+    let done = exporter.logs().iter().filter(|line| line["message"].as_str().unwrap().contains("not reloaded")).count();
+    assert!((1..=5).contains(&done), "{done} reloads");
+}
+
+#[tokio::test]
 async fn a_reload_by_signal_or_by_request_takes_over_what_is_new_and_keeps_what_is_the_same() {
     let upstream = Upstream::start().await;
     upstream.script("p", [Reply::task("completed", Some(true))]);

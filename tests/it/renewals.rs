@@ -183,7 +183,7 @@ async fn tls_is_turned_on_and_off_by_the_file_for_new_connections_and_ends_those
     let mut kept = connect(&exporter, &tls).await;
     ask(&mut kept, "/-/ready").await;
     answer(&mut kept).await;
-    exporter.place("web.yaml", "");
+    exporter.place("web.yaml", "{}");
     answers(&plain).await;
     assert_eq!(rest(kept).await, "");
     assert_eq!(exporter.status_for(&tls, "/-/ready").await, None);

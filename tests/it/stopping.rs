@@ -1,5 +1,8 @@
 //! Going on for a while after the stop signal.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use cekura_exporter::demo::simulator::Reply;
 use rustix::process::Signal;
 
@@ -14,6 +17,29 @@ async fn lingering(exporter: &Exporter) {
         lingers.then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_before_the_stop_is_answered() {
+    for _ in 0..5 {
+        let exporter = Exporter::with("watches: []\n").start().await;
+        let address = exporter.urls[0].strip_prefix("http://").unwrap();
+        let mut streams: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+        exporter
+            .scrape_until("all are accepted", |e| {
+                e.value("cekura_exporter_http_connections", &[]).is_some_and(|open| open >= 51.0)
+            })
+            .await;
+        for stream in &mut streams {
+            stream.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        }
+        exporter.signal(Signal::TERM);
+        for stream in &mut streams {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Attempts to log in: which is verified next, and who is told.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
 use tokio::sync::watch;
 
@@ -11,7 +12,7 @@ use crate::web::{PasswordHash, Users};
 /// How many are verified at a time. Each takes a processor for as long as it takes.
 pub(super) const MOST_AT_A_TIME: usize = 2;
 
-/// Of so many that are verified, one is the oldest that waits. The others are the newest.
+/// Of so many that are verified, one is the oldest that waits of its peer. The others are the newest.
 const OLDEST_ONE_IN: usize = 8;
 
 /// What was shown, and what it is to be verified against.
@@ -29,8 +30,10 @@ pub(super) type Verdict = watch::Receiver<Option<bool>>;
 #[derive(Default)]
 pub(super) struct Attempts {
     pending: HashMap<Tag, Pending>,
-    /// The newest is the last.
-    waiting: VecDeque<Tag>,
+    /// Those of each peer; the newest is the last.
+    waiting: HashMap<IpAddr, VecDeque<Tag>>,
+    /// The peers that have some waiting; the first is next.
+    peers: VecDeque<IpAddr>,
     /// How many were the newest since one was the oldest.
     newest_in_a_row: usize,
     /// How many places are taken.
@@ -39,8 +42,8 @@ pub(super) struct Attempts {
 
 struct Pending {
     told: watch::Sender<Option<bool>>,
-    /// `None` while it is being verified.
-    waiting: Option<Attempt>,
+    /// Whose it is, who shows it; `None` while it is being verified.
+    waiting: Option<(IpAddr, Attempt)>,
 }
 
 // === impl Attempt ===
@@ -61,19 +64,21 @@ impl Attempt {
 // === impl Attempts ===
 
 impl Attempts {
-    /// Takes an attempt, as the newest. True if a place was free for it, which is taken now:
+    /// Takes an attempt of a peer, as its newest. True if a place was free for it, which is taken now:
     /// somebody must begin to work there.
-    pub(super) fn join(&mut self, tag: Tag, attempt: Attempt) -> (Verdict, bool) {
-        if let Some(pending) = self.pending.get(&tag) {
-            if pending.waiting.is_some() {
-                self.waiting.retain(|waiting| *waiting != tag);
-                self.waiting.push_back(tag);
+    pub(super) fn join(&mut self, peer: IpAddr, tag: Tag, attempt: Attempt) -> (Verdict, bool) {
+        if let Some(pending) = self.pending.get_mut(&tag) {
+            let verdict = pending.told.subscribe();
+            if let Some((of, _)) = &mut pending.waiting {
+                let before = std::mem::replace(of, peer);
+                self.take_out(before, &tag);
+                self.queue(peer, tag);
             }
-            return (pending.told.subscribe(), false);
+            return (verdict, false);
         }
         let (told, verdict) = watch::channel(None);
-        self.pending.insert(tag, Pending { told, waiting: Some(attempt) });
-        self.waiting.push_back(tag);
+        self.pending.insert(tag, Pending { told, waiting: Some((peer, attempt)) });
+        self.queue(peer, tag);
         let free = self.places < MOST_AT_A_TIME;
         self.places += usize::from(free);
         (verdict, free)
@@ -82,25 +87,53 @@ impl Attempts {
     /// Gives up waiting. If nobody else waits for it and it is not being verified, it is dropped.
     pub(super) fn leave(&mut self, tag: &Tag, verdict: Verdict) {
         drop(verdict);
-        let dropped = |pending: &Pending| pending.waiting.is_some() && pending.told.receiver_count() == 0;
-        if self.pending.get(tag).is_some_and(dropped) {
+        let Some(pending) = self.pending.get(tag).filter(|pending| pending.told.receiver_count() == 0) else { return };
+        if let Some((peer, _)) = pending.waiting {
             self.pending.remove(tag);
-            self.waiting.retain(|waiting| waiting != tag);
+            self.take_out(peer, tag);
         }
     }
 
-    /// What is to be verified next at a place: the newest, so that a good login overtakes a backlog,
-    /// but now and then the oldest, so that it is not overtaken for ever where newer ones come, and
-    /// go again, faster than any is verified. `None` gives the place back.
+    /// What is to be verified next at a place. Peers take turns, so that the flood of one holds up no
+    /// other. Of a peer it is the newest, so that a good login overtakes a backlog, but now and then
+    /// the oldest, so that it is not overtaken for ever where newer ones come, and go again, faster
+    /// than any is verified. `None` gives the place back.
     pub(super) fn next(&mut self) -> Option<(Tag, Attempt)> {
-        self.newest_in_a_row = (self.newest_in_a_row + 1) % OLDEST_ONE_IN;
-        let tag = if self.newest_in_a_row == 0 { self.waiting.pop_front() } else { self.waiting.pop_back() };
-        let attempt = |tag| Some((tag, self.pending.get_mut(&tag)?.waiting.take()?));
-        let next = tag.and_then(attempt);
+        let next = self.next_of_next_peer();
         if next.is_none() {
             self.places = self.places.saturating_sub(1);
         }
         next
+    }
+
+    fn next_of_next_peer(&mut self) -> Option<(Tag, Attempt)> {
+        let peer = *self.peers.front()?;
+        let waiting = self.waiting.get(&peer)?;
+        self.newest_in_a_row = (self.newest_in_a_row + 1) % OLDEST_ONE_IN;
+        let tag = *if self.newest_in_a_row == 0 { waiting.front() } else { waiting.back() }?;
+        self.take_out(peer, &tag);
+        if self.waiting.contains_key(&peer) {
+            self.peers.rotate_left(1);
+        }
+        let (_, attempt) = self.pending.get_mut(&tag)?.waiting.take()?;
+        Some((tag, attempt))
+    }
+
+    fn queue(&mut self, peer: IpAddr, tag: Tag) {
+        let waiting = self.waiting.entry(peer).or_default();
+        if waiting.is_empty() {
+            self.peers.push_back(peer);
+        }
+        waiting.push_back(tag);
+    }
+
+    fn take_out(&mut self, peer: IpAddr, tag: &Tag) {
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        waiting.retain(|waiting| waiting != tag);
+        if waiting.is_empty() {
+            self.waiting.remove(&peer);
+            self.peers.retain(|other| *other != peer);
+        }
     }
 
     /// Tells everybody who waits for it.
@@ -114,6 +147,6 @@ impl Attempts {
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let told = self.pending.values().map(|pending| pending.told.receiver_count()).sum();
-        (self.waiting.len(), told, self.places)
+        (self.waiting.values().map(VecDeque::len).sum(), told, self.places)
     }
 }

@@ -1,8 +1,8 @@
 //! Who may ask: logins by HTTP basic authentication.
 //!
 //! Verifying a password is slow on purpose, so it is what an attacker makes the exporter do. At
-//! most two run at a time. The newest that waits goes before the older ones, so that a flood's
-//! backlog does not stand before a good login, and the answers to failed ones are held back, so
+//! most two run at a time. Peers take turns, and of each the newest that waits goes first, so that a
+//! flood's backlog does not stand before a good login; and the answers to failed ones are held back, so
 //! that a flood that waits for its answers leaves most of what two can do. What was verified is
 //! remembered: a scraper's login costs nothing from its second time on.
 
@@ -15,6 +15,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -107,7 +108,7 @@ impl Gate {
     /// # Errors
     /// For everybody else. It takes the same time for a user that there is not as for a wrong
     /// password, if all passwords cost the same.
-    pub async fn admit(&self, users: &Users, headers: &HeaderMap) -> Result<(), Denied> {
+    pub async fn admit(&self, users: &Users, headers: &HeaderMap, peer: IpAddr) -> Result<(), Denied> {
         if users.is_empty() {
             return Ok(());
         }
@@ -119,7 +120,7 @@ impl Gate {
             self.note_failure();
             return Err(Denied);
         };
-        if self.porter.verdict(Attempt::new(credentials, users)).await {
+        if self.porter.verdict(peer.to_canonical(), Attempt::new(credentials, users)).await {
             return Ok(());
         }
         self.note_failure();
@@ -182,14 +183,14 @@ impl Porter {
     }
 
     /// Whether an attempt is good: at once if that is remembered.
-    async fn verdict(self: &Arc<Self>, attempt: Attempt) -> bool {
+    async fn verdict(self: &Arc<Self>, peer: IpAddr, attempt: Attempt) -> bool {
         let tag = self.key.tag(&attempt);
         let (mut awaited, starts) = {
             let mut notes = self.notes();
             if notes.good.has(&tag) || notes.bad.has(&tag) {
                 return notes.good.has(&tag);
             }
-            let (verdict, starts) = notes.attempts.join(tag, attempt);
+            let (verdict, starts) = notes.attempts.join(peer, tag, attempt);
             (Awaited { porter: self, tag, verdict: Some(verdict) }, starts)
         };
         if starts {

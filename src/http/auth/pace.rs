@@ -52,7 +52,8 @@ impl Schedule {
 
 impl Cost {
     const LEAST: Duration = Duration::from_millis(20);
-    const MOST: Duration = Duration::from_secs(1);
+    /// The highest cost that is taken takes some four seconds.
+    const MOST: Duration = Duration::from_secs(5);
 
     /// One was verified in that time.
     pub(super) fn note(&mut self, took: Duration) {

@@ -1,5 +1,6 @@
 //! The gate as a whole, with attempts that end when the test says so.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::task::JoinHandle;
 use super::attempts::MOST_AT_A_TIME;
 use super::*;
 use crate::web::PasswordHash;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A gate, what is verified at it, and the leave to end.
 struct Watched {
@@ -56,8 +59,12 @@ impl Watched {
     }
 
     fn log_in(&self, user: &str, password: &str) -> JoinHandle<Result<(), Denied>> {
+        self.log_in_from(HERE, user, password)
+    }
+
+    fn log_in_from(&self, peer: IpAddr, user: &str, password: &str) -> JoinHandle<Result<(), Denied>> {
         let (gate, users, headers) = (self.gate.clone(), self.users.clone(), headers(user, password));
-        tokio::spawn(async move { gate.admit(&users, &headers).await })
+        tokio::spawn(async move { gate.admit(&users, &headers, peer).await })
     }
 
     /// Logs in and waits until that is known.
@@ -121,7 +128,7 @@ fn headers(user: &str, password: &str) -> HeaderMap {
 async fn without_users_everybody_is_let_in() {
     let watched = Watched::free();
     for headers in [HeaderMap::new(), headers("u", "wrong")] {
-        assert_eq!(watched.gate.admit(&Users::default(), &headers).await, Ok(()));
+        assert_eq!(watched.gate.admit(&Users::default(), &headers, HERE).await, Ok(()));
     }
     assert!(watched.begun(0).await.is_empty());
 }
@@ -140,7 +147,7 @@ async fn a_user_is_let_in_by_the_right_password_only() {
         ("u", "right", Ok(())),
         ("u", "wrong", Err(Denied)),
     ] {
-        assert_eq!(gate.admit(&users, &headers(user, password)).await, expected, "{user}:{password}");
+        assert_eq!(gate.admit(&users, &headers(user, password), HERE).await, expected, "{user}:{password}");
     }
 }
 
@@ -151,7 +158,7 @@ async fn what_is_no_login_is_denied_without_being_verified() {
     let mut twice = headers("u", "right");
     twice.append(AUTHORIZATION, twice[AUTHORIZATION].clone());
     for headers in [HeaderMap::new(), bearer, twice] {
-        assert_eq!(watched.gate.admit(&watched.users, &headers).await, Err(Denied));
+        assert_eq!(watched.gate.admit(&watched.users, &headers, HERE).await, Err(Denied));
     }
     assert!(watched.begun(0).await.is_empty());
 }
@@ -209,6 +216,27 @@ async fn the_newest_goes_next_but_now_and_then_the_oldest() {
     }
     assert_eq!(watched.begun(11).await, ["first", "second", "8", "7", "6", "5", "4", "0", "3", "2", "1"]);
     attempts.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn peers_take_turns_so_that_the_flood_of_one_holds_up_no_other() {
+    let watched = Watched::holding();
+    let _first = watched.fill().await;
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    let mut flood = Vec::new();
+    for n in 0..10 {
+        flood.push(watched.waits(&format!("flood {n}"), n).await);
+    }
+    let good = watched.log_in_from(elsewhere, "u", "right");
+    watched.count(11, MOST_AT_A_TIME + 11).await;
+    for n in 10..20 {
+        flood.push(watched.waits(&format!("flood {n}"), n + 1).await);
+    }
+    watched.let_end(2);
+    let begun = watched.begun(4).await;
+    assert!(begun[2..].contains(&"right".to_owned()), "{begun:?}");
+    watched.let_end(20);
+    assert_eq!(good.await.unwrap(), Ok(()));
 }
 
 #[tokio::test]
