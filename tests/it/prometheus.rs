@@ -1,13 +1,13 @@
 //! What is shipped for Prometheus, and what Prometheus makes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cekura_exporter::demo::simulator::Reply;
 use serde_json::{Value, json};
 
-use crate::harness::{Exporter, Prometheus, Upstream, eventually, tool};
+use crate::harness::{Authority, Client, Exporter, FAR, Prometheus, TLS, Upstream, eventually, tool};
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
@@ -100,5 +100,78 @@ async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_no
     for alert in firing {
         let texts = ["summary", "description"].map(|name| alert["annotations"][name].as_str().unwrap_or_default());
         assert!(texts.iter().all(|text| !text.is_empty() && !text.contains('<')), "{alert}");
+    }
+}
+
+/// The units that it knows of a family, by job.
+async fn units_of(prometheus: &Prometheus, family: &str) -> BTreeMap<String, Value> {
+    let path = format!("/api/v1/targets/metadata?metric={family}");
+    let known = prometheus.get(&path).await.unwrap_or_default().as_array().cloned().unwrap_or_default();
+    known.into_iter().map(|of| (of["target"]["job"].as_str().unwrap().to_owned(), of["unit"].clone())).collect()
+}
+
+#[tokio::test]
+async fn it_scrapes_over_tls_with_a_login_or_a_certificate_and_reads_openmetrics() {
+    let upstream = Upstream::start().await;
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let client = clients.client("prometheus.example");
+    let start = |id: &str| {
+        upstream.script(id, [Reply::task("in_progress", None), Reply::task("completed", Some(true))]);
+        Exporter::polling(&upstream, &format!("  - {{name: w, agent_id: 1, progress_id: {id}}}\n"))
+    };
+    let users = json!({"prometheus": bcrypt::hash("scrapes", 4).unwrap()});
+    let logins = start("p").web(&format!("{TLS}basic_auth_users: {users}\n")).server(&servers.server(FAR));
+    let logins = logins.client(&Client::trusting(&servers).logged_in("prometheus", "scrapes")).start().await;
+    let verifying = ["client_ca_file: clients.pem", "client_auth_type: RequireAndVerifyClientCert"];
+    let certificates = start("q").tls(&servers, &verifying).file("clients.pem", &clients.pem());
+    let certificates = certificates.client(&Client::trusting(&servers).showing(&client)).start().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    let ca_file = file("ca.pem", &servers.pem());
+    let (cert_file, key_file) = (file("client.pem", &client.certificate), file("client.key", &client.key));
+    let prometheus = Prometheus::with(&json!({"scrape_configs": [
+        {
+            "job_name": "logins",
+            "scheme": "https",
+            "tls_config": {"ca_file": ca_file},
+            "basic_auth": {"username": "prometheus", "password": "scrapes"},
+            "static_configs": [{"targets": [logins.address()]}],
+        },
+        {
+            "job_name": "certificates",
+            "scheme": "https",
+            "tls_config": {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file},
+            "static_configs": [{"targets": [certificates.address()]}],
+        },
+    ]}))
+    .await;
+    eventually("both are up", async || (prometheus.query("up == 1").await.len() == 2).then_some(())).await;
+    // Only OpenMetrics has units.
+    for (family, unit) in [
+        ("cekura_toggle_started_timestamp_seconds", "seconds"),
+        ("cekura_toggle_duration_seconds", "seconds"),
+        ("cekura_toggle_status", ""),
+    ] {
+        let expected = ["certificates", "logins"].map(|job| (job.to_owned(), unit.into()));
+        assert_eq!(units_of(&prometheus, family).await, expected.into(), "{family}");
+    }
+    for (expression, series) in [
+        ("cekura_toggle_polls_total{toggle='w'} >= 2", 2),
+        ("cekura_toggle_status{status='completed'} == 1", 2),
+        ("cekura_toggle_duration_seconds_bucket{status='completed', le='1.0'}", 2),
+        ("cekura_toggle_duration_seconds_bucket{status='completed', le='21600.0'} == 1", 2),
+        ("cekura_toggle_duration_seconds_bucket{status='completed', le='+Inf'} == 1", 2),
+        ("cekura_api_request_duration_seconds_bucket{le='0.005'}", 2),
+    ] {
+        let yields = async || (prometheus.query(expression).await.len() == series).then_some(());
+        eventually(&format!("{expression} yields {series}"), yields).await;
+    }
+    // Nothing came in the text format, or as anything else than it is.
+    for expression in ["{le='1'}", "cekura_toggle_polls", "{__name__=~'cekura_.*_created'}", "up == 0"] {
+        assert_eq!(prometheus.query(expression).await, [] as [Value; 0], "{expression}");
     }
 }

@@ -24,13 +24,14 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// A Prometheus that scrapes an exporter and evaluates these rules, both once a second.
     pub(crate) async fn scraping(exporter: &Exporter, rules: &Path) -> Self {
-        let target = exporter.urls[0].strip_prefix("http://").unwrap();
-        // JSON is YAML.
-        let config = json!({
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-            "rule_files": [rules],
-            "scrape_configs": [{"job_name": "cekura-exporter", "static_configs": [{"targets": [target]}]}],
-        });
+        let job = json!({"job_name": "cekura-exporter", "static_configs": [{"targets": [exporter.address()]}]});
+        Self::with(&json!({"rule_files": [rules], "scrape_configs": [job]})).await
+    }
+
+    /// A Prometheus with this configuration, which scrapes and evaluates once a second.
+    pub(crate) async fn with(config: &Value) -> Self {
+        let mut config = config.clone();
+        config["global"] = json!({"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"});
         loop {
             let mut prometheus = Self::spawn(&config);
             if prometheus.serves().await {
@@ -43,6 +44,7 @@ impl Prometheus {
     fn spawn(config: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config_file = folder.path().join("prometheus.yaml");
+        // JSON is YAML.
         std::fs::write(&config_file, config.to_string()).unwrap();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = free.local_addr().unwrap();
@@ -94,8 +96,15 @@ impl Prometheus {
         alerts.into_iter().filter(|alert| alert["state"] == "firing").collect()
     }
 
+    /// The series that an expression yields now.
+    pub(crate) async fn query(&self, expression: &str) -> Vec<Value> {
+        let query: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
+        let data = self.get(&format!("/api/v1/query?query={query}")).await.unwrap_or_default();
+        data["result"].as_array().cloned().unwrap_or_default()
+    }
+
     /// The data of an answer of its API; none while it does not answer.
-    async fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
         let response = self.http.get(format!("{}{path}", self.url)).send().await.ok()?;
         let mut answer: Value = serde_json::from_str(&response.text().await.ok()?).ok()?;
         Some(answer["data"].take())
