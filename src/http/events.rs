@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible};
 use tracing::{debug, warn};
 
 use crate::exposition::{ConnectionError, Metrics};
@@ -62,8 +63,7 @@ impl Events {
         if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
             debug!(%peer, %error, "a client went away during the TLS handshake");
         } else if let Some(unsaid) = may_say(&self.handshakes) {
-            let error = in_words(error);
-            warn!(%peer, error, unsaid, "TLS handshake failed");
+            warn!(%peer, error = cause(error), unsaid, "TLS handshake failed");
         }
     }
 
@@ -96,12 +96,14 @@ impl Events {
     }
 }
 
-/// What the TLS library says, or what that means where it does not say it.
-fn in_words(error: &io::Error) -> String {
-    use rustls::{CertificateError, Error, PeerIncompatible};
+/// Why a handshake failed. What the TLS library has no telling words for is said in ours.
+fn cause(error: &io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
-            "the client's certificate has none of the names in client_allowed_sans".to_owned()
+            "the certificate of the client names nobody in client_allowed_sans".to_owned()
+        }
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "the client does not speak TLS: plain HTTP, perhaps".to_owned()
         }
         Some(Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired)) => {
             "the client speaks only versions of TLS that are too old".to_owned()

@@ -15,7 +15,7 @@ async fn who_shows_no_good_certificate_is_refused_in_one_line_and_who_shows_one_
         (None, "no certificates"),
         (Some(Authority::new("others").client(NAME)), "UnknownIssuer"),
         (Some(clients.expired_client(NAME)), "expired"),
-        (Some(clients.client("grafana.example")), "ApplicationVerificationFailure"),
+        (Some(clients.client("grafana.example")), "names nobody in client_allowed_sans"),
         // It is for servers.
         (Some(clients.server(FAR)), "extended key usage"),
     ];
