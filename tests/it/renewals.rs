@@ -97,6 +97,21 @@ async fn a_renewed_certificate_is_shown_soon_and_connections_of_the_old_one_end_
 }
 
 #[tokio::test]
+async fn who_connected_just_before_a_renewal_is_answered_once() {
+    let authority = Authority::new("servers");
+    let client = Client::trusting(&authority);
+    let exporter = Exporter::with("watches: []\n").tls(&authority, &[]).start().await;
+    let mut silent = connect(&exporter, &client).await;
+    let renewed = authority.server(LATER.0);
+    exporter.place("server.pem", &renewed.certificate);
+    exporter.place("server.key", &renewed.key);
+    assert_eq!(exporter.reload().await.0, 200);
+    assert!(shows(&exporter, &client, &renewed).await);
+    ask(&mut silent, "/-/ready").await;
+    assert!(rest(silent).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn a_certificate_that_kubernetes_renews_by_swapping_symlinks_is_shown() {
     let authority = Authority::new("servers");
     let client = Client::trusting(&authority);
