@@ -5,32 +5,30 @@
 //! tasks are in progress. The figures are printed beside the goals, and missing one fails nothing.
 //! An answer that is wrong does, and so does a registration that was acknowledged and is missing.
 
+#[allow(dead_code, unused_imports, reason = "each bench uses a part of it")]
+mod harness;
+
 use std::collections::HashMap;
-use std::error::Error;
-use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write as _};
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use cekura_exporter::demo::simulator::{Reply, Simulator};
-use cekura_exporter::signals::Signals;
 use cekura_exporter::store::{AgentChange, Registration, RegistrationChange, SavedToggle, Store, ToggleChange};
 use cekura_exporter::toggle::{
     AgentId, AgentMockParts, ApiName, Expect, Finish, LabelName, ProgressId, Run, Shown, Source, Status, Tally, Text,
     Timestamp, Toggle, Watch, WatchName,
 };
+use harness::{Exporter, Failure, Table, folder, goal, load_average, mebibytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// The parts, in the order in which they are measured.
@@ -88,14 +86,8 @@ const PUTS: u32 = 300;
 /// How often it is killed.
 const KILLS: u32 = 20;
 
-/// How long starting may take before it counts as failed.
-const START_LIMIT: Duration = Duration::from_secs(30);
-
 /// How long everything may take.
 const LIMIT: Duration = Duration::from_mins(5);
-
-/// What went wrong, as a sentence.
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// The API: every task is in progress, but for those that finish when told to.
 struct Upstream {
@@ -108,14 +100,6 @@ struct Upstream {
 
 /// The task that completes when that is told.
 const FINISHING: &str = "finishing";
-
-/// The running program. Dropping it kills it.
-struct Exporter {
-    child: Child,
-    address: SocketAddr,
-    /// From starting the process to its being ready.
-    ready: Duration,
-}
 
 /// A connection that is kept alive, with little more than the socket.
 struct Connection {
@@ -171,35 +155,9 @@ struct Usage {
     own: f64,
 }
 
-/// What one part measured, as lines.
-struct Table(String);
-
 fn main() -> ExitCode {
-    // Test runners start benches too, but without this.
-    if !std::env::args().any(|arg| arg == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // If nobody reads it, there is nobody to tell.
-            let _ = writeln!(io::stderr(), "{failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<(), Failure> {
-    let mut parts: Vec<_> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if parts.is_empty() {
-        parts = PARTS.map(str::to_owned).into();
-    }
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let stopped = Signals::listen()?;
-        tokio::select! {
-            measured = tokio::time::timeout(LIMIT, measure(&parts)) => measured.map_err(|_| "It took too long.")?,
-            () = stopped.told(1) => Err("It was stopped.".into()),
-        }
+    harness::main(LIMIT, async |parts| {
+        if parts.is_empty() { measure(&PARTS.map(str::to_owned)).await } else { measure(&parts).await }
     })
 }
 
@@ -241,11 +199,6 @@ fn machine() -> Result<Table, Failure> {
     Ok(table)
 }
 
-fn load_average() -> Result<String, Failure> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    Ok(text.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
-}
-
 // === Start ===
 
 /// How long it takes to start with as many registrations as there may be, and in how much memory.
@@ -255,8 +208,8 @@ async fn start() -> Result<Table, Failure> {
     let folder = folder(&registering(&upstream, ""))?;
     prepare(folder.path(), MOST)?;
     table.row("state file", format!("{:.1} MiB", mebibytes(fs::metadata(folder.path().join("state"))?.len())));
-    let exporter = Exporter::start(folder.path()).await?;
-    table.row("ready", timed(exporter.ready, START_GOAL));
+    let (exporter, ready) = ready(folder.path()).await?;
+    table.row("ready", timed(ready, START_GOAL));
     table.row("resident memory", exporter.memory()?);
     let usage = Usage::since_now(&upstream, &exporter)?;
     tokio::time::sleep(SETTLE).await;
@@ -343,7 +296,7 @@ async fn writes() -> Result<Table, Failure> {
     let upstream = Upstream::start().await?;
     let folder = folder(&registering(&upstream, ""))?;
     prepare(folder.path(), BEFORE)?;
-    let exporter = Exporter::start(folder.path()).await?;
+    let (exporter, _) = ready(folder.path()).await?;
     let mut writers = Vec::new();
     for number in 0..WRITERS {
         writers.push(Writer::new(number, exporter.connect().await?));
@@ -389,10 +342,10 @@ async fn all_are_there(exporter: Exporter, folder: &Path, writers: &[Writer]) ->
     let list = exporter.list().await?.1;
     require(&list, &acknowledged, BEFORE, BEFORE + new)?;
     drop(exporter);
-    let exporter = Exporter::start(folder).await?;
+    let (exporter, ready) = ready(folder).await?;
     let list = exporter.list().await?.1;
     require(&list, &acknowledged, BEFORE, BEFORE + new)?;
-    let (count, ready) = (acknowledged.len(), timed(exporter.ready, START_GOAL));
+    let (count, ready) = (acknowledged.len(), timed(ready, START_GOAL));
     Ok(format!("{count} names, {new} of them new, all there; and after a kill, ready {ready}"))
 }
 
@@ -487,7 +440,7 @@ async fn waiters() -> Result<Table, Failure> {
     let mut table = Table::new(&format!("{WAITERS} connections that wait for one run, and as many for another one"));
     let upstream = Upstream::start().await?;
     let folder = folder(&registering(&upstream, "polling: {min_interval: 200ms, max_interval: 200ms}\n"))?;
-    let exporter = Exporter::start(folder.path()).await?;
+    let (exporter, _) = ready(folder.path()).await?;
     for (name, id) in [("finishes", FINISHING), ("is-replaced", "replaced")] {
         let body = json!({"agent_id": 1, "progress_id": id}).to_string();
         exporter.connect().await?.ask("PUT", &toggle_path(name), &body).await?.require(201)?;
@@ -555,7 +508,7 @@ async fn reloads() -> Result<Table, Failure> {
     let folder = folder(&config)?;
     fs::write(folder.path().join("key"), "load\n")?;
     fs::write(folder.path().join("more.yaml"), watch_line(RELOADED))?;
-    let exporter = Exporter::start(folder.path()).await?;
+    let (exporter, _) = ready(folder.path()).await?;
     tokio::time::sleep(SETTLE).await;
 
     table.row("before", format!("{}, {} descriptors", exporter.memory()?, exporter.descriptors()?));
@@ -591,8 +544,8 @@ async fn kills() -> Result<Table, Failure> {
     // Nothing is broken off in the first round. It says how long the PUTs take.
     let mut whole = None;
     for round in 0..=KILLS {
-        let exporter = Exporter::start(folder.path()).await?;
-        opened.push(exporter.ready);
+        let (exporter, ready) = ready(folder.path()).await?;
+        opened.push(ready);
         require_acknowledged(&exporter, &acknowledged).await?;
         let moment = whole.map(|whole: Duration| whole * (2 * round - 1) / (2 * KILLS));
         let (took, more) = put_and_kill(exporter, round * PUTS, moment).await?;
@@ -600,8 +553,8 @@ async fn kills() -> Result<Table, Failure> {
         broken += PUTS - u32::try_from(more.len())?;
         acknowledged.extend(more);
     }
-    let exporter = Exporter::start(folder.path()).await?;
-    opened.push(exporter.ready);
+    let (exporter, ready) = ready(folder.path()).await?;
+    opened.push(ready);
     require_acknowledged(&exporter, &acknowledged).await?;
     if broken == 0 {
         return Err("No kill broke off a PUT.".into());
@@ -641,7 +594,7 @@ async fn put_and_kill(
         if let Some(moment) = moment {
             tokio::time::sleep_until((started + moment).into()).await;
             killed.store(true, Ordering::SeqCst);
-            exporter.child.kill()?;
+            exporter.kill()?;
         }
         Ok::<_, Failure>(())
     };
@@ -690,13 +643,6 @@ fn agent_id(number: u32) -> Result<AgentId, String> {
     AgentId::parse(&(number % AGENTS + 1).to_string())
 }
 
-/// A folder with this configuration.
-fn folder(configuration: &str) -> Result<TempDir, Failure> {
-    let folder = tempfile::tempdir()?;
-    fs::write(folder.path().join("config.yaml"), configuration)?;
-    Ok(folder)
-}
-
 /// What all of these come to.
 async fn all<T: Send + 'static>(
     tasks: impl Iterator<Item = impl Future<Output = Result<T, Failure>> + Send + 'static>,
@@ -726,29 +672,15 @@ impl Upstream {
 
 // === impl Exporter ===
 
-impl Exporter {
-    /// Starts the program in this folder with nothing in its environment, and waits until it is
-    /// ready.
-    async fn start(folder: &Path) -> Result<Self, Failure> {
-        let started = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cekura-exporter"))
-            .arg("--web.listen-address=127.0.0.1:0")
-            .env_clear()
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take();
-        let mut exporter = Self { child, address: ([0, 0, 0, 0], 0).into(), ready: Duration::ZERO };
-        let listening = listening(stdout.ok_or("The exporter has no standard output.")?);
-        let address = tokio::time::timeout(START_LIMIT, listening).await;
-        let address = address.map_err(|_| "The exporter did not listen in time.")?;
-        exporter.address = address.map_err(|_| "The exporter ended before it listened.")?.parse()?;
-        exporter.connect().await?.ask("GET", "/-/ready", "").await?.require(200)?;
-        exporter.ready = started.elapsed();
-        Ok(exporter)
-    }
+/// Starts the program in this folder, and waits until it is ready; how long that took.
+async fn ready(folder: &Path) -> Result<(Exporter, Duration), Failure> {
+    let exporter = Exporter::start(folder, &[]).await?;
+    exporter.connect().await?.ask("GET", "/-/ready", "").await?.require(200)?;
+    let ready = exporter.started.elapsed();
+    Ok((exporter, ready))
+}
 
+impl Exporter {
     async fn connect(&self) -> Result<Connection, Failure> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
@@ -779,55 +711,9 @@ impl Exporter {
         Ok(waiting)
     }
 
-    /// What is resident and what ever was, for people.
-    fn memory(&self) -> Result<String, Failure> {
-        let (now, most) = (mebibytes(self.resident()?), mebibytes(self.status("VmHWM:")?));
-        Ok(format!("{now:.1} MiB (VmHWM {most:.1} MiB)"))
-    }
-
-    fn resident(&self) -> Result<u64, Failure> {
-        self.status("VmRSS:")
-    }
-
-    /// What the kernel says of the process' memory, in bytes.
-    fn status(&self, key: &str) -> Result<u64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(key));
-        let line = line.ok_or_else(|| format!("The kernel tells no {key}"))?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-    }
-
     fn descriptors(&self) -> Result<usize, Failure> {
-        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
     }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The address from the log line that tells it. The log is read on to its end, as the program
-/// would lose what nobody reads.
-fn listening(stdout: ChildStdout) -> oneshot::Receiver<String> {
-    let (found, address) = oneshot::channel();
-    std::thread::spawn(move || {
-        let mut log = BufReader::new(stdout);
-        if let Some(address) = log.by_ref().lines().map_while(Result::ok).find_map(|line| address_in(&line)) {
-            // Whoever waited for it may be gone.
-            let _ = found.send(address);
-        }
-        let _ = io::copy(&mut log, &mut io::sink());
-    });
-    address
-}
-
-fn address_in(line: &str) -> Option<String> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    (line["message"] == "listening").then(|| line["address"].as_str().map(str::to_owned))?
 }
 
 // === impl Connection ===
@@ -898,7 +784,7 @@ impl Usage {
         Ok(Self {
             since: Instant::now(),
             polls: upstream.polls.load(Ordering::Relaxed),
-            exporter: cpu_seconds(exporter.child.id())?,
+            exporter: cpu_seconds(exporter.id())?,
             own: cpu_seconds(std::process::id())?,
         })
     }
@@ -919,25 +805,6 @@ fn cpu_seconds(process: u32) -> Result<f64, Failure> {
     // User and system time, counted from behind the name.
     let ticks: u32 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
     Ok(f64::from(ticks) / f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?))
-}
-
-// === impl Table ===
-
-impl Table {
-    fn new(title: &str) -> Self {
-        Self(format!("{title}\n"))
-    }
-
-    fn row(&mut self, name: &str, figures: impl Display) {
-        // Writing into a string cannot fail.
-        let _ = writeln!(self.0, "  {name:<22}{figures}");
-    }
-}
-
-impl Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Quantiles of times, which are sorted by this.
@@ -962,16 +829,7 @@ fn timed(took: Duration, limit: Duration) -> String {
     format!("after {took:.2?} (goal < {limit:?}: {})", goal(took < limit))
 }
 
-fn goal(reached: bool) -> &'static str {
-    if reached { "reached" } else { "missed" }
-}
-
 fn per_second(count: usize, took: Duration) -> String {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     format!("{count} in {took:.1?}, {:.0} per second", f64::from(count) / took.as_secs_f64())
-}
-
-/// Bytes as MiB.
-fn mebibytes(bytes: u64) -> f64 {
-    f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
 }
