@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use cekura_exporter::board::Row;
 use cekura_exporter::cekura;
 use cekura_exporter::config;
-use cekura_exporter::exposition::{self, Encoder, Format, Snapshot};
+use cekura_exporter::exposition::{Encoder, Format, Snapshot};
 use cekura_exporter::toggle::{
     AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Reported, Source, Text, Timestamp, Toggle, Watch,
     WatchName,
@@ -96,9 +97,8 @@ pub(crate) fn exposition(bytes: &[u8]) {
         labels: Labels::from([(LabelName::parse("team").unwrap(), label.into())]),
         source: Source::Config,
     };
-    let labels = exposition::watch_labels(&watch);
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let snapshot = Snapshot::new(vec![(labels, toggle)], vec![], vec![], vec![]);
+    let snapshot = Snapshot::new([Row::new(toggle)].into_iter().collect(), vec![], vec![], vec![]);
     for format in [Format::Text, Format::OpenMetrics] {
         let mut encoder = Encoder::new(&snapshot, format);
         let chunks: Vec<_> = std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect();

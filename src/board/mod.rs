@@ -1,8 +1,10 @@
 //! What is known of every toggle now.
 //!
-//! The poller alone changes what is known. Scrapes, pages and the JSON API take copies of what they
-//! show, so nothing that is slow happens under the lock.
+//! The poller alone changes what is known. Scrapes, pages and the JSON API take what they show as it
+//! is: rows are copied when they change and only then, so nothing that is slow happens under the lock.
 
+mod agents;
+mod rows;
 mod state;
 
 use std::collections::HashMap;
@@ -10,11 +12,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
 
+use crate::exposition::watch_labels;
 use crate::sources::Change;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
     AgentId, AgentMock, ApiName, Outcome, Reason, Run, Status, Timestamp, Toggle, Transition, Watch, WatchName,
 };
+pub use rows::Rows;
 use state::{State, agent_key};
 
 /// What tells one agent from another.
@@ -32,11 +36,11 @@ pub struct Board {
 /// then asked of or told to it is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId {
-    slot: usize,
-    generation: u64,
+    slot: u32,
+    generation: u32,
 }
 
-/// A copy of what is known of one watch.
+/// What is known of one watch.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The watch, its run and its tally.
@@ -47,13 +51,15 @@ pub struct Row {
     pub next_poll: Option<Timestamp>,
 }
 
-/// A copy of what is known of one agent.
+/// A copy of what is known of the mocks of one agent.
 #[derive(Debug, Clone)]
 pub struct AgentRow {
+    /// Its API.
+    pub api: ApiName,
+    /// Its id.
+    pub id: AgentId,
     /// Its mocks.
     pub mock: AgentMock,
-    /// The labels of its series, rendered.
-    pub labels: Arc<str>,
 }
 
 /// What a poll changed.
@@ -61,7 +67,7 @@ pub struct AgentRow {
 pub struct Applied {
     /// The toggle as it is now.
     pub toggle: Toggle,
-    /// What changed.
+    /// What changed; never nothing.
     pub transitions: Vec<Transition>,
 }
 
@@ -104,6 +110,9 @@ pub struct Unsaved {
 // === impl Board ===
 
 impl Board {
+    /// How many agents are looked at under the lock at a time.
+    const AGENTS_AT_A_TIME: usize = 1024;
+
     /// A board that remembers what an earlier process saved of watches and agents, and keeps account
     /// of what is to be saved.
     pub fn restored(
@@ -125,8 +134,9 @@ impl Board {
         Some(self.read().entry(run)?.row.toggle.watch.clone())
     }
 
-    /// Takes what a poll of this run brought. `next_poll` says from the run's new state when it is
-    /// polled next. `None` if the run is stale: then nothing changed.
+    /// Takes what a poll of this run brought, and says what that changed, if anything. `next_poll` says
+    /// from the run's new state when it is polled next. If the run is stale, it is not asked, and
+    /// nothing changes.
     pub fn apply(
         &self,
         run: RunId,
@@ -139,24 +149,20 @@ impl Board {
         let entry = state.entry_mut(run)?;
         let transitions = entry.row.toggle.apply(outcome, now);
         entry.row.next_poll = next_poll(&entry.row.toggle.run);
-        let (toggle, place) = (entry.row.toggle.clone(), entry.place);
-        state.changed(&toggle.watch.name);
-        if answered {
-            let key = agent_key(&toggle.watch);
-            let changed = state.agents.get_mut(&key).is_some_and(|agent| {
-                let before = agent.row.mock;
-                agent.row.mock.observe(&toggle.run, place, now);
-                agent.row.mock != before
-            });
-            if changed {
-                state.agent_changed(key);
-            }
+        let tells_of_agent = answered && entry.row.toggle.run.finished.is_some();
+        state.note_change(run);
+        if transitions.is_empty() && !tells_of_agent {
+            return None;
+        }
+        let (toggle, place) = state.entry(run).map(|entry| (entry.row.toggle.clone(), entry.place))?;
+        if answered && state.agents.observe(&toggle.watch.api, toggle.watch.agent_id, &toggle.run, place, now) {
+            state.agent_changed(agent_key(&toggle.watch));
         }
         if transitions.iter().any(|transition| matches!(transition, Transition::Finished { .. })) {
             state.wake(run);
             self.finished.notify_one();
         }
-        Some(Applied { toggle, transitions })
+        (!transitions.is_empty()).then_some(Applied { toggle, transitions })
     }
 
     /// Shows when the next poll of this run is due.
@@ -221,15 +227,15 @@ impl Board {
         unsaved.agents.iter().for_each(|(key, _)| state.agent_changed(key.clone()));
     }
 
-    /// Every watch, sorted by name.
-    pub fn rows(&self) -> Vec<Row> {
-        self.read().rows().cloned().collect()
+    /// Every watch as it is now, sorted by name.
+    pub fn rows(&self) -> Rows {
+        self.read().rows().clone()
     }
 
     /// How many watches there are in each status.
     pub fn count_statuses(&self) -> [(Status, usize); 4] {
         let mut counts = Status::ALL.map(|status| (status, 0));
-        for row in self.read().rows() {
+        for row in self.rows().iter() {
             for (status, count) in &mut counts {
                 *count += usize::from(*status == row.toggle.run.shown.status);
             }
@@ -248,9 +254,17 @@ impl Board {
         Some(of(&state.entry(state.run_of(name)?)?.row))
     }
 
-    /// Every agent, sorted by API and id.
+    /// Every agent whose mock state is known, sorted by API and id. They are copied some at a time, so
+    /// that the writer never waits for long.
     pub fn agents(&self) -> Vec<AgentRow> {
-        self.read().agents.values().map(|agent| agent.row.clone()).collect()
+        let mut rows = Vec::new();
+        let mut last = None;
+        loop {
+            last = self.read().agents.page(last.as_ref(), Self::AGENTS_AT_A_TIME, &mut rows);
+            if last.is_none() {
+                return rows;
+            }
+        }
     }
 
     // Nothing that is done under the lock leaves the state half changed, so what a panic elsewhere
@@ -262,6 +276,15 @@ impl Board {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    /// A toggle with its labels, and no poll planned.
+    pub fn new(toggle: Toggle) -> Self {
+        Self { labels: watch_labels(&toggle.watch), toggle, next_poll: None }
     }
 }
 
@@ -279,11 +302,11 @@ impl Unsaved {
 impl RunId {
     /// The place on the board that the run is in: a small number, used again when it is free.
     pub fn slot(self) -> usize {
-        self.slot
+        self.slot as usize
     }
 
     #[cfg(test)]
-    pub(crate) fn of_slot(slot: usize) -> Self {
+    pub(crate) fn of_slot(slot: u32) -> Self {
         Self { slot, generation: 0 }
     }
 }
@@ -301,6 +324,10 @@ mod tests {
 
     fn completed(mock_enabled: bool) -> Answer {
         answer(Reported::Completed, Some(mock_enabled))
+    }
+
+    fn all(board: &Board) -> Vec<Row> {
+        board.rows().iter().cloned().collect()
     }
 
     fn names(board: &Board) -> Vec<String> {
@@ -413,11 +440,11 @@ mod tests {
         }
         let failed = shown.board.awaited("a").unwrap().run;
         shown.board.apply(failed, Ok(answer(Reported::Failed, None)), at(2), |_| None).unwrap();
-        let before = shown.board.rows();
+        let before = all(&shown.board);
         let mut again = shown.restarted();
         let begun = again.set(&[watch("c", "1"), watch("b", "2"), watch("a", "1")], at(9)).begun;
         assert_eq!(begun.iter().map(|begun| begun.finished).collect::<Vec<_>>(), [false, false, true]);
-        let after = again.board.rows();
+        let after = all(&again.board);
         assert_eq!(format!("{:?}", after[0].toggle), format!("{:?}", before[0].toggle));
         assert_eq!(after[0].next_poll, None, "a finished run is not polled anew");
         assert_eq!((after[1].toggle.run.started, after[1].toggle.tally.polls), (at(9), 1));

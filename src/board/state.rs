@@ -1,53 +1,39 @@
 //! What the board holds, and how it changes as a whole.
 
 use std::collections::hash_map;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::{AgentKey, AgentRow, Begun, Row, RunId, Unsaved, Updated};
-use crate::exposition::{agent_labels, watch_labels};
+use super::agents::Agents;
+use super::rows::{Entry, Rows};
+use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
+use crate::exposition::watch_labels;
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
 use crate::toggle::{AgentMock, Timestamp, Toggle, Watch, WatchName};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    slots: Vec<Slot>,
-    /// Slots that no watch uses.
-    free: Vec<usize>,
-    by_name: BTreeMap<WatchName, usize>,
-    pub(super) agents: BTreeMap<AgentKey, Agent>,
-    /// Counts runs and removals, so that no [`RunId`] is ever given twice.
-    generations: u64,
+    rows: Rows,
+    /// Slots that were used, and that no watch uses now.
+    free: Vec<u32>,
+    /// Slots so far.
+    slots: u32,
+    pub(super) agents: Agents,
+    /// The place in the watch list that was last given.
+    places: u64,
+    /// The generation that was last given. It would have to come round for a stale id to mean another
+    /// run, and in the same slot.
+    generation: u32,
+    /// Who waits for a run to finish, or for its end otherwise.
+    waiting: HashMap<RunId, Arc<Notify>>,
     /// What is known of runs that are not on the list now and may come back: what an earlier process
     /// saved, and what another source's watch was put in the place of.
     remembered: HashMap<WatchName, SavedToggle>,
     /// What changed since it was saved; `None` if nothing is ever saved.
     changed: Option<Changed>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    generation: u64,
-    entry: Option<Entry>,
-}
-
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) row: Row,
-    /// Which of two runs that finished before they were watched is the later one in the list.
-    pub(super) place: u64,
-    /// Who waits for the run to finish, or for its end otherwise.
-    waiting: Option<Arc<Notify>>,
-}
-
-#[derive(Debug)]
-pub(super) struct Agent {
-    pub(super) row: AgentRow,
-    /// How many watches it has.
-    watches: usize,
 }
 
 #[derive(Debug, Default)]
@@ -64,15 +50,10 @@ impl State {
         toggles: HashMap<WatchName, SavedToggle>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
     ) -> Self {
-        let agent = |(key, mock): (AgentKey, AgentMock)| {
-            let agent = Agent::new(&key, mock);
-            (key, agent)
-        };
-        let agents: BTreeMap<_, _> = agents.into_iter().map(agent).collect();
-        let newest = agents.values().filter_map(|agent| Some(agent.row.mock.parts().newest?.1));
+        let agents = Agents::restored(agents);
         Self {
             // What begins now comes after all that is remembered.
-            generations: toggles.values().map(|saved| saved.place).chain(newest).max().unwrap_or_default(),
+            places: toggles.values().map(|saved| saved.place).chain(agents.newest_place()).max().unwrap_or_default(),
             agents,
             remembered: toggles,
             changed: Some(Changed::default()),
@@ -80,79 +61,88 @@ impl State {
         }
     }
 
+    /// The changes have what is gone before what is watched, and each name once.
     pub(super) fn update(&mut self, changes: &[Change], now: Timestamp) -> Updated {
         let mut updated = Updated::default();
-        for change in changes {
-            if change.may_come_back {
-                self.remember(&change.name);
-            }
-            match &change.now {
-                Some(definition) => self.define(definition, now, &mut updated),
-                None => updated.gone.extend(self.vacate(&change.name, now)),
+        for change in changes.iter().filter(|change| change.may_come_back) {
+            self.remember(&change.name);
+        }
+        let gone = changes.iter().filter(|change| change.now.is_none());
+        let gone: Vec<_> = gone.filter_map(|change| self.run_of(change.name.as_str())).collect();
+        self.rows.displace(&gone.iter().map(|run| run.slot).collect::<Vec<_>>());
+        for run in gone {
+            self.vacate(run, now);
+            updated.gone.push(run);
+        }
+        let mut new = Vec::new();
+        for definition in changes.iter().filter_map(|change| change.now.as_ref()) {
+            match self.run_of(definition.watch.name.as_str()) {
+                Some(run) => self.redefine(run, definition, now, &mut updated),
+                None => new.push(self.define(definition, now, &mut updated)),
             }
         }
+        self.rows.place(new);
         updated
     }
 
     pub(super) fn entry(&self, run: RunId) -> Option<&Entry> {
-        let slot = self.slots.get(run.slot).filter(|slot| slot.generation == run.generation)?;
-        slot.entry.as_ref()
+        self.rows.entry(run.slot).filter(|entry| entry.generation == run.generation)
     }
 
     pub(super) fn entry_mut(&mut self, run: RunId) -> Option<&mut Entry> {
-        let slot = self.slots.get_mut(run.slot).filter(|slot| slot.generation == run.generation)?;
-        slot.entry.as_mut()
+        self.entry(run)?;
+        self.rows.entry_mut(run.slot)
     }
 
     /// The run that is watched under this name.
     pub(super) fn run_of(&self, name: &str) -> Option<RunId> {
-        let slot = *self.by_name.get(name)?;
-        Some(RunId { slot, generation: self.slots[slot].generation })
+        let slot = self.rows.slot_of(name)?;
+        Some(RunId { slot, generation: self.rows.entry(slot)?.generation })
     }
 
-    /// Every run with what is known of it, in no order.
+    /// Every run with what is known of it, sorted by name.
     pub(super) fn runs(&self) -> impl Iterator<Item = (RunId, &Row)> {
-        let slots = self.slots.iter().enumerate();
-        slots.filter_map(|(slot, held)| {
-            let row = &held.entry.as_ref()?.row;
-            Some((RunId { slot, generation: held.generation }, row))
+        self.rows.slots().filter_map(|slot| {
+            let entry = self.rows.entry(slot)?;
+            Some((RunId { slot, generation: entry.generation }, &entry.row))
         })
     }
 
     /// Every watch, sorted by name.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.by_name.values().filter_map(|slot| self.slots[*slot].entry.as_ref()).map(|entry| &entry.row)
+    pub(super) fn rows(&self) -> &Rows {
+        &self.rows
     }
 
-    /// Puts a watch into its slot.
-    fn define(&mut self, definition: &Definition, now: Timestamp, updated: &mut Updated) {
+    /// Begins to watch what is new, in a slot that is to be placed.
+    fn define(&mut self, definition: &Definition, now: Timestamp, updated: &mut Updated) -> u32 {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
-        let labels = watch_labels(watch);
-        let Some(old) = self.run_of(watch.name.as_str()) else {
-            let (toggle, place) = self.toggle(definition, now);
-            let slot = self.free_slot();
-            self.by_name.insert(watch.name.clone(), slot);
-            if place.is_none() {
-                self.changed(&watch.name);
-            }
-            let row = Row { toggle, labels, next_poll: None };
-            let begun = self.begin(slot, row, place, now);
-            updated.begun.push(begun);
-            self.tell_agent_of(begun.run);
-            return;
-        };
-        let Some(entry) = self.slots[old.slot].entry.take() else { return };
-        let mut row = Row { labels, ..entry.row };
+        let (toggle, place) = self.toggle(definition, now);
+        if place.is_none() {
+            self.changed(&watch.name);
+        }
+        let slot = self.free_slot();
+        let begun = self.begin(slot, Row::new(toggle), place, now);
+        self.tell_agent_of(begun.run);
+        updated.begun.push(begun);
+        slot
+    }
+
+    /// Puts another definition in the place of one.
+    fn redefine(&mut self, old: RunId, definition: &Definition, now: Timestamp, updated: &mut Updated) {
+        let watch = &definition.watch;
+        self.keep_agent(watch, now);
+        let Some(entry) = self.rows.take(old.slot) else { return };
+        let mut row = Row { labels: watch_labels(watch), ..entry.row };
         let before = row.toggle.watch.clone();
         let started = definition.started.unwrap_or(now);
         if row.toggle.redefine(watch.clone(), started) {
             let place = self.recall(&mut row.toggle);
-            entry.waiting.inspect(|waiting| waiting.notify_waiters());
+            self.wake(old);
             updated.gone.push(old);
             updated.begun.push(self.begin(old.slot, row, place, now));
         } else {
-            self.slots[old.slot].entry = Some(Entry { row, ..entry });
+            self.rows.put(old.slot, Entry { row, ..entry });
         }
         self.changed(&watch.name);
         self.release_agent(&before, now);
@@ -194,13 +184,14 @@ impl State {
         }
     }
 
-    /// Begins a run in a slot that was emptied for it.
-    fn begin(&mut self, slot: usize, mut row: Row, place: Option<u64>, now: Timestamp) -> Begun {
-        let generation = self.next_generation();
+    /// Begins a run in a slot that is empty.
+    fn begin(&mut self, slot: u32, mut row: Row, place: Option<u64>, now: Timestamp) -> Begun {
+        self.places += 1;
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
         let finished = row.toggle.run.finished.is_some();
         row.next_poll = (!finished).then_some(now);
-        let entry = Entry { row, place: place.unwrap_or(generation), waiting: None };
-        self.slots[slot] = Slot { generation, entry: Some(entry) };
+        self.rows.put(slot, Entry { row, place: place.unwrap_or(self.places), generation });
         Begun { run: RunId { slot, generation }, finished }
     }
 
@@ -208,68 +199,42 @@ impl State {
     /// both were saved.
     fn tell_agent_of(&mut self, run: RunId) {
         let Some(entry) = self.entry(run) else { return };
-        let (key, place, run) = (agent_key(&entry.row.toggle.watch), entry.place, entry.row.toggle.run.clone());
-        if let (Some(finish), Some(agent)) = (run.finished, self.agents.get_mut(&key)) {
-            let before = agent.row.mock;
-            agent.row.mock.observe(&run, place, finish.at);
-            if agent.row.mock != before {
-                self.agent_changed(key);
-            }
+        let (watch, place, run) = (entry.row.toggle.watch.clone(), entry.place, entry.row.toggle.run.clone());
+        if let Some(finish) = run.finished
+            && self.agents.observe(&watch.api, watch.agent_id, &run, place, finish.at)
+        {
+            self.agent_changed(agent_key(&watch));
         }
     }
 
-    fn vacate(&mut self, name: &WatchName, now: Timestamp) -> Option<RunId> {
-        let run = self.run_of(name.as_str())?;
-        self.by_name.remove(name);
-        let vacant = Slot { generation: self.next_generation(), entry: None };
-        let entry = std::mem::replace(&mut self.slots[run.slot], vacant).entry?;
+    /// Empties the slot of a run that is not in the order any more.
+    fn vacate(&mut self, run: RunId, now: Timestamp) {
+        let Some(entry) = self.rows.take(run.slot) else { return };
+        let watch = &entry.row.toggle.watch;
         self.free.push(run.slot);
-        self.changed(name);
-        self.release_agent(&entry.row.toggle.watch, now);
-        entry.waiting.inspect(|waiting| waiting.notify_waiters());
-        Some(run)
+        self.changed(&watch.name);
+        self.release_agent(watch, now);
+        self.wake(run);
     }
 
-    fn free_slot(&mut self) -> usize {
+    fn free_slot(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            self.slots.len() - 1
+            self.slots += 1;
+            self.slots - 1
         })
-    }
-
-    fn next_generation(&mut self) -> u64 {
-        self.generations += 1;
-        self.generations
     }
 
     /// The agent has one watch more.
     fn keep_agent(&mut self, watch: &Watch, now: Timestamp) {
-        let key = agent_key(watch);
-        let agent = self.agents.entry(key.clone()).or_insert_with(|| Agent::new(&key, AgentMock::default()));
-        agent.watches += 1;
-        self.keep_mock(key, true, now);
+        if self.agents.watched(&watch.api, watch.agent_id, now) {
+            self.agent_changed(agent_key(watch));
+        }
     }
 
     /// The agent has one watch less.
     fn release_agent(&mut self, watch: &Watch, now: Timestamp) {
-        let key = agent_key(watch);
-        let Some(agent) = self.agents.get_mut(&key) else { return };
-        agent.watches = agent.watches.saturating_sub(1);
-        let is_watched = agent.watches > 0;
-        self.keep_mock(key, is_watched, now);
-    }
-
-    /// Notes whether an agent has a watch, and forgets it if it is not to be remembered.
-    fn keep_mock(&mut self, key: AgentKey, is_watched: bool, now: Timestamp) {
-        let Some(agent) = self.agents.get_mut(&key) else { return };
-        let before = agent.row.mock;
-        let keep = agent.row.mock.keep(is_watched, now);
-        let changed = agent.row.mock != before;
-        if !keep {
-            self.agents.remove(&key);
-        }
-        if !keep || changed {
-            self.agent_changed(key);
+        if self.agents.unwatched(&watch.api, watch.agent_id, now) {
+            self.agent_changed(agent_key(watch));
         }
     }
 
@@ -278,23 +243,33 @@ impl State {
         // Watches that are only remembered may come yet.
         let remembered: HashSet<AgentKey> =
             self.remembered.values().map(|saved| (saved.api.clone(), saved.agent_id)).collect();
-        let is_unwatched = |(key, agent): &(&AgentKey, &Agent)| agent.watches == 0 && !remembered.contains(key);
-        let unwatched = self.agents.iter().filter(is_unwatched).map(|(key, _)| key.clone());
-        for key in unwatched.collect::<Vec<_>>() {
-            self.keep_mock(key, false, now);
+        for key in self.agents.without_watch(&remembered) {
+            if self.agents.keep(&key.0, key.1, now) {
+                self.agent_changed(key);
+            }
         }
     }
 
     /// Whoever waits for this run has something to see.
     pub(super) fn wake(&mut self, run: RunId) {
-        if let Some(waiting) = self.entry_mut(run).and_then(|entry| entry.waiting.take()) {
+        if let Some(waiting) = self.waiting.remove(&run) {
             waiting.notify_waiters();
         }
     }
 
     /// What tells that the run finished or is gone.
     pub(super) fn waiting(&mut self, run: RunId) -> Option<Arc<Notify>> {
-        Some(self.entry_mut(run)?.waiting.get_or_insert_default().clone())
+        self.entry(run)?;
+        Some(self.waiting.entry(run).or_default().clone())
+    }
+
+    /// What is known of the run is to be saved.
+    pub(super) fn note_change(&mut self, run: RunId) {
+        if self.changed.is_some()
+            && let Some(name) = self.entry(run).map(|entry| entry.row.toggle.watch.name.clone())
+        {
+            self.changed(&name);
+        }
     }
 
     pub(super) fn changed(&mut self, name: &WatchName) {
@@ -337,18 +312,10 @@ impl State {
             (name, saved)
         };
         let mock = |key: AgentKey| {
-            let mock = self.agents.get(&key).map(|agent| agent.row.mock);
+            let mock = self.agents.mock(&key.0, key.1);
             (key, mock)
         };
         Unsaved { toggles: toggles.into_iter().map(saved).collect(), agents: agents.into_iter().map(mock).collect() }
-    }
-}
-
-// === impl Agent ===
-
-impl Agent {
-    fn new((api, agent_id): &AgentKey, mock: AgentMock) -> Self {
-        Self { row: AgentRow { mock, labels: agent_labels(api, *agent_id) }, watches: 0 }
     }
 }
 

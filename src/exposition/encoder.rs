@@ -1,30 +1,30 @@
 //! What is exposed by one scrape, and its encoding a chunk at a time.
 //!
 //! A scrape of many watches is tens of megabytes. It is encoded as fast as it is read, so it never
-//! exists as a whole, and a reader that does not read costs no more than the rows, which readers
-//! can share.
+//! exists as a whole, and a reader that does not read costs no more than what changes meanwhile.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 
-use super::families::{AGENT_FAMILIES, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES};
+use super::families::{AGENT_FAMILIES, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES, put_agent};
 use super::format::{Description, Format};
 use super::gathered;
+use crate::board::{AgentRow, Rows};
 use crate::toggle::{AgentMock, Toggle};
 
 /// How large a chunk gets before the next one begins, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// Something to expose, with the label text of its series.
-pub type Labelled<T> = (Arc<str>, T);
+/// A source of watches, with the label text of its series.
+pub type LabelledSource = (Arc<str>, SourceUp);
 
 /// What is exposed by one scrape.
 pub struct Snapshot {
-    toggles: Vec<Labelled<Toggle>>,
-    agents: Vec<Labelled<AgentMock>>,
-    sources: Vec<Labelled<SourceUp>>,
+    toggles: Rows,
+    agents: Vec<AgentRow>,
+    sources: Vec<LabelledSource>,
     gathered: Vec<MetricFamily>,
 }
 
@@ -55,9 +55,9 @@ enum Block {
 impl Snapshot {
     /// Toggles, agents and sources, and the gathered families of the `prometheus` crate.
     pub fn new(
-        toggles: Vec<Labelled<Toggle>>,
-        agents: Vec<Labelled<AgentMock>>,
-        sources: Vec<Labelled<SourceUp>>,
+        toggles: Rows,
+        agents: Vec<AgentRow>,
+        sources: Vec<LabelledSource>,
         gathered: Vec<MetricFamily>,
     ) -> Self {
         Self { toggles, agents, sources, gathered }
@@ -88,9 +88,9 @@ impl Encoder {
             && let Some(&block) = self.blocks.last()
         {
             let finished = match block {
-                Block::Toggles(family) => self.put_labelled(&mut out, family, &snapshot.toggles),
-                Block::Agents(family) => self.put_labelled(&mut out, family, &snapshot.agents),
-                Block::Sources(family) => self.put_labelled(&mut out, family, &snapshot.sources),
+                Block::Toggles(family) => self.put_toggles(&mut out, family, &snapshot.toggles),
+                Block::Agents(family) => self.put_agents(&mut out, family, &snapshot.agents),
+                Block::Sources(family) => self.put_sources(&mut out, family, &snapshot.sources),
                 Block::Gathered(index) => {
                     snapshot.gathered.get(index).is_none_or(|family| self.put_gathered(&mut out, family))
                 }
@@ -107,31 +107,53 @@ impl Encoder {
         (!out.is_empty()).then_some(out)
     }
 
-    fn put_labelled<T>(&mut self, out: &mut Vec<u8>, family: &Family<T>, things: &[Labelled<T>]) -> bool {
-        self.put_family(out, family.description(), things, |out, (labels, thing)| family.put(out, labels, thing))
-    }
-
-    fn put_gathered(&mut self, out: &mut Vec<u8>, family: &MetricFamily) -> bool {
-        let format = self.format;
-        self.put_family(out, gathered::description(family), family.get_metric(), |out, metric| {
-            gathered::put_metric(out, format, family, metric);
+    fn put_toggles(&mut self, out: &mut Vec<u8>, family: &Family<Toggle>, rows: &Rows) -> bool {
+        self.put_family(out, family.description(), rows.len(), |out, place| {
+            if let Some(row) = rows.get(place) {
+                family.put(out, row.labels.as_bytes(), &row.toggle);
+            }
         })
     }
 
-    /// Writes series until the chunk is full or the family is finished, and says whether it is.
-    fn put_family<T>(
+    fn put_agents(&mut self, out: &mut Vec<u8>, family: &Family<AgentMock>, agents: &[AgentRow]) -> bool {
+        let mut labels = Vec::new();
+        self.put_family(out, family.description(), agents.len(), |out, place| {
+            let agent = &agents[place];
+            labels.clear();
+            put_agent(&mut labels, &agent.api, agent.id);
+            family.put(out, &labels, &agent.mock);
+        })
+    }
+
+    fn put_sources(&mut self, out: &mut Vec<u8>, family: &Family<SourceUp>, sources: &[LabelledSource]) -> bool {
+        self.put_family(out, family.description(), sources.len(), |out, place| {
+            let (labels, up) = &sources[place];
+            family.put(out, labels.as_bytes(), up);
+        })
+    }
+
+    fn put_gathered(&mut self, out: &mut Vec<u8>, family: &MetricFamily) -> bool {
+        let (format, metrics) = (self.format, family.get_metric());
+        self.put_family(out, gathered::description(family), metrics.len(), |out, place| {
+            gathered::put_metric(out, format, family, &metrics[place]);
+        })
+    }
+
+    /// Writes the series of so many things until the chunk is full or the family is finished, and says
+    /// whether it is. `put` writes those of the thing at a place.
+    fn put_family(
         &mut self,
         out: &mut Vec<u8>,
         description: Description<'_>,
-        things: &[T],
-        put: impl Fn(&mut Vec<u8>, &T),
+        things: usize,
+        mut put: impl FnMut(&mut Vec<u8>, usize),
     ) -> bool {
-        for thing in things.get(self.done..).unwrap_or_default() {
+        while self.done < things {
             if out.len() >= CHUNK {
                 return false;
             }
             let before = out.len();
-            put(out, thing);
+            put(out, self.done);
             self.done += 1;
             let written = out.len() - before;
             if !self.headed && written > 0 {
@@ -153,10 +175,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::exposition::{Metrics, agent_labels, watch_labels};
+    use crate::board::Row;
+    use crate::exposition::Metrics;
     use crate::toggle::sample::{answer, watch};
     use crate::toggle::{
-        AgentId, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, Reported, Timestamp, Watch,
+        AgentId, AgentMockParts, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, Reported, Timestamp,
+        Watch,
     };
 
     fn at(millis: u64) -> Timestamp {
@@ -176,16 +200,16 @@ mod tests {
         encoded(snapshot, Format::Text)
     }
 
-    fn waiting(name: &str) -> Labelled<Toggle> {
-        labelled(&Toggle::new(Arc::new(watch(name, "p")), at(1)))
+    fn waiting(name: &str) -> Row {
+        Row::new(Toggle::new(Arc::new(watch(name, "p")), at(1)))
     }
 
-    fn labelled(toggle: &Toggle) -> Labelled<Toggle> {
-        (watch_labels(&toggle.watch), toggle.clone())
+    fn of_rows(rows: impl IntoIterator<Item = Row>) -> Snapshot {
+        Snapshot::new(rows.into_iter().collect(), vec![], vec![], vec![])
     }
 
     fn text_of(toggle: &Toggle) -> String {
-        text(&Snapshot::new(vec![labelled(toggle)], vec![], vec![], vec![]))
+        text(&of_rows([Row::new(toggle.clone())]))
     }
 
     /// The series of a text without HELP and TYPE lines and without what is common to all.
@@ -255,7 +279,12 @@ mod tests {
         toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1500));
         let metrics = Metrics::new().unwrap();
         let _api = metrics.api(&ApiName::default_api());
-        Snapshot::new(vec![labelled(&toggle)], vec![], vec![], metrics.gather(std::time::Instant::now()))
+        Snapshot::new(
+            [Row::new(toggle)].into_iter().collect(),
+            vec![],
+            vec![],
+            metrics.gather(std::time::Instant::now()),
+        )
     }
 
     #[test]
@@ -305,8 +334,7 @@ mod tests {
 
     #[test]
     fn openmetrics_ends_with_eof_once_and_shows_the_series_of_text() {
-        let toggles = (0..2000).map(|i| waiting(&format!("w{i}"))).collect();
-        let snapshot = Snapshot::new(toggles, vec![], vec![], vec![]);
+        let snapshot = of_rows((0..2000).map(|i| waiting(&format!("w{i}"))));
         let scrape = encoded(&snapshot, Format::OpenMetrics);
         assert!(scrape.ends_with("\n# EOF\n"));
         assert_eq!(scrape.matches("# EOF").count(), 1);
@@ -316,7 +344,7 @@ mod tests {
             series
         };
         assert_eq!(series(&scrape), series(&text(&snapshot)));
-        assert_eq!(encoded(&Snapshot::new(vec![], vec![], vec![], vec![]), Format::OpenMetrics), "# EOF\n");
+        assert_eq!(encoded(&of_rows([]), Format::OpenMetrics), "# EOF\n");
     }
 
     /// An independent reading of one line: name, labels, value. Panics on what is not text 0.0.4.
@@ -380,12 +408,12 @@ mod tests {
     #[test]
     fn the_chunks_of_many_watches_are_the_text_of_one_by_one_sorted_by_family() {
         let toggles: Vec<_> = (0..2000).map(|i| waiting(&format!("w{i}"))).collect();
-        let chunks = chunks(&Snapshot::new(toggles.clone(), vec![], vec![], vec![]), Format::Text);
+        let chunks = chunks(&of_rows(toggles.clone()), Format::Text);
         assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() < CHUNK + CHUNK / 16));
         let whole = String::from_utf8(chunks.concat()).unwrap();
         let mut each: Vec<_> = Vec::new();
         for toggle in toggles {
-            each.extend(text(&Snapshot::new(vec![toggle], vec![], vec![], vec![])).lines().map(str::to_owned));
+            each.extend(text(&of_rows([toggle])).lines().map(str::to_owned));
         }
         let heads: Vec<_> = whole.lines().filter(|line| line.starts_with('#')).collect();
         let mut distinct = heads.clone();
@@ -402,8 +430,7 @@ mod tests {
     #[test]
     fn readers_at_different_places_share_a_snapshot_and_each_reads_all_of_it() {
         fn can_be_sent<T: Send + 'static>(_: &T) {}
-        let toggles = (0..500).map(|i| waiting(&format!("w{i}"))).collect();
-        let snapshot = Snapshot::new(toggles, vec![], vec![], vec![]);
+        let snapshot = of_rows((0..500).map(|i| waiting(&format!("w{i}"))));
         let whole = text(&snapshot);
         let (mut ahead, mut behind) = (Encoder::new(&snapshot, Format::Text), Encoder::new(&snapshot, Format::Text));
         can_be_sent(&ahead);
@@ -417,8 +444,19 @@ mod tests {
 
     #[test]
     fn agents_have_api_and_id_only() {
-        let labels = agent_labels(&ApiName::default_api(), AgentId::parse("9").unwrap());
-        assert_eq!(&*labels, r#"api="default",agent_id="9""#);
-        assert_eq!(text(&Snapshot::new(vec![], vec![(labels, AgentMock::default())], vec![], vec![])), "");
+        let of_agent = |mock| {
+            let agent = AgentRow { api: ApiName::default_api(), id: AgentId::parse("9").unwrap(), mock };
+            text(&Snapshot::new(Rows::default(), vec![agent], vec![], vec![]))
+        };
+        assert_eq!(of_agent(AgentMock::default()), "");
+        let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), unwatched_since: None };
+        let series: Vec<_> = of_agent(on.into()).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
+        assert_eq!(
+            series,
+            [
+                r#"cekura_agent_mock_enabled{api="default",agent_id="9"} 1"#,
+                r#"cekura_agent_mock_enabled_since_timestamp_seconds{api="default",agent_id="9"} 2.500"#,
+            ]
+        );
     }
 }

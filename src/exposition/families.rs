@@ -7,7 +7,8 @@ use crate::toggle::{AgentId, AgentMock, ApiName, Expect, Labels, Source, Status,
 
 /// One family of series, each of a `T`.
 pub(super) struct Family<T> {
-    name: &'static str,
+    /// The name of its series and the brace that comes after it.
+    open: &'static str,
     kind: Kind,
     help: &'static str,
     write: fn(&mut Series<'_>, &T),
@@ -16,20 +17,28 @@ pub(super) struct Family<T> {
 /// Writes series of one family with the labels of one thing.
 pub(super) struct Series<'a> {
     out: &'a mut Vec<u8>,
-    name: &'static str,
-    labels: &'a str,
+    open: &'static str,
+    labels: &'a [u8],
+}
+
+/// Writes a series that is 1 if it is so and else 0, with label text that begins with a comma. Its
+/// end is one piece, because most of the work is in the number of pieces.
+macro_rules! flag {
+    ($series:expr, $more:literal, $is:expr) => {
+        $series.whole(if $is { concat!($more, "} 1\n") } else { concat!($more, "} 0\n") })
+    };
 }
 
 /// The families of toggles, sorted by name.
 pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
     Family {
-        name: "cekura_toggle_finished_timestamp_seconds",
+        open: "cekura_toggle_finished_timestamp_seconds{",
         kind: Kind::Gauge,
         help: "When the run was first seen completed or failed, as a Unix time.",
         write: |series, toggle| series.time(toggle.run.finished.map(|finish| finish.at)),
     },
     Family {
-        name: "cekura_toggle_finished_total",
+        open: "cekura_toggle_finished_total{",
         kind: Kind::Counter,
         help: "Runs of this watch that were seen to finish, each once.",
         write: |series, toggle| {
@@ -38,62 +47,62 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
         },
     },
     Family {
-        name: "cekura_toggle_info",
+        open: "cekura_toggle_info{",
         kind: Kind::Gauge,
         help: "What is watched; always 1.",
         write: |series, toggle| series.info(&toggle.watch),
     },
     Family {
-        name: "cekura_toggle_last_completed_timestamp_seconds",
+        open: "cekura_toggle_last_completed_timestamp_seconds{",
         kind: Kind::Gauge,
         help: "When a run of this watch last completed, as a Unix time.",
         write: |series, toggle| series.time(toggle.tally.last_completed),
     },
     Family {
-        name: "cekura_toggle_last_failed_timestamp_seconds",
+        open: "cekura_toggle_last_failed_timestamp_seconds{",
         kind: Kind::Gauge,
         help: "When a run of this watch last failed, as a Unix time.",
         write: |series, toggle| series.time(toggle.tally.last_failed),
     },
     Family {
-        name: "cekura_toggle_last_success_timestamp_seconds",
+        open: "cekura_toggle_last_success_timestamp_seconds{",
         kind: Kind::Gauge,
         help: "When a poll of the run last brought a valid answer, as a Unix time.",
         write: |series, toggle| series.time(toggle.run.last_success),
     },
     Family {
-        name: "cekura_toggle_mcp_endpoints",
+        open: "cekura_toggle_mcp_endpoints{",
         kind: Kind::Gauge,
         help: "MCP mock endpoints that are registered.",
         write: |series, toggle| series.maybe(toggle.run.shown.mcp_endpoints.map(u64::from)),
     },
     Family {
-        name: "cekura_toggle_mcp_tools",
+        open: "cekura_toggle_mcp_tools{",
         kind: Kind::Gauge,
         help: "Tool names over all registered MCP mock endpoints.",
         write: |series, toggle| series.maybe(toggle.run.shown.mcp_tools.map(u64::from)),
     },
     Family {
-        name: "cekura_toggle_mock_enabled",
+        open: "cekura_toggle_mock_enabled{",
         kind: Kind::Gauge,
         help: "Whether mocks are on (1) or off (0), as answered for this run.",
-        write: |series, toggle| series.maybe(toggle.run.shown.mock_enabled.map(u64::from)),
+        write: |series, toggle| series.maybe_flag(toggle.run.shown.mock_enabled),
     },
     Family {
-        name: "cekura_toggle_mock_mismatch",
+        open: "cekura_toggle_mock_mismatch{",
         kind: Kind::Gauge,
         help: "Whether the run completed in another state than was expected.",
         write: |series, toggle| {
-            let expect = match toggle.watch.expect {
-                Some(Expect::Enabled) => r#",expect="enabled""#,
-                Some(Expect::Disabled) => r#",expect="disabled""#,
-                None => return,
-            };
-            series.int(expect, u64::from(toggle.mismatch() == Some(true)));
+            let mismatch = toggle.mismatch() == Some(true);
+            match toggle.watch.expect {
+                Some(Expect::Enabled) => flag!(series, r#",expect="enabled""#, mismatch),
+                Some(Expect::Disabled) => flag!(series, r#",expect="disabled""#, mismatch),
+                None => {}
+            }
         },
     },
     Family {
-        name: "cekura_toggle_poll_error",
+        open: "cekura_toggle_poll_error{",
         kind: Kind::Gauge,
         help: "Why the last poll brought no valid answer; absent after one that did.",
         write: |series, toggle| {
@@ -106,53 +115,53 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
         },
     },
     Family {
-        name: "cekura_toggle_poll_failures_total",
+        open: "cekura_toggle_poll_failures_total{",
         kind: Kind::Counter,
         help: "Polls that ended without a valid answer.",
         write: |series, toggle| series.int("", toggle.tally.failures),
     },
     Family {
-        name: "cekura_toggle_polls_total",
+        open: "cekura_toggle_polls_total{",
         kind: Kind::Counter,
         help: "Polls that ended.",
         write: |series, toggle| series.int("", toggle.tally.polls),
     },
     Family {
-        name: "cekura_toggle_started_timestamp_seconds",
+        open: "cekura_toggle_started_timestamp_seconds{",
         kind: Kind::Gauge,
         help: "When the run was first watched, as a Unix time.",
         write: |series, toggle| series.time(Some(toggle.run.started)),
     },
     Family {
-        name: "cekura_toggle_status",
+        open: "cekura_toggle_status{",
         kind: Kind::Gauge,
         help: "The status of the run: exactly one of the four is 1.",
         write: |series, toggle| {
             let now = toggle.run.shown.status;
-            series.int(r#",status="in_progress""#, u64::from(now == Status::InProgress));
-            series.int(r#",status="completed""#, u64::from(now == Status::Completed));
-            series.int(r#",status="failed""#, u64::from(now == Status::Failed));
-            series.int(r#",status="unknown""#, u64::from(now == Status::Unknown));
+            flag!(series, r#",status="in_progress""#, now == Status::InProgress);
+            flag!(series, r#",status="completed""#, now == Status::Completed);
+            flag!(series, r#",status="failed""#, now == Status::Failed);
+            flag!(series, r#",status="unknown""#, now == Status::Unknown);
         },
     },
     Family {
-        name: "cekura_toggle_up",
+        open: "cekura_toggle_up{",
         kind: Kind::Gauge,
         help: "Whether the last poll of the run brought a valid answer.",
-        write: |series, toggle| series.maybe(toggle.run.up().map(u64::from)),
+        write: |series, toggle| series.maybe_flag(toggle.run.up()),
     },
 ];
 
 /// The families of agents, sorted by name.
 pub(super) const AGENT_FAMILIES: [Family<AgentMock>; 2] = [
     Family {
-        name: "cekura_agent_mock_enabled",
+        open: "cekura_agent_mock_enabled{",
         kind: Kind::Gauge,
         help: "Whether the agent's mocks are on (1) or off (0), as its newest completed run said.",
-        write: |series, agent| series.maybe(agent.enabled().map(u64::from)),
+        write: |series, agent| series.maybe_flag(agent.enabled()),
     },
     Family {
-        name: "cekura_agent_mock_enabled_since_timestamp_seconds",
+        open: "cekura_agent_mock_enabled_since_timestamp_seconds{",
         kind: Kind::Gauge,
         help: "Since when the agent's mocks are on, as a Unix time; absent while they are off.",
         write: |series, agent| series.time(agent.enabled_since()),
@@ -165,10 +174,10 @@ pub struct SourceUp(pub bool);
 
 /// The families of sources.
 pub(super) const SOURCE_FAMILIES: [Family<SourceUp>; 1] = [Family {
-    name: "cekura_exporter_source_up",
+    open: "cekura_exporter_source_up{",
     kind: Kind::Gauge,
     help: "Whether the source could be read when it was last looked at.",
-    write: |series, up| series.int("", u64::from(up.0)),
+    write: |series, up| series.maybe_flag(Some(up.0)),
 }];
 
 /// The labels that the series of a source have, rendered for the exposition.
@@ -190,19 +199,13 @@ pub fn watch_labels(watch: &Watch) -> Arc<str> {
     shared(&text)
 }
 
-/// The labels that all series of an agent have, rendered for the exposition.
-pub fn agent_labels(api: &ApiName, agent_id: AgentId) -> Arc<str> {
-    let mut text = Vec::new();
-    put_agent(&mut text, api, agent_id);
-    shared(&text)
-}
-
 fn shared(text: &[u8]) -> Arc<str> {
     // Only whole strings were put into the buffer.
     String::from_utf8_lossy(text).into()
 }
 
-fn put_agent(out: &mut Vec<u8>, api: &ApiName, agent_id: AgentId) {
+/// Writes the labels that all series of an agent have.
+pub(super) fn put_agent(out: &mut Vec<u8>, api: &ApiName, agent_id: AgentId) {
     put_label(out, "api", api.as_str());
     out.push(b',');
     put_label(out, "agent_id", itoa::Buffer::new().format(agent_id.get()));
@@ -220,30 +223,39 @@ fn put_user_labels(out: &mut Vec<u8>, labels: &Labels) {
 impl<T> Family<T> {
     /// What is said of the family.
     pub(super) fn description(&self) -> Description<'static> {
-        Description { name: self.name, kind: self.kind, help: self.help }
+        Description { name: &self.open[..self.open.len() - 1], kind: self.kind, help: self.help }
     }
 
     /// Writes the series of one thing with its labels, if it has any now.
-    pub(super) fn put(&self, out: &mut Vec<u8>, labels: &str, thing: &T) {
-        (self.write)(&mut Series { out, name: self.name, labels }, thing);
+    pub(super) fn put(&self, out: &mut Vec<u8>, labels: &[u8], thing: &T) {
+        (self.write)(&mut Series { out, open: self.open, labels }, thing);
     }
 }
 
 // === impl Series ===
 
 impl Series<'_> {
+    #[inline]
     fn raw(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
     }
 
     /// The name and the thing's own labels; more labels may follow.
+    #[inline]
     fn start(&mut self) {
-        self.raw(self.name);
-        self.out.push(b'{');
-        self.raw(self.labels);
+        self.raw(self.open);
+        self.out.extend_from_slice(self.labels);
+    }
+
+    /// A series with all that comes after the thing's own labels.
+    #[inline]
+    fn whole(&mut self, end: &'static str) {
+        self.start();
+        self.raw(end);
     }
 
     /// A series with a whole number. `more` is label text that begins with a comma.
+    #[inline]
     fn int(&mut self, more: &'static str, value: u64) {
         self.start();
         self.raw(more);
@@ -258,16 +270,20 @@ impl Series<'_> {
         }
     }
 
+    fn maybe_flag(&mut self, value: Option<bool>) {
+        if let Some(is) = value {
+            flag!(self, "", is);
+        }
+    }
+
     /// A series with a time, in seconds to the millisecond.
     fn time(&mut self, time: Option<Timestamp>) {
         let Some(millis) = time.map(Timestamp::as_millis) else { return };
         self.start();
         self.raw("} ");
         self.raw(itoa::Buffer::new().format(millis / 1000));
-        let fraction = [100, 10, 1].map(|unit| b'0' + u8::try_from(millis % 1000 / unit % 10).unwrap_or_default());
-        self.out.push(b'.');
-        self.out.extend_from_slice(&fraction);
-        self.out.push(b'\n');
+        let [a, b, c] = [100, 10, 1].map(|unit| b'0' + u8::try_from(millis % 1000 / unit % 10).unwrap_or_default());
+        self.out.extend_from_slice(&[b'.', a, b, c, b'\n']);
     }
 
     fn info(&mut self, watch: &Watch) {

@@ -111,11 +111,12 @@ mod tests {
     use prometheus::{CounterVec, Histogram, HistogramOpts, Opts, TextEncoder};
 
     use super::*;
+    use crate::board::Rows;
     use crate::exposition::{Encoder, Metrics, Snapshot};
     use crate::toggle::{ApiName, Status};
 
     fn encoded(format: Format, families: Vec<MetricFamily>) -> String {
-        let snapshot = Snapshot::new(vec![], vec![], vec![], families);
+        let snapshot = Snapshot::new(Rows::default(), vec![], vec![], families);
         let mut encoder = Encoder::new(&snapshot, format);
         String::from_utf8(std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect::<Vec<_>>().concat()).unwrap()
     }

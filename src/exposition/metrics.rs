@@ -10,7 +10,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use super::Labelled;
+use super::LabelledSource;
 use super::families::{SourceUp, source_labels};
 use super::process::ProcessCollector;
 use crate::toggle::{ApiName, Outcome, Reason, Source, Status, Timestamp};
@@ -43,7 +43,7 @@ pub struct Metrics {
     /// Without labels, so that it can be absent.
     certificate_expiry: GaugeVec,
     /// The sources with the labels of their series, which users write, and whether each is up.
-    sources: Mutex<Vec<Labelled<SourceUp>>>,
+    sources: Mutex<Vec<LabelledSource>>,
     http_requests: IntCounterVec,
     /// Connections that are open.
     pub http_connections: IntGauge,
@@ -234,7 +234,7 @@ impl Metrics {
     }
 
     /// The sources as they are now.
-    pub fn sources(&self) -> Vec<Labelled<SourceUp>> {
+    pub fn sources(&self) -> Vec<LabelledSource> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

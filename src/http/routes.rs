@@ -332,9 +332,7 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
 
 /// What there is to expose now.
 fn snapshot(board: &Board, metrics: &Metrics) -> Snapshot {
-    let toggles = board.rows().into_iter().map(|row| (row.labels, row.toggle)).collect();
-    let agents = board.agents().into_iter().map(|agent| (agent.labels, agent.mock)).collect();
-    Snapshot::new(toggles, agents, metrics.sources(), metrics.gather(Instant::now()))
+    Snapshot::new(board.rows(), board.agents(), metrics.sources(), metrics.gather(Instant::now()))
 }
 
 /// A name as it was before it was put into a path.

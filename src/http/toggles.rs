@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::board::Row;
+use crate::board::{Row, Rows};
 use crate::toggle::{Expect, Text, Timestamp};
 
 /// Every toggle, sorted by name.
@@ -44,7 +44,7 @@ pub(super) struct Shown<'a> {
 // === impl List ===
 
 impl<'a> List<'a> {
-    pub(super) fn of(rows: &'a [Row]) -> Self {
+    pub(super) fn of(rows: &'a Rows) -> Self {
         Self { toggles: rows.iter().map(Shown::of).collect() }
     }
 }

@@ -183,7 +183,7 @@ mod tests {
     use crate::toggle::{Failure, Reported};
 
     fn run(slot: usize) -> RunId {
-        RunId::of_slot(slot)
+        RunId::of_slot(u32::try_from(slot).unwrap())
     }
 
     fn outage(runs: usize) -> Outage {

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn run(slot: usize) -> RunId {
-        RunId::of_slot(slot)
+        RunId::of_slot(u32::try_from(slot).unwrap())
     }
 
     #[test]

@@ -482,7 +482,7 @@ mod tests {
                         expected.entry(name.clone()).or_insert_with(|| definition.clone());
                     }
                 }
-                let shown: Vec<_> = board.rows().into_iter().map(|row| row.toggle.watch).collect();
+                let shown: Vec<_> = board.rows().iter().map(|row| row.toggle.watch.clone()).collect();
                 let expected: Vec<_> = expected.into_values().map(|definition| definition.watch).collect();
                 prop_assert_eq!(&shown, &expected);
                 for (source, count) in list.counts() {

@@ -213,7 +213,7 @@ impl<'r> RunRecord<'r> {
             shown,
             finished: timestamp(self.finished).map(|at| Finish { at, at_first_answer }),
             last_success: timestamp(self.last_success),
-            failing: self.failing.map(FailingRecord::restore).transpose()?,
+            failing: self.failing.map(FailingRecord::restore).transpose()?.map(Box::new),
             unrecognised: self.unrecognised.iter().take(Run::MAX_UNRECOGNISED).map(|t| Text::restore(t)).collect(),
         })
     }

@@ -16,9 +16,9 @@ pub struct Run {
     /// The last valid answer.
     pub last_success: Option<Timestamp>,
     /// The failure of the last poll and those just before it; `None` after a valid answer.
-    pub failing: Option<Failing>,
+    pub failing: Option<Box<Failing>>,
     /// Unrecognised statuses that were already reported, up to [`Run::MAX_UNRECOGNISED`].
-    pub unrecognised: Vec<Text>,
+    pub unrecognised: Box<[Text]>,
 }
 
 /// What the last valid answer of a run said.
@@ -88,7 +88,7 @@ impl Run {
             finished: None,
             last_success: None,
             failing: None,
-            unrecognised: Vec::new(),
+            unrecognised: Box::default(),
         }
     }
 
@@ -105,7 +105,8 @@ impl Run {
     pub(super) fn remember_unrecognised(&mut self, status: &Text) -> bool {
         let first = !self.unrecognised.contains(status) && self.unrecognised.len() < Self::MAX_UNRECOGNISED;
         if first {
-            self.unrecognised.push(status.clone());
+            let known = std::mem::take(&mut self.unrecognised);
+            self.unrecognised = known.into_iter().chain([status.clone()]).collect();
         }
         first
     }
@@ -121,10 +122,15 @@ impl Shown {
             mock_enabled: answer.mock_enabled,
             mcp_endpoints: answer.mcp_endpoints.or(self.mcp_endpoints),
             mcp_tools: answer.mcp_tools.or(self.mcp_tools),
-            message: answer.message,
-            error: answer.error,
+            message: unless_same(self.message.take(), answer.message),
+            error: unless_same(self.error.take(), answer.error),
         };
     }
+}
+
+/// What is new; the old one where it says the same, so that memory stays where it is.
+fn unless_same(old: Option<Text>, new: Option<Text>) -> Option<Text> {
+    if old == new { old } else { new }
 }
 
 // === impl Status ===

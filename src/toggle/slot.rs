@@ -106,12 +106,12 @@ impl Toggle {
                 self.tally.failures += 1;
                 let before = self.run.failing.take();
                 let changed = before.as_ref().is_none_or(|failing| failing.reason != failure.reason);
-                self.run.failing = Some(Failing {
+                self.run.failing = Some(Box::new(Failing {
                     reason: failure.reason,
                     detail: failure.detail,
                     since: before.as_ref().map_or(now, |failing| failing.since),
                     polls: before.map_or(1, |failing| failing.polls.saturating_add(1)),
-                });
+                }));
                 vec![Transition::PollFailed { changed }]
             }
         }

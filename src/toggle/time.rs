@@ -1,28 +1,32 @@
 //! Points in time as they are shown to users.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A wall-clock time: milliseconds since the Unix epoch, never before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(u64);
+pub struct Timestamp(
+    /// One more than the milliseconds, so that an optional time takes no more room.
+    NonZeroU64,
+);
 
 // === impl Timestamp ===
 
 impl Timestamp {
     /// From milliseconds since the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
+        Self(NonZeroU64::MIN.saturating_add(millis))
     }
 
     /// Milliseconds since the Unix epoch.
     pub fn as_millis(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// The time from `earlier` to `self`; zero if the clock was set back meanwhile.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
+        Duration::from_millis(self.as_millis().saturating_sub(earlier.as_millis()))
     }
 
     /// `self` later by `delay`.
@@ -36,7 +40,7 @@ impl Timestamp {
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+        Self::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -45,7 +49,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Beyond this year RFC 3339 ends, and the formatter below would refuse.
         const LAST: u64 = 253_402_300_799_999;
-        let time = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        let time = UNIX_EPOCH + Duration::from_millis(self.as_millis().min(LAST));
         humantime::format_rfc3339_millis(time).fmt(f)
     }
 }

@@ -1,0 +1,136 @@
+//! What is known of the mocks of all agents.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+
+use super::{AgentKey, AgentRow};
+use crate::toggle::{AgentId, AgentMock, ApiName, Run, Timestamp};
+
+/// What is known of the mocks of all agents.
+#[derive(Debug, Default)]
+pub(super) struct Agents {
+    apis: BTreeMap<ApiName, BTreeMap<AgentId, Agent>>,
+}
+
+/// Of many agents nothing is known yet, so they take little room.
+#[derive(Debug, Default)]
+struct Agent {
+    mock: Option<Box<AgentMock>>,
+    /// How many watches it has.
+    watches: u32,
+}
+
+// === impl Agents ===
+
+impl Agents {
+    /// Agents of which an earlier process knew this.
+    pub(super) fn restored(mocks: impl IntoIterator<Item = (AgentKey, AgentMock)>) -> Self {
+        let mut agents = Self::default();
+        for ((api, id), mock) in mocks {
+            let agent = Agent { mock: Some(Box::new(mock)), watches: 0 };
+            agents.apis.entry(api).or_default().insert(id, agent);
+        }
+        agents
+    }
+
+    /// The latest place in the watch list of any run that counted.
+    pub(super) fn newest_place(&self) -> Option<u64> {
+        let mocks = self.apis.values().flat_map(BTreeMap::values).filter_map(|agent| agent.mock.as_ref());
+        mocks.filter_map(|mock| Some(mock.parts().newest?.1)).max()
+    }
+
+    pub(super) fn mock(&self, api: &ApiName, id: AgentId) -> Option<AgentMock> {
+        let agent = self.apis.get(api)?.get(&id)?;
+        Some(agent.mock.as_deref().copied().unwrap_or_default())
+    }
+
+    /// The agent has one watch more. Says, as all of these do, whether what is saved of it is to be
+    /// saved anew.
+    pub(super) fn watched(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
+        if !self.apis.contains_key(api) {
+            self.apis.insert(api.clone(), BTreeMap::new());
+        }
+        let Some(agents) = self.apis.get_mut(api) else { return false };
+        agents.entry(id).or_default().watches += 1;
+        self.keep(api, id, now)
+    }
+
+    /// The agent has one watch less.
+    pub(super) fn unwatched(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
+        if let Some(agent) = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id)) {
+            agent.watches = agent.watches.saturating_sub(1);
+        }
+        self.keep(api, id, now)
+    }
+
+    /// Takes what a run shows after an answer.
+    pub(super) fn observe(&mut self, api: &ApiName, id: AgentId, run: &Run, place: u64, now: Timestamp) -> bool {
+        let agent = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id));
+        let Some(agent) = agent else { return false };
+        let before = agent.known();
+        let mut mock = before;
+        mock.observe(run, place, now);
+        agent.know(mock);
+        before != mock
+    }
+
+    /// Forgets an agent without a watch, unless it is to be remembered.
+    pub(super) fn keep(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
+        let Some(agents) = self.apis.get_mut(api) else { return false };
+        let Some(agent) = agents.get_mut(&id) else { return false };
+        let before = agent.known();
+        let mut mock = before;
+        let keep = mock.keep(agent.watches > 0, now);
+        agent.know(mock);
+        if !keep {
+            agents.remove(&id);
+            if agents.is_empty() {
+                self.apis.remove(api);
+            }
+        }
+        !keep || before != mock
+    }
+
+    /// Those that have no watch, but for these.
+    pub(super) fn without_watch(&self, but: &HashSet<AgentKey>) -> Vec<AgentKey> {
+        let all = self.apis.iter().flat_map(|(api, agents)| agents.iter().map(move |(id, agent)| (api, *id, agent)));
+        let without = all.filter(|(_, _, agent)| agent.watches == 0).map(|(api, id, _)| (api.clone(), id));
+        without.filter(|key| !but.contains(key)).collect()
+    }
+
+    /// Adds agents whose mock state is known to `rows`, sorted by API and id, until all of the `most`
+    /// that come next after `last` were looked at. The last of these; `None` if there are no more.
+    pub(super) fn page(&self, last: Option<&AgentKey>, most: usize, rows: &mut Vec<AgentRow>) -> Option<AgentKey> {
+        let mut left = most;
+        let from = last.map_or(Bound::Unbounded, |(api, _)| Bound::Included(api));
+        for (api, agents) in self.apis.range((from, Bound::Unbounded)) {
+            let after = last.filter(|(last, _)| last == api).map_or(Bound::Unbounded, |(_, id)| Bound::Excluded(*id));
+            for (id, agent) in agents.range((after, Bound::Unbounded)) {
+                if let Some(mock) = &agent.mock {
+                    rows.push(AgentRow { api: api.clone(), id: *id, mock: **mock });
+                }
+                left -= 1;
+                if left == 0 {
+                    return Some((api.clone(), *id));
+                }
+            }
+        }
+        None
+    }
+}
+
+// === impl Agent ===
+
+impl Agent {
+    fn known(&self) -> AgentMock {
+        self.mock.as_deref().copied().unwrap_or_default()
+    }
+
+    fn know(&mut self, mock: AgentMock) {
+        match &mut self.mock {
+            Some(known) => **known = mock,
+            None if mock != AgentMock::default() => self.mock = Some(Box::new(mock)),
+            None => {}
+        }
+    }
+}
