@@ -268,7 +268,7 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
         error: failed.then(|| Text::own("The agent's MCP server did not answer in time.")),
     };
     let run =
-        Run { started: *started, shown, finished, last_success: Some(at), failing: None, unrecognised: Vec::new() };
+        Run { started: *started, shown, finished, last_success: Some(at), failing: None, unrecognised: Box::default() };
     let tally = Tally {
         polls: 3,
         completed: completed.into(),

@@ -15,6 +15,7 @@ mod schedule;
 
 pub use last_change::LastChange;
 pub use pulse::Pulse;
+pub use schedule::Schedule;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -33,7 +34,6 @@ use crate::toggle::{ApiName, Failure, Outcome, Reason, Transition, Watch};
 use crate::wall_clock;
 use lane::Lane;
 use outage::{Change, Poll, Verdict};
-use schedule::Schedule;
 
 /// How often agents without a watch are looked over.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
@@ -104,7 +104,7 @@ impl Poller {
             key_changes,
             lanes: BTreeMap::new(),
             lane_count: 0,
-            schedule: Schedule::default(),
+            schedule: Schedule::new(Instant::now()),
             flights: JoinSet::new(),
             under_way: HashMap::new(),
             pulse: Pulse::new(Instant::now()),
