@@ -4,7 +4,9 @@
 //! before files, files go before registrations, and among files the first path goes first. What is
 //! refused is kept, and comes back when what went before it is gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,16 +77,34 @@ pub struct Count {
 #[derive(Debug, Default)]
 pub struct WatchList {
     apis: BTreeSet<ApiName>,
-    /// The definitions of each name, in the order of precedence; never none.
-    names: HashMap<WatchName, Vec<Contender>>,
-    /// The names that each origin defines.
-    by_origin: BTreeMap<Origin, HashSet<WatchName>>,
+    /// The definitions of each name.
+    names: HashSet<ByName<Contenders>>,
+    /// The watches that each origin defines.
+    by_origin: BTreeMap<Arc<Origin>, HashSet<ByName<Arc<Watch>>>>,
     counts: [Count; Source::ALL.len()],
+}
+
+/// Something that is found by the name of its watch, which is not kept a second time.
+#[derive(Debug)]
+struct ByName<T>(T);
+
+/// Something that has a name.
+trait Named {
+    fn name(&self) -> &WatchName;
+}
+
+/// The definitions of one name, in the order of precedence. Most names have one, and there may be very
+/// many names.
+#[derive(Debug)]
+enum Contenders {
+    One(Contender),
+    /// Two at least.
+    Several(Vec<Contender>),
 }
 
 #[derive(Debug)]
 struct Contender {
-    origin: Origin,
+    origin: Arc<Origin>,
     definition: Definition,
     /// Whether it was already said that it does not hold.
     refused: bool,
@@ -109,13 +129,12 @@ impl WatchList {
 
     /// Where the watch of that name comes from.
     pub fn origin_of(&self, name: &WatchName) -> Option<&Origin> {
-        let contenders = self.names.get(name)?;
-        contenders.iter().find(|contender| contender.is_of(&self.apis)).map(|contender| &contender.origin)
+        self.contenders(name).iter().find(|contender| contender.is_of(&self.apis)).map(|contender| &*contender.origin)
     }
 
     /// Whether any source defines a watch of that name and of such a run, be it that it does not hold.
     pub fn defines_run(&self, name: &WatchName, such: impl Fn(&Watch) -> bool) -> bool {
-        self.names.get(name).is_some_and(|contenders| contenders.iter().any(|other| such(&other.definition.watch)))
+        self.contenders(name).iter().any(|other| such(&other.definition.watch))
     }
 
     /// How many definitions there are, by source.
@@ -123,9 +142,21 @@ impl WatchList {
         Source::ALL.into_iter().zip(self.counts)
     }
 
+    /// The definitions of a name.
+    fn contenders(&self, name: &WatchName) -> &[Contender] {
+        self.names.get(name.as_str()).map(|contenders| contenders.0.as_slice()).unwrap_or_default()
+    }
+
+    /// Puts the definitions of a name where they were taken out.
+    fn put_back(&mut self, contenders: Option<ByName<Contenders>>) {
+        if let Some(contenders) = contenders {
+            self.names.insert(contenders);
+        }
+    }
+
     /// Counts the definitions of a name out, and returns what is watched under it.
     fn take_out(&mut self, name: &WatchName) -> Option<Arc<Watch>> {
-        let contenders = self.names.get(name)?;
+        let contenders = self.names.get(name.as_str()).map(|contenders| contenders.0.as_slice()).unwrap_or_default();
         let winner = contenders.iter().position(|contender| contender.is_of(&self.apis));
         for (i, contender) in contenders.iter().enumerate() {
             *self.counts[contender.origin.source() as usize].of(winner == Some(i)) -= 1;
@@ -142,22 +173,27 @@ impl WatchList {
         elsewhere: &impl Fn(&Watch) -> bool,
         refused: &mut Vec<Refused>,
     ) -> Option<Change> {
-        let contenders = self.names.get_mut(&name).map(Vec::as_mut_slice).unwrap_or_default();
+        let mut defined = self.names.take(name.as_str());
+        let contenders = defined.as_mut().map(|contenders| contenders.0.as_mut_slice()).unwrap_or_default();
         let winner = contenders.iter().position(|contender| contender.is_of(&self.apis));
         let by = winner.filter(|_| contenders.len() > 1).map(|winner| contenders[winner].origin.clone());
         for (i, contender) in contenders.iter_mut().enumerate() {
             let holds = winner == Some(i);
             *self.counts[contender.origin.source() as usize].of(holds) += 1;
             if !holds && !contender.refused {
-                let by = by.clone().filter(|_| contender.is_of(&self.apis));
-                let Definition { watch, .. } = contender.definition.clone();
-                refused.push(Refused { watch, origin: contender.origin.clone(), by });
+                let by = by.as_ref().filter(|_| contender.is_of(&self.apis));
+                refused.push(Refused {
+                    watch: contender.definition.watch.clone(),
+                    origin: Origin::clone(&contender.origin),
+                    by: by.map(|by| Origin::clone(by)),
+                });
             }
             contender.refused = !holds;
         }
         let now = winner.map(|winner| contenders[winner].definition.clone());
         let new = now.as_ref().map(|definition| &*definition.watch);
         if old == new {
+            self.put_back(defined);
             return None;
         }
         let may_come_back = old.is_some_and(|old| {
@@ -165,6 +201,7 @@ impl WatchList {
             let is_defined = contenders.iter().any(|contender| contender.definition.watch.same_run(old));
             !goes_on && (is_defined || elsewhere(old))
         });
+        self.put_back(defined);
         Some(Change { name, now, may_come_back })
     }
 }
@@ -176,8 +213,8 @@ impl Edit<'_> {
     pub fn set_apis(&mut self, apis: BTreeSet<ApiName>) {
         let changed: HashSet<_> = self.list.apis.symmetric_difference(&apis).cloned().collect();
         let is_concerned = |contender: &Contender| changed.contains(&contender.definition.watch.api);
-        let names = self.list.names.iter().filter(|(_, contenders)| contenders.iter().any(is_concerned));
-        let mut names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
+        let names = self.list.names.iter().filter(|contenders| contenders.0.as_slice().iter().any(is_concerned));
+        let mut names: Vec<_> = names.map(|contenders| contenders.0.name().clone()).collect();
         names.sort_unstable();
         for name in &names {
             self.touch(name);
@@ -187,13 +224,12 @@ impl Edit<'_> {
 
     /// From now on an origin defines these watches and no others. Their names must be unique.
     pub fn replace(&mut self, origin: &Origin, definitions: impl IntoIterator<Item = Definition>) {
-        let mut gone = self.list.by_origin.get(origin).cloned().unwrap_or_default();
+        let defined = self.list.by_origin.get(origin).into_iter().flatten();
+        let mut gone: BTreeSet<_> = defined.map(|watch| watch.0.name.clone()).collect();
         for definition in definitions {
             gone.remove(&definition.watch.name);
             self.define(origin, definition);
         }
-        let mut gone: Vec<_> = gone.into_iter().collect();
-        gone.sort_unstable();
         for name in &gone {
             self.remove(origin, name);
         }
@@ -201,36 +237,36 @@ impl Edit<'_> {
 
     /// From now on an origin defines this watch, too.
     pub fn define(&mut self, origin: &Origin, definition: Definition) {
-        let name = definition.watch.name.clone();
-        let old = self.list.names.get(&name).and_then(|all| all.iter().find(|old| old.origin == *origin));
+        let watch = definition.watch.clone();
+        let old = self.list.contenders(&watch.name).iter().find(|old| *old.origin == *origin);
         if old.is_some_and(|old| old.definition == definition) {
             return;
         }
-        self.touch(&name);
-        self.list.by_origin.entry(origin.clone()).or_default().insert(name.clone());
-        // Most names have one definition, and there may be very many names.
-        let contenders = self.list.names.entry(name).or_insert_with(|| Vec::with_capacity(1));
-        match contenders.binary_search_by(|old| old.origin.cmp(origin)) {
-            Ok(at) => contenders[at].definition = definition,
-            Err(at) => contenders.insert(at, Contender { origin: origin.clone(), definition, refused: false }),
-        }
+        self.touch(&watch.name);
+        let origin = match self.list.by_origin.get_key_value(origin) {
+            Some((origin, _)) => origin.clone(),
+            None => Arc::new(origin.clone()),
+        };
+        self.list.by_origin.entry(origin.clone()).or_default().replace(ByName(watch.clone()));
+        let contender = Contender { origin, definition, refused: false };
+        let contenders = match self.list.names.take(watch.name.as_str()) {
+            Some(ByName(contenders)) => contenders.with(contender),
+            None => Contenders::One(contender),
+        };
+        self.list.put_back(Some(ByName(contenders)));
     }
 
     /// From now on an origin defines no watch of this name.
     pub fn remove(&mut self, origin: &Origin, name: &WatchName) {
         self.touch(name);
-        if let Some(names) = self.list.by_origin.get_mut(origin) {
-            names.remove(name);
-            if names.is_empty() {
+        if let Some(watches) = self.list.by_origin.get_mut(origin) {
+            watches.remove(name.as_str());
+            if watches.is_empty() {
                 self.list.by_origin.remove(origin);
             }
         }
-        if let Some(contenders) = self.list.names.get_mut(name) {
-            contenders.retain(|contender| contender.origin != *origin);
-            if contenders.is_empty() {
-                self.list.names.remove(name);
-            }
-        }
+        let contenders = self.list.names.take(name.as_str());
+        self.list.put_back(contenders.and_then(|contenders| contenders.0.without(origin)).map(ByName));
     }
 
     /// Says what all of this changed. `elsewhere` says whether a watch is defined where the list does
@@ -251,6 +287,85 @@ impl Edit<'_> {
             let old = self.list.take_out(name);
             self.touched.push((name.clone(), old));
         }
+    }
+}
+
+// === impl ByName ===
+
+impl Named for Arc<Watch> {
+    fn name(&self) -> &WatchName {
+        &self.name
+    }
+}
+
+impl Named for Contenders {
+    fn name(&self) -> &WatchName {
+        match self {
+            Self::One(contender) => &contender.definition.watch.name,
+            Self::Several(contenders) => &contenders[0].definition.watch.name,
+        }
+    }
+}
+
+impl<T: Named> Borrow<str> for ByName<T> {
+    fn borrow(&self) -> &str {
+        self.0.name().as_str()
+    }
+}
+
+impl<T: Named> Hash for ByName<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().as_str().hash(state);
+    }
+}
+
+impl<T: Named> PartialEq for ByName<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl<T: Named> Eq for ByName<T> {}
+
+// === impl Contenders ===
+
+impl Contenders {
+    fn as_slice(&self) -> &[Contender] {
+        match self {
+            Self::One(contender) => std::slice::from_ref(contender),
+            Self::Several(contenders) => contenders,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Contender] {
+        match self {
+            Self::One(contender) => std::slice::from_mut(contender),
+            Self::Several(contenders) => contenders,
+        }
+    }
+
+    fn into_vec(self) -> Vec<Contender> {
+        match self {
+            Self::One(contender) => vec![contender],
+            Self::Several(contenders) => contenders,
+        }
+    }
+
+    /// With one more, or another one of its origin; of that it is known whether it was refused.
+    fn with(self, contender: Contender) -> Self {
+        let mut all = self.into_vec();
+        match all.binary_search_by(|old| old.origin.cmp(&contender.origin)) {
+            Ok(at) => all[at].definition = contender.definition,
+            Err(at) => all.insert(at, contender),
+        }
+        if all.len() == 1 { Self::One(all.swap_remove(0)) } else { Self::Several(all) }
+    }
+
+    /// Without that of an origin; `None` if there is no other.
+    fn without(self, origin: &Origin) -> Option<Self> {
+        let mut all = self.into_vec();
+        all.retain(|contender| *contender.origin != *origin);
+        if all.len() > 1 { Some(Self::Several(all)) } else { all.pop().map(Self::One) }
     }
 }
 
