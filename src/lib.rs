@@ -32,6 +32,7 @@ pub mod web;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -97,6 +98,9 @@ struct Running {
     last_change: LastChange,
     in_force: watch::Receiver<InForce>,
     drain: watch::Sender<bool>,
+    /// Ends when it is told, and then changes nothing any more.
+    polling: JoinHandle<()>,
+    stop_polling: oneshot::Sender<()>,
     /// Ends when it is told, after what is known is saved.
     saving: JoinHandle<()>,
     stop_saving: oneshot::Sender<()>,
@@ -114,7 +118,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let exposed = http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback());
     let running = Running::start(service, exposed, notifier.clone()).await?;
-    let Running { site, mut tasks, last_change, in_force, drain, saving, stop_saving } = running;
+    let Running { site, mut tasks, last_change, in_force, drain, mut polling, stop_polling, saving, stop_saving } =
+        running;
     let mut serving = tokio::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
     let stopped = async {
         shutdown.await;
@@ -131,12 +136,18 @@ pub async fn run(
             serving.await.map_err(RunError::of_server)
         }
         Err(panic) = &mut serving => Err(RunError::of_server(panic)),
+        Err(panic) = &mut polling => Err(RunError::new("the poller died", panic)),
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(()) => RunError { what: "a task that runs for ever ended", source: None },
             Err(panic) => RunError::new("a task that runs for ever died", panic),
         }),
     };
     tasks.shutdown().await;
+    // If it has ended, that was said.
+    let _ = stop_polling.send(());
+    if !polling.is_finished() {
+        polling.await.map_err(|panic| RunError::new("the poller died", panic))?;
+    }
     // It is there until it is told.
     let _ = stop_saving.send(());
     saving.await.map_err(|panic| RunError::new("saving the state died", panic))?;
@@ -156,6 +167,24 @@ async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunE
         Ok(Err(error)) => Err(RunError::new("the state file cannot be used", error)),
         Err(panic) => Err(RunError::new("reading the state died", panic)),
     }
+}
+
+/// Polls on a thread of its own until told to stop. Polls are one small step after the other: between
+/// threads, handing these over would cost more than doing them, and nothing that serves scrapes is ever
+/// behind them.
+fn poll_apart(poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = poller.run() => {}
+                // It is gone when nobody waits for the end any more.
+                _ = stop => {}
+            }
+        });
+        // Names that are being looked up are not waited for.
+        runtime.shutdown_background();
+    }))
 }
 
 /// Saves what is known until told to stop, if there is a state file.
@@ -213,7 +242,9 @@ impl Running {
         let poller = Poller::new(board.clone(), metrics.clone(), for_poller, changed_keys);
         let (pulse, last_change) = (poller.pulse(), poller.last_change());
         let mut tasks = JoinSet::new();
-        tasks.spawn(poller.run());
+        let (stop_polling, polling_stops) = oneshot::channel();
+        let polling =
+            poll_apart(poller, polling_stops).map_err(|e| RunError::new("the poller could not be started", e))?;
         let means = Means {
             board: board.clone(),
             metrics: metrics.clone(),
@@ -237,7 +268,7 @@ impl Running {
         tasks.spawn(async move { notifier.watch_over(&pulse).await });
         let (stop_saving, saving_stops) = oneshot::channel();
         let saving = tokio::spawn(save(board, store, saving_stops));
-        Ok(Self { site, tasks, last_change, in_force, drain, saving, stop_saving })
+        Ok(Self { site, tasks, last_change, in_force, drain, polling, stop_polling, saving, stop_saving })
     }
 }
 

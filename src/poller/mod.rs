@@ -129,7 +129,13 @@ impl Poller {
         loop {
             let wake = self.advance(Instant::now());
             tokio::select! {
-                Some(landed) = self.flights.join_next_with_id() => self.land(landed),
+                Some(landed) = self.flights.join_next_with_id() => {
+                    self.land(landed);
+                    // What else has landed is taken together, which spares looking around after each.
+                    while let Some(landed) = self.flights.try_join_next_with_id() {
+                        self.land(landed);
+                    }
+                }
                 Some(update) = self.updates.recv() => self.update(update),
                 Some(api) = self.key_changes.recv() => self.key_changed(&api),
                 () = sleep_until(wake) => {}
