@@ -13,7 +13,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use harness::{Exporter, Failure, Scrape, Scraper, Upstream, goal, mebibytes, spread};
+use harness::{Buckets, Exporter, Failure, Scraper, Upstream, goal, mebibytes, spread};
 
 /// Watches, if the command line says no other number.
 const WATCHES: u32 = 10_000;
@@ -40,9 +40,6 @@ const SCRAPE_GOAL: Duration = Duration::from_millis(50);
 
 /// What the process should hold at most, in MiB.
 const MEMORY_GOAL: f64 = 60.0;
-
-/// The upper bounds of a histogram's buckets, and how much is below each.
-struct Buckets(Vec<(f64, f64)>);
 
 /// What was measured.
 struct Figures {
@@ -106,7 +103,7 @@ async fn measure(watches: u32) -> Result<Figures, Failure> {
         round,
         window,
         polls: polls_between(&polls_before, &polls_after)?,
-        lag: Buckets::of(&after)?.since(&Buckets::of(&before)?),
+        lag: Buckets::of(after.series())?.since(&Buckets::of(before.series())?),
         scrapes,
         bytes: after.text.len(),
         series: after.series().count(),
@@ -125,39 +122,6 @@ fn polls_between(before: &[u32], after: &[u32]) -> Result<Vec<u32>, Failure> {
     }
     polls.sort_unstable();
     Ok(polls)
-}
-
-// === impl Buckets ===
-
-impl Buckets {
-    /// Those of the poll lag.
-    fn of(scrape: &Scrape) -> Result<Self, Failure> {
-        let bucket = |line: &str| {
-            let rest = line.strip_prefix("cekura_exporter_poll_lag_seconds_bucket{le=\"")?;
-            let (bound, count) = rest.split_once("\"} ")?;
-            Some((bound.parse().ok()?, count.parse().ok()?))
-        };
-        let buckets: Vec<_> = scrape.series().filter_map(bucket).collect();
-        if buckets.is_empty() { Err("A scrape has no poll lag.".into()) } else { Ok(Self(buckets)) }
-    }
-
-    fn since(mut self, earlier: &Self) -> Self {
-        self.0.iter_mut().zip(&earlier.0).for_each(|(now, before)| now.1 -= before.1);
-        self
-    }
-
-    /// The quantile, linear within its bucket, as `histogram_quantile` has it.
-    fn quantile(&self, quantile: f64) -> f64 {
-        let rank = self.0.last().map_or(0.0, |(_, count)| count * quantile);
-        let (mut lower, mut below) = (0.0, 0.0);
-        for (upper, count) in self.0.iter().filter(|(upper, _)| upper.is_finite()) {
-            if *count >= rank {
-                return lower + (upper - lower) * (rank - below) / (count - below).max(1.0);
-            }
-            (lower, below) = (*upper, *count);
-        }
-        lower
-    }
 }
 
 // === impl Figures ===

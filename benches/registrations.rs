@@ -24,7 +24,7 @@ use cekura_exporter::toggle::{
     AgentId, AgentMockParts, ApiName, Expect, Finish, LabelName, ProgressId, Run, Shown, Source, Status, Tally, Text,
     Timestamp, Toggle, Watch, WatchName,
 };
-use harness::{Exporter, Failure, Table, folder, goal, load_average, mebibytes};
+use harness::{Exporter, Failure, Table, folder, goal, load_average, mebibytes, percentile};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -812,12 +812,6 @@ fn quantiles(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let [p50, p90, p99, max] = [50, 90, 99, 100].map(|percent| percentile(times, percent));
     format!("p50 {p50:.2?}, p90 {p90:.2?}, p99 {p99:.2?}, max {max:.2?}")
-}
-
-/// A percentile of what is sorted.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
 fn p99_goal(sorted: &[Duration]) -> String {

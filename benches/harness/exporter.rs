@@ -7,13 +7,17 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{Failure, mebibytes};
+use super::{Connection, Failure, mebibytes};
 
 /// How long starting may take before it counts as failed.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// The program as a file.
+pub(crate) const PROGRAM_FILE: &str = env!("CARGO_BIN_EXE_cekura-exporter");
 
 /// The running program. Dropping it kills it.
 pub(crate) struct Exporter {
@@ -31,7 +35,7 @@ impl Exporter {
     /// listens.
     pub(crate) async fn start(folder: &Path, arguments: &[&str]) -> Result<Self, Failure> {
         let started = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cekura-exporter"))
+        let mut child = Command::new(PROGRAM_FILE)
             .arg("--web.listen-address=127.0.0.1:0")
             .args(arguments)
             .env_clear()
@@ -51,6 +55,22 @@ impl Exporter {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks again and again until it is ready; how long that is after starting the process.
+    pub(crate) async fn ready(&self) -> Result<Duration, Failure> {
+        let mut connection = Connection::open(self.address).await?;
+        while connection.get("/-/ready", "", |_| {}).await? != 200 {
+            if self.started.elapsed() > START_LIMIT {
+                return Err("The exporter was not ready in time.".into());
+            }
+        }
+        Ok(self.started.elapsed())
+    }
+
+    /// Stops it where it is, or has it go on.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
     pub(crate) fn kill(&mut self) -> io::Result<()> {
@@ -78,8 +98,8 @@ impl Exporter {
         Ok(fs::write(format!("/proc/{}/clear_refs", self.id()), "5")?)
     }
 
-    /// What the kernel says of the process' memory, in bytes.
-    fn status(&self, key: &str) -> Result<u64, Failure> {
+    /// What the kernel says of the process' memory under this key, in bytes.
+    pub(crate) fn status(&self, key: &str) -> Result<u64, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         let line = line.ok_or_else(|| format!("The kernel tells no {key}"))?;

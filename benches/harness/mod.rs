@@ -1,10 +1,17 @@
-//! What the benches share: the program as a process of its own, what it polls, who scrapes it, and
-//! how figures are shown.
+//! What the benches share: the program as a process of its own, what it polls, who scrapes it,
+//! its peers, and how figures are shown.
 
+mod buckets;
+mod connection;
+mod cpu;
+mod daemon;
 mod exporter;
+mod nginx;
 mod scraper;
+mod site;
 mod table;
 mod upstream;
+pub(crate) mod watch_list;
 
 use std::error::Error;
 use std::fs;
@@ -15,9 +22,15 @@ use std::time::Duration;
 use cekura_exporter::signals::Signals;
 use tempfile::TempDir;
 
-pub(crate) use self::exporter::Exporter;
+pub(crate) use self::buckets::Buckets;
+pub(crate) use self::connection::{Connection, Took};
+pub(crate) use self::cpu::Cpu;
+pub(crate) use self::daemon::{Daemon, Program};
+pub(crate) use self::exporter::{Exporter, PROGRAM_FILE};
+pub(crate) use self::nginx::{MESSAGE, NGINX, Nginx, Tasks};
 pub(crate) use self::scraper::{Scrape, Scraper, receive};
-pub(crate) use self::table::{Table, goal, mebibytes, spread};
+pub(crate) use self::site::Site;
+pub(crate) use self::table::{Table, goal, mebibytes, number, percentile, spread};
 pub(crate) use self::upstream::Upstream;
 
 /// What went wrong, as a sentence.

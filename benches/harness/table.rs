@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use super::Failure;
+
 /// Rows of figures below a title.
 pub(crate) struct Table(String);
 
@@ -31,6 +33,17 @@ pub(crate) fn goal(reached: bool) -> &'static str {
 /// The least, the median and the most of what is sorted and not empty.
 pub(crate) fn spread<T: Copy>(sorted: &[T]) -> (T, T, T) {
     (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1])
+}
+
+/// A percentile of what is sorted.
+pub(crate) fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+/// A count as a figure.
+pub(crate) fn number(count: impl TryInto<u32>) -> Result<f64, Failure> {
+    Ok(f64::from(count.try_into().map_err(|_| "A count is too large.")?))
 }
 
 /// Bytes as MiB.

@@ -1,13 +1,12 @@
 //! What is polled.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cekura_exporter::demo::simulator::{Reply, Request, Simulator};
 
-use super::Failure;
+use super::{Failure, watch_list};
 
 /// How long the first poll of every watch may take.
 const FIRST_ROUND: Duration = Duration::from_secs(15);
@@ -39,21 +38,13 @@ impl Upstream {
     /// A configuration that has all of its tasks watched, with a budget that holds nothing back and
     /// the default polling.
     pub(crate) fn configuration(&self) -> String {
-        let mut text = format!(
+        let watches = u32::try_from(self.polls.len()).unwrap_or(u32::MAX);
+        format!(
             "apis:\n  default: {{base_url: 'http://{}', api_key: load, max_in_flight: 64, requests_per_second: 20000}}\n\
-             watches:\n",
-            self.simulator.address()
-        );
-        for number in 0..self.polls.len() {
-            // Writing into a string cannot fail.
-            let _ = writeln!(
-                text,
-                "  - {{name: load-{number:05}, agent_id: {}, progress_id: {}, expect: enabled, labels: {{team: bookings}}}}",
-                number + 1,
-                progress_id(number),
-            );
-        }
-        text
+             watches:\n{}",
+            self.simulator.address(),
+            watch_list::entries(watches)
+        )
     }
 
     /// The polls so far, of each watch.
@@ -72,11 +63,6 @@ impl Upstream {
         }
         Ok(())
     }
-}
-
-/// An id of the usual form that ends with the watch's number.
-fn progress_id(number: usize) -> String {
-    format!("6f0c1f6e-8d1c-4f0e-9f8e-{number:012}")
 }
 
 /// The number of the watch that is polled.
