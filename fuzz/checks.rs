@@ -65,7 +65,7 @@ pub(crate) fn configuration(bytes: &[u8]) {
 /// are refused with at least one problem of one line.
 pub(crate) fn definitions(bytes: &[u8]) {
     let apis = BTreeSet::from([ApiName::default_api()]);
-    let body = config::definition("w", bytes, &apis).map(|watch| vec![watch]);
+    let body = config::definition("w", bytes, &apis).map(|watch| vec![watch.into()]);
     let files = ["f.json", "f.yaml"].map(|name| config::definitions(Path::new(name), bytes, &apis));
     for read in files.into_iter().chain([body]) {
         match read {

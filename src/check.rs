@@ -1,7 +1,6 @@
 //! Checking the files that a configuration names, without using them.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::config::{Config, Problem};
 use crate::sources::{Files, News, Origin, Scan, WatchList};
@@ -54,7 +53,7 @@ fn refused(config: Config, scan: Scan) -> Vec<Problem> {
     let mut list = WatchList::default();
     let mut edit = list.edit();
     edit.set_apis(config.apis.into_iter().map(|api| api.name).collect());
-    edit.replace(&Origin::Config, config.watches.into_iter().map(|watch| Arc::new(watch).into()));
+    edit.replace(&Origin::Config, config.watches.into_iter().map(Into::into));
     for (path, watches) in scan.files {
         edit.replace(&Origin::File(path), watches.iter().cloned().map(Into::into));
     }

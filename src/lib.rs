@@ -63,7 +63,7 @@ pub struct Service {
     /// The validated configuration.
     pub config: Config,
     /// The watch list of a configuration that is in no file, as it changes.
-    pub lists: watch::Receiver<Vec<toggle::Watch>>,
+    pub lists: watch::Receiver<Vec<Arc<toggle::Watch>>>,
     /// Reads the configuration anew; `None` if it is in no file.
     pub load: Option<Load>,
     /// The web configuration; `None` for plain HTTP, open to everybody.

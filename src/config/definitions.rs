@@ -3,14 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use figment::Figment;
 use figment::value::Value;
+use zeroize::Zeroize;
 
 use super::problem::{Problem, Problems, show};
 use super::section::{Node, Reading};
-use super::validate::{unnamed_watch, watch, watch_list};
-use super::yaml::Fault;
+use super::watches::{ApiNames, Entries, unnamed_watch, watch};
+use super::yaml::{Fault, Parsed, Stream};
 use super::{json, yaml};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 
@@ -20,20 +22,23 @@ use crate::toggle::{ApiName, Source, Watch, WatchName};
 ///
 /// # Errors
 /// Every problem that there is, with the path of the key within the file, like `[3].agent_id`.
-pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result<Vec<Watch>, Problems> {
+pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result<Vec<Arc<Watch>>, Problems> {
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let parse = if is_json { json_if_any } else { yaml::parse };
-    read(path, text, parse, |node| {
+    let read = if is_json { json_if_any } else { yaml::read };
+    let mut entries = Entries::new(path, Source::File, Some(apis));
+    let text = text_of(path, text)?;
+    let parsed = read(text, Some(Stream { key: None, sink: &mut entries }));
+    validated(path, parsed, |node| {
         if node.is_map() {
-            watch(node, Some(apis), Source::File).and_then(|(_, watch)| watch).into_iter().collect()
+            let only = watch(&node, &ApiNames::of(Some(apis)), Source::File).and_then(|(_, watch)| watch);
+            only.into_iter().map(Arc::new).collect()
         } else if node.is_list() || node.is_empty() {
-            watch_list(node, "", Some(apis), Source::File)
+            entries.watches(&node, "", Some(apis))
         } else {
             node.note("must be one watch, which is a map of keys to values, or a list of watches");
             Vec::new()
         }
     })
-    .map_err(Problems)
 }
 
 /// Reads a registration of the watch `name`, whose body is `body`: a JSON object with the keys of
@@ -47,47 +52,65 @@ pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<W
         path: String::new(),
         what: format!("`{}` {what}", show(name)),
     });
-    let slot = read(Path::new("body"), body, json::parse, |node| {
-        if node.is_map() {
-            unnamed_watch(node, Some(apis))
-        } else {
-            node.note("must be one JSON object");
-            None
-        }
+    let origin = Path::new("body");
+    let slot = text_of(origin, body).and_then(|text| {
+        validated(origin, json::read(text, None), |node| {
+            if node.is_map() {
+                unnamed_watch(&node, &ApiNames::of(Some(apis)))
+            } else {
+                node.note("must be one JSON object");
+                None
+            }
+        })
     });
     match (name, slot) {
         (Ok(name), Ok(Some(slot))) => Ok(slot.named(name, Source::Http)),
-        (name, slot) => Err(Problems(name.err().into_iter().chain(slot.err().into_iter().flatten()).collect())),
+        (name, slot) => {
+            let of_slot = slot.err().into_iter().flat_map(|problems| problems.0);
+            Err(Problems(name.err().into_iter().chain(of_slot).collect()))
+        }
     }
 }
 
-/// What `validate` makes of a text, if nothing is wrong with it.
-pub(super) fn read<T>(
+/// The text that these bytes are.
+pub(super) fn text_of<'t>(origin: &Path, bytes: &'t [u8]) -> Result<&'t str, Problems> {
+    str::from_utf8(bytes).map_err(|_| Problems(vec![problem(origin, String::new(), "is not UTF-8 text".into())]))
+}
+
+/// What `validate` makes of a text that was parsed, if nothing is wrong with it.
+pub(super) fn validated<T>(
     origin: &Path,
-    text: &[u8],
-    parse: fn(&str) -> (Value, Vec<Fault>),
+    parsed: Result<Parsed, Fault>,
     validate: impl FnOnce(Node<'_>) -> T,
-) -> Result<T, Vec<Problem>> {
-    let problem =
-        |key: &str, what: String| Problem { origin: origin.display().to_string(), path: key.to_owned(), what };
-    let text = str::from_utf8(text).map_err(|_| vec![problem("", "is not UTF-8 text".into())])?;
-    let (tree, faults) = parse(text);
-    let mut problems: Vec<_> = faults.into_iter().map(|fault| problem(fault.path.as_str(), fault.what)).collect();
-    if !problems.is_empty() && matches!(tree, Value::Empty(..)) {
-        // There was nothing to read on with.
-        return Err(problems);
-    }
+) -> Result<T, Problems> {
+    let problem_of = |fault: Fault| problem(origin, fault.path, fault.what);
+    let (mut tree, faults) = parsed.map_err(|fault| Problems(vec![problem_of(fault)]))?;
+    let mut problems: Vec<_> = faults.into_iter().map(problem_of).collect();
     let figment = Figment::new();
     let reading = Reading::new(&figment, origin);
-    let read = validate(reading.root(tree));
+    let read = validate(reading.root(&tree));
     problems.extend(reading.into_problems());
-    if problems.is_empty() { Ok(read) } else { Err(problems) }
+    wipe(&mut tree);
+    if problems.is_empty() { Ok(read) } else { Err(Problems(problems)) }
+}
+
+fn problem(origin: &Path, path: String, what: String) -> Problem {
+    Problem { origin: origin.display().to_string(), path, what }
+}
+
+/// Wipes all text of a tree from memory: there may be keys in it.
+fn wipe(tree: &mut Value) {
+    match tree {
+        Value::String(_, text) => text.zeroize(),
+        Value::Dict(_, dict) => dict.values_mut().for_each(wipe),
+        _ => {}
+    }
 }
 
 /// JSON, or null for a text without any.
-fn json_if_any(text: &str) -> (Value, Vec<Fault>) {
+fn json_if_any(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
     let blank = text.strip_prefix('\u{feff}').unwrap_or(text).trim().is_empty();
-    if blank { (yaml::null(), Vec::new()) } else { json::parse(text) }
+    if blank { Ok((yaml::null(), Vec::new())) } else { json::read(text, stream) }
 }
 
 #[cfg(test)]
@@ -100,7 +123,7 @@ mod tests {
         ["default", "eu"].map(|name| ApiName::parse(name).unwrap()).into()
     }
 
-    fn file(name: &str, text: &str) -> Result<Vec<Watch>, String> {
+    fn file(name: &str, text: &str) -> Result<Vec<Arc<Watch>>, String> {
         definitions(Path::new(name), text.as_bytes(), &apis()).map_err(|problems| problems.to_string())
     }
 
@@ -184,6 +207,41 @@ mod tests {
             assert!(found.contains(expected), "{expected}\n--\n{found}");
         }
         assert_eq!(found.lines().count(), 12, "{found}");
+    }
+
+    #[test]
+    fn a_list_says_the_same_whether_it_is_read_as_a_stream_or_as_a_tree() {
+        for text in [
+            "- &a {name: a, agent_id: 1, progress_id: p, labels: &l {team: x}}\n- {name: b, agent_id: 1, progress_id: p, \
+             labels: *l}\n",
+            "- &a {agent_id: 1, progress_id: p}\n- *a\n",
+            "- {agent_id: 0, agent_id: 1, progress_id: p}\n- [x]\n- {agent_id: 1, progress_id: p, api: us, labels: []}\n",
+            "- {}\n-\n- {name: a b, agent_id: 1, progress_id: p, job: 1}\n",
+        ] {
+            // A list with an anchor is read as a tree.
+            let tree = file("f.yaml", &["&list\n", text].concat()).map_err(|what| what.replace("(line 2)", "(line 1)"));
+            assert_eq!(file("f.yaml", text), tree, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_after_thousands_of_good_entries_is_the_only_problem() {
+        use std::fmt::Write;
+        let (mut yaml, mut json) = (String::new(), "[".to_owned());
+        for n in 1..=3000 {
+            writeln!(yaml, "- {{agent_id: {n}, progress_id: p}}").unwrap();
+            writeln!(json, "{{\"agent_id\": {n}, \"progress_id\": \"p\"}},").unwrap();
+        }
+        let found = problems("f.yaml", &(yaml + "- {agent_id: 1\n"));
+        assert!(found.starts_with("f.yaml: line 3002, column ") && found.lines().count() == 1, "{found}");
+        let found = problems("f.json", &(json + "{]"));
+        assert!(found.starts_with("f.json: line 3001, column 2: is not JSON") && found.lines().count() == 1, "{found}");
+    }
+
+    #[test]
+    fn the_watches_of_a_list_share_the_name_of_their_api() {
+        let watches = file("f.yaml", "- {agent_id: 1, progress_id: p}\n- {agent_id: 2, progress_id: p}\n").unwrap();
+        assert!(std::ptr::eq(watches[0].api.as_str(), watches[1].api.as_str()));
     }
 
     #[test]
@@ -289,7 +347,7 @@ mod tests {
             json["name"] = watch.name.as_str().into();
             let file = serde_json::to_string_pretty(&[json]).unwrap();
             let read = definitions(Path::new("f.json"), file.as_bytes(), &apis());
-            prop_assert_eq!(read, Ok(vec![Watch { source: Source::File, ..watch }]));
+            prop_assert_eq!(read, Ok(vec![Watch { source: Source::File, ..watch }.into()]));
         }
 
         #[test]

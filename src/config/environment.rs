@@ -66,9 +66,10 @@ impl Variable {
             return Ok(Self { name, keys, value: Value::String(Tag::Default, value) });
         }
         match yaml::parse(&value) {
-            (Value::String(..), _) => one("must be a list or a map, as YAML"),
-            (value, faults) if faults.is_empty() => Ok(Self { name, keys, value }),
-            (_, faults) => Err(faults.iter().map(|f| problem(&name, f.path.as_str(), &f.what)).collect()),
+            Ok((Value::String(..), _)) => one("must be a list or a map, as YAML"),
+            Ok((value, faults)) if faults.is_empty() => Ok(Self { name, keys, value }),
+            Ok((_, faults)) => Err(faults.iter().map(|fault| problem(&name, &fault.path, &fault.what)).collect()),
+            Err(fault) => Err(vec![problem(&name, &fault.path, &fault.what)]),
         }
     }
 

@@ -12,25 +12,26 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::problem::KeyPath;
-use super::yaml::{Fault, MAX_DEPTH, index_key, not_empty, null};
+use super::yaml::{Fault, MAX_DEPTH, Parsed, Stream, index_key, not_empty, null};
 
-/// Reads one JSON text. The value comes with the faults that do not hinder reading on; a syntax
-/// error is the only one of its list.
+/// Reads one JSON text, with the elements of a list handed over as they are read.
 ///
 /// A member that is null is left out: programs that write JSON write null for what is absent.
-pub(super) fn parse(text: &str) -> (Value, Vec<Fault>) {
+///
+/// # Errors
+/// What is wrong with its syntax.
+pub(super) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { text, repeated: Vec::new() };
-    match reader.document() {
-        Ok(value) => (value, reader.faults()),
-        Err(fault) => (null(), vec![fault]),
-    }
+    let mut reader = Reader { text, stream, repeated: Vec::new() };
+    let value = reader.document()?;
+    Ok((value, reader.faults()))
 }
 
-struct Reader<'t> {
+struct Reader<'t, 's> {
     text: &'t str,
+    stream: Option<Stream<'s>>,
     /// Members that were given before, with the offsets of their values.
-    repeated: Vec<(usize, KeyPath)>,
+    repeated: Vec<(usize, String)>,
 }
 
 /// The members of an object as they were written, in order.
@@ -38,15 +39,15 @@ struct Members;
 
 // === impl Reader ===
 
-impl<'t> Reader<'t> {
+impl<'t> Reader<'t, '_> {
     fn document(&mut self) -> Result<Value, Fault> {
         let whole: &RawValue = serde_json::from_str(self.text).map_err(|e| self.syntax(self.text, &e))?;
-        let value = self.value(whole.get(), &KeyPath::default(), 0)?;
+        let value = self.value(whole.get(), &KeyPath::Root, 0)?;
         Ok(if whole.get().starts_with('[') { not_empty(value) } else { value })
     }
 
     /// The value that `part` of the text is.
-    fn value(&mut self, part: &'t str, path: &KeyPath, depth: usize) -> Result<Value, Fault> {
+    fn value(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, Fault> {
         if depth > MAX_DEPTH {
             let (line, column) = self.place(self.offset(part));
             return Err(fault_at(line, column, "collections nest too deep"));
@@ -63,27 +64,30 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn object(&mut self, part: &'t str, path: &KeyPath, depth: usize) -> Result<Value, Fault> {
+    fn object(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, Fault> {
         let members = serde_json::Deserializer::from_str(part).deserialize_map(Members);
         let mut dict = Dict::new();
         for (key, part) in members.map_err(|e| self.syntax(part, &e))? {
-            let path = path.key(&key);
-            let value = self.value(part.get(), &path, depth + 1)?;
-            if dict.insert(key, value).is_some() {
-                self.repeated.push((self.offset(part.get()), path));
+            let at = KeyPath::Key(path, &key);
+            let value = self.value(part.get(), &at, depth + 1)?;
+            if dict.contains_key(&key) {
+                self.repeated.push((self.offset(part.get()), at.to_string()));
             }
+            dict.insert(key, value);
         }
         dict.retain(|_, value| !matches!(value, Value::Empty(..)));
         Ok(Value::Dict(Tag::Default, dict))
     }
 
-    fn list(&mut self, part: &'t str, path: &KeyPath, depth: usize) -> Result<Value, Fault> {
+    fn list(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, Fault> {
         let parts: Vec<&RawValue> = serde_json::from_str(part).map_err(|e| self.syntax(part, &e))?;
         let mut items = Dict::new();
         for (index, part) in parts.into_iter().enumerate() {
-            let key = index_key(index);
-            let value = self.value(part.get(), &path.key(&key), depth + 1)?;
-            items.insert(key, value);
+            let value = self.value(part.get(), &KeyPath::Index(path, index), depth + 1)?;
+            match self.stream.as_mut().filter(|stream| stream.is_at(path)) {
+                Some(stream) => stream.sink.take(value),
+                None => drop(items.insert(index_key(index), value)),
+            }
         }
         Ok(Value::Dict(Tag::Default, items))
     }
@@ -95,7 +99,7 @@ impl<'t> Reader<'t> {
         }
         // Listed once: a text may have very many lines and very many faults.
         let breaks: Vec<usize> = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
-        let fault = |(offset, path): (usize, KeyPath)| {
+        let fault = |(offset, path): (usize, String)| {
             let line = breaks.partition_point(|at| *at < offset) + 1;
             Fault { path, what: format!("is given a second time (line {line}): keep one of them") }
         };
@@ -148,7 +152,7 @@ impl<'de> Visitor<'de> for Members {
 }
 
 fn fault_at(line: usize, column: usize, what: &str) -> Fault {
-    Fault { path: KeyPath::default(), what: format!("line {line}, column {column}: {what}") }
+    Fault { path: String::new(), what: format!("line {line}, column {column}: {what}") }
 }
 
 #[cfg(test)]
@@ -157,13 +161,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn good(text: &str) -> Value {
-        let (value, faults) = parse(text);
+        let (value, faults) = read(text, None).unwrap();
         assert_eq!(faults, [], "{text}");
         value
     }
 
     fn faults(text: &str) -> String {
-        let (_, faults) = parse(text);
+        let faults = read(text, None).map_or_else(|fault| vec![fault], |(_, faults)| faults);
         faults.iter().map(|f| [f.path.as_str(), "|", &f.what, "\n"].concat()).collect()
     }
 
@@ -254,13 +258,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "([a-c{}\\[\\],:\"\\\\u0-9dDeE.+ \n-]|true|null|\\PC){0,80}") {
-            let _ = parse(&text);
+            let _ = read(&text, None);
         }
 
         #[test]
         fn it_takes_what_serde_json_takes_and_nothing_else(text in "([{}\\[\\],:\"ab0-9e. \n-]|null|true|\"a\":){0,12}") {
-            let (_, faults) = parse(&text);
-            let syntax = faults.iter().any(|fault| fault.what.contains("is not JSON"));
+            let syntax = read(&text, None).is_err_and(|fault| fault.what.contains("is not JSON"));
             prop_assert_eq!(!syntax, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
         }
     }

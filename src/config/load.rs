@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -10,9 +10,12 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::environment::{Variable, variables};
 use super::problem::{Problem, Problems};
-use super::validate::{Keys, validate};
+use super::validate::{Keys, WATCHES, validate};
+use super::watches::Entries;
+use super::yaml::Stream;
 use super::{Config, yaml};
 use crate::cekura::{KeySource, Secret};
+use crate::toggle::Source;
 
 /// The variable that holds the key of the API `default`.
 const KEY_VARIABLE: &str = "CEKURA_API_KEY";
@@ -29,10 +32,19 @@ pub struct Checked {
     pub warnings: Vec<Problem>,
 }
 
-/// The tree of the configuration file.
-struct File {
-    path: PathBuf,
+/// The configuration file as it was read.
+struct File<'p> {
+    path: &'p Path,
     tree: Dict,
+    /// Those of the watch list, where it is not in the tree.
+    entries: Entries<'p>,
+}
+
+/// What the environment lays over the file.
+struct Environment {
+    overlays: Vec<Variable>,
+    key_of_default: KeySource,
+    problems: Vec<Problem>,
 }
 
 /// A configuration as far as it could be read, and everything that is wrong with it.
@@ -61,8 +73,9 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 /// a configuration with problems nothing is warned.
 pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Read {
     let mut problems = Vec::new();
-    let base = File::read(file, &mut problems);
-    let config = assemble(base, &mut problems, environment.into_iter().collect());
+    let environment = Environment::of(environment.into_iter().collect());
+    let base = File::read(file, &environment, &mut problems);
+    let config = assemble(base, environment, &mut problems);
     let warnings = match &config {
         Some(config) if problems.is_empty() => warnings(config, file),
         _ => Vec::new(),
@@ -77,8 +90,9 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 /// Every problem that there is.
 pub fn parse(text: &str) -> Result<Config, Problems> {
     let mut problems = Vec::new();
-    let base = File::parse(Path::new("configuration"), text, &mut problems);
-    let config = assemble(base, &mut problems, Vec::new());
+    let environment = Environment::of(Vec::new());
+    let base = File::parse(Path::new("configuration"), text, &environment, &mut problems);
+    let config = assemble(base, environment, &mut problems);
     usable(config, problems)
 }
 
@@ -87,11 +101,12 @@ fn usable(config: Option<Config>, problems: Vec<Problem>) -> Result<Config, Prob
 }
 
 /// Lays the environment over the file, and validates. Without problems there is a configuration.
-fn assemble(mut base: File, problems: &mut Vec<Problem>, environment: Vec<(OsString, OsString)>) -> Option<Config> {
-    let mut keys = Keys { given: BTreeMap::new(), of_default: key_of_default(&environment) };
+fn assemble(mut base: File<'_>, environment: Environment, problems: &mut Vec<Problem>) -> Option<Config> {
+    let Environment { mut overlays, key_of_default, problems: of_variables } = environment;
+    let mut keys = Keys { given: BTreeMap::new(), of_default: key_of_default };
     let readable = problems.is_empty() || !base.tree.is_empty();
+    problems.extend(of_variables);
     lift_keys(&mut base.tree, &mut keys);
-    let mut overlays = variables(environment, problems);
     for variable in &mut overlays {
         variable.lift_key(&mut keys);
         variable.replace_list_in(&mut base.tree);
@@ -102,7 +117,7 @@ fn assemble(mut base: File, problems: &mut Vec<Problem>, environment: Vec<(OsStr
     }
     let lists = base.set_lists_aside(&overlays);
     let figment = overlays.iter().fold(Figment::from(&base), Figment::merge);
-    validate(&figment, lists, &base.path, &keys, problems)
+    validate(&figment, lists, base.entries, base.path, &keys, problems)
 }
 
 /// What is valid but perhaps not meant.
@@ -196,34 +211,53 @@ impl Variable {
     }
 }
 
+// === impl Environment ===
+
+impl Environment {
+    fn of(variables_of_process: Vec<(OsString, OsString)>) -> Self {
+        let mut problems = Vec::new();
+        let key_of_default = key_of_default(&variables_of_process);
+        let overlays = variables(variables_of_process, &mut problems);
+        Self { overlays, key_of_default, problems }
+    }
+
+    /// Whether a variable sets this key of the top, or anything below it.
+    fn touches(&self, key: &str) -> bool {
+        self.overlays.iter().any(|variable| variable.keys[0] == key)
+    }
+}
+
 // === impl File ===
 
-impl File {
-    fn read(path: &Path, problems: &mut Vec<Problem>) -> Self {
+impl<'p> File<'p> {
+    fn read(path: &'p Path, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
         let what = match std::fs::read(path).map(String::from_utf8) {
             // It may have keys in it.
-            Ok(Ok(text)) => return Self::parse(path, &Zeroizing::new(text), problems),
+            Ok(Ok(text)) => return Self::parse(path, &Zeroizing::new(text), environment, problems),
             Ok(Err(_)) => "is not UTF-8 text".to_owned(),
             Err(error) => format!("cannot be read: {error}; name the configuration with --config.file"),
         };
         problems.push(Problem { origin: path.display().to_string(), path: String::new(), what });
-        Self { path: path.to_owned(), tree: Dict::new() }
+        Self { path, tree: Dict::new(), entries: Entries::new(path, Source::Config, None) }
     }
 
-    fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Self {
+    fn parse(path: &'p Path, text: &str, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
         let problem =
-            |key: &str, what: String| Problem { origin: path.display().to_string(), path: key.to_owned(), what };
-        let (tree, faults) = yaml::parse(text);
-        problems.extend(faults.into_iter().map(|fault| problem(fault.path.as_str(), fault.what)));
+            |path_of_key: String, what: String| Problem { origin: path.display().to_string(), path: path_of_key, what };
+        let mut entries = Entries::new(path, Source::Config, None);
+        // Where a variable is laid over the watch list, that is needed as a tree.
+        let stream = (!environment.touches(WATCHES)).then_some(Stream { key: Some(WATCHES), sink: &mut entries });
+        let (tree, faults) = yaml::read(text, stream).unwrap_or_else(|fault| (yaml::null(), vec![fault]));
+        problems.extend(faults.into_iter().map(|fault| problem(fault.path, fault.what)));
         let tree = match tree {
             Value::Dict(_, tree) => tree,
             Value::Empty(..) => Dict::new(),
             _ => {
-                problems.push(problem("", "must be a map of keys to values".into()));
+                problems.push(problem(String::new(), "must be a map of keys to values".into()));
                 Dict::new()
             }
         };
-        Self { path: path.to_owned(), tree }
+        Self { path, tree, entries }
     }
 
     /// Takes out the lists that no variable lays anything over. figment copies all that it is
@@ -235,7 +269,7 @@ impl File {
     }
 }
 
-impl Provider for File {
+impl Provider for File<'_> {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.path.display().to_string())
     }

@@ -14,11 +14,13 @@ mod load;
 mod problem;
 mod section;
 mod validate;
+mod watches;
 mod web;
 mod yaml;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use definitions::{definition, definitions};
@@ -40,7 +42,7 @@ pub struct Config {
     pub polling: Polling,
     /// The watch list, in the order in which it was written; names are unique, and every `api` is
     /// one of `apis`.
-    pub watches: Vec<Watch>,
+    pub watches: Vec<Arc<Watch>>,
     /// The files that list further watches; each glob once.
     pub watch_files: Vec<WatchGlob>,
     /// Watches handed over by HTTP.

@@ -19,9 +19,17 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// The path of a key, as it grows while a tree is walked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct KeyPath(String);
+/// The path of a key, as it grows while a tree is walked. It is written out only where there is a
+/// problem, because nearly all keys have none.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum KeyPath<'p> {
+    /// The whole tree.
+    Root,
+    /// What is at a key; that of a list's element is like `[0]`.
+    Key(&'p KeyPath<'p>, &'p str),
+    /// An element of a list.
+    Index(&'p KeyPath<'p>, usize),
+}
 
 // === impl Problem ===
 
@@ -59,15 +67,26 @@ impl std::error::Error for Problems {}
 
 // === impl KeyPath ===
 
-impl KeyPath {
-    /// The path of what is at `key`; the key of a list's element is like `[0]`.
-    pub(super) fn key(&self, key: &str) -> Self {
-        let dot = if self.0.is_empty() || key.starts_with('[') { "" } else { "." };
-        Self(format!("{}{dot}{}", self.0, show(key)))
+impl KeyPath<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Root => true,
+            Self::Key(above, key) => key.is_empty() && above.is_empty(),
+            Self::Index(..) => false,
+        }
     }
+}
 
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
+impl fmt::Display for KeyPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(above, key) => {
+                let dot = if above.is_empty() || key.starts_with('[') { "" } else { "." };
+                write!(f, "{above}{dot}{}", show(key))
+            }
+            Self::Index(above, index) => write!(f, "{above}[{index}]"),
+        }
     }
 }
 

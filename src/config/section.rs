@@ -1,11 +1,11 @@
 //! Reading one map of the configuration tree, key by key, with every problem noted.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
-use figment::value::{Dict, Value};
-use zeroize::Zeroizing;
+use figment::value::{Dict, Tag, Value};
 
 use super::problem::{KeyPath, Problem, show};
 use super::yaml;
@@ -21,27 +21,32 @@ pub(super) struct Reading<'a> {
 /// One map, of which keys are taken until none should be left.
 pub(super) struct Section<'a> {
     reading: &'a Reading<'a>,
-    path: KeyPath,
+    path: KeyPath<'a>,
     /// Where the map comes from.
-    origin: String,
-    dict: Dict,
-    known: Vec<&'static str>,
+    tag: Tag,
+    dict: &'a Dict,
+    /// The keys that were asked for.
+    known: RefCell<Vec<&'static str>>,
 }
 
 /// A value with its place.
+#[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
-    reading: &'a Reading<'a>,
-    path: KeyPath,
-    origin: String,
-    value: Value,
+    place: Place<'a>,
+    value: &'a Value,
 }
 
-/// Where a value is, for problems that are found after it was read.
+/// Where a value is.
+#[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     reading: &'a Reading<'a>,
-    path: KeyPath,
-    origin: String,
+    path: KeyPath<'a>,
+    /// Where the value comes from.
+    tag: Tag,
 }
+
+/// A map without keys.
+static EMPTY: Dict = Dict::new();
 
 /// Whether a problem may show the value that it is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,27 +68,30 @@ impl<'a> Reading<'a> {
         self.problems.into_inner()
     }
 
-    pub(super) fn note(&self, origin: &str, path: &KeyPath, what: impl Into<String>) {
-        self.problems.borrow_mut().push(problem(origin, path, what));
+    /// Whether nothing was found wrong.
+    pub(super) fn is_clean(&self) -> bool {
+        self.problems.borrow().is_empty()
     }
 
     /// The whole tree.
-    pub(super) fn root(&'a self, tree: Value) -> Node<'a> {
-        self.node(KeyPath::default(), tree)
+    pub(super) fn root(&'a self, tree: &'a Value) -> Node<'a> {
+        self.node(KeyPath::Root, tree)
     }
 
-    fn origin_of(&self, value: &Value) -> String {
-        let metadata = self.figment.get_metadata(value.tag());
-        metadata.map_or_else(|| self.file_name(), |metadata| metadata.name.clone().into_owned())
+    fn node(&'a self, path: KeyPath<'a>, value: &'a Value) -> Node<'a> {
+        Node { place: Place { reading: self, path, tag: value.tag() }, value }
     }
 
-    fn file_name(&self) -> String {
-        self.file.display().to_string()
+    /// What has no origin of its own is of the file.
+    fn origin_of(&self, tag: Tag) -> Cow<'a, str> {
+        match self.figment.get_metadata(tag) {
+            Some(metadata) => Cow::Borrowed(&*metadata.name),
+            None => Cow::Owned(self.file.display().to_string()),
+        }
     }
 
-    fn node(&'a self, path: KeyPath, value: Value) -> Node<'a> {
-        let origin = self.origin_of(&value);
-        Node { reading: self, path, origin, value }
+    fn is_of_file(&self, tag: Tag) -> bool {
+        tag == Tag::Default || self.origin_of(tag) == self.file.display().to_string()
     }
 }
 
@@ -92,7 +100,7 @@ impl<'a> Reading<'a> {
 impl<'a> Node<'a> {
     /// Whether the value is null, an empty list or an empty map.
     pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.value, Value::Empty(..)) || self.value.as_dict().is_some_and(Dict::is_empty)
+        matches!(self.value, Value::Empty(..)) || self.value.as_dict().is_some_and(Dict::is_empty)
     }
 
     /// Whether the value is a list with elements.
@@ -105,9 +113,25 @@ impl<'a> Node<'a> {
         self.value.as_dict().is_some_and(|dict| !is_list(dict))
     }
 
+    /// Whether the value is a map with that key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.value.as_dict().is_some_and(|dict| dict.contains_key(key))
+    }
+
+    /// An element of this list that is not in the tree.
+    pub(super) fn element<'s>(&'s self, index: usize, value: &'s Value) -> Node<'s> {
+        Node { place: self.place_of(index), value }
+    }
+
+    /// Where an element of this list is that is not in the tree.
+    pub(super) fn place_of(&self, index: usize) -> Place<'_> {
+        let Place { reading, path, tag } = &self.place;
+        Place { reading, path: KeyPath::Index(path, index), tag: *tag }
+    }
+
     /// Where the value is.
     pub(super) fn place(&self) -> Place<'a> {
-        Place { reading: self.reading, path: self.path.clone(), origin: self.origin.clone() }
+        self.place
     }
 
     /// Where relative paths in this value start: the configuration's folder, or the working
@@ -118,76 +142,64 @@ impl<'a> Node<'a> {
 
     /// The folder that relative paths in this value start at; `None` for the working directory.
     pub(super) fn folder(&self) -> Option<&'a Path> {
-        let from_file = self.origin == self.reading.file_name();
-        self.reading.file.parent().filter(|_| from_file)
+        let Place { reading, tag, .. } = self.place;
+        reading.file.parent().filter(|_| reading.is_of_file(tag))
     }
 
     pub(super) fn note(&self, what: impl Into<String>) {
-        self.reading.note(&self.origin, &self.path, what);
+        self.place.note(what);
     }
 
     /// The value as a map with given keys. A null is an empty one.
-    pub(super) fn section(self) -> Option<Section<'a>> {
-        let Self { reading, path, origin, value } = self;
-        let dict = match value {
-            Value::Empty(..) => Dict::new(),
-            Value::Dict(_, dict) if !is_list(&dict) => dict,
+    pub(super) fn section(&self) -> Option<Section<'a>> {
+        let dict = match self.value {
+            Value::Empty(..) => &EMPTY,
+            Value::Dict(_, dict) if !is_list(dict) => dict,
             _ => {
-                reading.note(&origin, &path, "must be a map of keys to values");
+                self.note("must be a map of keys to values");
                 return None;
             }
         };
+        let Place { reading, path, tag } = self.place;
         // What a variable lays over a map of the file is still the file's map.
-        let from_file = dict.values().any(|value| reading.origin_of(value) == reading.file_name());
-        let origin = if from_file { reading.file_name() } else { origin };
-        Some(Section { reading, path, origin, dict, known: Vec::new() })
+        let from_file = dict.values().any(|value| reading.is_of_file(value.tag()));
+        let tag = if from_file { Tag::Default } else { tag };
+        Some(Section { reading, path, tag, dict, known: RefCell::new(Vec::with_capacity(USUAL_KEYS)) })
     }
 
     /// The value as a map with keys of the user's choice.
-    pub(super) fn entries(self) -> Option<Vec<(String, Node<'a>)>> {
-        let Section { reading, path, dict, .. } = self.section()?;
-        let node = |(key, value): (String, Value)| {
-            let node = reading.node(path.key(&key), value);
-            (key, node)
-        };
-        Some(dict.into_iter().map(node).collect())
+    pub(super) fn entries(&self) -> Option<impl Iterator<Item = (&'a str, Node<'_>)>> {
+        let Section { reading, dict, .. } = self.section()?;
+        let path = &self.place.path;
+        Some(dict.iter().map(move |(key, value)| (key.as_str(), reading.node(KeyPath::Key(path, key), value))))
     }
 
     /// The value as a list. A null is an empty one.
-    pub(super) fn items(self) -> Vec<Node<'a>> {
-        let Self { reading, path, origin, value } = self;
-        match value {
+    pub(super) fn items(&self) -> Vec<Node<'_>> {
+        let Place { reading, path, .. } = &self.place;
+        match self.value {
             Value::Empty(..) => Vec::new(),
-            Value::Dict(_, dict) if dict.is_empty() || is_list(&dict) => {
-                let mut items: Vec<_> = dict.into_iter().collect();
+            Value::Dict(_, dict) if dict.is_empty() || is_list(dict) => {
+                let mut items: Vec<_> = dict.iter().collect();
                 items.sort_by_key(|(key, _)| yaml::index_of(key));
-                items.into_iter().map(|(key, value)| reading.node(path.key(&key), value)).collect()
+                items.into_iter().map(|(key, value)| reading.node(KeyPath::Key(path, key), value)).collect()
             }
             _ => {
-                reading.note(&origin, &path, "must be a list");
+                self.note("must be a list");
                 Vec::new()
             }
         }
     }
 
     /// The value as text, as it was written.
-    pub(super) fn text(&self) -> Option<&str> {
-        match &self.value {
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match self.value {
             Value::String(_, text) => return Some(text),
             Value::Empty(..) => self
                 .note("has no value: give it one, or take the key away (quote it if the text `null` or `~` is meant)"),
             _ => self.note("must be a single value, not a list or a map"),
         }
         None
-    }
-
-    /// As [`Node::text`], for text that is wiped from memory after its use.
-    pub(super) fn secret(self) -> Option<Zeroizing<String>> {
-        self.text()?;
-        match self.value {
-            Value::String(_, text) => Some(Zeroizing::new(text)),
-            _ => None,
-        }
     }
 
     /// The value as whatever `parse` makes of its text.
@@ -214,34 +226,47 @@ impl<'a> Node<'a> {
 // === impl Place ===
 
 impl Place<'_> {
+    /// Where a key of this map is or would be.
+    pub(super) fn key<'s>(&'s self, key: &'s str) -> Place<'s> {
+        Place { path: KeyPath::Key(&self.path, key), ..*self }
+    }
+
     pub(super) fn note(&self, what: impl Into<String>) {
-        self.reading.note(&self.origin, &self.path, what);
+        self.reading.problems.borrow_mut().push(self.warning(what));
     }
 
     /// Something about the value that is no more than a warning.
     pub(super) fn warning(&self, what: impl Into<String>) -> Problem {
-        problem(&self.origin, &self.path, what)
+        let origin = self.reading.origin_of(self.tag).into_owned();
+        Problem { origin, path: self.path.to_string(), what: what.into() }
     }
 }
 
 // === impl Section ===
 
-impl<'a> Section<'a> {
+/// Room for the keys of most sections.
+const USUAL_KEYS: usize = 8;
+
+impl Section<'_> {
     /// Notes a problem with `key`, whether it is set or not.
     pub(super) fn note(&self, key: &str, what: impl Into<String>) {
-        self.reading.note(&self.origin, &self.path.key(key), what);
+        self.place_of(key).note(what);
+    }
+
+    /// Where `key` is or would be.
+    pub(super) fn place_of<'s>(&'s self, key: &'s str) -> Place<'s> {
+        Place { reading: self.reading, path: KeyPath::Key(&self.path, key), tag: self.tag }
     }
 
     /// Takes the value of `key`, if it is set.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Node<'a>> {
-        self.known.push(key);
-        let value = self.dict.remove(key)?;
-        Some(self.reading.node(self.path.key(key), value))
+    pub(super) fn take(&self, key: &'static str) -> Option<Node<'_>> {
+        self.known.borrow_mut().push(key);
+        Some(self.reading.node(KeyPath::Key(&self.path, key), self.dict.get(key)?))
     }
 
     /// Takes `key` and parses it. `None` if it is not set or is wrong; what is wrong is noted.
     pub(super) fn parse<T, E: AsRef<str>>(
-        &mut self,
+        &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
@@ -250,7 +275,7 @@ impl<'a> Section<'a> {
 
     /// As [`Section::parse`], without showing what was written.
     pub(super) fn parse_quietly<T, E: AsRef<str>>(
-        &mut self,
+        &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
@@ -259,30 +284,25 @@ impl<'a> Section<'a> {
 
     /// As [`Section::parse`], and notes if the key is not set.
     pub(super) fn require<T, E: AsRef<str>>(
-        &mut self,
+        &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if !self.dict.contains_key(key) {
-            self.known.push(key);
+        let Some(node) = self.take(key) else {
             self.note(key, "is missing");
             return None;
-        }
-        self.parse(key, parse)
+        };
+        node.parsed(Show::Value, parse)
     }
 
     /// Notes every key that nobody took.
-    pub(super) fn finish(self) {
-        let Self { reading, path, dict, known, .. } = self;
-        for (key, value) in dict {
-            let node = reading.node(path.key(&key), value);
+    pub(super) fn finish(&self) {
+        let known = self.known.borrow();
+        for (key, value) in self.dict.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+            let node = self.reading.node(KeyPath::Key(&self.path, key), value);
             node.note(format!("is not a known key; known here are {}", known.join(", ")));
         }
     }
-}
-
-fn problem(origin: &str, path: &KeyPath, what: impl Into<String>) -> Problem {
-    Problem { origin: origin.to_owned(), path: path.as_str().to_owned(), what: what.into() }
 }
 
 fn is_list(dict: &Dict) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use figment::Figment;
@@ -10,13 +11,17 @@ use url::Url;
 
 use super::problem::Problem;
 use super::section::{Node, Place, Reading, Section, Show};
+use super::watches::Entries;
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
 use crate::sources::WatchGlob;
-use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
+use crate::toggle::{ApiName, Watch};
 
 /// The keys at the top that hold lists.
-pub(super) const LISTS: [&str; 2] = ["watches", "watch_files"];
+pub(super) const LISTS: [&str; 2] = [WATCHES, "watch_files"];
+
+/// The key at the top that holds the watch list.
+pub(super) const WATCHES: &str = "watches";
 
 /// The public API.
 const DEFAULT_BASE_URL: &str = "https://api.cekura.ai";
@@ -48,11 +53,13 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
     )
 }
 
-/// Validates the merged tree, with the `lists` of the file that need no merging. Adds every problem
-/// that there is; what is wrong is left out of the configuration.
+/// Validates the merged tree, with the `lists` of the file that need no merging, and the `entries` of
+/// its watch list that were taken while it was read. Adds every problem that there is; what is wrong
+/// is left out of the configuration.
 pub(super) fn validate(
     figment: &Figment,
     lists: Dict,
+    entries: Entries<'_>,
     file: &std::path::Path,
     keys: &Keys,
     problems: &mut Vec<Problem>,
@@ -60,15 +67,16 @@ pub(super) fn validate(
     let reading = Reading::new(figment, file);
     let mut tree = figment.find_value("").ok().and_then(Value::into_dict).unwrap_or_default();
     tree.extend(lists);
-    let config = reading.root(Value::from(tree)).section().map(|mut root| {
-        let apis = apis(&mut root, keys);
-        let polling = polling(&mut root);
-        let watches = watches(&mut root, apis.as_ref());
-        let watch_files = watch_files(&mut root);
-        let state_file = state_file(&mut root);
-        let registrations = registrations(&mut root, state_file.is_some());
-        let linger = linger(&mut root);
-        let connections = connections(&mut root);
+    let tree = Value::from(tree);
+    let config = reading.root(&tree).section().map(|root| {
+        let apis = apis(&root, keys);
+        let polling = polling(&root);
+        let watches = watches(&root, apis.as_ref(), entries);
+        let watch_files = watch_files(&root);
+        let state_file = state_file(&root);
+        let registrations = registrations(&root, state_file.is_some());
+        let linger = linger(&root);
+        let connections = connections(&root);
         root.finish();
         let apis = apis.into_iter().flat_map(Apis::into_values).flatten().collect();
         Config { apis, polling, watches, watch_files, registrations, state_file, linger, connections }
@@ -81,7 +89,7 @@ pub(super) fn validate(
 type Apis = BTreeMap<ApiName, Option<Api>>;
 
 /// The APIs; `None` if the block is no map, so that it cannot be said which there are.
-fn apis(root: &mut Section<'_>, keys: &Keys) -> Option<Apis> {
+fn apis(root: &Section<'_>, keys: &Keys) -> Option<Apis> {
     // An empty block says as little as none.
     let Some(node) = root.take("apis").filter(|node| !node.is_empty()) else {
         let name = ApiName::default_api();
@@ -91,7 +99,7 @@ fn apis(root: &mut Section<'_>, keys: &Keys) -> Option<Apis> {
     };
     let mut apis = Apis::new();
     for (key, node) in node.entries()? {
-        match ApiName::parse(&key) {
+        match ApiName::parse(key) {
             Ok(name) => {
                 let api = api(node, &name, keys);
                 apis.insert(name, api);
@@ -103,12 +111,12 @@ fn apis(root: &mut Section<'_>, keys: &Keys) -> Option<Apis> {
 }
 
 fn api(node: Node<'_>, name: &ApiName, keys: &Keys) -> Option<Api> {
-    let mut section = node.section()?;
+    let section = node.section()?;
     let base_url = match section.take("base_url") {
         Some(node) => node.parsed(Show::Nothing, base_url),
         None => default_base_url(),
     };
-    let key = key_source(&mut section, name, keys);
+    let key = key_source(&section, name, keys);
     let ca = section.take("ca_file").map(|node| {
         let path = node.resolve(node.parsed(Show::Nothing, not_empty_path)?.as_str());
         CaBundle::read(&path).map_err(|what| node.note(format!("{} {what}", path.display()))).ok()
@@ -145,7 +153,7 @@ fn default_base_url() -> Option<Url> {
     DEFAULT_BASE_URL.parse().ok()
 }
 
-fn key_source(section: &mut Section<'_>, name: &ApiName, keys: &Keys) -> Option<KeySource> {
+fn key_source(section: &Section<'_>, name: &ApiName, keys: &Keys) -> Option<KeySource> {
     let text = section.take("api_key");
     let file = section.take("api_key_file");
     match (text, file) {
@@ -166,12 +174,12 @@ fn key_source(section: &mut Section<'_>, name: &ApiName, keys: &Keys) -> Option<
     }
 }
 
-fn polling(root: &mut Section<'_>) -> Polling {
+fn polling(root: &Section<'_>) -> Polling {
     let defaults = Polling::default();
-    let Some(mut section) = root.take("polling").and_then(Node::section) else { return defaults };
-    let min = interval(&mut section, "min_interval", defaults.min_interval);
-    let max = interval(&mut section, "max_interval", defaults.max_interval);
-    let backoff = interval(&mut section, "backoff_max", defaults.backoff_max);
+    let Some(section) = root.take("polling").and_then(|node| node.section()) else { return defaults };
+    let min = interval(&section, "min_interval", defaults.min_interval);
+    let max = interval(&section, "max_interval", defaults.max_interval);
+    let backoff = interval(&section, "backoff_max", defaults.backoff_max);
     let recheck = section.parse("recheck_finished", parse_duration);
     for (longer, name) in [(&max, "max_interval"), (&backoff, "backoff_max")] {
         if let (Some(shortest), Some(duration)) = (min.value, longer.value)
@@ -194,7 +202,7 @@ fn polling(root: &mut Section<'_>) -> Polling {
     }
 }
 
-fn watch_files(root: &mut Section<'_>) -> Vec<WatchGlob> {
+fn watch_files(root: &Section<'_>) -> Vec<WatchGlob> {
     let Some(node) = root.take("watch_files") else { return Vec::new() };
     let mut globs = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
@@ -210,7 +218,7 @@ fn watch_files(root: &mut Section<'_>) -> Vec<WatchGlob> {
     globs
 }
 
-fn state_file(root: &mut Section<'_>) -> Option<StateFile> {
+fn state_file(root: &Section<'_>) -> Option<StateFile> {
     let node = root.take("state_file")?;
     let configured = node.text().filter(|text| !text.is_empty())?.to_owned();
     if configured.ends_with('/') {
@@ -219,8 +227,10 @@ fn state_file(root: &mut Section<'_>) -> Option<StateFile> {
     Some(StateFile { path: node.resolve(&configured), configured })
 }
 
-fn registrations(root: &mut Section<'_>, has_state_file: bool) -> Registrations {
-    let Some(mut section) = root.take("registrations").and_then(Node::section) else { return Registrations::default() };
+fn registrations(root: &Section<'_>, has_state_file: bool) -> Registrations {
+    let Some(section) = root.take("registrations").and_then(|node| node.section()) else {
+        return Registrations::default();
+    };
     let enabled = section.take("enabled").and_then(|node| {
         let enabled = node.parsed(Show::Value, switch)?;
         if enabled && !has_state_file {
@@ -228,12 +238,12 @@ fn registrations(root: &mut Section<'_>, has_state_file: bool) -> Registrations 
         }
         Some(enabled)
     });
-    let retention = section.take("retention").and_then(Node::section).map(retention);
+    let retention = section.take("retention").and_then(|node| node.section().map(|section| retention(&section)));
     section.finish();
     Registrations { enabled: enabled.unwrap_or_default(), retention: retention.unwrap_or_default() }
 }
 
-fn retention(mut section: Section<'_>) -> Retention {
+fn retention(section: &Section<'_>) -> Retention {
     let defaults = Retention::default();
     let retention = Retention {
         completed: section.parse("completed", positive_duration).unwrap_or(defaults.completed),
@@ -244,16 +254,16 @@ fn retention(mut section: Section<'_>) -> Retention {
     retention
 }
 
-fn linger(root: &mut Section<'_>) -> Duration {
-    let Some(mut section) = root.take("shutdown").and_then(Node::section) else { return Duration::ZERO };
+fn linger(root: &Section<'_>) -> Duration {
+    let Some(section) = root.take("shutdown").and_then(|node| node.section()) else { return Duration::ZERO };
     let linger = section.parse("linger", parse_duration);
     section.finish();
     linger.unwrap_or_default()
 }
 
-fn connections(root: &mut Section<'_>) -> ConnectionLimits {
+fn connections(root: &Section<'_>) -> ConnectionLimits {
     let defaults = ConnectionLimits::default();
-    let Some(mut section) = root.take("web").and_then(Node::section) else { return defaults };
+    let Some(section) = root.take("web").and_then(|node| node.section()) else { return defaults };
     let number = |text: &str| whole_number(text, MAX_CONNECTIONS, "connections");
     let total = section.parse("max_connections", number);
     let per_peer = section.parse("max_connections_per_peer", number);
@@ -276,116 +286,17 @@ struct Interval<'a> {
     set: Option<Place<'a>>,
 }
 
-fn interval<'a>(section: &mut Section<'a>, key: &'static str, default: Duration) -> Interval<'a> {
+fn interval<'a>(section: &'a Section<'_>, key: &'static str, default: Duration) -> Interval<'a> {
     match section.take(key) {
         Some(node) => Interval { set: Some(node.place()), value: node.parsed(Show::Value, positive_duration) },
         None => Interval { set: None, value: Some(default) },
     }
 }
 
-fn watches(root: &mut Section<'_>, apis: Option<&Apis>) -> Vec<Watch> {
-    let Some(node) = root.take("watches") else { return Vec::new() };
-    let known = apis.map(|apis| apis.keys().cloned().collect());
-    watch_list(node, "watches", known.as_ref(), Source::Config)
-}
-
-/// The watches of a list that stands at `path`, but for those with problems. Any API's name will
-/// do while it is not known which there are.
-pub(super) fn watch_list(list: Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>, source: Source) -> Vec<Watch> {
-    let mut watches = Vec::new();
-    let mut names: HashMap<WatchName, usize> = HashMap::new();
-    for (index, node) in list.items().into_iter().enumerate() {
-        let place = node.place();
-        let Some((name, watch)) = watch(node, apis, source) else { continue };
-        if let Some(first) = names.get(&name) {
-            place.note(format!("the name `{name}` is taken by {path}[{first}]: give each watch a name of its own"));
-        } else {
-            names.insert(name, index);
-            watches.extend(watch);
-        }
-    }
-    watches
-}
-
-/// The watch, and its name even if something else is wrong with it.
-pub(super) fn watch(
-    node: Node<'_>,
-    apis: Option<&BTreeSet<ApiName>>,
-    source: Source,
-) -> Option<(WatchName, Option<Watch>)> {
-    let mut section = node.section()?;
-    let name = section.take("name").map(|node| node.parsed(Show::Value, WatchName::parse));
-    let (agent_id, slot) = slot(&mut section, apis);
-    section.finish();
-    let name = match name {
-        Some(given) => given?,
-        None => WatchName::of_agent(agent_id?),
-    };
-    Some((name.clone(), slot.map(|slot| slot.named(name, source))))
-}
-
-/// A watch that its source names by other means than the key `name`.
-pub(super) fn unnamed_watch(node: Node<'_>, apis: Option<&BTreeSet<ApiName>>) -> Option<Slot> {
-    let mut section = node.section()?;
-    let (_, slot) = slot(&mut section, apis);
-    section.finish();
-    slot
-}
-
-/// All of a watch but its name and where it comes from.
-pub(super) struct Slot {
-    agent_id: AgentId,
-    progress_id: ProgressId,
-    expect: Option<Expect>,
-    api: ApiName,
-    labels: Labels,
-}
-
-/// The slot if all of it is right, and the agent's id even if something else is wrong.
-fn slot(section: &mut Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> (Option<AgentId>, Option<Slot>) {
-    let agent_id = section.require("agent_id", AgentId::parse);
-    let progress_id = section.require("progress_id", ProgressId::parse);
-    let expect = section.take("expect").map(|node| node.parsed(Show::Value, Expect::parse));
-    let api = match section.take("api") {
-        Some(node) => node.parsed(Show::Value, |api| known_api(api, apis)),
-        None => known_api(ApiName::default_api().as_str(), apis)
-            .map_err(|what| section.note("api", format!("is missing, and the API `default` {what}")))
-            .ok(),
-    };
-    let labels = match section.take("labels") {
-        Some(node) => labels(node),
-        None => Some(Labels::new()),
-    };
-    let whole =
-        agent_id.zip(progress_id).zip(api.zip(labels)).zip(expect.map_or(Some(None), |parsed| parsed.map(Some)));
-    let slot = whole.map(|(((agent_id, progress_id), (api, labels)), expect)| Slot {
-        agent_id,
-        progress_id,
-        expect,
-        api,
-        labels,
-    });
-    (agent_id, slot)
-}
-
-/// The name of a configured API, shared with all of its watches. Any name will do while it is not
-/// known which there are.
-fn known_api(name: &str, apis: Option<&BTreeSet<ApiName>>) -> Result<ApiName, String> {
-    let Some(apis) = apis else { return ApiName::parse(name) };
-    apis.iter().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
-        let known: Vec<_> = apis.iter().map(ApiName::as_str).collect();
-        format!("is not under `apis`; known are: {}", known.join(", "))
-    })
-}
-
-fn labels(node: Node<'_>) -> Option<Labels> {
-    let parsed = node.entries()?.into_iter().map(|(name, node)| {
-        let name = LabelName::parse(&name).map_err(|what| node.note(what)).ok();
-        let value = node.text().map(Box::from);
-        name.zip(value)
-    });
-    // All are read before one that is wrong decides, so that every problem is noted.
-    parsed.collect::<Vec<_>>().into_iter().collect()
+fn watches(root: &Section<'_>, apis: Option<&Apis>, entries: Entries<'_>) -> Vec<Arc<Watch>> {
+    let Some(node) = root.take(WATCHES) else { return Vec::new() };
+    let known: Option<BTreeSet<_>> = apis.map(|apis| apis.keys().cloned().collect());
+    entries.watches(&node, WATCHES, known.as_ref())
 }
 
 fn base_url(text: &str) -> Result<Url, String> {
@@ -431,13 +342,4 @@ fn whole_number(text: &str, most: u32, things: &str) -> Result<NonZeroU32, Strin
         .ok()
         .filter(|n| plain && n.get() <= most)
         .ok_or_else(|| format!("is not a number of {things}: a whole number from 1 to {most}"))
-}
-
-// === impl Slot ===
-
-impl Slot {
-    pub(super) fn named(self, name: WatchName, source: Source) -> Watch {
-        let Self { agent_id, progress_id, expect, api, labels } = self;
-        Watch { name, api, agent_id, progress_id, expect, labels, source }
-    }
 }

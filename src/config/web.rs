@@ -37,15 +37,16 @@ const HEADERS: [(&str, &[&str]); 5] = [
 /// Every problem that there is. None shows more of a value than a path or a name that the format has.
 pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> Result<(Web, Vec<Problem>), Problems> {
     let mut warnings = Vec::new();
-    let web = definitions::read(file, text, yaml::parse, |node| {
-        let mut root = node.section()?;
+    let text = definitions::text_of(file, text)?;
+    let web = definitions::validated(file, yaml::parse(text), |node| {
+        let root = node.section()?;
         let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
         let headers = root.take("http_server_config").map(http).unwrap_or_default();
         let users = root.take("basic_auth_users").map(|node| users(node, &mut warnings)).unwrap_or_default();
         root.finish();
         Some(Web { tls, users, headers })
     });
-    web.map(|web| (web.unwrap_or_default(), warnings)).map_err(Problems)
+    web.map(|web| (web.unwrap_or_default(), warnings))
 }
 
 /// Without a key in it, the block says as little as none.
@@ -54,20 +55,15 @@ fn tls(node: Node<'_>, read: Read<'_>, now: Timestamp, warnings: &mut Vec<Proble
         return None;
     }
     let place = node.place();
-    let mut section = node.section()?;
-    let identity = identity(&mut section, read, now, warnings);
-    let clients = clients(&mut section, read);
-    let protocol = protocol(&mut section);
+    let section = node.section()?;
+    let identity = identity(&section, read, now, warnings);
+    let clients = clients(&section, read);
+    let protocol = protocol(&section);
     section.finish();
     Tls::new(identity?, clients?, &protocol?).map_err(|what| place.note(what)).ok()
 }
 
-fn identity(
-    section: &mut Section<'_>,
-    read: Read<'_>,
-    now: Timestamp,
-    warnings: &mut Vec<Problem>,
-) -> Option<Identity> {
+fn identity(section: &Section<'_>, read: Read<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Identity> {
     let chain_pem = Pem::require(section, "cert_file", "cert", read);
     let key_pem = Pem::require(section, "key_file", "key", read);
     let chain = chain_pem.as_ref().and_then(|pem| pem.parsed(Chain::parse));
@@ -83,7 +79,7 @@ fn identity(
     Some(identity)
 }
 
-fn clients(section: &mut Section<'_>, read: Read<'_>) -> Option<Clients> {
+fn clients(section: &Section<'_>, read: Read<'_>) -> Option<Clients> {
     let auth = match section.take("client_auth_type") {
         Some(node) => node.parsed(Show::Value, ClientAuth::parse),
         None => Some(ClientAuth::No),
@@ -129,7 +125,7 @@ fn allowed_names(list: Node<'_>) -> Option<Vec<String>> {
     distinct(list, Show::Nothing, named)
 }
 
-fn protocol(section: &mut Section<'_>) -> Option<Protocol> {
+fn protocol(section: &Section<'_>) -> Option<Protocol> {
     let versions = versions(section);
     let suites = section.take("cipher_suites").map(|node| suites(node, versions.as_deref()));
     let curves = section.take("curve_preferences").map(|node| distinct(node, Show::Value, Curve::parse));
@@ -143,7 +139,7 @@ fn protocol(section: &mut Section<'_>) -> Option<Protocol> {
 }
 
 /// The versions from the lowest to the highest; `None` if something is wrong with them.
-fn versions(section: &mut Section<'_>) -> Option<Vec<Version>> {
+fn versions(section: &Section<'_>) -> Option<Vec<Version>> {
     let (min, min_place) = version(section, "min_version", Version::Tls12);
     let (max, _) = version(section, "max_version", Version::Tls13);
     let (min, max) = (min?, max?);
@@ -156,7 +152,7 @@ fn versions(section: &mut Section<'_>) -> Option<Vec<Version>> {
 }
 
 /// A version, and where it is set. `None` for one that is wrong.
-fn version<'a>(section: &mut Section<'a>, key: &'static str, default: Version) -> (Option<Version>, Option<Place<'a>>) {
+fn version<'a>(section: &'a Section<'_>, key: &'static str, default: Version) -> (Option<Version>, Option<Place<'a>>) {
     match section.take(key) {
         Some(node) => (node.parsed(Show::Value, Version::parse), Some(node.place())),
         None => (Some(default), None),
@@ -195,19 +191,19 @@ fn distinct<T: PartialEq, E: AsRef<str>>(
 
 /// The headers.
 fn http(node: Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    let Some(mut section) = node.section() else { return Vec::new() };
+    let Some(section) = node.section() else { return Vec::new() };
     if let Some(node) = section.take("http2")
         && node.parsed(Show::Value, switch) == Some(true)
     {
         node.note("cannot be true, because HTTP/2 is not spoken: set it to false, or take it away");
     }
-    let headers = section.take("headers").and_then(Node::section).map(headers);
+    let headers = section.take("headers").and_then(|node| node.section().map(|section| headers(&section)));
     section.finish();
     headers.unwrap_or_default()
 }
 
 /// The headers that are set; an empty value sets none.
-fn headers(mut section: Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
+fn headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     for (name, allowed) in HEADERS {
         let value = section.parse_quietly(name, |text| header_value(text, allowed)).flatten();
@@ -232,17 +228,17 @@ fn header_value(text: &str, allowed: &[&str]) -> Result<Option<HeaderValue>, Str
 
 fn users(node: Node<'_>, warnings: &mut Vec<Problem>) -> Users {
     let place = node.place();
-    let parsed = node.entries().unwrap_or_default().into_iter().filter_map(|(name, node)| {
+    let parsed = node.entries().into_iter().flatten().filter_map(|(name, node)| {
         if name.starts_with("$2") {
             // Name and hash are the wrong way round, and the path would show the hash.
             place.note("has a hash in the place of a name: each entry is `NAME: HASH`");
             return None;
         }
-        if let Err(what) = user_name(&name) {
+        if let Err(what) = user_name(name) {
             node.note(what);
         }
         let hash = node.parsed(Show::Nothing, PasswordHash::parse)?;
-        Some((name, hash))
+        Some((name.to_owned(), hash))
     });
     let users: Users = parsed.collect();
     if users.costs_differ() {
@@ -275,7 +271,7 @@ struct Pem<'a> {
 
 impl<'a> Pem<'a> {
     /// Takes the text that one of two keys gives; `None` if neither is set.
-    fn take(section: &mut Section<'a>, file_key: &'static str, text_key: &'static str, read: Read<'_>) -> Option<Self> {
+    fn take(section: &'a Section<'_>, file_key: &'static str, text_key: &'static str, read: Read<'_>) -> Option<Self> {
         let file = section.take(file_key);
         let text = section.take(text_key);
         match (file, text) {
@@ -291,7 +287,7 @@ impl<'a> Pem<'a> {
 
     /// As [`Pem::take`], and notes if neither is set.
     fn require(
-        section: &mut Section<'a>,
+        section: &'a Section<'_>,
         file_key: &'static str,
         text_key: &'static str,
         read: Read<'_>,
@@ -305,7 +301,7 @@ impl<'a> Pem<'a> {
 
     fn of_text(node: Node<'a>) -> Self {
         let place = node.place();
-        let text = node.secret().map(|mut text| Content::new(std::mem::take(&mut *text).into_bytes()));
+        let text = node.text().map(|text| Content::new(text.as_bytes().to_vec()));
         Self { place, of: String::new(), text }
     }
 

@@ -8,6 +8,7 @@
 //! one of them. An empty list that is all there is becomes null, because it would look like an
 //! empty map.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use figment::value::{Dict, Empty, Tag, Value};
@@ -24,27 +25,60 @@ const MAX_ALIASED: usize = 100_000;
 /// Something wrong with the text, before it is known what any key means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    pub(super) path: KeyPath,
+    /// The path of the key; empty if the fault is not with a key.
+    pub(super) path: String,
     pub(super) what: String,
 }
 
-/// Reads one YAML document. An empty one is null. The value comes with the faults that do not
-/// hinder reading on; a syntax error is the only one of its list.
-pub(super) fn parse(text: &str) -> (Value, Vec<Fault>) {
+/// A text as it was read, with the faults that do not hinder reading on.
+pub(super) type Parsed = (Value, Vec<Fault>);
+
+/// A list whose elements are handed over one by one, as soon as each was read, so that the tree of a
+/// long list is never there as a whole. In the tree it is empty.
+pub(super) struct Stream<'s> {
+    /// The key at the top that holds the list; `None` if it is all that there is.
+    pub(super) key: Option<&'static str>,
+    /// Where the elements go.
+    pub(super) sink: &'s mut dyn Sink,
+}
+
+/// Takes the elements of a list.
+pub(super) trait Sink {
+    /// The value of the list's key begins. If it is given twice, the last one counts.
+    fn begin(&mut self);
+
+    /// The next element.
+    fn take(&mut self, element: Value);
+}
+
+/// Reads one YAML document. An empty one is null.
+///
+/// # Errors
+/// What is wrong with its syntax.
+pub(super) fn parse(text: &str) -> Result<Parsed, Fault> {
+    read(text, None)
+}
+
+/// As [`parse`], with the elements of a list handed over as they are read. A list with an anchor is
+/// kept in the tree, because it may be wanted again.
+///
+/// # Errors
+/// What is wrong with its syntax.
+pub(super) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        stream,
         faults: Vec::new(),
         anchors: HashMap::new(),
         aliased: 0,
     };
-    match reader.document() {
-        Ok(value) => (value, reader.faults),
-        Err(fault) => (null(), vec![fault]),
-    }
+    let value = reader.document()?;
+    Ok((value, reader.faults))
 }
 
-struct Reader<'t> {
+struct Reader<'t, 's> {
     parser: Parser<'t, StrInput<'t>>,
+    stream: Option<Stream<'s>>,
     faults: Vec<Fault>,
     anchors: HashMap<usize, Value>,
     aliased: usize,
@@ -55,7 +89,7 @@ type Stop<T> = Result<T, Fault>;
 
 // === impl Reader ===
 
-impl<'t> Reader<'t> {
+impl<'t> Reader<'t, '_> {
     fn document(&mut self) -> Stop<Value> {
         let mut value = None;
         loop {
@@ -68,7 +102,7 @@ impl<'t> Reader<'t> {
                 Event::DocumentStart(_) => {
                     let (event, mark) = self.next()?;
                     let list = matches!(event, Event::SequenceStart(..));
-                    let root = self.value(event, &mark, &KeyPath::default(), 0)?;
+                    let root = self.value(event, &mark, &KeyPath::Root, 0)?;
                     value = Some(if list { not_empty(root) } else { root });
                 }
                 _ => {}
@@ -84,12 +118,15 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn value(&mut self, event: Event<'t>, mark: &Marker, path: &KeyPath, depth: usize) -> Stop<Value> {
+    fn value(&mut self, event: Event<'t>, mark: &Marker, path: &KeyPath<'_>, depth: usize) -> Stop<Value> {
         if depth > MAX_DEPTH {
             return Err(fault_at(mark, "collections nest too deep"));
         }
         let (value, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => (scalar(&text, style), anchor),
+            Event::Scalar(text, style, anchor, _) => (scalar(text, style), anchor),
+            Event::SequenceStart(0, _) if self.stream.as_ref().is_some_and(|stream| stream.is_at(path)) => {
+                (self.streamed(path, depth)?, 0)
+            }
             Event::SequenceStart(anchor, _) => (self.sequence(path, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(path, depth)?, anchor),
             Event::Alias(anchor) => (self.alias(anchor, mark)?, 0),
@@ -101,20 +138,35 @@ impl<'t> Reader<'t> {
         Ok(value)
     }
 
-    fn sequence(&mut self, path: &KeyPath, depth: usize) -> Stop<Value> {
+    fn sequence(&mut self, path: &KeyPath<'_>, depth: usize) -> Stop<Value> {
         let mut items = Dict::new();
         loop {
             let (event, mark) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
                 return Ok(Value::Dict(Tag::Default, items));
             }
-            let index = index_key(items.len());
-            let value = self.value(event, &mark, &path.key(&index), depth + 1)?;
-            items.insert(index, value);
+            let index = items.len();
+            let value = self.value(event, &mark, &KeyPath::Index(path, index), depth + 1)?;
+            items.insert(index_key(index), value);
         }
     }
 
-    fn mapping(&mut self, path: &KeyPath, depth: usize) -> Stop<Value> {
+    /// Hands the elements of a list over, and leaves it empty.
+    fn streamed(&mut self, path: &KeyPath<'_>, depth: usize) -> Stop<Value> {
+        for index in 0.. {
+            let (event, mark) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                break;
+            }
+            let element = self.value(event, &mark, &KeyPath::Index(path, index), depth + 1)?;
+            if let Some(stream) = &mut self.stream {
+                stream.sink.take(element);
+            }
+        }
+        Ok(Value::Dict(Tag::Default, Dict::new()))
+    }
+
+    fn mapping(&mut self, path: &KeyPath<'_>, depth: usize) -> Stop<Value> {
         let mut dict = Dict::new();
         loop {
             let (event, mark) = self.next()?;
@@ -123,13 +175,17 @@ impl<'t> Reader<'t> {
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => return Err(fault_at(&mark, "a key must be plain text")),
             };
-            let path = path.key(&key);
-            let (event, mark) = self.next()?;
-            let value = self.value(event, &mark, &path, depth + 1)?;
-            if dict.insert(key, value).is_some() {
-                let what = format!("is given a second time (line {}): keep one of them", mark.line());
-                self.faults.push(Fault { path, what });
+            let at = KeyPath::Key(path, &key);
+            if let Some(stream) = self.stream.as_mut().filter(|stream| stream.is_at(&at)) {
+                stream.sink.begin();
             }
+            let (event, mark) = self.next()?;
+            let value = self.value(event, &mark, &at, depth + 1)?;
+            if dict.contains_key(&key) {
+                let what = format!("is given a second time (line {}): keep one of them", mark.line());
+                self.faults.push(Fault { path: at.to_string(), what });
+            }
+            dict.insert(key, value);
         }
     }
 
@@ -143,12 +199,25 @@ impl<'t> Reader<'t> {
     }
 }
 
-fn scalar(text: &str, style: ScalarStyle) -> Value {
+// === impl Stream ===
+
+impl Stream<'_> {
+    /// Whether the list is what stands at this path.
+    pub(super) fn is_at(&self, path: &KeyPath<'_>) -> bool {
+        match (self.key, path) {
+            (None, KeyPath::Root) => true,
+            (Some(list), KeyPath::Key(KeyPath::Root, key)) => list == *key,
+            _ => false,
+        }
+    }
+}
+
+fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
     let plain = matches!(style, ScalarStyle::Plain);
-    if plain && matches!(text, "" | "~" | "null" | "Null" | "NULL") {
+    if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
         null()
     } else {
-        Value::String(Tag::Default, text.to_owned())
+        Value::String(Tag::Default, text.into_owned())
     }
 }
 
@@ -182,7 +251,7 @@ fn syntax(error: &ScanError) -> Fault {
 }
 
 fn fault_at(mark: &Marker, what: &str) -> Fault {
-    Fault { path: KeyPath::default(), what: format!("line {}, column {}: {what}", mark.line(), mark.col() + 1) }
+    Fault { path: String::new(), what: format!("line {}, column {}: {what}", mark.line(), mark.col() + 1) }
 }
 
 #[cfg(test)]
@@ -191,13 +260,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn good(text: &str) -> Value {
-        let (value, faults) = parse(text);
+        let (value, faults) = parse(text).unwrap();
         assert_eq!(faults, [], "{text}");
         value
     }
 
     fn faults(text: &str) -> String {
-        let (_, faults) = parse(text);
+        let faults = parse(text).map_or_else(|fault| vec![fault], |(_, faults)| faults);
         faults.iter().map(|f| [f.path.as_str(), "|", &f.what, "\n"].concat()).collect()
     }
 

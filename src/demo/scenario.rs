@@ -82,7 +82,7 @@ impl Scenario {
     ///
     /// # Errors
     /// As [`Scenario::config`].
-    pub fn live(mut self, simulator: Simulator) -> Result<watch::Receiver<Vec<Watch>>, String> {
+    pub fn live(mut self, simulator: Simulator) -> Result<watch::Receiver<Vec<Arc<Watch>>>, String> {
         let (lists, receiver) = watch::channel(self.watches()?);
         tokio::spawn(async move {
             let _simulator = simulator;
@@ -126,8 +126,8 @@ impl Scenario {
         })
     }
 
-    fn watches(&self) -> Result<Vec<Watch>, String> {
-        self.roles.iter().enumerate().map(|(i, role)| role.watch(&self.progress_id(i))).collect()
+    fn watches(&self) -> Result<Vec<Arc<Watch>>, String> {
+        self.roles.iter().enumerate().map(|(i, role)| role.watch(&self.progress_id(i)).map(Arc::new)).collect()
     }
 }
 

@@ -216,7 +216,7 @@ impl Intake {
 
     /// Takes orders until dropped. `lists` is the watch list of a configuration that is in no file, as
     /// it changes.
-    pub async fn run(mut self, mut lists: watch::Receiver<Vec<Watch>>) {
+    pub async fn run(mut self, mut lists: watch::Receiver<Vec<Arc<Watch>>>) {
         let mut expiry = tokio::time::interval_at(Instant::now(), EXPIRY_INTERVAL);
         expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -225,7 +225,7 @@ impl Intake {
                 Ok(()) = lists.changed() => {
                     let watches = lists.borrow_and_update().clone();
                     let mut edit = self.list.edit();
-                    edit.replace(&Origin::Config, watches.into_iter().map(|watch| Arc::new(watch).into()));
+                    edit.replace(&Origin::Config, watches.into_iter().map(Into::into));
                     let edited = edit.finish(|old| self.registry.has_run_of(old));
                     self.publish(edited, None).await;
                 }

@@ -87,7 +87,7 @@ impl Intake {
         self.registry.set_retention(config.registrations.retention.clone());
         let mut edit = self.list.edit();
         edit.set_apis(names(&apis));
-        edit.replace(&Origin::Config, watches.into_iter().map(|watch| Arc::new(watch).into()));
+        edit.replace(&Origin::Config, watches.into_iter().map(Into::into));
         if config.registrations.enabled != self.config.registrations.enabled {
             let registered = if config.registrations.enabled { self.registry.definitions() } else { Vec::new() };
             edit.replace(&Origin::Http, registered);

@@ -377,15 +377,15 @@ impl Known {
     }
 
     /// Takes watches without problems.
-    fn renew(&mut self, path: &Path, watches: Vec<Watch>, news: &mut Vec<News>) {
+    fn renew(&mut self, path: &Path, watches: Vec<Arc<Watch>>, news: &mut Vec<News>) {
         if self.is_bad() {
             self.problems.clear();
             news.push(News::Mended { path: shown(path) });
         }
-        let same = self.good.as_ref().is_some_and(|good| good.iter().map(|watch| &**watch).eq(&watches));
+        let same = self.good.as_ref().is_some_and(|good| **good == *watches);
         if !same {
             news.push(News::Changed { path: shown(path), watches: watches.len() });
-            self.good = Some(watches.into_iter().map(Arc::new).collect());
+            self.good = Some(watches.into());
         }
     }
 

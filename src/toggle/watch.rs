@@ -101,6 +101,9 @@ impl WatchName {
 // === impl ApiName ===
 
 impl ApiName {
+    /// The name of the API that watches belong to where they name none.
+    pub const DEFAULT: &str = "default";
+
     /// # Errors
     /// What is wrong with the name, as a sentence for the user.
     pub fn parse(name: &str) -> Result<Self, String> {
@@ -115,7 +118,7 @@ impl ApiName {
 
     /// The API that watches belong to where they name none.
     pub fn default_api() -> Self {
-        Self("default".into())
+        Self(Self::DEFAULT.into())
     }
 
     /// The name.
