@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 
 use super::problem::{Problem, Problems, show};
 use super::section::{Node, Reading};
-use super::watches::{ApiNames, Entries, unnamed_watch, watch};
+use super::watches::{Entries, Shared, unnamed_watch, watch};
 use super::yaml::{Fault, Parsed, Stream};
 use super::{json, yaml};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
@@ -30,7 +30,7 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     let parsed = read(text, Some(Stream { key: None, sink: &mut entries }));
     validated(path, parsed, |node| {
         if node.is_map() {
-            let only = watch(&node, &ApiNames::of(Some(apis)), Source::File).and_then(|(_, watch)| watch);
+            let only = watch(&node, &Shared::of(Some(apis)), Source::File).and_then(|(_, watch)| watch);
             only.into_iter().map(Arc::new).collect()
         } else if node.is_list() || node.is_empty() {
             entries.watches(&node, "", Some(apis))
@@ -56,7 +56,7 @@ pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<W
     let slot = text_of(origin, body).and_then(|text| {
         validated(origin, json::read(text, None), |node| {
             if node.is_map() {
-                unnamed_watch(&node, &ApiNames::of(Some(apis)))
+                unnamed_watch(&node, &Shared::of(Some(apis)))
             } else {
                 node.note("must be one JSON object");
                 None
@@ -116,7 +116,7 @@ fn json_if_any(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toggle::{Expect, LabelName};
+    use crate::toggle::{Expect, LabelName, Labels};
     use proptest::prelude::*;
 
     fn apis() -> BTreeSet<ApiName> {
@@ -272,7 +272,7 @@ mod tests {
         let watch = put("a", r#"{"agent_id": 7, "progress_id": 12, "expect": null, "labels": {"team": "x"}}"#).unwrap();
         assert_eq!((watch.name.as_str(), watch.agent_id.get(), watch.progress_id.as_str()), ("a", 7, "12"));
         assert_eq!((watch.expect, watch.api.as_str(), watch.source), (None, "default", Source::Http));
-        assert_eq!(put("a", r#"{"agent_id": 7, "progress_id": "p"}"#).unwrap().labels.len(), 0);
+        assert_eq!(put("a", r#"{"agent_id": 7, "progress_id": "p"}"#).unwrap().labels, Labels::default());
         for body in ["null", "[]", "[1]", "1", "\"x\"", r#"{"[0]": 1}"#, r#"[{"agent_id": 7, "progress_id": "p"}]"#] {
             assert_eq!(put("a", body).unwrap_err(), "body: must be one JSON object", "{body}");
         }
@@ -311,6 +311,7 @@ mod tests {
     fn valid_watch() -> impl Strategy<Value = Watch> {
         let label = ("[a-z][a-z0-9_]{0,9}".prop_filter_map("reserved", |n| LabelName::parse(&n).ok()), any::<String>());
         let labels = proptest::collection::btree_map(label.0, label.1.prop_map(Box::from), 0..4);
+        let labels = labels.prop_map(|labels| labels.into_iter().collect());
         let progress_id = any::<String>().prop_filter_map("length", |id| crate::toggle::ProgressId::parse(&id).ok());
         let expect = proptest::option::of(prop_oneof![Just(Expect::Enabled), Just(Expect::Disabled)]);
         ("[A-Za-z0-9][A-Za-z0-9._-]{0,127}", 1..=u64::MAX, progress_id, expect, any::<bool>(), labels).prop_map(

@@ -118,6 +118,13 @@ impl<'a> Node<'a> {
         self.value.as_dict().is_some_and(|dict| dict.contains_key(key))
     }
 
+    /// Whether the value is a map of these texts, which are sorted by key, and of nothing else.
+    pub(super) fn has_just<'p>(&self, pairs: impl Iterator<Item = (&'p str, &'p str)>) -> bool {
+        let Some(dict) = self.value.as_dict() else { return false };
+        let own = dict.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        own.eq(pairs.map(|(key, text)| (key, Some(text))))
+    }
+
     /// An element of this list that is not in the tree.
     pub(super) fn element<'s>(&'s self, index: usize, value: &'s Value) -> Node<'s> {
         Node { place: self.place_of(index), value }

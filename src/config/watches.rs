@@ -21,7 +21,7 @@ use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Sou
 pub(super) struct Entries<'a> {
     file: &'a Path,
     source: Source,
-    apis: ApiNames<'a>,
+    shared: Shared<'a>,
     read: Vec<Entry>,
     /// One that knows of no variables: none is laid over a list that is taken so.
     figment: Figment,
@@ -34,8 +34,15 @@ enum Entry {
     Wrong(Value),
 }
 
+/// What the watches of a list share.
+pub(super) struct Shared<'a> {
+    apis: ApiNames<'a>,
+    /// Those that the last watch with labels has: its neighbours often have the same.
+    labels: RefCell<Labels>,
+}
+
 /// The APIs that a watch may name.
-pub(super) enum ApiNames<'a> {
+enum ApiNames<'a> {
     /// These.
     Known(&'a BTreeSet<ApiName>),
     /// Any, while it is not known which there are. Those that were named are shared by all who name
@@ -66,17 +73,17 @@ pub(super) struct Slot {
 impl<'a> Entries<'a> {
     /// None yet. `apis` are those that there are, if that is known already.
     pub(super) fn new(file: &'a Path, source: Source, apis: Option<&'a BTreeSet<ApiName>>) -> Self {
-        Self { file, source, apis: ApiNames::of(apis), read: Vec::new(), figment: Figment::new() }
+        Self { file, source, shared: Shared::of(apis), read: Vec::new(), figment: Figment::new() }
     }
 
     /// The watches of the list that stands at `path`, but for those with problems. It is `list` where
     /// that is in the tree. Any API's name will do where it is not known which there are.
     pub(super) fn watches(self, list: &Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
-        let (source, unknown) = (self.source, self.apis.has_others_than(apis));
-        let apis = ApiNames::of(apis);
+        let (source, unknown) = (self.source, self.shared.apis.has_others_than(apis));
+        let shared = Shared::of(apis);
         let mut named = Named::with_room(path, self.read.len());
         let walk = |named: &mut Named<'_>, index: usize, node: &Node<'_>| {
-            if let Some((name, watch)) = watch(node, &apis, source) {
+            if let Some((name, watch)) = watch(node, &shared, source) {
                 named.add(&node.place(), index, name, watch.map(Arc::new));
             }
         };
@@ -88,7 +95,7 @@ impl<'a> Entries<'a> {
             match entry {
                 Entry::Watch(watch, names_api) => {
                     let place = list.place_of(index);
-                    let is_good = !unknown || apis.has_that_of(&watch, names_api, &place);
+                    let is_good = !unknown || shared.apis.has_that_of(&watch, names_api, &place);
                     named.add(&place, index, watch.name.clone(), is_good.then_some(watch));
                 }
                 Entry::Wrong(tree) => walk(&mut named, index, &list.element(index, &tree)),
@@ -106,7 +113,7 @@ impl Sink for Entries<'_> {
     fn take(&mut self, element: Value) {
         let reading = Reading::new(&self.figment, self.file);
         let node = reading.root(&element);
-        let read = watch(&node, &self.apis, self.source).and_then(|(_, watch)| watch);
+        let read = watch(&node, &self.shared, self.source).and_then(|(_, watch)| watch);
         let entry = match read.filter(|_| reading.is_clean()) {
             Some(watch) => Entry::Watch(Arc::new(watch), node.has("api")),
             None => Entry::Wrong(element),
@@ -115,13 +122,34 @@ impl Sink for Entries<'_> {
     }
 }
 
-// === impl ApiNames ===
+// === impl Shared ===
 
-impl<'a> ApiNames<'a> {
-    pub(super) fn of(known: Option<&'a BTreeSet<ApiName>>) -> Self {
-        known.map_or_else(|| Self::Any(RefCell::default()), Self::Known)
+impl<'a> Shared<'a> {
+    /// Nothing yet but the names of the APIs, if it is known which there are.
+    pub(super) fn of(apis: Option<&'a BTreeSet<ApiName>>) -> Self {
+        let apis = apis.map_or_else(|| ApiNames::Any(RefCell::default()), ApiNames::Known);
+        Self { apis, labels: RefCell::default() }
     }
 
+    fn labels(&self, node: &Node<'_>) -> Option<Labels> {
+        if node.has_just(self.labels.borrow().iter().map(|(name, value)| (name.as_str(), value))) {
+            return Some(self.labels.borrow().clone());
+        }
+        let parsed = node.entries()?.map(|(name, node)| {
+            let name = LabelName::parse(name).map_err(|what| node.note(what)).ok();
+            let value = node.text().map(Box::from);
+            name.zip(value)
+        });
+        // All are read before one that is wrong decides, so that every problem is noted.
+        let labels: Labels = parsed.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
+        self.labels.replace(labels.clone());
+        Some(labels)
+    }
+}
+
+// === impl ApiNames ===
+
+impl ApiNames<'_> {
     /// The API of that name, which all of its watches share.
     fn named(&self, name: &str) -> Result<ApiName, String> {
         match self {
@@ -198,10 +226,10 @@ impl Slot {
 }
 
 /// The watch, and its name even if something else is wrong with it.
-pub(super) fn watch(node: &Node<'_>, apis: &ApiNames<'_>, source: Source) -> Option<(WatchName, Option<Watch>)> {
+pub(super) fn watch(node: &Node<'_>, shared: &Shared<'_>, source: Source) -> Option<(WatchName, Option<Watch>)> {
     let section = node.section()?;
     let name = section.take("name").map(|node| node.parsed(Show::Value, WatchName::parse));
-    let (agent_id, slot) = slot(&section, apis);
+    let (agent_id, slot) = slot(&section, shared);
     section.finish();
     let name = match name {
         Some(given) => given?,
@@ -211,25 +239,25 @@ pub(super) fn watch(node: &Node<'_>, apis: &ApiNames<'_>, source: Source) -> Opt
 }
 
 /// A watch that its source names by other means than the key `name`.
-pub(super) fn unnamed_watch(node: &Node<'_>, apis: &ApiNames<'_>) -> Option<Slot> {
+pub(super) fn unnamed_watch(node: &Node<'_>, shared: &Shared<'_>) -> Option<Slot> {
     let section = node.section()?;
-    let (_, slot) = slot(&section, apis);
+    let (_, slot) = slot(&section, shared);
     section.finish();
     slot
 }
 
 /// The slot if all of it is right, and the agent's id even if something else is wrong.
-fn slot(section: &Section<'_>, apis: &ApiNames<'_>) -> (Option<AgentId>, Option<Slot>) {
+fn slot(section: &Section<'_>, shared: &Shared<'_>) -> (Option<AgentId>, Option<Slot>) {
     let agent_id = section.require("agent_id", AgentId::parse);
     let progress_id = section.require("progress_id", ProgressId::parse);
     let expect = section.take("expect").map(|node| node.parsed(Show::Value, Expect::parse));
     let api = match section.take("api") {
-        Some(node) => node.parsed(Show::Value, |name| apis.named(name)),
-        None => apis.default_of(&section.place_of("api")),
+        Some(node) => node.parsed(Show::Value, |name| shared.apis.named(name)),
+        None => shared.apis.default_of(&section.place_of("api")),
     };
     let labels = match section.take("labels") {
-        Some(node) => labels(&node),
-        None => Some(Labels::new()),
+        Some(node) => shared.labels(&node),
+        None => Some(Labels::default()),
     };
     let whole =
         agent_id.zip(progress_id).zip(api.zip(labels)).zip(expect.map_or(Some(None), |parsed| parsed.map(Some)));
@@ -241,16 +269,6 @@ fn slot(section: &Section<'_>, apis: &ApiNames<'_>) -> (Option<AgentId>, Option<
         labels,
     });
     (agent_id, slot)
-}
-
-fn labels(node: &Node<'_>) -> Option<Labels> {
-    let parsed = node.entries()?.map(|(name, node)| {
-        let name = LabelName::parse(name).map_err(|what| node.note(what)).ok();
-        let value = node.text().map(Box::from);
-        name.zip(value)
-    });
-    // All are read before one that is wrong decides, so that every problem is noted.
-    parsed.collect::<Vec<_>>().into_iter().collect()
 }
 
 #[cfg(test)]
@@ -278,6 +296,24 @@ mod tests {
             "configuration: watches[0].api: `eu` is not under `apis`; known are: us\n\
              configuration: watches[1].api: is missing, and the API `default` is not under `apis`; known are: us"
         );
+    }
+
+    #[test]
+    fn neighbours_with_equal_labels_share_their_memory() {
+        let of = |labels: [&str; 4]| {
+            let entries: Vec<_> = labels
+                .iter()
+                .enumerate()
+                .map(|(i, l)| format!("{{name: w{i}, agent_id: 1, progress_id: p, {l}}}"))
+                .collect();
+            parse(&format!("watches: [{}]", entries.join(", "))).unwrap().watches
+        };
+        let watches =
+            of(["labels: {team: x, tier: y}", "expect: enabled", "labels: {tier: y, team: x}", "labels: {team: x}"]);
+        let value = |i: usize| watches[i].labels.iter().next().map(|(_, value)| value.as_ptr());
+        assert_eq!(watches[0].labels, watches[2].labels);
+        assert_eq!(value(0), value(2));
+        assert_eq!((value(1), watches[3].labels.iter().count()), (None, 1));
     }
 
     #[test]

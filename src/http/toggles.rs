@@ -64,7 +64,7 @@ impl<'a> Shown<'a> {
             api: watch.api.as_str(),
             source: watch.source.as_str(),
             expect: watch.expect.map(Expect::as_str),
-            labels: watch.labels.iter().map(|(name, value)| (name.as_str(), &**value)).collect(),
+            labels: watch.labels.iter().map(|(name, value)| (name.as_str(), value)).collect(),
             status: shown.status.as_str(),
             mock_enabled: shown.mock_enabled,
             mismatch: toggle.mismatch(),

@@ -59,7 +59,7 @@ pub enum Order {
     /// Watch what was registered under this name no more.
     Deregister(WatchName, Reply<Result<(), Refusal>>),
     /// Put a configuration in force that was read again, and read the watch files again.
-    Reload(Result<Checked, Problems>, Reply<Result<(), Problems>>),
+    Reload(Result<Box<Checked>, Problems>, Reply<Result<(), Problems>>),
     /// The watch files were looked at. With the number of the reload whose globs they match.
     Scanned(u64, Scan),
 }

@@ -43,9 +43,9 @@ pub(super) fn names(apis: &[(Api, Arc<Client>)]) -> BTreeSet<ApiName> {
 
 impl Intake {
     /// Puts a configuration in force that was read again, and reads the watch files again.
-    pub(super) async fn reload(&mut self, read: Result<Checked, Problems>) -> Result<(), Problems> {
+    pub(super) async fn reload(&mut self, read: Result<Box<Checked>, Problems>) -> Result<(), Problems> {
         let done = match read {
-            Ok(checked) => self.try_reload(checked).await,
+            Ok(checked) => self.try_reload(*checked).await,
             Err(problems) => Err(problems),
         };
         self.means.metrics.reloaded(done.is_ok(), wall_clock());

@@ -81,7 +81,7 @@ impl Reloader {
 
     async fn put_in_force(&self) -> Reloaded {
         let (read, web) = tokio::join!(self.read(), self.web.look());
-        let read = Problems::of_both(read, web).map(|(checked, ())| checked);
+        let read = Problems::of_both(read, web).map(|(checked, ())| Box::new(checked));
         let (reply, done) = oneshot::channel();
         self.orders.send(Order::Reload(read, reply)).await.ok()?;
         done.await.ok()

@@ -125,7 +125,7 @@ pub(super) fn write_registration(registration: &Registration) -> io::Result<Vec<
         agent_id: watch.agent_id.get(),
         progress_id: watch.progress_id.as_str().into(),
         expect: watch.expect.map(|expect| expect.as_str().into()),
-        labels: watch.labels.iter().map(|(name, value)| (name.as_str().into(), (&**value).into())).collect(),
+        labels: watch.labels.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect(),
         started: started.as_millis(),
         registered: registered.as_millis(),
     })

@@ -1,10 +1,15 @@
 //! The labels that users put on the series of a watch.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::sync::Arc;
+use std::{fmt, iter, slice};
 
-/// The labels that a user gave a watch, sorted by name.
-pub type Labels = BTreeMap<LabelName, Box<str>>;
+/// The labels that a user gave a watch, sorted by name, each name once. Copies share their memory,
+/// because most watches have the labels of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels(Option<Arc<[Label]>>);
+
+type Label = (LabelName, Box<str>);
 
 /// A label name that Prometheus accepts and that no series of ours uses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +45,42 @@ const RESERVED: [&str; 26] = [
     "toggle",
     "version",
 ];
+
+// === impl Labels ===
+
+impl Labels {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The labels with their values, in order.
+    pub fn iter(&self) -> <&Self as IntoIterator>::IntoIter {
+        self.into_iter()
+    }
+}
+
+impl FromIterator<Label> for Labels {
+    fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
+        let sorted: BTreeMap<_, _> = labels.into_iter().collect();
+        Self((!sorted.is_empty()).then(|| sorted.into_iter().collect()))
+    }
+}
+
+impl<const N: usize> From<[Label; N]> for Labels {
+    fn from(labels: [Label; N]) -> Self {
+        labels.into_iter().collect()
+    }
+}
+
+impl<'l> IntoIterator for &'l Labels {
+    type Item = (&'l LabelName, &'l str);
+    type IntoIter = iter::Map<slice::Iter<'l, Label>, fn(&'l Label) -> Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.as_deref().unwrap_or_default().iter().map(|(name, value)| (name, value))
+    }
+}
 
 // === impl LabelName ===
 
@@ -78,6 +119,18 @@ impl fmt::Display for LabelName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_sorted_and_each_name_is_there_once() {
+        let label = |name: &str, value: &str| (LabelName::parse(name).unwrap(), value.into());
+        let labels = Labels::from([label("b", "1"), label("a", "2"), label("b", "3")]);
+        assert_eq!(
+            labels.iter().map(|(name, value)| (name.as_str(), value)).collect::<Vec<_>>(),
+            [("a", "2"), ("b", "3")]
+        );
+        assert_eq!(labels, Labels::from([label("a", "2"), label("b", "3")]));
+        assert!(Labels::from([]).is_empty() && Labels::default().iter().next().is_none());
+    }
 
     #[test]
     fn ordinary_names_are_taken_and_reserved_ones_refused() {

@@ -10,7 +10,7 @@ pub(crate) fn watch(name: &str, progress_id: &str) -> Watch {
         agent_id: AgentId::parse("4321").unwrap(),
         progress_id: ProgressId::parse(progress_id).unwrap(),
         expect: None,
-        labels: Labels::new(),
+        labels: Labels::default(),
         source: Source::Config,
     }
 }

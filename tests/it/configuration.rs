@@ -84,7 +84,7 @@ fn scalars_stay_what_was_written() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config/scalars-stay-text.good.yaml");
     let watches = config::load(&path, []).unwrap().config.watches;
     assert_eq!((watches[0].name.as_str(), watches[0].progress_id.as_str()), ("0123", "0123"));
-    let labels: Vec<_> = watches[0].labels.iter().map(|(k, v)| (k.as_str(), &**v)).collect();
+    let labels: Vec<_> = watches[0].labels.iter().map(|(k, v)| (k.as_str(), v)).collect();
     assert_eq!(labels, [("on_call", "yes"), ("price", "1e5"), ("release", "1.10"), ("team", "no")]);
     assert_eq!((watches[1].name.as_str(), watches[1].progress_id.as_str()), ("true", "2026-01-01"));
 }

@@ -193,7 +193,7 @@ async fn no_more_than_a_hundred_thousand_can_be_registered() {
             agent_id: AgentId::parse("1").unwrap(),
             progress_id: ProgressId::parse("p").unwrap(),
             expect: None,
-            labels: Labels::new(),
+            labels: Labels::default(),
             source: Source::Http,
         };
         let now = Timestamp::from(std::time::SystemTime::now());
