@@ -126,7 +126,7 @@ pub async fn run(
         tracing::info!("stopping");
         site.refuse_readiness();
         notifier.stopping().await;
-        let linger = in_force.borrow().linger;
+        let linger = in_force.borrow().config.linger;
         linger_on(&last_change, linger).await;
     };
     let ended = tokio::select! {

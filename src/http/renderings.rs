@@ -77,6 +77,8 @@ pub(super) enum Subject {
     Metrics(Format),
     /// All toggles as JSON.
     Toggles,
+    /// The configuration in force.
+    Config,
 }
 
 /// What a body is made from.

@@ -37,6 +37,9 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const YAML: &str = "application/yaml";
 const HTML: &str = "text/html; charset=utf-8";
 
+/// A configuration with no more watches is written out at once.
+const FEW_WATCHES: usize = 100;
+
 /// What is served, and all that it is made from.
 pub struct Site {
     board: Arc<Board>,
@@ -229,7 +232,7 @@ impl Site {
             }
             Route::Ready if *self.listening.borrow() => ok(TEXT, "ready\n"),
             Route::Ready => problem(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            Route::Config => ok(YAML, self.desk.effective_config()),
+            Route::Config => self.config(headers).await,
             Route::Reload => self.refuse_method(route),
         }
     }
@@ -261,6 +264,16 @@ impl Site {
         let board = self.board.clone();
         let list = move || Source::Text(serde_json::to_vec(&toggles::List::of(&board.rows())).unwrap_or_default());
         self.large(Subject::Toggles, JSON, headers, list).await
+    }
+
+    /// The configuration in force.
+    async fn config(&self, headers: &HeaderMap) -> Answer {
+        let config = self.desk.config();
+        if config.watches.len() <= FEW_WATCHES {
+            return ok(YAML, config.to_string());
+        }
+        let text = move || Source::Text(config.to_string().into_bytes());
+        self.large(Subject::Config, YAML, headers, text).await
     }
 
     /// An answer whose body is made off this thread, and shared.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::routes::{Answer, TEXT, answer, method_not_allowed, ok, problem};
 use super::toggles;
 use crate::board::Board;
-use crate::config::{self, ConnectionLimits, Problems};
+use crate::config::{self, Config, ConnectionLimits, Problems};
 use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
 use crate::toggle::WatchName;
 
@@ -41,19 +41,19 @@ impl Desk {
         Self { orders, reloader, in_force }
     }
 
-    /// The configuration in force as YAML.
-    pub(super) fn effective_config(&self) -> Bytes {
-        self.in_force.borrow().text.clone()
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.in_force.borrow().config.clone()
     }
 
     /// How many connections are served.
     pub(super) fn connection_limits(&self) -> ConnectionLimits {
-        self.in_force.borrow().connections
+        self.in_force.borrow().config.connections
     }
 
     /// The methods that a toggle's path answers.
     pub(super) fn toggle_methods(&self) -> &'static str {
-        if self.in_force.borrow().registrations { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" }
+        if self.in_force.borrow().config.registrations.enabled { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" }
     }
 
     /// Registers the watch that the body defines.
@@ -62,7 +62,7 @@ impl Desk {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !self.in_force.borrow().registrations {
+        if !self.in_force.borrow().config.registrations.enabled {
             return self.refuse(&Refusal::Disabled);
         }
         if !is_json(request.headers()) {
@@ -90,7 +90,7 @@ impl Desk {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !self.in_force.borrow().registrations {
+        if !self.in_force.borrow().config.registrations.enabled {
             return self.refuse(&Refusal::Disabled);
         }
         if let Err(refused) = refuse_undeclared(request).await {

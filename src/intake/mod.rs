@@ -19,14 +19,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::board::Board;
 use crate::cekura::{Api, Client};
-use crate::config::{Checked, Config, ConnectionLimits, Problem, Problems};
+use crate::config::{Checked, Config, Problem, Problems};
 use crate::exposition::Metrics;
 use crate::poller::{Settings, Update};
 use crate::sources::{Definition, Edit, Edited, Origin, Scan, WatchGlob, WatchList, Watches};
@@ -96,18 +95,12 @@ pub enum Refusal {
 }
 
 /// What readers need to know of the configuration in force.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct InForce {
-    /// All of it as YAML, without secrets.
-    pub text: Bytes,
+    /// All of it. Its watches are those of the watch list, so it costs next to nothing.
+    pub config: Arc<Config>,
     /// The APIs that a watch may name.
     pub apis: Arc<BTreeSet<ApiName>>,
-    /// Whether watches can be registered.
-    pub registrations: bool,
-    /// How old the last state change must be before serving ends.
-    pub linger: Duration,
-    /// How many connections are served.
-    pub connections: ConnectionLimits,
 }
 
 /// What the intake works with.
@@ -141,8 +134,8 @@ pub struct Intake {
     orders: mpsc::Receiver<Order>,
     list: WatchList,
     registry: Registry,
-    /// The configuration in force, without its watches.
-    config: Config,
+    /// The configuration in force.
+    config: Arc<Config>,
     apis: Vec<(Api, Arc<Client>)>,
     /// Those who keep up with the key files of the APIs.
     key_followers: JoinSet<()>,
@@ -181,21 +174,25 @@ impl Intake {
     /// # Errors
     /// If the client of an API cannot be set up.
     pub async fn start(
-        mut config: Config,
+        config: Config,
         mut means: Means,
     ) -> Result<(Self, mpsc::Sender<Order>, watch::Receiver<InForce>), Box<dyn Error + Send + Sync>> {
         let (sender, orders) = mpsc::channel(ORDERS_WAITING);
-        let (in_force, told) = watch::channel(InForce::default());
         let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
         let apis = reload::clients(&[], config.apis.clone(), means.proxies).await?;
-        let watches = std::mem::take(&mut config.watches);
+        let before = Arc::new(Config {
+            watches: Vec::new(),
+            registrations: crate::config::Registrations::default(),
+            ..config.clone()
+        });
+        let (in_force, told) = watch::channel(InForce { config: before.clone(), apis: Arc::default() });
         let authenticates = means.web.borrow_and_update().authenticates();
         let mut intake = Self {
             means,
             orders,
             list: WatchList::default(),
             registry,
-            config: Config { registrations: crate::config::Registrations::default(), ..config.clone() },
+            config: before,
             apis: Vec::new(),
             key_followers: JoinSet::new(),
             key_follower_of: BTreeMap::new(),
@@ -209,7 +206,7 @@ impl Intake {
             authenticates,
         };
         let scan = intake.files.rescan(config.watch_files.clone(), reload::names(&apis)).await;
-        intake.put_in_force(Config { watches, ..config }, apis, scan).await;
+        intake.put_in_force(config, apis, scan).await;
         intake.means.metrics.reloaded(true, wall_clock());
         Ok((intake, sender, told))
     }

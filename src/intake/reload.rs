@@ -11,7 +11,7 @@ use crate::cekura::{self, Api, Client};
 use crate::config::{Checked, Config, Problems};
 use crate::intake::events;
 use crate::poller::Settings;
-use crate::sources::{Origin, Scan};
+use crate::sources::{Origin, Scan, share_equal};
 use crate::toggle::{ApiName, Source};
 use crate::wall_clock;
 
@@ -76,10 +76,10 @@ impl Intake {
 
     /// Puts a configuration in force, all at once. Nothing in this can fail.
     pub(super) async fn put_in_force(&mut self, mut config: Config, apis: Clients, scan: Option<Scan>) {
-        let text = config.to_string().into();
-        let watches = std::mem::take(&mut config.watches);
+        // Else those that stay would be in memory twice: the list keeps what it has.
+        share_equal(&mut config.watches, &self.config.watches);
         // Of those of the configuration alone it was warned when it was read.
-        self.warned_of_many |= watches.len() > Config::MANY_WATCHES;
+        self.warned_of_many |= config.watches.len() > Config::MANY_WATCHES;
         match &scan {
             Some(scan) => self.note_scan(scan),
             None => self.note_no_scan(&config),
@@ -87,7 +87,7 @@ impl Intake {
         self.registry.set_retention(config.registrations.retention.clone());
         let mut edit = self.list.edit();
         edit.set_apis(names(&apis));
-        edit.replace(&Origin::Config, watches.into_iter().map(Into::into));
+        edit.replace(&Origin::Config, config.watches.iter().cloned().map(Into::into));
         if config.registrations.enabled != self.config.registrations.enabled {
             let registered = if config.registrations.enabled { self.registry.definitions() } else { Vec::new() };
             edit.replace(&Origin::Http, registered);
@@ -104,14 +104,8 @@ impl Intake {
         if config.registrations.enabled && !self.config.registrations.enabled {
             self.warn_if_exposed();
         }
-        let in_force = InForce {
-            text,
-            apis: Arc::new(names(&apis)),
-            registrations: config.registrations.enabled,
-            linger: config.linger,
-            connections: config.connections,
-        };
-        self.in_force.send_replace(in_force);
+        let config = Arc::new(config);
+        self.in_force.send_replace(InForce { config: config.clone(), apis: Arc::new(names(&apis)) });
         (self.config, self.apis) = (config, apis);
     }
 

@@ -1,7 +1,7 @@
 //! Watch files: what globs match, read again whenever it changes.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read};
@@ -377,7 +377,7 @@ impl Known {
     }
 
     /// Takes watches without problems.
-    fn renew(&mut self, path: &Path, watches: Vec<Arc<Watch>>, news: &mut Vec<News>) {
+    fn renew(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, news: &mut Vec<News>) {
         if self.is_bad() {
             self.problems.clear();
             news.push(News::Mended { path: shown(path) });
@@ -385,6 +385,8 @@ impl Known {
         let same = self.good.as_ref().is_some_and(|good| **good == *watches);
         if !same {
             news.push(News::Changed { path: shown(path), watches: watches.len() });
+            let before = self.good.as_deref().unwrap_or_default();
+            share_equal(&mut watches, before);
             self.good = Some(watches.into());
         }
     }
@@ -395,6 +397,20 @@ impl Known {
             news.push(News::Failed { path: shown(path), problems: shortened(&problems) });
         }
         self.problems = problems;
+    }
+}
+
+/// Puts those of `before` in the place of watches that are equal: a list that was read again is then
+/// in memory once, with all who hold what it was.
+pub fn share_equal(watches: &mut [Arc<Watch>], before: &[Arc<Watch>]) {
+    if before.is_empty() {
+        return;
+    }
+    let before: HashMap<_, _> = before.iter().map(|watch| (&watch.name, watch)).collect();
+    for watch in watches {
+        if let Some(same) = before.get(&watch.name).filter(|same| **same == watch) {
+            *watch = Arc::clone(same);
+        }
     }
 }
 
@@ -629,6 +645,17 @@ mod tests {
         let ahead = SystemTime::now() + 2 * LATER;
         File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(ahead).unwrap();
         assert_eq!([reads(&mut folder, LATER), reads(&mut folder, LATER)], [1, 1], "it is from the future");
+    }
+
+    #[test]
+    fn watches_that_stay_when_their_file_changes_are_in_memory_once() {
+        let mut folder = Folder::new(&["*.yaml"]);
+        folder.write_text("f.yaml", "[{name: a, agent_id: 1, progress_id: p}, {name: b, agent_id: 1, progress_id: p}]");
+        let before = folder.scan().list("f.yaml");
+        folder.write_text("f.yaml", "[{name: b, agent_id: 1, progress_id: p}, {name: a, agent_id: 1, progress_id: q}]");
+        let after = folder.scan().list("f.yaml");
+        assert!(Arc::ptr_eq(&after[0], &before[1]));
+        assert_eq!(after[1].progress_id.as_str(), "q");
     }
 
     #[test]

@@ -7,6 +7,6 @@ mod files;
 mod list;
 mod pattern;
 
-pub use files::{Files, News, Scan, Watches};
+pub use files::{Files, News, Scan, Watches, share_equal};
 pub use list::{Change, Count, Definition, Edit, Edited, Origin, Refused, WatchList};
 pub use pattern::WatchGlob;

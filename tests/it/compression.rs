@@ -17,10 +17,11 @@ use crate::openmetrics::MOVING;
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
 
 /// What is compressed, and what it varies with.
-const LARGE: [(&str, &str, &str); 3] = [
+const LARGE: [(&str, &str, &str); 4] = [
     ("/metrics", "text/plain", "accept, accept-encoding"),
     ("/metrics", OPEN_METRICS, "accept, accept-encoding"),
     ("/api/v1/toggles", "*/*", "accept-encoding"),
+    ("/config", "*/*", "accept-encoding"),
 ];
 
 /// An exporter with so many watches, each of which was polled and will not be polled again.
