@@ -146,6 +146,7 @@ impl Board {
     ) -> Option<Applied> {
         let mut state = self.write();
         let answered = outcome.is_ok();
+        let outcome = state.share_message(outcome);
         let entry = state.entry_mut(run)?;
         let transitions = entry.row.toggle.apply(outcome, now);
         entry.row.next_poll = next_poll(&entry.row.toggle.run);

@@ -1,7 +1,7 @@
 //! What the board holds, and how it changes as a whole.
 
 use std::collections::hash_map;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -12,7 +12,7 @@ use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::exposition::watch_labels;
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
-use crate::toggle::{AgentMock, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{AgentMock, Outcome, Text, Timestamp, Toggle, Watch, WatchName};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -27,6 +27,8 @@ pub(super) struct State {
     /// The generation that was last given. It would have to come round for a stale id to mean another
     /// run, and in the same slot.
     generation: u32,
+    /// Messages that runs showed lately, so that those that say the same share one.
+    messages: VecDeque<Text>,
     /// Who waits for a run to finish, or for its end otherwise.
     waiting: HashMap<RunId, Arc<Notify>>,
     /// What is known of runs that are not on the list now and may come back: what an earlier process
@@ -45,6 +47,9 @@ struct Changed {
 // === impl State ===
 
 impl State {
+    /// How many messages are looked through.
+    const MESSAGES: usize = 8;
+
     /// A state that remembers what an earlier process saved, and says what is to be saved.
     pub(super) fn restored(
         toggles: HashMap<WatchName, SavedToggle>,
@@ -248,6 +253,22 @@ impl State {
                 self.agent_changed(key);
             }
         }
+    }
+
+    /// The same outcome, whose message is the one that other runs show if it says the same.
+    pub(super) fn share_message(&mut self, mut outcome: Outcome) -> Outcome {
+        if let Ok(answer) = &mut outcome
+            && let Some(message) = &mut answer.message
+        {
+            match self.messages.iter().find(|known| *known == message) {
+                Some(known) => *message = known.clone(),
+                None => {
+                    self.messages.truncate(Self::MESSAGES - 1);
+                    self.messages.push_front(message.clone());
+                }
+            }
+        }
+        outcome
     }
 
     /// Whoever waits for this run has something to see.

@@ -42,8 +42,8 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
         kind: Kind::Counter,
         help: "Runs of this watch that were seen to finish, each once.",
         write: |series, toggle| {
-            series.int(r#",status="completed""#, toggle.tally.completed);
-            series.int(r#",status="failed""#, toggle.tally.failed);
+            series.int(r#",status="completed""#, toggle.tally.completed.into());
+            series.int(r#",status="failed""#, toggle.tally.failed.into());
         },
     },
     Family {

@@ -14,8 +14,8 @@ const FEWEST: usize = 3;
 /// What is known of an API as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// The runs that are polled.
-    runs: HashSet<RunId>,
+    /// The slots of the runs that are polled.
+    runs: Slots,
     /// Those that failed since the API's last answer, as all polls of an API that is down do.
     down: HashSet<RunId>,
     /// Those that were down in an outage that is over, and did not answer since. One that goes on
@@ -23,6 +23,13 @@ pub(super) struct Outage {
     suspect: HashSet<RunId>,
     /// While the API is down.
     probing: Option<Probing>,
+}
+
+/// A set of slots, a bit each: nearly all slots are in it.
+#[derive(Debug, Default)]
+struct Slots {
+    words: Vec<u64>,
+    count: usize,
 }
 
 /// One probe at a time, less and less often.
@@ -69,15 +76,16 @@ pub(super) enum Change {
 impl Outage {
     /// A run of this API begins.
     pub(super) fn add(&mut self, run: RunId) {
-        self.runs.insert(run);
+        self.runs.set(run, true);
     }
 
     /// Forgets a run that is polled no more.
     pub(super) fn remove(&mut self, run: RunId) {
-        for set in [&mut self.runs, &mut self.down, &mut self.suspect] {
+        self.runs.set(run, false);
+        for set in [&mut self.down, &mut self.suspect] {
             set.remove(&run);
         }
-        if self.runs.is_empty() {
+        if self.runs.count == 0 {
             // Nobody could find out that the API is back.
             self.probing = None;
         }
@@ -90,17 +98,17 @@ impl Outage {
             return None;
         }
         if poll.last {
-            self.runs.remove(&poll.run);
+            self.runs.set(poll.run, false);
         }
         if poll.verdict == Verdict::Answered {
             self.suspect.remove(&poll.run);
             self.down.remove(&poll.run);
             return self.end();
         }
-        if poll.verdict == Verdict::Down && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
+        if poll.verdict == Verdict::Down && self.runs.has(poll.run) && !self.suspect.contains(&poll.run) {
             self.down.insert(poll.run);
         }
-        let sound = self.runs.len().saturating_sub(self.suspect.len());
+        let sound = self.runs.count.saturating_sub(self.suspect.len());
         let most = self.down.len() >= FEWEST && self.down.len() * 2 > sound;
         let failures = match self.probing {
             Some(probing) if poll.started < probing.counted => return None,
@@ -152,6 +160,27 @@ pub(super) fn probe_delay(failures: u32, polling: &Polling, chance: f64) -> Dura
     let doubled = 2u32.checked_pow(failures - 1).and_then(|factor| polling.min_interval.checked_mul(factor));
     let longest = doubled.map_or(cap, |doubled| doubled.min(cap));
     longest / 2 + (longest / 2).mul_f64(chance.clamp(0.0, 1.0))
+}
+
+// === impl Slots ===
+
+impl Slots {
+    fn has(&self, run: RunId) -> bool {
+        self.words.get(run.slot() / 64).is_some_and(|word| word >> (run.slot() % 64) & 1 == 1)
+    }
+
+    /// Puts the slot of a run in, or takes it out.
+    fn set(&mut self, run: RunId, is_in: bool) {
+        if self.has(run) == is_in {
+            return;
+        }
+        let (word, bit) = (run.slot() / 64, 1 << (run.slot() % 64));
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] ^= bit;
+        self.count = if is_in { self.count + 1 } else { self.count - 1 };
+    }
 }
 
 // === impl Verdict ===

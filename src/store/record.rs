@@ -236,8 +236,8 @@ impl TallyRecord {
         Self {
             polls: *polls,
             failures: *failures,
-            completed: *completed,
-            failed: *failed,
+            completed: (*completed).into(),
+            failed: (*failed).into(),
             last_completed: millis(*last_completed),
             last_failed: millis(*last_failed),
         }
@@ -246,6 +246,7 @@ impl TallyRecord {
     fn restore(self) -> Tally {
         let Self { polls, failures, completed, failed, last_completed, last_failed } = self;
         let (last_completed, last_failed) = (timestamp(last_completed), timestamp(last_failed));
+        let [completed, failed] = [completed, failed].map(|runs| u32::try_from(runs).unwrap_or(u32::MAX));
         Tally { polls, failures, completed, failed, last_completed, last_failed }
     }
 }

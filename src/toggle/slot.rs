@@ -29,9 +29,9 @@ pub struct Tally {
     /// Polls without a valid answer.
     pub failures: u64,
     /// Runs seen to complete.
-    pub completed: u64,
+    pub completed: u32,
     /// Runs seen to fail.
-    pub failed: u64,
+    pub failed: u32,
     /// When a run last completed.
     pub last_completed: Option<Timestamp>,
     /// When a run last failed.
@@ -169,8 +169,8 @@ impl Tally {
 
     fn count_finish(&mut self, status: Status) {
         match status {
-            Status::Completed => self.completed += 1,
-            Status::Failed => self.failed += 1,
+            Status::Completed => self.completed = self.completed.saturating_add(1),
+            Status::Failed => self.failed = self.failed.saturating_add(1),
             Status::InProgress | Status::Unknown => {}
         }
     }
@@ -346,7 +346,7 @@ mod tests {
             let tally = &toggle.tally;
             prop_assert_eq!(tally.polls, outcomes.len() as u64);
             prop_assert_eq!(tally.failures, tally.polls - answers);
-            prop_assert_eq!(tally.completed + tally.failed, finishes);
+            prop_assert_eq!(u64::from(tally.completed + tally.failed), finishes);
             prop_assert!(finishes <= 1);
             prop_assert_eq!(toggle.run.finished.is_some(), finishes == 1);
             prop_assert_eq!(toggle.run.shown.mcp_endpoints, endpoints);
