@@ -8,6 +8,7 @@ mod rows;
 mod state;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
@@ -37,7 +38,7 @@ pub struct Board {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId {
     slot: u32,
-    generation: u32,
+    generation: NonZeroU32,
 }
 
 /// What is known of one watch.
@@ -306,9 +307,14 @@ impl RunId {
         self.slot as usize
     }
 
+    /// Tells the run from others that were in its slot; never 0.
+    pub(crate) fn generation(self) -> u32 {
+        self.generation.get()
+    }
+
     #[cfg(test)]
-    pub(crate) fn of_slot(slot: u32) -> Self {
-        Self { slot, generation: 0 }
+    pub(crate) fn of(slot: u32, generation: u32) -> Self {
+        Self { slot, generation: NonZeroU32::new(generation).unwrap() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rows of all watches: cheap to share with readers while they change.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Row;
@@ -27,7 +28,7 @@ pub(super) struct Entry {
     /// Which of two runs that finished before they were watched is the later one in the list.
     pub(super) place: u64,
     /// Tells the run from others that were in the slot.
-    pub(super) generation: u32,
+    pub(super) generation: NonZeroU32,
 }
 
 // === impl Rows ===
@@ -38,7 +39,7 @@ impl FromIterator<Row> for Rows {
         let mut all = Self::default();
         let mut slots = Vec::new();
         for (slot, row) in (0..).zip(rows) {
-            all.put(slot, Entry { row, place: 0, generation: 0 });
+            all.put(slot, Entry { row, place: 0, generation: NonZeroU32::MIN });
             slots.push(slot);
         }
         all.place(slots);
@@ -168,7 +169,7 @@ mod tests {
 
     fn entry(name: &str, place: u64) -> Entry {
         let row = Row::new(Toggle::new(Arc::new(watch(name, "p")), at(0)));
-        Entry { row, place, generation: 0 }
+        Entry { row, place, generation: NonZeroU32::MIN }
     }
 
     fn names(rows: &Rows) -> Vec<String> {

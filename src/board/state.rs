@@ -2,6 +2,7 @@
 
 use std::collections::hash_map;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -192,8 +193,8 @@ impl State {
     /// Begins a run in a slot that is empty.
     fn begin(&mut self, slot: u32, mut row: Row, place: Option<u64>, now: Timestamp) -> Begun {
         self.places += 1;
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let generation = NonZeroU32::MIN.saturating_add(self.generation - 1);
         let finished = row.toggle.run.finished.is_some();
         row.next_poll = (!finished).then_some(now);
         self.rows.put(slot, Entry { row, place: place.unwrap_or(self.places), generation });
@@ -260,12 +261,11 @@ impl State {
         if let Ok(answer) = &mut outcome
             && let Some(message) = &mut answer.message
         {
-            match self.messages.iter().find(|known| *known == message) {
-                Some(known) => *message = known.clone(),
-                None => {
-                    self.messages.truncate(Self::MESSAGES - 1);
-                    self.messages.push_front(message.clone());
-                }
+            if let Some(known) = self.messages.iter().find(|known| *known == message) {
+                *message = known.clone();
+            } else {
+                self.messages.truncate(Self::MESSAGES - 1);
+                self.messages.push_front(message.clone());
             }
         }
         outcome

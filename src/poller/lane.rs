@@ -1,6 +1,6 @@
 //! One API's queue: what is due there, in order, held by its budget, its pauses and its outages.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use crate::board::RunId;
 use crate::cekura::{Api, Budget, Client};
 use crate::exposition::ApiMetrics;
 use crate::poller::outage::Outage;
+use crate::poller::run_set::RunSet;
 use crate::toggle::Watch;
 use crate::wall_clock;
 
@@ -27,7 +28,7 @@ pub(super) struct Lane {
     /// Runs that are due, with the time since when, first come first; and some that are gone.
     queue: VecDeque<(Instant, RunId)>,
     /// Those in the queue that are not gone.
-    waiting: HashSet<RunId>,
+    waiting: RunSet,
     /// What the metrics show.
     shown_waiting: usize,
     shown_pause: Option<Instant>,
@@ -58,7 +59,7 @@ impl Lane {
             number,
             budget,
             queue: VecDeque::new(),
-            waiting: HashSet::new(),
+            waiting: RunSet::default(),
             shown_waiting: 0,
             shown_pause: None,
         }
@@ -82,8 +83,8 @@ impl Lane {
     /// Forgets a run that is gone. Looking for it in a long queue would take long.
     pub(super) fn remove(&mut self, run: RunId) {
         self.outage.remove(run);
-        if self.waiting.remove(&run) && self.queue.len() > 2 * self.waiting.len() + Self::ROOM {
-            self.queue.retain(|(_, run)| self.waiting.contains(run));
+        if self.waiting.remove(run) && self.queue.len() > 2 * self.waiting.len() + Self::ROOM {
+            self.queue.retain(|(_, run)| self.waiting.contains(*run));
         }
     }
 
@@ -97,22 +98,29 @@ impl Lane {
     /// it back with [`Lane::ended`].
     pub(super) fn start_next(&mut self, now: Instant, watch_of: impl Fn(RunId) -> Option<Arc<Watch>>) -> Option<Start> {
         while let Some((due, run)) = self.queue.front().copied() {
-            let watch = if self.waiting.contains(&run) { watch_of(run) } else { None };
+            let watch = if self.waiting.contains(run) { watch_of(run) } else { None };
             match watch {
                 None => {
-                    self.queue.pop_front();
-                    self.waiting.remove(&run);
+                    self.pop(run);
                 }
                 Some(_) if !self.may_probe(now) || !self.budget.try_start(now) => return None,
                 Some(watch) => {
-                    self.queue.pop_front();
-                    self.waiting.remove(&run);
+                    self.pop(run);
                     self.metrics.in_flight.inc();
                     return Some(Start { due, run, watch });
                 }
             }
         }
         None
+    }
+
+    /// Takes the first run out of the queue, which does not keep the room of a crowd that has gone.
+    fn pop(&mut self, run: RunId) {
+        self.queue.pop_front();
+        self.waiting.remove(run);
+        if self.queue.is_empty() && self.queue.capacity() > Self::ROOM {
+            self.queue = VecDeque::new();
+        }
     }
 
     /// A poll that was started has ended. The upstream may have asked for a pause.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::run_set::RunSet;
 use crate::board::RunId;
 use crate::config::Polling;
 use crate::toggle::{Outcome, Reason};
@@ -14,8 +15,8 @@ const FEWEST: usize = 3;
 /// What is known of an API as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// The slots of the runs that are polled.
-    runs: Slots,
+    /// The runs that are polled.
+    runs: RunSet,
     /// Those that failed since the API's last answer, as all polls of an API that is down do.
     down: HashSet<RunId>,
     /// Those that were down in an outage that is over, and did not answer since. One that goes on
@@ -23,13 +24,6 @@ pub(super) struct Outage {
     suspect: HashSet<RunId>,
     /// While the API is down.
     probing: Option<Probing>,
-}
-
-/// A set of slots, a bit each: nearly all slots are in it.
-#[derive(Debug, Default)]
-struct Slots {
-    words: Vec<u64>,
-    count: usize,
 }
 
 /// One probe at a time, less and less often.
@@ -76,16 +70,16 @@ pub(super) enum Change {
 impl Outage {
     /// A run of this API begins.
     pub(super) fn add(&mut self, run: RunId) {
-        self.runs.set(run, true);
+        self.runs.insert(run);
     }
 
     /// Forgets a run that is polled no more.
     pub(super) fn remove(&mut self, run: RunId) {
-        self.runs.set(run, false);
+        self.runs.remove(run);
         for set in [&mut self.down, &mut self.suspect] {
             set.remove(&run);
         }
-        if self.runs.count == 0 {
+        if self.runs.is_empty() {
             // Nobody could find out that the API is back.
             self.probing = None;
         }
@@ -98,17 +92,17 @@ impl Outage {
             return None;
         }
         if poll.last {
-            self.runs.set(poll.run, false);
+            self.runs.remove(poll.run);
         }
         if poll.verdict == Verdict::Answered {
             self.suspect.remove(&poll.run);
             self.down.remove(&poll.run);
             return self.end();
         }
-        if poll.verdict == Verdict::Down && self.runs.has(poll.run) && !self.suspect.contains(&poll.run) {
+        if poll.verdict == Verdict::Down && self.runs.contains(poll.run) && !self.suspect.contains(&poll.run) {
             self.down.insert(poll.run);
         }
-        let sound = self.runs.count.saturating_sub(self.suspect.len());
+        let sound = self.runs.len().saturating_sub(self.suspect.len());
         let most = self.down.len() >= FEWEST && self.down.len() * 2 > sound;
         let failures = match self.probing {
             Some(probing) if poll.started < probing.counted => return None,
@@ -162,27 +156,6 @@ pub(super) fn probe_delay(failures: u32, polling: &Polling, chance: f64) -> Dura
     longest / 2 + (longest / 2).mul_f64(chance.clamp(0.0, 1.0))
 }
 
-// === impl Slots ===
-
-impl Slots {
-    fn has(&self, run: RunId) -> bool {
-        self.words.get(run.slot() / 64).is_some_and(|word| word >> (run.slot() % 64) & 1 == 1)
-    }
-
-    /// Puts the slot of a run in, or takes it out.
-    fn set(&mut self, run: RunId, is_in: bool) {
-        if self.has(run) == is_in {
-            return;
-        }
-        let (word, bit) = (run.slot() / 64, 1 << (run.slot() % 64));
-        if self.words.len() <= word {
-            self.words.resize(word + 1, 0);
-        }
-        self.words[word] ^= bit;
-        self.count = if is_in { self.count + 1 } else { self.count - 1 };
-    }
-}
-
 // === impl Verdict ===
 
 impl Verdict {
@@ -212,7 +185,7 @@ mod tests {
     use crate::toggle::{Failure, Reported};
 
     fn run(slot: usize) -> RunId {
-        RunId::of_slot(u32::try_from(slot).unwrap())
+        RunId::of(u32::try_from(slot).unwrap(), 1)
     }
 
     fn outage(runs: usize) -> Outage {

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     fn run(slot: usize) -> RunId {
-        RunId::of_slot(u32::try_from(slot).unwrap())
+        RunId::of(u32::try_from(slot).unwrap(), 1)
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl<'r> RunRecord<'r> {
                 since: failing.since.as_millis(),
                 polls: failing.polls,
             }),
-            unrecognised: run.unrecognised.iter().map(text).collect(),
+            unrecognised: run.unrecognised().iter().map(text).collect(),
         }
     }
 
@@ -208,13 +208,15 @@ impl<'r> RunRecord<'r> {
             error: self.error.as_deref().map(Text::restore),
         };
         let at_first_answer = self.finished_at_first_answer;
+        let unrecognised = self.unrecognised.iter().take(Run::MAX_UNRECOGNISED).map(|text| Text::restore(text));
+        let unrecognised: Vec<_> = unrecognised.collect();
         Ok(Run {
             started: Timestamp::from_millis(self.started),
             shown,
             finished: timestamp(self.finished).map(|at| Finish { at, at_first_answer }),
             last_success: timestamp(self.last_success),
-            failing: self.failing.map(FailingRecord::restore).transpose()?.map(Box::new),
-            unrecognised: self.unrecognised.iter().take(Run::MAX_UNRECOGNISED).map(|t| Text::restore(t)).collect(),
+            failing: self.failing.map(FailingRecord::restore).transpose()?.map(Arc::new),
+            unrecognised: (!unrecognised.is_empty()).then(|| Arc::new(unrecognised)),
         })
     }
 }

@@ -1,4 +1,6 @@
-//! What is known of one run.
+//! What is known of one run. What few runs have takes a word where it is absent, and is shared by copies.
+
+use std::sync::Arc;
 
 use super::outcome::{Answer, Reason, Reported};
 use super::text::Text;
@@ -16,9 +18,9 @@ pub struct Run {
     /// The last valid answer.
     pub last_success: Option<Timestamp>,
     /// The failure of the last poll and those just before it; `None` after a valid answer.
-    pub failing: Option<Box<Failing>>,
-    /// Unrecognised statuses that were already reported, up to [`Run::MAX_UNRECOGNISED`].
-    pub unrecognised: Box<[Text]>,
+    pub failing: Option<Arc<Failing>>,
+    /// Unrecognised statuses that were already reported, up to [`Run::MAX_UNRECOGNISED`]; never none.
+    pub unrecognised: Option<Arc<Vec<Text>>>,
 }
 
 /// What the last valid answer of a run said.
@@ -82,14 +84,7 @@ impl Run {
 
     /// A run that is first watched at `started`.
     pub(super) fn new(started: Timestamp) -> Self {
-        Self {
-            started,
-            shown: Shown::default(),
-            finished: None,
-            last_success: None,
-            failing: None,
-            unrecognised: Box::default(),
-        }
+        Self { started, shown: Shown::default(), finished: None, last_success: None, failing: None, unrecognised: None }
     }
 
     /// Whether the last poll brought a valid answer; `None` before the first poll ended.
@@ -101,12 +96,17 @@ impl Run {
         }
     }
 
+    /// Unrecognised statuses that were already reported.
+    pub fn unrecognised(&self) -> &[Text] {
+        self.unrecognised.as_deref().map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Remembers the status; says whether it is new to this run.
     pub(super) fn remember_unrecognised(&mut self, status: &Text) -> bool {
-        let first = !self.unrecognised.contains(status) && self.unrecognised.len() < Self::MAX_UNRECOGNISED;
+        let known = self.unrecognised();
+        let first = !known.contains(status) && known.len() < Self::MAX_UNRECOGNISED;
         if first {
-            let known = std::mem::take(&mut self.unrecognised);
-            self.unrecognised = known.into_iter().chain([status.clone()]).collect();
+            Arc::make_mut(self.unrecognised.get_or_insert_default()).push(status.clone());
         }
         first
     }

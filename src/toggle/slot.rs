@@ -106,7 +106,7 @@ impl Toggle {
                 self.tally.failures += 1;
                 let before = self.run.failing.take();
                 let changed = before.as_ref().is_none_or(|failing| failing.reason != failure.reason);
-                self.run.failing = Some(Box::new(Failing {
+                self.run.failing = Some(Arc::new(Failing {
                     reason: failure.reason,
                     detail: failure.detail,
                     since: before.as_ref().map_or(now, |failing| failing.since),
