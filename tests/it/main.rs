@@ -9,6 +9,7 @@ mod client_certificates;
 mod compression;
 mod configuration;
 mod corpora;
+mod curves;
 mod demo;
 mod encryption;
 mod examples;
