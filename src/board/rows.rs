@@ -90,6 +90,11 @@ impl Rows {
         Arc::make_mut(self.blocks.get_mut(block)?)[within].as_mut()
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, many: usize) {
+        self.blocks.reserve(many / BLOCK);
+    }
+
     /// Puts an entry into a slot, which keeps its place in the order or is yet to be
     /// [placed](Self::place).
     pub(super) fn put(&mut self, slot: u32, entry: Entry) {

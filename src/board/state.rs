@@ -69,7 +69,9 @@ impl State {
 
     /// The changes have what is gone before what is watched, and each name once.
     pub(super) fn update(&mut self, changes: &[Change], now: Timestamp) -> Updated {
-        let mut updated = Updated::default();
+        // Of a long list, what it would grow through would be as much again.
+        let coming = changes.iter().filter(|change| change.now.is_some()).count();
+        let mut updated = Updated { begun: Vec::with_capacity(coming), gone: Vec::new() };
         for change in changes.iter().filter(|change| change.may_come_back) {
             self.remember(&change.name);
         }
@@ -80,7 +82,8 @@ impl State {
             self.vacate(run, now);
             updated.gone.push(run);
         }
-        let mut new = Vec::new();
+        let mut new = Vec::with_capacity(coming);
+        self.rows.reserve(coming);
         for definition in changes.iter().filter_map(|change| change.now.as_ref()) {
             match self.run_of(definition.watch.name.as_str()) {
                 Some(run) => self.redefine(run, definition, now, &mut updated),

@@ -295,6 +295,7 @@ impl Poller {
             self.lanes.values_mut().for_each(|lane| lane.remove(run));
             self.schedule.cancel(run);
         }
+        self.schedule.reserve(begun.len());
         for begun in begun {
             self.begin(begun.run, begun.finished);
         }

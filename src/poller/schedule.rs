@@ -38,6 +38,12 @@ impl Schedule {
         Self { heap: Vec::new(), places: Vec::new(), count: 0, epoch }
     }
 
+    /// Makes room for so many more plans.
+    pub fn reserve(&mut self, many: usize) {
+        self.heap.reserve(many);
+        self.places.reserve(many);
+    }
+
     /// Plans `run` for `due`. Another plan for its slot no longer holds.
     pub fn plan(&mut self, due: Instant, run: RunId) {
         self.cancel(run);

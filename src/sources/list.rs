@@ -226,6 +226,12 @@ impl Edit<'_> {
     pub fn replace(&mut self, origin: &Origin, definitions: impl IntoIterator<Item = Definition>) {
         let defined = self.list.by_origin.get(origin).into_iter().flatten();
         let mut gone: BTreeSet<_> = defined.map(|watch| watch.0.name.clone()).collect();
+        let definitions = definitions.into_iter();
+        // Of a long list, what it would grow through would be as much again.
+        let new = definitions.size_hint().0.saturating_sub(gone.len());
+        self.list.names.reserve(new);
+        self.seen.reserve(new);
+        self.touched.reserve(new);
         for definition in definitions {
             gone.remove(&definition.watch.name);
             self.define(origin, definition);
@@ -272,7 +278,7 @@ impl Edit<'_> {
     /// Says what all of this changed. `elsewhere` says whether a watch is defined where the list does
     /// not know of it, and may come back from there.
     pub fn finish(self, elsewhere: impl Fn(&Watch) -> bool) -> Edited {
-        let (mut changes, mut refused) = (Vec::new(), Vec::new());
+        let (mut changes, mut refused) = (Vec::with_capacity(self.touched.len()), Vec::new());
         for (name, old) in self.touched {
             changes.extend(self.list.put_in(name, old.as_deref(), &elsewhere, &mut refused));
         }
