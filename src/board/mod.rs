@@ -13,7 +13,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
 
-use crate::exposition::watch_labels;
 use crate::sources::Change;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
@@ -46,8 +45,6 @@ pub struct RunId {
 pub struct Row {
     /// The watch, its run and its tally.
     pub toggle: Toggle,
-    /// The labels of its series, rendered.
-    pub labels: Arc<str>,
     /// When its next poll is due; `None` if none is planned.
     pub next_poll: Option<Timestamp>,
 }
@@ -284,9 +281,9 @@ impl Board {
 // === impl Row ===
 
 impl Row {
-    /// A toggle with its labels, and no poll planned.
+    /// A toggle with no poll planned.
     pub fn new(toggle: Toggle) -> Self {
-        Self { labels: watch_labels(&toggle.watch), toggle, next_poll: None }
+        Self { toggle, next_poll: None }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The rows of all watches: cheap to share with readers while they change.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Row;
+use crate::exposition::watch_labels;
 
 /// How many rows are copied together when one of them changes while somebody reads them.
 const BLOCK: usize = 32;
@@ -19,7 +21,15 @@ pub struct Rows {
     order: Arc<Vec<u32>>,
 }
 
-type Block = [Option<Entry>; BLOCK];
+/// Slots that stand together, so that who reads one after the other finds the next one near.
+#[derive(Debug, Clone)]
+struct Block {
+    entries: [Option<Entry>; BLOCK],
+    /// The labels of the series of each slot, rendered, one after the other.
+    labels: Arc<str>,
+    /// Where the labels of each slot end.
+    ends: [u32; BLOCK],
+}
 
 /// What is in a slot.
 #[derive(Debug, Clone)]
@@ -58,9 +68,11 @@ impl Rows {
         self.order.is_empty()
     }
 
-    /// The row at this place of the order.
-    pub fn get(&self, place: usize) -> Option<&Row> {
-        Some(&self.entry(*self.order.get(place)?)?.row)
+    /// The row at this place of the order, and the labels of its series, rendered for the exposition.
+    pub fn get(&self, place: usize) -> Option<(&Row, &str)> {
+        let (block, within) = split(*self.order.get(place)?);
+        let block = self.blocks.get(block)?;
+        Some((&block.entries[within].as_ref()?.row, block.labels(within)))
     }
 
     /// Every row, sorted by name.
@@ -81,13 +93,13 @@ impl Rows {
 
     pub(super) fn entry(&self, slot: u32) -> Option<&Entry> {
         let (block, within) = split(slot);
-        self.blocks.get(block)?[within].as_ref()
+        self.blocks.get(block)?.entries[within].as_ref()
     }
 
     /// To change what is in a slot. If somebody reads it, this copies it.
     pub(super) fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry> {
         let (block, within) = split(slot);
-        Arc::make_mut(self.blocks.get_mut(block)?)[within].as_mut()
+        Arc::make_mut(self.blocks.get_mut(block)?).entries[within].as_mut()
     }
 
     /// Makes room for so many more.
@@ -95,20 +107,22 @@ impl Rows {
         self.blocks.reserve(many / BLOCK);
     }
 
-    /// Puts an entry into a slot, which keeps its place in the order or is yet to be
-    /// [placed](Self::place).
+    /// Puts an entry into a slot, with the labels of its watch. The slot keeps its place in the order or
+    /// is yet to be [placed](Self::place).
     pub(super) fn put(&mut self, slot: u32, entry: Entry) {
         let (block, within) = split(slot);
         while self.blocks.len() <= block {
-            self.blocks.push(Arc::new([const { None }; BLOCK]));
+            self.blocks.push(Arc::default());
         }
-        Arc::make_mut(&mut self.blocks[block])[within] = Some(entry);
+        let block = Arc::make_mut(&mut self.blocks[block]);
+        block.label(within, &watch_labels(&entry.row.toggle.watch));
+        block.entries[within] = Some(entry);
     }
 
     /// Empties a slot, which must not be in the order any more.
     pub(super) fn take(&mut self, slot: u32) -> Option<Entry> {
         let (block, within) = split(slot);
-        Arc::make_mut(self.blocks.get_mut(block)?)[within].take()
+        Arc::make_mut(self.blocks.get_mut(block)?).entries[within].take()
     }
 
     /// Takes up slots whose names are not in the order yet.
@@ -157,6 +171,40 @@ impl Rows {
     }
 }
 
+// === impl Block ===
+
+impl Default for Block {
+    fn default() -> Self {
+        Self { entries: [const { None }; BLOCK], labels: "".into(), ends: [0; BLOCK] }
+    }
+}
+
+impl Block {
+    fn labels(&self, within: usize) -> &str {
+        &self.labels[self.range(within)]
+    }
+
+    /// Where the labels of a slot are in those of the block.
+    fn range(&self, within: usize) -> Range<usize> {
+        let start = within.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start as usize..self.ends[within] as usize
+    }
+
+    /// Gives a slot its labels.
+    fn label(&mut self, within: usize, labels: &str) {
+        let old = self.range(within);
+        if self.labels[old.clone()] == *labels {
+            return;
+        }
+        self.labels = [&self.labels[..old.start], labels, &self.labels[old.end..]].concat().into();
+        // Labels are far from as long as that.
+        let [new, old] = [labels.len(), old.len()].map(|len| u32::try_from(len).unwrap_or_default());
+        for end in &mut self.ends[within..] {
+            *end = *end - old + new;
+        }
+    }
+}
+
 fn split(slot: u32) -> (usize, usize) {
     let slot = slot as usize;
     (slot / BLOCK, slot % BLOCK)
@@ -198,7 +246,7 @@ mod tests {
             (names(&before), names(&rows)),
             (vec!["a".into(), "b".into(), "d".into()], vec!["b".into(), "c".into(), "d".into()])
         );
-        assert_eq!((before.get(1).unwrap().toggle.tally.polls, rows.get(0).unwrap().toggle.tally.polls), (0, 7));
+        assert_eq!((before.get(1).unwrap().0.toggle.tally.polls, rows.get(0).unwrap().0.toggle.tally.polls), (0, 7));
     }
 
     proptest! {
@@ -229,6 +277,10 @@ mod tests {
                 prop_assert_eq!(names(&rows), expected.keys().cloned().collect::<Vec<_>>());
                 for (name, slot) in &expected {
                     prop_assert_eq!(rows.slot_of(name), Some(*slot));
+                }
+                for place in 0..rows.len() {
+                    let (row, labels) = rows.get(place).unwrap();
+                    prop_assert_eq!(labels, watch_labels(&row.toggle.watch));
                 }
                 prop_assert_eq!(rows.slot_of("nobody"), None);
             }

@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 use super::agents::Agents;
 use super::rows::{Entry, Rows};
 use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
-use crate::exposition::watch_labels;
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
 use crate::toggle::{AgentMock, Outcome, Text, Timestamp, Toggle, Watch, WatchName};
@@ -142,7 +141,7 @@ impl State {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
         let Some(entry) = self.rows.take(old.slot) else { return };
-        let mut row = Row { labels: watch_labels(watch), ..entry.row };
+        let mut row = entry.row;
         let before = row.toggle.watch.clone();
         let started = definition.started.unwrap_or(now);
         if row.toggle.redefine(watch.clone(), started) {
@@ -151,7 +150,7 @@ impl State {
             updated.gone.push(old);
             updated.begun.push(self.begin(old.slot, row, place, now));
         } else {
-            self.rows.put(old.slot, Entry { row, ..entry });
+            self.rows.put(old.slot, Entry { row, place: entry.place, generation: entry.generation });
         }
         self.changed(&watch.name);
         self.release_agent(&before, now);

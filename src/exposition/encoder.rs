@@ -109,8 +109,8 @@ impl Encoder {
 
     fn put_toggles(&mut self, out: &mut Vec<u8>, family: &Family<Toggle>, rows: &Rows) -> bool {
         self.put_family(out, family.description(), rows.len(), |out, place| {
-            if let Some(row) = rows.get(place) {
-                family.put(out, row.labels.as_bytes(), &row.toggle);
+            if let Some((row, labels)) = rows.get(place) {
+                family.put(out, labels.as_bytes(), &row.toggle);
             }
         })
     }

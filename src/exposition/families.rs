@@ -186,22 +186,22 @@ pub(super) fn source_labels(source: Source, path: &str) -> Arc<str> {
     put_label(&mut text, "source", source.as_str());
     text.push(b',');
     put_label(&mut text, "path", path);
-    shared(&text)
+    whole(text).into()
 }
 
 /// The labels that all series of a watch have, rendered for the exposition.
-pub fn watch_labels(watch: &Watch) -> Arc<str> {
-    let mut text = Vec::new();
+pub fn watch_labels(watch: &Watch) -> String {
+    let mut text = Vec::with_capacity(128);
     put_label(&mut text, "toggle", watch.name.as_str());
     text.push(b',');
     put_agent(&mut text, &watch.api, watch.agent_id);
     put_user_labels(&mut text, &watch.labels);
-    shared(&text)
+    whole(text)
 }
 
-fn shared(text: &[u8]) -> Arc<str> {
+fn whole(text: Vec<u8>) -> String {
     // Only whole strings were put into the buffer.
-    String::from_utf8_lossy(text).into()
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Writes the labels that all series of an agent have.
