@@ -100,7 +100,7 @@ const QUOTED_PARTS: [(&str, char); 3] = [("host='", '\''), ("host=\"", '"'), ("w
 
 /// Replaces URLs by `<url>`, in one pass over the text.
 fn cut_urls(raw: &str) -> String {
-    let mut clean = String::new();
+    let mut clean = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = rest.find([':', '%', '&', '\\', '/']) {
         clean.push_str(&rest[..at]);
@@ -213,10 +213,13 @@ fn hex(text: &str, digits: usize) -> Option<(char, &str)> {
 
 /// Replaces `secret` wherever it stands, however it is escaped and in whatever case.
 fn mask(text: &str, secret: &str, mask: &str) -> String {
-    let mut clean = String::new();
+    let mut clean = String::with_capacity(text.len());
     let mut rest = text;
+    let first = secret.chars().next();
     while let Some(c) = rest.chars().next() {
-        if let Some(after) = strip_escaped(rest, secret) {
+        // It begins with its first character or with an escape, and most characters are neither.
+        let may_begin = "%&\\".contains(c) || first.is_some_and(|first| first.eq_ignore_ascii_case(&c));
+        if may_begin && let Some(after) = strip_escaped(rest, secret) {
             clean.push_str(mask);
             rest = after;
         } else {
