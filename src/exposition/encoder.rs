@@ -4,6 +4,7 @@
 //! exists as a whole, and a reader that does not read costs no more than what changes meanwhile.
 
 use std::cmp::Reverse;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
@@ -16,6 +17,9 @@ use crate::toggle::{AgentMock, Toggle};
 
 /// How large a chunk gets before the next one begins, in bytes.
 const CHUNK: usize = 64 * 1024;
+
+/// How many things share a part in the mean, where borders stand still.
+const PART: u64 = 256;
 
 /// A source of watches, with the label text of its series.
 pub type LabelledSource = (Arc<str>, SourceUp);
@@ -37,6 +41,8 @@ pub struct Encoder {
     done: usize,
     /// Whether that family has its description.
     headed: bool,
+    /// Where chunks end before they are full.
+    borders: Option<Borders>,
 }
 
 /// What is encoded as one: a family, wherever its series are kept, or what ends the whole.
@@ -48,6 +54,12 @@ enum Block {
     /// The index of a gathered one.
     Gathered(usize),
     End,
+}
+
+/// The places of things before which a chunk ends, in order.
+struct Borders {
+    toggles: Vec<usize>,
+    agents: Vec<usize>,
 }
 
 // === impl Snapshot ===
@@ -78,7 +90,13 @@ impl Encoder {
         let mut families: Vec<_> = of_toggles.chain(of_agents).chain(of_sources).chain(theirs).collect();
         families.sort_by_key(|(description, _)| Reverse(format.known_as(*description).0));
         let blocks = [Block::End].into_iter().chain(families.into_iter().map(|(_, block)| block)).collect();
-        Self { format, blocks, done: 0, headed: false }
+        Self { format, blocks, done: 0, headed: false, borders: None }
+    }
+
+    /// The same, but the borders of its chunks stand still while series change and watches come and go,
+    /// so most chunks are those of the snapshot before if most series are.
+    pub fn in_parts(snapshot: &Snapshot, format: Format) -> Self {
+        Self { borders: Some(Borders::of(snapshot)), ..Self::new(snapshot, format) }
     }
 
     /// The next chunk, of the snapshot that this encoder was made for; `None` after the last.
@@ -103,12 +121,21 @@ impl Encoder {
                 self.blocks.pop();
                 (self.done, self.headed) = (0, false);
             }
+            if !out.is_empty() && self.is_at_border(block) {
+                break;
+            }
         }
         (!out.is_empty()).then_some(out)
     }
 
+    /// Whether a chunk ends here, after something of this block.
+    fn is_at_border(&self, block: Block) -> bool {
+        self.borders.is_some() && (block.is_long() || self.blocks.last().is_some_and(|next| next.is_long()))
+    }
+
     fn put_toggles(&mut self, out: &mut Vec<u8>, family: &Family<Toggle>, rows: &Rows) -> bool {
-        self.put_family(out, family.description(), rows.len(), |out, place| {
+        let end = self.borders.as_ref().and_then(|borders| after(&borders.toggles, self.done));
+        self.put_family(out, family.description(), rows.len(), end, |out, place| {
             if let Some((row, labels)) = rows.get(place) {
                 family.put(out, labels.as_bytes(), &row.toggle);
             }
@@ -117,7 +144,8 @@ impl Encoder {
 
     fn put_agents(&mut self, out: &mut Vec<u8>, family: &Family<AgentMock>, agents: &[AgentRow]) -> bool {
         let mut labels = Vec::new();
-        self.put_family(out, family.description(), agents.len(), |out, place| {
+        let end = self.borders.as_ref().and_then(|borders| after(&borders.agents, self.done));
+        self.put_family(out, family.description(), agents.len(), end, |out, place| {
             let agent = &agents[place];
             labels.clear();
             put_agent(&mut labels, &agent.api, agent.id);
@@ -126,7 +154,7 @@ impl Encoder {
     }
 
     fn put_sources(&mut self, out: &mut Vec<u8>, family: &Family<SourceUp>, sources: &[LabelledSource]) -> bool {
-        self.put_family(out, family.description(), sources.len(), |out, place| {
+        self.put_family(out, family.description(), sources.len(), None, |out, place| {
             let (labels, up) = &sources[place];
             family.put(out, labels.as_bytes(), up);
         })
@@ -134,21 +162,23 @@ impl Encoder {
 
     fn put_gathered(&mut self, out: &mut Vec<u8>, family: &MetricFamily) -> bool {
         let (format, metrics) = (self.format, family.get_metric());
-        self.put_family(out, gathered::description(family), metrics.len(), |out, place| {
+        self.put_family(out, gathered::description(family), metrics.len(), None, |out, place| {
             gathered::put_metric(out, format, family, &metrics[place]);
         })
     }
 
-    /// Writes the series of so many things until the chunk is full or the family is finished, and says
-    /// whether it is. `put` writes those of the thing at a place.
+    /// Writes the series of so many things until the chunk is full, the place `end` is reached or the
+    /// family is finished, and says whether it is. `put` writes those of the thing at a place.
     fn put_family(
         &mut self,
         out: &mut Vec<u8>,
         description: Description<'_>,
         things: usize,
+        end: Option<usize>,
         mut put: impl FnMut(&mut Vec<u8>, usize),
     ) -> bool {
-        while self.done < things {
+        let end = end.unwrap_or(things);
+        while self.done < end {
             if out.len() >= CHUNK {
                 return false;
             }
@@ -163,8 +193,47 @@ impl Encoder {
                 out[before..].rotate_left(written);
             }
         }
-        true
+        end == things
     }
+}
+
+// === impl Block ===
+
+impl Block {
+    /// Whether it may have very many series.
+    fn is_long(self) -> bool {
+        matches!(self, Self::Toggles(_) | Self::Agents(_))
+    }
+}
+
+// === impl Borders ===
+
+impl Borders {
+    fn of(snapshot: &Snapshot) -> Self {
+        let rows = &snapshot.toggles;
+        let of_toggles = (0..rows.len()).map(|place| hash(&rows.get(place).map(|(_, labels)| labels)));
+        Self { toggles: places(of_toggles), agents: places(snapshot.agents.iter().map(|agent| hash(&agent.id))) }
+    }
+}
+
+/// The places of the things that begin a part, one in [`PART`]. What the thing is decides that and not
+/// its place, so one that is new or gone moves no border but its own.
+fn places(hashes: impl Iterator<Item = u64>) -> Vec<usize> {
+    let begins = |(place, hash): (usize, u64)| (place > 0 && hash.is_multiple_of(PART)).then_some(place);
+    hashes.enumerate().filter_map(begins).collect()
+}
+
+/// A hash that is always the same. Who finds things that begin no part gets parts that end when they are
+/// full; who finds some that all do, short ones.
+fn hash(thing: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    thing.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The first of these places after one.
+fn after(places: &[usize], place: usize) -> Option<usize> {
+    places.get(places.partition_point(|border| *border <= place)).copied()
 }
 
 #[cfg(test)]
@@ -425,6 +494,69 @@ mod tests {
         each.sort_unstable();
         each.dedup();
         assert_eq!(whole, each);
+    }
+
+    /// The chunks whose borders stand still.
+    fn parts(snapshot: &Snapshot, format: Format) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::in_parts(snapshot, format);
+        std::iter::from_fn(|| encoder.next_chunk(snapshot)).collect()
+    }
+
+    fn agent(id: u64) -> AgentRow {
+        let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(id)), unwatched_since: None };
+        AgentRow { api: ApiName::default_api(), id: AgentId::parse(&id.to_string()).unwrap(), mock: on.into() }
+    }
+
+    #[test]
+    fn parts_are_the_text_and_no_larger_than_chunks() {
+        let agents: Vec<_> = (1..2000).map(agent).collect();
+        let rows: Rows = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
+        let many = Snapshot::new(rows, agents, vec![("source=\"config\"".into(), SourceUp(true))], full().gathered);
+        for (snapshot, least) in [(&many, 50), (&full(), 10), (&of_rows([]), 0)] {
+            for format in [Format::Text, Format::OpenMetrics] {
+                let parts = parts(snapshot, format);
+                assert!(parts.len() >= least && parts.iter().all(|part| part.len() < CHUNK + CHUNK / 16));
+                assert!(parts.concat() == chunks(snapshot, format).concat());
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_thing_comes_changes_or_goes_few_parts_are_others() {
+        let rows: Vec<_> = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
+        let agents: Vec<_> = (1..2000).map(agent).collect();
+        let parts_of = |rows: &[Row], agents: &[AgentRow]| {
+            let rows = rows.iter().cloned().collect();
+            parts(&Snapshot::new(rows, agents.to_vec(), vec![], full().gathered), Format::Text)
+        };
+        let before = parts_of(&rows, &agents);
+        let (mut changed, mut relabelled) = (rows.clone(), rows.clone());
+        changed[1000].toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(5));
+        let labels = [(LabelName::parse("team").unwrap(), "b".into())].into_iter().collect();
+        relabelled[1000].toggle.watch = Arc::new(Watch { labels, ..watch("w1000", "p") });
+        let more = [&[waiting("a")], &rows[..]].concat();
+        // At most two parts of a family, or one and the first, which has the description.
+        let most = 2 * TOGGLE_FAMILIES.len();
+        for (what, rows, agents) in [
+            ("a run finished", &changed[..], &agents[..]),
+            ("other labels", &relabelled, &agents),
+            ("a watch in front", &more, &agents),
+            ("the first is gone", &rows[1..], &agents),
+            ("the first agent is gone", &rows, &agents[1..]),
+        ] {
+            let now = parts_of(rows, agents);
+            let others = now.iter().filter(|part| !before.contains(part)).count();
+            assert!(others > 0 && others <= most && most * 2 < now.len(), "{what}: {others} of {}", now.len());
+        }
+    }
+
+    #[test]
+    fn what_moves_has_no_part_with_series_of_watches() {
+        let moving = |part: &&Vec<u8>| part.windows(8).any(|at| at == b"process_");
+        let parts = parts(&full(), Format::OpenMetrics);
+        let moving: Vec<_> = parts.iter().filter(moving).collect();
+        assert_eq!(moving.len(), 1);
+        assert!(!moving[0].windows(9).any(|at| at == b"toggle=\"w"));
     }
 
     #[test]

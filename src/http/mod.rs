@@ -7,6 +7,7 @@ mod body;
 mod connection;
 mod events;
 mod guard;
+mod gzip;
 mod landing;
 mod listen;
 mod negotiate;

@@ -6,7 +6,8 @@
 //! - Two are made at a time. Who waits for a turn shares what is made then with all who ask for the
 //!   same; so everybody gets what was true after he asked.
 //! - A body is kept compressed, in pieces, or as the rows that its text is encoded from while it is
-//!   sent, for each reader as it reads: that takes some ten microseconds a piece.
+//!   sent, for each reader as it reads: that takes some ten microseconds a piece. The pieces of metrics
+//!   are those that are kept for the next scrape.
 //! - Few are alive at a time. When there are several, those are cut for newer ones whose readers stand
 //!   still; when there are many, even one whose readers move. What it holds is free at once, and its
 //!   readers' connections end when they want the next piece.
@@ -26,6 +27,7 @@ use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::events::Lines;
+use super::gzip::Streams;
 use crate::exposition::{Encoder, Format, Snapshot};
 
 /// How many are made at a time.
@@ -52,6 +54,7 @@ pub(super) struct Renderings {
     room: Arc<Notify>,
     state: Mutex<State>,
     cuts: Mutex<Lines>,
+    streams: Arc<Streams>,
 }
 
 #[derive(Default)]
@@ -137,6 +140,7 @@ impl Renderings {
             room: Arc::default(),
             state: Mutex::default(),
             cuts: Mutex::default(),
+            streams: Arc::new(Streams::new()),
         }
     }
 
@@ -150,10 +154,11 @@ impl Renderings {
             let turn = self.turns.clone().acquire_owned().await;
             self.make_room().await;
             self.begin(kind, &awaited);
+            let streams = self.streams.clone();
             let making = tokio::task::spawn_blocking(move || {
                 // What was begun is made to its end, and has its turn for as long, whoever left.
                 let _turn = turn;
-                Content::of(make(), kind.gzip)
+                Content::of(make(), kind.gzip, &streams)
             });
             Ok(self.keep(making.await.map_err(|_| Panicked)?))
         });
@@ -266,33 +271,42 @@ impl Drop for Rendering {
 // === impl Content ===
 
 impl Content {
-    fn of(source: Source, gzip: bool) -> Self {
+    fn of(source: Source, gzip: bool, streams: &Arc<Streams>) -> Self {
         match source {
-            Source::Metrics(snapshot, format) if gzip => {
-                let mut encoder = Encoder::new(&snapshot, format);
-                Self::Pieces(compressed(std::iter::from_fn(|| encoder.next_chunk(&snapshot))))
-            }
+            Source::Metrics(snapshot, format) if gzip => Self::Pieces(streams.pieces(&snapshot, format)),
             Source::Metrics(snapshot, format) => Self::Metrics(snapshot, format),
-            Source::Text(text) if gzip => Self::Pieces(compressed(std::iter::once(text))),
+            Source::Text(text) if gzip => Self::Pieces(compressed(&text)),
             // Each piece for itself, so that who holds one holds no more.
             Source::Text(text) => Self::Pieces(text.chunks(PIECE).map(Bytes::copy_from_slice).collect()),
         }
     }
 }
 
-/// The text of these chunks as one gzip stream. What is not compressed is never there as a whole.
-fn compressed(chunks: impl Iterator<Item = Vec<u8>>) -> Vec<Bytes> {
+fn compressed(text: &[u8]) -> Vec<Bytes> {
     let mut pieces = Vec::new();
     let mut gzip = GzEncoder::new(Vec::with_capacity(PIECE), Compression::fast());
-    for chunk in chunks {
+    for chunk in text.chunks(PIECE) {
         // Writing to a Vec cannot fail.
-        let _ = gzip.write_all(&chunk);
+        let _ = gzip.write_all(chunk);
         if gzip.get_ref().len() >= PIECE {
             pieces.push(std::mem::take(gzip.get_mut()).into());
         }
     }
     pieces.push(gzip.finish().unwrap_or_default().into());
     pieces
+}
+
+/// The pieces from here on that are about as much as one is elsewhere, as one, and how many they are.
+/// Parts of a stream are small, and each that is sent by itself costs.
+fn together(pieces: &[Bytes]) -> Option<(usize, Bytes)> {
+    let first = pieces.first()?;
+    let mut length = 0;
+    let fits = |piece: &&Bytes| {
+        length += piece.len();
+        length <= PIECE
+    };
+    let count = pieces.iter().take_while(fits).count();
+    Some(if count > 1 { (count, pieces[..count].concat().into()) } else { (1, first.clone()) })
 }
 
 // === impl Reader ===
@@ -318,8 +332,9 @@ impl Reader {
                 Bytes::from(encoder.next_chunk(snapshot)?)
             }
             (Some(Content::Pieces(pieces)), Place::Piece(next)) => {
-                *next += 1;
-                pieces.get(*next - 1)?.clone()
+                let (count, part) = together(&pieces[*next..])?;
+                *next += count;
+                part
             }
             _ => return Some(Err(Cut)),
         };
@@ -391,6 +406,19 @@ mod tests {
             }
             assert!(body == long.as_bytes());
         }
+    }
+
+    #[tokio::test]
+    async fn small_pieces_are_read_together_and_their_length_is_that_of_what_is_read() {
+        let renderings = Renderings::new();
+        let sizes = [10, 0, 3000, PIECE - 3010, 1, PIECE + 5, PIECE, 7, 7];
+        let pieces: Vec<_> = (0..).zip(sizes).map(|(fill, size)| Bytes::from(vec![fill; size])).collect();
+        let mut reader = Reader::of(renderings.keep(Content::Pieces(pieces.clone())));
+        assert_eq!(reader.left(), Some(sizes.iter().sum::<usize>() as u64));
+        let read: Vec<_> = std::iter::from_fn(|| reader.next().map(Result::unwrap)).collect();
+        assert_eq!(read.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, 1, PIECE + 5, PIECE, 14]);
+        assert!(read.concat() == pieces.concat());
+        assert_eq!(reader.left(), Some(0));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -175,3 +175,29 @@ async fn it_scrapes_over_tls_with_a_login_or_a_certificate_and_reads_openmetrics
         assert_eq!(prometheus.query(expression).await, [] as [Value; 0], "{expression}");
     }
 }
+
+#[tokio::test]
+async fn scrape_after_scrape_it_reads_all_of_many_watches_while_some_change() {
+    let upstream = Upstream::start().await;
+    upstream.script("finished", [Reply::task("completed", Some(true))]);
+    upstream.script("runs", [Reply::task("in_progress", None)]);
+    let watches: Vec<_> = (1..=600)
+        .map(|n| json!({"agent_id": n, "progress_id": if n % 100 == 0 { "runs" } else { "finished" }}))
+        .collect();
+    let config = json!({
+        "apis": {"default": {"base_url": upstream.url(), "api_key": "k", "requests_per_second": 10_000}},
+        "polling": {"min_interval": "100ms", "max_interval": "100ms"},
+        "watches": watches,
+    });
+    let exporter = Exporter::with(config.to_string()).start().await;
+    exporter.scrape_until("each was polled", |e| e.count("cekura_toggle_up") == 600).await;
+    let prometheus = Prometheus::scraping(&exporter, &shipped().join("rules.yaml")).await;
+    for (expression, series) in [
+        ("count_over_time(cekura_toggle_info[1m]) >= 3", 600),
+        ("changes(cekura_toggle_polls_total[1m]) >= 2", 6),
+        ("cekura_toggle_finished_timestamp_seconds > 0", 594),
+    ] {
+        let yields = async || (prometheus.query(expression).await.len() == series).then_some(());
+        eventually(&format!("{expression} yields {series}"), yields).await;
+    }
+}
