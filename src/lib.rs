@@ -33,6 +33,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -129,6 +130,7 @@ pub async fn run(
         let linger = in_force.borrow().config.linger;
         linger_on(&last_change, linger).await;
     };
+    let mut poller_died = false;
     let ended = tokio::select! {
         () = stopped => {
             // The server holds the receiver until it is through.
@@ -136,22 +138,22 @@ pub async fn run(
             serving.await.map_err(RunError::of_server)
         }
         Err(panic) = &mut serving => Err(RunError::of_server(panic)),
-        Err(panic) = &mut polling => Err(RunError::new("the poller died", panic)),
+        Err(panic) = &mut polling => {
+            poller_died = true;
+            Err(RunError::of_poller(panic))
+        }
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(()) => RunError { what: "a task that runs for ever ended", source: None },
             Err(panic) => RunError::new("a task that runs for ever died", panic),
         }),
     };
     tasks.shutdown().await;
-    // If it has ended, that was said.
+    // Both are there until they are told, or died.
     let _ = stop_polling.send(());
-    if !polling.is_finished() {
-        polling.await.map_err(|panic| RunError::new("the poller died", panic))?;
-    }
-    // It is there until it is told.
+    let polled = if poller_died { Ok(()) } else { polling.await.map_err(RunError::of_poller) };
     let _ = stop_saving.send(());
-    saving.await.map_err(|panic| RunError::new("saving the state died", panic))?;
-    ended?;
+    let saved = saving.await.map_err(|panic| RunError::new("saving the state died", panic));
+    ended.and(polled).and(saved)?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -174,16 +176,18 @@ async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunE
 /// behind them.
 fn poll_apart(poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let polling = async {
+        tokio::select! {
+            () = poller.run() => {}
+            // It is gone when nobody waits for the end any more.
+            _ = stop => {}
+        }
+    };
     Ok(tokio::task::spawn_blocking(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = poller.run() => {}
-                // It is gone when nobody waits for the end any more.
-                _ = stop => {}
-            }
-        });
-        // Names that are being looked up are not waited for.
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(polling)));
+        // Names that are being looked up are not waited for, be it that the poller died.
         runtime.shutdown_background();
+        ended.unwrap_or_else(|panic| resume_unwind(panic));
     }))
 }
 
@@ -277,6 +281,10 @@ impl Running {
 impl RunError {
     fn of_client(source: Box<dyn Error + Send + Sync>) -> Self {
         Self { what: "the client of an API could not be set up", source: Some(source) }
+    }
+
+    fn of_poller(panic: JoinError) -> Self {
+        Self::new("the poller died", panic)
     }
 
     fn of_server(panic: JoinError) -> Self {

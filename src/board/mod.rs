@@ -1,7 +1,7 @@
 //! What is known of every toggle now.
 //!
 //! The poller alone changes what is known. Scrapes, pages and the JSON API take what they show as it
-//! is: rows are copied when they change and only then, so nothing that is slow happens under the lock.
+//! is: rows are copied when they change while somebody reads them, so nothing that is slow happens under the lock.
 
 mod agents;
 mod rows;
@@ -179,7 +179,7 @@ impl Board {
         found.map(|(run, _)| run).collect()
     }
 
-    /// What `of` makes of every run, in no order.
+    /// What `of` makes of every run, sorted by name.
     pub fn runs<T>(&self, mut of: impl FnMut(RunId, &Row) -> T) -> Vec<T> {
         self.read().runs().map(|(run, row)| of(run, row)).collect()
     }
@@ -302,11 +302,6 @@ impl RunId {
     /// The place on the board that the run is in: a small number, used again when it is free.
     pub fn slot(self) -> usize {
         self.slot as usize
-    }
-
-    /// Tells the run from others that were in its slot; never 0.
-    pub(crate) fn generation(self) -> u32 {
-        self.generation.get()
     }
 
     #[cfg(test)]

@@ -181,7 +181,7 @@ impl Default for Block {
 
 impl Block {
     fn labels(&self, within: usize) -> &str {
-        &self.labels[self.range(within)]
+        self.labels.get(self.range(within)).unwrap_or_default()
     }
 
     /// Where the labels of a slot are in those of the block.
@@ -193,15 +193,18 @@ impl Block {
     /// Gives a slot its labels.
     fn label(&mut self, within: usize, labels: &str) {
         let old = self.range(within);
-        if self.labels[old.clone()] == *labels {
+        let (before, after) = (self.labels.get(..old.start), self.labels.get(old.end..));
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        let whole = [before, labels, after].concat();
+        // Labels of four gigabytes would show as none.
+        if self.labels(within) == labels || u32::try_from(whole.len()).is_err() {
             return;
         }
-        self.labels = [&self.labels[..old.start], labels, &self.labels[old.end..]].concat().into();
-        // Labels are far from as long as that.
-        let [new, old] = [labels.len(), old.len()].map(|len| u32::try_from(len).unwrap_or_default());
+        let [new, old] = [labels.len(), old.len()].map(|len| u32::try_from(len).unwrap_or(u32::MAX));
         for end in &mut self.ends[within..] {
-            *end = *end - old + new;
+            *end = end.saturating_sub(old).saturating_add(new);
         }
+        self.labels = whole.into();
     }
 }
 

@@ -66,7 +66,7 @@ impl State {
         }
     }
 
-    /// The changes have what is gone before what is watched, and each name once.
+    /// Each name is in the changes once at most.
     pub(super) fn update(&mut self, changes: &[Change], now: Timestamp) -> Updated {
         // Of a long list, what it would grow through would be as much again.
         let coming = changes.iter().filter(|change| change.now.is_some()).count();

@@ -245,6 +245,12 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_in_the_place_of_an_api_is_shown_in_part() {
+        let found = problems("f.yaml", &format!("- {{agent_id: 1, progress_id: p, api: {}}}", "k".repeat(200)));
+        assert!(found.contains("[0].api: `kkk") && !found.contains(&"k".repeat(65)), "{found}");
+    }
+
+    #[test]
     fn the_problems_of_a_single_entry_have_no_index() {
         assert!(problems("f.yaml", "agent_id: x\nprogress_id: p").starts_with("f.yaml: agent_id: `x` is not"));
         for (name, empty) in [("f.yaml", "{}"), ("f.json", "{}"), ("f.json", r#"{"agent_id": null}"#)] {

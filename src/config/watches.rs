@@ -13,6 +13,7 @@ use std::sync::Arc;
 use figment::Figment;
 use figment::value::Value;
 
+use super::problem::show;
 use super::section::{Node, Place, Reading, Section, Show};
 use super::yaml::Sink;
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
@@ -191,7 +192,7 @@ impl ApiNames<'_> {
             return self.default_of(&place).is_some();
         }
         let name = watch.api.as_str();
-        self.named(name).map_err(|what| place.note(format!("`{name}` {what}"))).is_ok()
+        self.named(name).map_err(|what| place.note(format!("`{}` {what}", show(name)))).is_ok()
     }
 }
 

@@ -269,10 +269,11 @@ impl Site {
     /// The configuration in force.
     async fn config(&self, headers: &HeaderMap) -> Answer {
         let config = self.desk.config();
-        if config.watches.len() <= FEW_WATCHES {
-            return ok(YAML, config.to_string());
+        if config().watches.len() <= FEW_WATCHES {
+            return ok(YAML, config().to_string());
         }
-        let text = move || Source::Text(config.to_string().into_bytes());
+        // Whoever shares it may have asked after a reload that was answered meanwhile.
+        let text = move || Source::Text(config().to_string().into_bytes());
         self.large(Subject::Config, YAML, headers, text).await
     }
 

@@ -41,9 +41,10 @@ impl Desk {
         Self { orders, reloader, in_force }
     }
 
-    /// The configuration in force.
-    pub(super) fn config(&self) -> Arc<Config> {
-        self.in_force.borrow().config.clone()
+    /// Tells the configuration in force, whenever it is asked.
+    pub(super) fn config(&self) -> impl Fn() -> Arc<Config> + Send + use<> {
+        let in_force = self.in_force.clone();
+        move || in_force.borrow().config.clone()
     }
 
     /// How many connections are served.

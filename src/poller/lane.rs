@@ -1,6 +1,6 @@
 //! One API's queue: what is due there, in order, held by its budget, its pauses and its outages.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,6 @@ use crate::board::RunId;
 use crate::cekura::{Api, Budget, Client};
 use crate::exposition::ApiMetrics;
 use crate::poller::outage::Outage;
-use crate::poller::run_set::RunSet;
 use crate::toggle::Watch;
 use crate::wall_clock;
 
@@ -28,7 +27,7 @@ pub(super) struct Lane {
     /// Runs that are due, with the time since when, first come first; and some that are gone.
     queue: VecDeque<(Instant, RunId)>,
     /// Those in the queue that are not gone.
-    waiting: RunSet,
+    waiting: HashSet<RunId>,
     /// What the metrics show.
     shown_waiting: usize,
     shown_pause: Option<Instant>,
@@ -59,7 +58,7 @@ impl Lane {
             number,
             budget,
             queue: VecDeque::new(),
-            waiting: RunSet::default(),
+            waiting: HashSet::new(),
             shown_waiting: 0,
             shown_pause: None,
         }
@@ -83,8 +82,8 @@ impl Lane {
     /// Forgets a run that is gone. Looking for it in a long queue would take long.
     pub(super) fn remove(&mut self, run: RunId) {
         self.outage.remove(run);
-        if self.waiting.remove(run) && self.queue.len() > 2 * self.waiting.len() + Self::ROOM {
-            self.queue.retain(|(_, run)| self.waiting.contains(*run));
+        if self.waiting.remove(&run) && self.queue.len() > 2 * self.waiting.len() + Self::ROOM {
+            self.queue.retain(|(_, run)| self.waiting.contains(run));
         }
     }
 
@@ -98,7 +97,7 @@ impl Lane {
     /// it back with [`Lane::ended`].
     pub(super) fn start_next(&mut self, now: Instant, watch_of: impl Fn(RunId) -> Option<Arc<Watch>>) -> Option<Start> {
         while let Some((due, run)) = self.queue.front().copied() {
-            let watch = if self.waiting.contains(run) { watch_of(run) } else { None };
+            let watch = if self.waiting.contains(&run) { watch_of(run) } else { None };
             match watch {
                 None => {
                     self.pop(run);
@@ -117,9 +116,9 @@ impl Lane {
     /// Takes the first run out of the queue, which does not keep the room of a crowd that has gone.
     fn pop(&mut self, run: RunId) {
         self.queue.pop_front();
-        self.waiting.remove(run);
+        self.waiting.remove(&run);
         if self.queue.is_empty() && self.queue.capacity() > Self::ROOM {
-            self.queue = VecDeque::new();
+            (self.queue, self.waiting) = (VecDeque::new(), HashSet::new());
         }
     }
 

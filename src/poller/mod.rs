@@ -11,7 +11,6 @@ mod lane;
 mod last_change;
 mod outage;
 mod pulse;
-mod run_set;
 mod schedule;
 
 pub use last_change::LastChange;

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::run_set::RunSet;
 use crate::board::RunId;
 use crate::config::Polling;
 use crate::toggle::{Outcome, Reason};
@@ -16,7 +15,7 @@ const FEWEST: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     /// The runs that are polled.
-    runs: RunSet,
+    runs: HashSet<RunId>,
     /// Those that failed since the API's last answer, as all polls of an API that is down do.
     down: HashSet<RunId>,
     /// Those that were down in an outage that is over, and did not answer since. One that goes on
@@ -75,7 +74,7 @@ impl Outage {
 
     /// Forgets a run that is polled no more.
     pub(super) fn remove(&mut self, run: RunId) {
-        self.runs.remove(run);
+        self.runs.remove(&run);
         for set in [&mut self.down, &mut self.suspect] {
             set.remove(&run);
         }
@@ -92,14 +91,14 @@ impl Outage {
             return None;
         }
         if poll.last {
-            self.runs.remove(poll.run);
+            self.runs.remove(&poll.run);
         }
         if poll.verdict == Verdict::Answered {
             self.suspect.remove(&poll.run);
             self.down.remove(&poll.run);
             return self.end();
         }
-        if poll.verdict == Verdict::Down && self.runs.contains(poll.run) && !self.suspect.contains(&poll.run) {
+        if poll.verdict == Verdict::Down && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
             self.down.insert(poll.run);
         }
         let sound = self.runs.len().saturating_sub(self.suspect.len());
