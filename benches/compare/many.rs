@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{Buckets, Exporter, Failure, Nginx, Scraper, Site, Tasks, folder, spread, watch_list};
+use crate::harness::{Buckets, Exporter, Failure, Nginx, Scraper, Site, Tasks, folder, watch_list};
 use crate::lines::{LAG, READY_CONFIGURED, READY_FILE, Row, SCRAPE_MANY, SCRAPE_MANY_BUSY};
 
 const WATCHES: u32 = 100_000;
@@ -74,7 +74,7 @@ async fn polled(nginx: &Nginx, rounds: usize) -> Result<[Row; 2], Failure> {
         let window = lag(&site).await?.since(&before);
         lags.push(window.quantile(0.99));
         (polls, bounds) = (window.count() / INTERVAL.as_secs_f64(), window.bounds(0.99));
-        scrapes.push(scraped(&site).await?);
+        scrapes.push(site.median_scrape(SCRAPES).await?);
         // What the scrapes held up is over before the lag is measured again.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -122,17 +122,7 @@ async fn finished(nginx: &Nginx, rounds: usize) -> Result<Row, Failure> {
     let site = Site::polled_once(nginx, &configuration, WATCHES).await?;
     let mut scrapes = Vec::new();
     for _ in 0..rounds {
-        scrapes.push(scraped(&site).await?);
+        scrapes.push(site.median_scrape(SCRAPES).await?);
     }
     Ok(Row::new(&SCRAPE_MANY, scrapes, vec![]))
-}
-
-async fn scraped(site: &Site) -> Result<f64, Failure> {
-    let mut connection = site.connect().await?;
-    let mut seconds = Vec::new();
-    for _ in 0..SCRAPES {
-        seconds.push(connection.scrape("").await?.seconds);
-    }
-    seconds.sort_unstable_by(f64::total_cmp);
-    Ok(spread(&seconds).1)
 }

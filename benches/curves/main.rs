@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use drawing::COLUMNS;
-use harness::{Buckets, Cpu, Failure, Nginx, Scraper, Site, Tasks, number, spread};
+use harness::{Buckets, Cpu, Failure, Nginx, Scraper, Site, Tasks, number};
 
 /// The numbers of watches.
 const WATCHES: [u32; 4] = [10, 1_000, 10_000, 100_000];
@@ -108,7 +108,7 @@ async fn cost(nginx: &Nginx, watches: u32) -> Result<Cost, Failure> {
     tokio::time::sleep(WINDOW).await;
     let after = Reading::of(&site).await?;
 
-    let scrape = scrape(&site).await?;
+    let scrape = site.median_scrape(SCRAPES).await?;
     let resident = number(site.exporter.resident()?)?;
     Scraper::new(&site.exporter, reqwest::Client::builder())?.scrape().await?.require_success(watches)?;
     let seconds = (after.at - before.at).as_secs_f64();
@@ -122,17 +122,6 @@ async fn cost(nginx: &Nginx, watches: u32) -> Result<Cost, Failure> {
         lag_p50: lag.quantile(0.5),
         lag_p99: lag.quantile(0.99),
     })
-}
-
-/// The median of scrapes.
-async fn scrape(site: &Site) -> Result<f64, Failure> {
-    let mut connection = site.connect().await?;
-    let mut seconds = Vec::new();
-    for _ in 0..SCRAPES {
-        seconds.push(connection.scrape("").await?.seconds);
-    }
-    seconds.sort_unstable_by(f64::total_cmp);
-    Ok(spread(&seconds).1)
 }
 
 // === impl Reading ===

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Connection, Exporter, Failure, Nginx, folder};
+use super::{Connection, Exporter, Failure, Nginx, folder, spread};
 
 /// The running program, and what it needs meanwhile. Dropping it kills it.
 pub(crate) struct Site {
@@ -44,5 +44,16 @@ impl Site {
 
     pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
         Connection::open(self.exporter.address).await
+    }
+
+    /// The median of so many scrapes over one connection, in seconds.
+    pub(crate) async fn median_scrape(&self, scrapes: usize) -> Result<f64, Failure> {
+        let mut connection = self.connect().await?;
+        let mut seconds = Vec::new();
+        for _ in 0..scrapes {
+            seconds.push(connection.scrape("").await?.seconds);
+        }
+        seconds.sort_unstable_by(f64::total_cmp);
+        Ok(spread(&seconds).1)
     }
 }
