@@ -11,6 +11,7 @@ mod configuration;
 mod corpora;
 mod curves;
 mod demo;
+mod deploy;
 mod encryption;
 mod examples;
 mod harness;

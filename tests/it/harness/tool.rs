@@ -1,10 +1,14 @@
 //! Programs of the machine that the tests need.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Where a program is. A test that needs one fails without it, so that none is left out unseen.
+/// Where a program is, first of all among those that `tests/run` keeps in the checkout. A test that
+/// needs one fails without it, so that none is left out unseen.
 pub(crate) fn tool(name: &str) -> PathBuf {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    let kept = ["python/bin", "debian/usr/bin"].map(|folder| kept.join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    let mut folders = kept.into_iter().chain(std::env::split_paths(&path));
+    let found = folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()));
     found.unwrap_or_else(|| panic!("there is no `{name}` on this machine: tests/run installs it"))
 }
