@@ -1,1 +1,3 @@
 //! What `deploy/` has, checked by the programs that it is for.
+
+mod release;

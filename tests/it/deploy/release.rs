@@ -1,0 +1,115 @@
+//! What makes a release: the workflows, and the archive that users download.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::harness::tool;
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn workflows() -> Vec<PathBuf> {
+    let folder = checkout().join(".github/workflows");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    files
+}
+
+/// What a command that must succeed printed.
+fn printed(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.current_dir(checkout()).output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{command:?}:\n{said}{errors}");
+    said.into_owned()
+}
+
+#[test]
+fn actionlint_has_nothing_to_say_of_the_workflows() {
+    let script = checkout().join("tests/it/deploy/workflows.mjs");
+    assert_eq!(printed(Command::new(tool("node")).arg(script).args(workflows())), "");
+}
+
+#[test]
+fn zizmor_finds_no_weakness_in_the_workflows() {
+    let mut zizmor = Command::new(tool("zizmor"));
+    printed(zizmor.args(["--offline", "--no-progress", "--quiet"]).args(workflows()));
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say_of_the_scripts() {
+    let tracked = printed(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]));
+    let is_shell = |path: &&str| {
+        let text = std::fs::read(checkout().join(path)).unwrap_or_default();
+        let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        [&b"#!/bin/sh"[..], b"#!/usr/bin/env bash", b"#!/bin/bash"].contains(&first)
+    };
+    let scripts: Vec<_> = tracked.lines().filter(is_shell).collect();
+    assert!(scripts.contains(&"tests/run") && scripts.contains(&".ci/run"), "{scripts:?}");
+    printed(Command::new(tool("shellcheck")).args(scripts));
+}
+
+/// The value of a key that stands in a line of its own.
+fn value_of<'a>(text: &'a str, key: &str) -> &'a str {
+    text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key} in\n{text}")).trim()
+}
+
+#[test]
+fn the_version_has_one_place_and_what_is_told_of_it_is_true() {
+    assert_eq!(printed(&mut Command::new(checkout().join(".ci/version"))).trim(), env!("CARGO_PKG_VERSION"));
+    // The compiler of the checks, of the releases and of this machine may differ; those of the first two may not.
+    let images: BTreeSet<_> = workflows()
+        .iter()
+        .flat_map(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            text.split_whitespace().filter(|word| word.starts_with("rust:")).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(images.len(), 1, "{images:?}");
+}
+
+#[test]
+fn notes_of_a_release_are_its_section_of_the_changelog() {
+    let changes = |version: &str| Command::new(checkout().join(".ci/changes")).arg(version).output().unwrap();
+    let known = changes("Unreleased");
+    let text = String::from_utf8(known.stdout).unwrap();
+    assert!(known.status.success() && text.contains("### Added") && !text.contains("\n## "), "{text}");
+    let unknown = changes("99.0.0");
+    let errors = String::from_utf8(unknown.stderr).unwrap();
+    assert!(!unknown.status.success() && errors.contains("no section '## 99.0.0'"), "{errors}");
+}
+
+#[test]
+fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = printed(Command::new(checkout().join(".ci/archive")).arg(folder.path()));
+    let archive = Path::new(archive.trim());
+    printed(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(folder.path()));
+    let name = archive.file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap();
+    let rustc = printed(Command::new("rustc").arg("-vV"));
+    assert_eq!(name, format!("cekura-exporter-{}-{}", env!("CARGO_PKG_VERSION"), value_of(&rustc, "host:")));
+
+    let unpacked = folder.path().join(name);
+    let files: BTreeSet<_> = std::fs::read_dir(&unpacked)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let expected = ["CHANGELOG.md", "README.md", "SECURITY.md", "cekura-exporter", "config.yaml"];
+    assert_eq!(files, expected.map(str::to_owned).into());
+
+    let program = unpacked.join("cekura-exporter");
+    let said = printed(Command::new(&program).env_clear().arg("--version"));
+    let revision = printed(Command::new("git").args(["rev-parse", "--short=12", "HEAD"]));
+    assert!(said.contains(env!("CARGO_PKG_VERSION")) && said.contains(revision.trim()), "{said}");
+    // Static: no loader is asked for.
+    let headers = printed(Command::new(tool("readelf")).arg("--program-headers").arg(&program));
+    assert!(headers.contains("LOAD") && !headers.contains("INTERP"), "{headers}");
+    // The reference configuration is a good one.
+    printed(Command::new(&program).env_clear().arg("--config.check").arg("--config.file").arg(unpacked.join("config.yaml")));
+
+    let again = tempfile::tempdir().unwrap();
+    printed(Command::new(checkout().join(".ci/archive")).arg(again.path()));
+    let same = again.path().join(archive.file_name().unwrap());
+    assert_eq!(std::fs::read(archive).unwrap(), std::fs::read(same).unwrap(), "the same commit gives other bytes");
+}
