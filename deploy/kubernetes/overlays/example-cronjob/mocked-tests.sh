@@ -1,0 +1,54 @@
+#!/bin/sh
+# Enables the mocks of an agent, runs a command while they are on, and disables them, whatever comes
+# of it. Each toggle is handed over to the exporter in a file of its slot, and waited for at its side.
+# Fails if a toggle does not complete in the state that was asked for, or the command fails. Needs curl.
+# Usage: mocked-tests.sh COMMAND [ARGUMENT...]
+set -eu
+: "${CEKURA_URL:?}" "${CEKURA_KEY_FILE:?}" "${AGENT_ID:?}" "${SLOT:?}" "${TEAM:?}"
+toggles=${TOGGLES:-/toggles}
+exporter=${EXPORTER:-http://127.0.0.1:10058}
+seconds=${TOGGLE_SECONDS:-1800}
+
+# Starts a toggle, hands it over, and waits. Usage: toggle true|false enabled|disabled
+toggle() {
+    slot=$SLOT-$2
+    answer=$(printf 'header = "X-CEKURA-API-KEY: %s"\n' "$(cat "$CEKURA_KEY_FILE")" |
+        curl -sS --fail-with-body -m 60 -K - -H content-type:application/json -d "{\"enabled\": $1}" \
+            "$CEKURA_URL/test_framework/v2/aiagents/$AGENT_ID/toggle-mock-tools/") || return 1
+    id=$(printf %s "$answer" | sed -n 's/.*"progress_id"[[:space:]]*:[[:space:]]*"\([^"\\]*\)".*/\1/p')
+    [ -n "$id" ] || { echo "mocked-tests: no progress_id was answered" >&2; return 1; }
+    # Written beside and renamed, so that nobody reads half of it.
+    printf '{"name": "%s", "agent_id": %s, "progress_id": "%s", "expect": "%s", "labels": {"team": "%s"}}\n' \
+        "$slot" "$AGENT_ID" "$id" "$2" "$TEAM" >"$toggles/.$slot"
+    mv "$toggles/.$slot" "$toggles/$slot.json"
+
+    end=$(($(date +%s) + seconds))
+    while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
+        # Not yet known: the exporter looks at the folder every two seconds. Another run: it has not
+        # seen the new file yet.
+        answer=$(curl -sS -m 70 -G -d "wait=$((left < 60 ? left : 60))s" --data-urlencode "progress_id=$id" \
+            -w ' %{http_code}' "$exporter/api/v1/toggles/$slot") || answer=' 000'
+        case $1,$answer in
+        *,*' 000' | *,*' 404' | *,*' 409' | *,*' 503') sleep 1 ;;
+        *,*'"status":"in_progress",'*' 200' | *,*'"status":"unknown",'*' 200') ;;
+        true,*'"status":"completed","mock_enabled":true,'*' 200') return 0 ;;
+        false,*'"status":"completed","mock_enabled":false,'*' 200') return 0 ;;
+        *) break ;;
+        esac
+    done
+    echo "mocked-tests: toggle $slot did not complete with mocks $2: $answer" >&2
+    return 1
+}
+
+# What ends this script, be it a signal, disables.
+disable() {
+    code=$?
+    trap - EXIT
+    toggle false disabled || code=1
+    exit "$code"
+}
+trap disable EXIT
+trap 'exit 143' TERM INT
+
+toggle true enabled
+"$@"
