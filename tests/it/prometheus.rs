@@ -1,37 +1,15 @@
-//! What is shipped for Prometheus, and what Prometheus makes of it.
+//! What a real Prometheus makes of the exporter and of the rules that are shipped for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use cekura_exporter::demo::simulator::Reply;
 use serde_json::{Value, json};
 
 use crate::harness::{Authority, Client, Exporter, FAR, Prometheus, TLS, Upstream, eventually, tool};
 
-fn shipped() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
-}
-
-fn promtool(args: &[&str]) {
-    let output = Command::new(tool("promtool")).env_clear().args(args).current_dir(shipped()).output().unwrap();
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "promtool {args:?}:\n{said}{errors}");
-}
-
-#[test]
-fn promtool_accepts_the_rules() {
-    promtool(&["check", "rules", "--lint-fatal", "rules.yaml"]);
-}
-
-#[test]
-fn the_rules_fire_hold_and_resolve_as_their_tests_say() {
-    promtool(&["test", "rules", "rules_test.yaml"]);
-}
-
-#[test]
-fn promtool_accepts_the_scrape_configuration() {
-    promtool(&["check", "config", "scrape.yaml"]);
+fn rules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/rules.yaml")
 }
 
 /// What an alert is about: its name, toggle, agent and team, the latter two of the API `default`.
@@ -77,7 +55,7 @@ async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_no
         .scrape_until("all toggles answered", |e| e.count("cekura_toggle_last_success_timestamp_seconds") == 6)
         .await;
 
-    let prometheus = Prometheus::scraping(&exporter, &shipped().join("rules.yaml")).await;
+    let prometheus = Prometheus::scraping(&exporter, &rules()).await;
     let expected = BTreeSet::from(
         [
             "CekuraToggleFailed failed 1 bookings",
@@ -191,7 +169,7 @@ async fn scrape_after_scrape_it_reads_all_of_many_watches_while_some_change() {
     });
     let exporter = Exporter::with(config.to_string()).start().await;
     exporter.scrape_until("each was polled", |e| e.count("cekura_toggle_up") == 600).await;
-    let prometheus = Prometheus::scraping(&exporter, &shipped().join("rules.yaml")).await;
+    let prometheus = Prometheus::scraping(&exporter, &rules()).await;
     for (expression, series) in [
         ("count_over_time(cekura_toggle_info[1m]) >= 3", 600),
         ("changes(cekura_toggle_polls_total[1m]) >= 2", 6),

@@ -45,6 +45,11 @@ impl Exposition {
         errors.first().map(|(_, labels, _)| labels["reason"].clone())
     }
 
+    /// The name of each series, and those of its labels.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
+        self.series.iter().map(|(name, labels, _)| (name.as_str(), labels.keys().map(String::as_str)))
+    }
+
     /// How many series there are of this name.
     pub(crate) fn count(&self, name: &str) -> usize {
         self.series.iter().filter(|(own_name, ..)| own_name == name).count()

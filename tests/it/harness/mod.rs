@@ -1,5 +1,7 @@
-//! What the tests drive: the exporter as a process, a scripted upstream, and a real Prometheus.
+//! What the tests drive: the exporter as a process, a scripted upstream, a real Prometheus and a real
+//! Alertmanager.
 
+mod alertmanager;
 mod authority;
 mod client;
 mod curl;
@@ -11,6 +13,7 @@ mod prometheus;
 mod tool;
 mod upstream;
 
+pub(crate) use alertmanager::{Alertmanager, Webhook};
 pub(crate) use authority::{Authority, FAR, Pair};
 pub(crate) use client::Client;
 pub(crate) use curl::curl;

@@ -19,14 +19,14 @@ toggle() {
     [ -n "$id" ] || { echo "mocked-tests: no progress_id was answered" >&2; return 1; }
     # Written beside and renamed, so that nobody reads half of it.
     printf '{"name": "%s", "agent_id": %s, "progress_id": "%s", "expect": "%s", "labels": {"team": "%s"}}\n' \
-        "$slot" "$AGENT_ID" "$id" "$2" "$TEAM" >"$toggles/.$slot"
-    mv "$toggles/.$slot" "$toggles/$slot.json"
+        "$slot" "$AGENT_ID" "$id" "$2" "$TEAM" >"$toggles/.$slot" || return 1
+    mv "$toggles/.$slot" "$toggles/$slot.json" || return 1
 
     end=$(($(date +%s) + seconds))
     while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
         # Not yet known: the exporter looks at the folder every two seconds. Another run: it has not
         # seen the new file yet.
-        answer=$(curl -sS -m 70 -G -d "wait=$((left < 60 ? left : 60))s" --data-urlencode "progress_id=$id" \
+        answer=$(curl -sS -m 25 -G -d "wait=$((left < 15 ? left : 15))s" --data-urlencode "progress_id=$id" \
             -w ' %{http_code}' "$exporter/api/v1/toggles/$slot") || answer=' 000'
         case $1,$answer in
         *,*' 000' | *,*' 404' | *,*' 409' | *,*' 503') sleep 1 ;;
@@ -40,15 +40,20 @@ toggle() {
     return 1
 }
 
-# What ends this script, be it a signal, disables.
+# Whatever ends this script, a signal included, mocks are disabled.
 disable() {
     code=$?
     trap - EXIT
+    trap '' TERM INT
     toggle false disabled || code=1
     exit "$code"
 }
+tests=
 trap disable EXIT
-trap 'exit 143' TERM INT
+trap '[ -z "$tests" ] || kill "$tests"; exit 143' TERM INT
 
 toggle true enabled
-"$@"
+# Beside and waited for, because a shell hears no signal while it runs a command.
+"$@" &
+tests=$!
+wait "$tests"

@@ -1,0 +1,167 @@
+//! From a toggle that fails to somebody who is told: exporter, Prometheus, Alertmanager and a webhook.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cekura_exporter::demo::simulator::Reply;
+use serde_json::{Value, json};
+
+use super::yaml;
+use crate::harness::{Alertmanager, Exporter, Prometheus, Upstream, Webhook, eventually, tool};
+
+/// The rules as they are shipped, except that nothing waits: how long each holds is promtool's part.
+fn rules(folder: &Path) -> Value {
+    let mut rules = yaml("deploy/prometheus/rules.yaml");
+    for rule in rules["groups"][0]["rules"].as_array_mut().unwrap() {
+        let rule = rule.as_object_mut().unwrap();
+        rule.remove("for");
+        rule.remove("keep_firing_for");
+    }
+    let file = folder.join("rules.yaml");
+    std::fs::write(&file, rules.to_string()).unwrap();
+    json!(file)
+}
+
+/// The routes as they are shipped, except that they wait for seconds and lead to the webhook.
+fn routes(webhook: &Webhook) -> Value {
+    let mut config = yaml("deploy/alertmanager/alertmanager.yml");
+    // Long enough for all that fires in one evaluation to be there.
+    config["route"]["group_wait"] = json!("3s");
+    config["route"]["group_interval"] = json!("1s");
+    for receiver in config["receivers"].as_array_mut().unwrap() {
+        let url = webhook.url(receiver["name"].as_str().unwrap());
+        receiver["webhook_configs"][0]["url"] = json!(url);
+    }
+    config
+}
+
+/// A Prometheus that scrapes the exporter and tells the Alertmanager.
+async fn prometheus(exporter: &Exporter, alertmanager: &Alertmanager, folder: &Path) -> Prometheus {
+    Prometheus::with(&json!({
+        "rule_files": [rules(folder)],
+        "scrape_configs": [{"job_name": "cekura-exporter", "static_configs": [{"targets": [exporter.address()]}]}],
+        "alerting": {"alertmanagers": [{
+            "path_prefix": alertmanager.prefix,
+            "static_configs": [{"targets": [alertmanager.address]}],
+        }]},
+    }))
+    .await
+}
+
+/// An exporter whose clock is three hours behind: what just began has lasted that long for Prometheus.
+async fn started_long_ago(config: String) -> Exporter {
+    let faketime = tool("faketime");
+    let start = Exporter::with(config).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    start.through(&[faketime.to_str().unwrap(), "-f", "-3h"]).start().await
+}
+
+/// The values of a label among the alerts of a notification.
+fn values(notification: &Value, label: &str) -> BTreeSet<String> {
+    let alerts = notification["alerts"].as_array().unwrap().iter();
+    alerts.map(|alert| alert["labels"][label].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+/// Waits for the first notification with this status that a receiver gets.
+async fn notified(webhook: &Webhook, receiver: &str, status: &str) -> Value {
+    eventually(&format!("{receiver} is told of what is {status}"), async || {
+        webhook.notifications(receiver).into_iter().find(|notification| notification["status"] == status)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn each_team_is_told_of_its_own_toggles_once_for_all_of_them_and_when_it_is_over() {
+    let upstream = Upstream::start().await;
+    upstream.script("failed", [Reply::task("failed", None)]);
+    upstream.script("completed", [Reply::task("completed", Some(false))]);
+    upstream.script("runs", [Reply::task("in_progress", None)]);
+    let state = tempfile::tempdir().unwrap();
+    let exporter = started_long_ago(Exporter::registering(&upstream, &state.path().join("state"))).await;
+    let register = async |name: &str, agent_id: u32, progress_id: &str, team: &str| {
+        let watch = json!({"agent_id": agent_id, "progress_id": progress_id, "labels": {"team": team}});
+        let (status, answer) = exporter.put(name, &watch).await;
+        assert!([200, 201].contains(&status), "{answer}");
+    };
+    for agent_id in 1..=50 {
+        register(&format!("bookings-{agent_id}"), agent_id, "failed", "bookings").await;
+    }
+    register("charge", 60, "failed", "payments").await;
+    register("refund", 61, "runs", "payments").await;
+    register("lost", 70, "failed", "nobody-knows").await;
+    exporter.scrape_until("all answered", |e| e.count("cekura_toggle_last_success_timestamp_seconds") == 53).await;
+
+    let webhook = Webhook::start().await;
+    let alertmanager = Alertmanager::with(&routes(&webhook)).await;
+    let _prometheus = prometheus(&exporter, &alertmanager, state.path()).await;
+
+    let bookings = notified(&webhook, "bookings-pager", "firing").await;
+    assert_eq!(bookings["alerts"].as_array().unwrap().len(), 50);
+    assert_eq!(values(&bookings, "toggle").len(), 50);
+    assert_eq!(values(&bookings, "team"), ["bookings".to_owned()].into());
+    let payments = notified(&webhook, "payments-pager", "firing").await;
+    for (label, value) in [
+        ("alertname", "CekuraToggleFailed"),
+        ("severity", "critical"),
+        ("toggle", "charge"),
+        ("agent_id", "60"),
+        ("team", "payments"),
+        ("api", "default"),
+        ("job", "cekura-exporter"),
+    ] {
+        assert_eq!(values(&payments, label), [value.to_owned()].into(), "{label}");
+    }
+    let annotations = &payments["alerts"][0]["annotations"];
+    assert_eq!(annotations["summary"], "Toggle charge failed.");
+    assert_eq!(annotations["runbook"], "docs/runbooks.md#cekuratogglefailed");
+    let stuck = notified(&webhook, "payments-chat", "firing").await;
+    assert_eq!(values(&stuck, "alertname"), ["CekuraToggleStuck".to_owned()].into());
+    let lost = notified(&webhook, "platform-pager", "firing").await;
+    assert_eq!(values(&lost, "toggle"), ["lost".to_owned()].into());
+
+    register("charge", 60, "completed", "payments").await;
+    let over = notified(&webhook, "payments-pager", "resolved").await;
+    assert_eq!(values(&over, "toggle"), ["charge".to_owned()].into());
+    assert_eq!(webhook.notifications("bookings-pager").len(), 1);
+    assert_eq!(webhook.notifications("bookings-chat"), [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn one_bad_key_is_one_page_and_the_toggles_behind_it_are_muted() {
+    let upstream = Upstream::start().await;
+    upstream.script("refused", [Reply::detail(401, "no")]);
+    upstream.script("broken", [Reply::detail(500, "no")]);
+    let watch = |api: &str, name: &str, agent_id: u32, id: &str| json!({"name": name, "agent_id": agent_id, "progress_id": id, "api": api, "labels": {"team": "bookings"}});
+    let watches: Vec<_> = (1..=5)
+        .map(|agent_id| watch("locked", &format!("behind-{agent_id}"), agent_id, "refused"))
+        .chain([watch("default", "other", 9, "broken")])
+        .collect();
+    let api = json!({"base_url": upstream.url(), "api_key": "k", "timeout": "1m"});
+    let config = json!({"apis": {"locked": api, "default": api}, "watches": watches});
+    let exporter = started_long_ago(config.to_string()).await;
+    exporter.scrape_until("all were polled", |e| e.count("cekura_toggle_poll_error") == 6).await;
+
+    let webhook = Webhook::start().await;
+    let alertmanager = Alertmanager::with(&routes(&webhook)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let _prometheus = prometheus(&exporter, &alertmanager, folder.path()).await;
+
+    let page = notified(&webhook, "platform-pager", "firing").await;
+    assert_eq!(page["alerts"].as_array().unwrap().len(), 1, "{page}");
+    assert_eq!(values(&page, "alertname"), ["CekuraApiUnauthorized".to_owned()].into());
+    assert_eq!(values(&page, "api"), ["locked".to_owned()].into());
+    let muted = eventually("those behind the key are muted", async || {
+        let alerts = alertmanager.alerts().await;
+        let muted = alerts.into_iter().filter(|alert| alert["labels"]["alertname"] == "CekuraToggleNotAnswering");
+        let muted = muted.filter(|alert| alert["status"]["state"] == "suppressed");
+        let muted: BTreeSet<_> = muted.map(|alert| alert["labels"]["toggle"].as_str().unwrap().to_owned()).collect();
+        (muted.len() == 5).then_some(muted)
+    })
+    .await;
+    assert!(!muted.contains("other"), "{muted:?}");
+    // The toggle of the other API is told of, alone.
+    let other = notified(&webhook, "bookings-chat", "firing").await;
+    assert_eq!(values(&other, "toggle"), ["other".to_owned()].into());
+    let told: Vec<_> = webhook.notifications("bookings-chat");
+    assert!(told.iter().all(|told| values(told, "toggle") == ["other".to_owned()].into()), "{told:?}");
+    assert_eq!(webhook.notifications("platform-pager").len(), 1);
+}
