@@ -37,6 +37,8 @@ pub struct Request {
     pub query: String,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// The body, if its length is said.
+    pub body: String,
     /// Counts the connections of this server.
     pub connection: usize,
 }
@@ -192,25 +194,29 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: 
     }
 }
 
-/// The first request in the buffer and its length, if it is whole. Bodies are not expected.
+/// The first request in the buffer and its length, if it is whole. Bodies in chunks are not expected.
 fn parse(buffer: &[u8], connection: usize) -> io::Result<Option<(Request, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Request::new(&mut headers);
     let status = parsed.parse(buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    let httparse::Status::Complete(length) = status else { return Ok(None) };
+    let httparse::Status::Complete(head) = status else { return Ok(None) };
     let target = parsed.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let header = |header: &httparse::Header<'_>| {
         (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).into_owned())
     };
-    let request = Request {
+    let mut request = Request {
         method: parsed.method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
         headers: parsed.headers.iter().map(header).collect(),
+        body: String::new(),
         connection,
     };
-    Ok(Some((request, length)))
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let Some(body) = buffer[head..].get(..length) else { return Ok(None) };
+    request.body = String::from_utf8_lossy(body).into_owned();
+    Ok(Some((request, head + length)))
 }
 
 // === impl Request ===

@@ -91,10 +91,8 @@ fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read
     assert_eq!(name, format!("cekura-exporter-{}-{}", env!("CARGO_PKG_VERSION"), value_of(&rustc, "host:")));
 
     let unpacked = folder.path().join(name);
-    let files: BTreeSet<_> = std::fs::read_dir(&unpacked)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let files: BTreeSet<_> =
+        std::fs::read_dir(&unpacked).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let expected = ["CHANGELOG.md", "README.md", "SECURITY.md", "cekura-exporter", "config.yaml"];
     assert_eq!(files, expected.map(str::to_owned).into());
 
@@ -106,7 +104,9 @@ fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read
     let headers = printed(Command::new(tool("readelf")).arg("--program-headers").arg(&program));
     assert!(headers.contains("LOAD") && !headers.contains("INTERP"), "{headers}");
     // The reference configuration is a good one.
-    printed(Command::new(&program).env_clear().arg("--config.check").arg("--config.file").arg(unpacked.join("config.yaml")));
+    printed(
+        Command::new(&program).env_clear().arg("--config.check").arg("--config.file").arg(unpacked.join("config.yaml")),
+    );
 
     let again = tempfile::tempdir().unwrap();
     printed(Command::new(checkout().join(".ci/archive")).arg(again.path()));

@@ -1,0 +1,330 @@
+//! The manifests for Kubernetes, rendered by kustomize.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::pods::{dangling, each, hardened, name, of_kind, pods, selects, unrestricted};
+use super::{file, validated, yaml};
+use crate::harness::{Authority, FAR, run, tool};
+
+/// What kustomize makes of a folder of `deploy/kubernetes`, or of one beside it.
+fn rendered(folder: &Path) -> Vec<Value> {
+    let mut command = Command::new(tool("kubectl"));
+    let output = command.env_clear().arg("kustomize").arg(folder).stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
+    validated(&output.stdout)
+}
+
+/// What a user's folder beside `deploy/kubernetes` with these files makes.
+fn of_user(files: &[(&str, &str)]) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-r").arg(file("deploy/kubernetes")).arg(folder.path()).status().unwrap();
+    assert!(copied.success());
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    for (name, text) in files {
+        std::fs::write(own.join(name), text).unwrap();
+    }
+    rendered(&own)
+}
+
+/// The central exporter with these components.
+fn central(components: &[&str]) -> Vec<Value> {
+    let components: Vec<_> = components.iter().map(|name| format!("../kubernetes/components/{name}")).collect();
+    let text = json!({"resources": ["../kubernetes/base"], "components": components}).to_string();
+    of_user(&[("kustomization.yaml", &text)])
+}
+
+/// All choices of components for the central exporter.
+fn choices() -> Vec<Vec<&'static str>> {
+    let all = ["prometheus-operator", "scrape-annotations", "tls"];
+    (0..8)
+        .map(|bits| all.into_iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1).map(|(_, name)| name).collect())
+        .collect()
+}
+
+/// The labels of the only pod.
+fn only_pod(objects: &[Value]) -> super::pods::Pod<'_> {
+    let mut pods = pods(objects);
+    assert_eq!(pods.len(), 1);
+    pods.remove(0)
+}
+
+#[test]
+fn every_choice_of_components_is_valid_hardened_and_whole() {
+    for components in choices() {
+        let objects = central(&components);
+        let pod = only_pod(&objects);
+        hardened(&pod);
+        assert_eq!(dangling(&objects), [] as [String; 0], "{components:?}");
+        assert_eq!(pod.spec["automountServiceAccountToken"], false);
+        assert_eq!(pod.spec["enableServiceLinks"], false);
+        let scheme = if components.contains(&"tls") { "HTTPS" } else { "HTTP" };
+        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+            let asked = &pod.exporter()[probe]["httpGet"];
+            assert_eq!(asked["scheme"].as_str().unwrap_or("HTTP"), scheme, "{components:?} {probe}");
+            assert!(asked["path"].as_str().unwrap().starts_with("/-/"), "{components:?} {probe}");
+        }
+    }
+}
+
+#[test]
+fn selectors_find_the_exporter_and_its_port_and_nothing_else() {
+    let objects = central(&["prometheus-operator"]);
+    let pod = only_pod(&objects);
+    let other = json!({"app.kubernetes.io/name": "something-else"});
+    let one = |kind| of_kind(&objects, kind).next().unwrap();
+    for (kind, path) in [
+        ("Deployment", "/spec/selector/matchLabels"),
+        ("Service", "/spec/selector"),
+        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+    ] {
+        let selector = one(kind).pointer(path).unwrap_or(&Value::Null);
+        assert!(selects(selector, pod.labels) && !selects(selector, &other), "{kind}: {selector}");
+    }
+    let service = one("Service");
+    assert!(selects(&one("ServiceMonitor")["spec"]["selector"]["matchLabels"], &service["metadata"]["labels"]));
+    assert_eq!(one("ServiceMonitor")["spec"]["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
+    let ports: Vec<_> = each(&pod.exporter()["ports"]).map(|port| &port["name"]).collect();
+    assert!(ports.contains(&&service["spec"]["ports"][0]["targetPort"]));
+    let policy = &one("NetworkPolicy")["spec"];
+    assert!(ports.contains(&&policy["ingress"][0]["ports"][0]["port"]), "{policy}");
+    let welcome: Vec<_> = each(&policy["ingress"][0]["from"]).map(|from| &from["podSelector"]["matchLabels"]).collect();
+    let expected = [json!({"app.kubernetes.io/name": "prometheus"}), json!({"cekura-exporter/client": "true"})];
+    assert_eq!(welcome, expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn state_outlives_the_pod_and_belongs_to_one_at_a_time() {
+    let objects = central(&[]);
+    let deployment = of_kind(&objects, "Deployment").next().unwrap();
+    assert_eq!(
+        (&deployment["spec"]["replicas"], &deployment["spec"]["strategy"]["type"]),
+        (&json!(1), &json!("Recreate"))
+    );
+    let pod = only_pod(&objects);
+    let state = each(&pod.exporter()["volumeMounts"]).find(|mount| mount["mountPath"] == "/var/lib/cekura-exporter");
+    assert!(pod.volume(&state.unwrap()["name"])["persistentVolumeClaim"].is_object());
+    assert_eq!(pod.spec["securityContext"]["fsGroup"], 65_532);
+    // One pod may always be evicted.
+    assert_eq!(of_kind(&objects, "PodDisruptionBudget").next().unwrap()["spec"]["maxUnavailable"], 1);
+}
+
+#[test]
+fn tls_is_asked_for_wherever_it_is_served() {
+    let objects = central(&["prometheus-operator", "scrape-annotations", "tls"]);
+    let endpoint = &of_kind(&objects, "ServiceMonitor").next().unwrap()["spec"]["endpoints"][0];
+    assert!(endpoint["scheme"] == "https" && endpoint["tlsConfig"]["ca"]["secret"]["key"] == "ca.crt", "{endpoint}");
+    let deployment = of_kind(&objects, "Deployment").next().unwrap();
+    let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["prometheus.io/scheme"], "https", "{annotations}");
+    assert_eq!(annotations["prometheus.io/scrape"], "true", "{annotations}");
+    let pod = only_pod(&objects);
+    let args = &pod.exporter()["args"];
+    assert!(each(args).any(|arg| arg == "--web.config.file=/etc/cekura-exporter-web/web.yaml"), "{args}");
+}
+
+/// The text of a file of the ConfigMap whose name begins so.
+fn text_of<'a>(objects: &'a [Value], map: &str, key: &str) -> &'a str {
+    let map = of_kind(objects, "ConfigMap").find(|of| {
+        let name = of["metadata"]["name"].as_str().unwrap();
+        name.rsplit_once('-').is_some_and(|(name, _)| name == map)
+    });
+    map.unwrap_or_else(|| panic!("no such ConfigMap"))["data"][key].as_str().unwrap()
+}
+
+/// Checks a configuration with the program, with the folders of a pod elsewhere.
+fn checked(config: &str, web: Option<&str>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for name in ["state", "toggles", "tls", "secrets"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    let elsewhere = |text: &str| {
+        text.replace("/var/lib/cekura-exporter", &path("state"))
+            .replace("/run/secrets/cekura", &path("secrets"))
+            .replace("/toggles", &path("toggles"))
+            .replace("/etc/tls", &path("tls"))
+    };
+    std::fs::write(path("secrets/api-key"), "key").unwrap();
+    std::fs::write(path("config.yaml"), elsewhere(config)).unwrap();
+    let pair = Authority::new("servers").server(FAR);
+    std::fs::write(path("tls/tls.crt"), &pair.certificate).unwrap();
+    std::fs::write(path("tls/tls.key"), &pair.key).unwrap();
+    let mut args = vec!["--config.check".to_owned(), "--config.file".to_owned(), path("config.yaml")];
+    if let Some(web) = web {
+        std::fs::write(path("web.yaml"), elsewhere(web)).unwrap();
+        args.extend(["--web.config.file".to_owned(), path("web.yaml")]);
+    }
+    let output = run(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn the_program_accepts_each_configuration_that_is_shipped() {
+    let tls = central(&["tls"]);
+    checked(text_of(&tls, "cekura-exporter", "config.yaml"), Some(text_of(&tls, "cekura-exporter-web", "web.yaml")));
+    let example = rendered(&file("deploy/kubernetes/overlays/example"));
+    checked(text_of(&example, "cekura-exporter", "config.yaml"), None);
+    let nightly = rendered(&file("deploy/kubernetes/overlays/example-cronjob"));
+    let said = checked(text_of(&nightly, "cekura-exporter-sidecar", "config.yaml"), None);
+    assert!(!said.contains("error"), "{said}");
+}
+
+#[test]
+fn the_rules_of_the_operator_are_the_rules() {
+    let objects = central(&["prometheus-operator"]);
+    let rule = of_kind(&objects, "PrometheusRule").next().unwrap();
+    assert_eq!(
+        rule["spec"],
+        yaml("deploy/prometheus/rules.yaml"),
+        "run deploy/kubernetes/components/prometheus-operator/generate"
+    );
+}
+
+#[test]
+fn images_are_of_the_version() {
+    for objects in [central(&[]), rendered(&file("deploy/kubernetes/overlays/example-cronjob"))] {
+        let image = only_pod(&objects).exporter()["image"].as_str().unwrap().to_owned();
+        let expected = format!("cekura-exporter:{}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(image.rsplit_once('/').map_or(image.as_str(), |(_, name)| name), expected);
+    }
+}
+
+/// What somebody has who never heard of the exporter, of any kind that has pods.
+fn strangers(kind: &str) -> Value {
+    let pod = json!({
+        "metadata": {"labels": {"app": "theirs"}},
+        "spec": {
+            "restartPolicy": if kind.contains("Job") { "Never" } else { "Always" },
+            "securityContext": {"runAsUser": 1000, "fsGroup": 2000},
+            "initContainers": [{"name": "migrate", "image": "theirs:1"}],
+            "containers": [
+                {"name": "tests", "image": "theirs:1", "ports": [{"name": "metrics", "containerPort": 9090}],
+                 "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}, {"name": "cekura-toggles", "mountPath": "/toggles"}]},
+                {"name": "proxy", "image": "theirs:1"},
+            ],
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
+        },
+    });
+    let (version, spec) = match kind {
+        "Pod" => ("v1", pod["spec"].clone()),
+        "Job" => ("batch/v1", json!({"template": pod, "backoffLimit": 3})),
+        "CronJob" => ("batch/v1", json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": pod}}})),
+        "Deployment" => ("apps/v1", json!({"selector": {"matchLabels": {"app": "theirs"}}, "template": pod})),
+        "StatefulSet" => (
+            "apps/v1",
+            json!({"selector": {"matchLabels": {"app": "theirs"}}, "serviceName": "theirs", "template": pod}),
+        ),
+        _ => unreachable!("{kind}"),
+    };
+    let metadata = json!({"name": "theirs", "labels": {"app": "theirs", "cekura-exporter/sidecar": "true"}});
+    json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+const KINDS: [&str; 5] = ["Pod", "Job", "CronJob", "Deployment", "StatefulSet"];
+
+/// A stranger's object with the sidecar.
+fn accompanied(theirs: &Value) -> Vec<Value> {
+    let kustomization = json!({"resources": ["theirs.yaml"], "components": ["../kubernetes/components/sidecar"]});
+    of_user(&[("kustomization.yaml", &kustomization.to_string()), ("theirs.yaml", &theirs.to_string())])
+}
+
+#[test]
+fn a_sidecar_joins_whatever_has_pods_and_changes_nothing_else_of_it() {
+    for kind in KINDS {
+        let theirs = strangers(kind);
+        let objects = accompanied(&theirs);
+        assert_eq!(dangling(&objects), [] as [String; 0], "{kind}");
+        let pod = only_pod(&objects);
+        hardened(&pod);
+        assert_eq!(pod.labels["cekura-exporter/sidecar"], "true", "{kind}");
+        let sidecar = &pod.spec["initContainers"][0];
+        assert_eq!(
+            (&sidecar["name"], &sidecar["restartPolicy"]),
+            (&json!("cekura-exporter"), &json!("Always")),
+            "{kind}"
+        );
+        // A sidecar that is not ready must not take their pod out of a Service.
+        assert!(sidecar["readinessProbe"].is_null() && sidecar["startupProbe"].is_object(), "{kind}");
+
+        // Without what was added, it is theirs again.
+        let mut without = of_kind(&objects, kind).next().unwrap().clone();
+        let path = match kind {
+            "Pod" => "",
+            "CronJob" => "/spec/jobTemplate/spec/template",
+            _ => "/spec/template",
+        };
+        let template = without.pointer_mut(path).unwrap();
+        let spec = template["spec"].as_object_mut().unwrap();
+        assert_eq!(spec.remove("terminationGracePeriodSeconds"), Some(json!(90)), "{kind}");
+        spec["initContainers"].as_array_mut().unwrap().remove(0);
+        spec["volumes"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|volume| !volume["name"].as_str().unwrap().starts_with("cekura-"));
+        let is_pod = kind == "Pod";
+        if !is_pod {
+            template["metadata"]["labels"].as_object_mut().unwrap().remove("cekura-exporter/sidecar");
+        }
+        assert_eq!(without, theirs, "{kind}");
+    }
+}
+
+#[test]
+fn a_sidecar_has_time_to_linger() {
+    let objects = accompanied(&strangers("Job"));
+    let config = text_of(&objects, "cekura-exporter-sidecar", "config.yaml");
+    let linger: u64 = config.split("linger: ").nth(1).unwrap().trim().strip_suffix('s').unwrap().parse().unwrap();
+    let grace = only_pod(&objects).spec["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(linger >= 30 && grace > linger + 10, "{linger} {grace}");
+}
+
+#[test]
+fn what_has_no_label_gets_no_sidecar() {
+    let mut theirs = strangers("Job");
+    theirs["metadata"]["labels"].as_object_mut().unwrap().remove("cekura-exporter/sidecar");
+    let kustomization = json!({"resources": ["theirs.yaml"], "components": ["../kubernetes/components/sidecar"]});
+    // What it mounts is not there then, which Kubernetes refuses; nothing runs without the exporter unseen.
+    let objects = of_user(&[("kustomization.yaml", &kustomization.to_string()), ("theirs.yaml", &theirs.to_string())]);
+    assert_eq!(of_kind(&objects, "Job").next(), Some(&theirs));
+}
+
+#[test]
+fn the_operator_finds_sidecars_and_the_alerts_know_them() {
+    let objects = central(&["prometheus-operator"]);
+    let monitor = &of_kind(&objects, "PodMonitor").next().unwrap()["spec"];
+    for kind in KINDS {
+        let accompanied = accompanied(&strangers(kind));
+        let pod = only_pod(&accompanied);
+        assert!(selects(&monitor["selector"]["matchLabels"], pod.labels), "{kind}");
+        let port = &monitor["podMetricsEndpoints"][0]["port"];
+        assert!(each(&pod.exporter()["ports"]).any(|own| own["name"] == *port), "{kind}: {port}");
+    }
+    let job = monitor["podMetricsEndpoints"][0]["relabelings"][0]["replacement"].as_str().unwrap();
+    assert!(job.contains("sidecar"), "the rules tell sidecars by the name of their job, and this is {job}");
+}
+
+#[test]
+fn the_worked_example_is_restricted_and_whole() {
+    let objects = rendered(&file("deploy/kubernetes/overlays/example-cronjob"));
+    assert_eq!(dangling(&objects), [] as [String; 0]);
+    let pod = only_pod(&objects);
+    hardened(&pod);
+    let problems: Vec<_> = pod.containers().flat_map(|container| unrestricted(&pod, container)).collect();
+    assert_eq!(problems, [] as [String; 0]);
+    let cron_job = of_kind(&objects, "CronJob").next().unwrap();
+    assert_eq!(cron_job["spec"]["concurrencyPolicy"], "Forbid", "{}", name(cron_job));
+    let tests = each(&pod.spec["containers"]).next().unwrap();
+    let mounts: Vec<_> = each(&tests["volumeMounts"]).map(|mount| &mount["name"]).collect();
+    assert!(mounts.contains(&&json!("cekura-toggles")), "{mounts:?}");
+    for mount in mounts {
+        pod.volume(mount);
+    }
+}
