@@ -278,6 +278,16 @@ fn a_sidecar_joins_whatever_has_pods_and_changes_nothing_else_of_it() {
 }
 
 #[test]
+fn the_sidecar_is_the_same_whatever_it_joins() {
+    let added = KINDS.map(|kind| {
+        let objects = accompanied(&strangers(kind));
+        let pod = only_pod(&objects);
+        (pod.exporter().clone(), pod.spec["volumes"].clone())
+    });
+    assert!(added.iter().all(|other| *other == added[0]), "{added:#?}");
+}
+
+#[test]
 fn a_sidecar_has_time_to_linger() {
     let objects = accompanied(&strangers("Job"));
     let config = text_of(&objects, "cekura-exporter-sidecar", "config.yaml");

@@ -3,6 +3,7 @@
 mod alerting;
 mod alerts;
 mod kubernetes;
+mod mocked_tests;
 mod pods;
 mod release;
 
