@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cekura_exporter::demo::simulator::{Reply, Request, Simulator};
 use serde_json::{Value, json};
@@ -114,7 +115,7 @@ impl Pod {
 
 /// How a script ended, and what it said.
 async fn ended(script: Child) -> (Option<i32>, String) {
-    let output = script.wait_with_output().await.unwrap();
+    let output = tokio::time::timeout(Duration::from_mins(1), script.wait_with_output()).await.unwrap().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(!said.contains(KEY) && !said.contains(TOGGLE_KEY), "{said}");
     (output.status.code(), said)
