@@ -4,68 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cekura_exporter::demo::simulator::{Reply, Simulator};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Exporter, KEY, ReservedPort, Upstream, eventually};
-
-/// A server that shakes hands with a certificate of its own authority, and answers that every task
-/// is completed.
-struct TlsUpstream {
-    url: String,
-    /// The authority's certificate, in PEM.
-    authority: String,
-    answered: Arc<AtomicUsize>,
-    serving: JoinHandle<()>,
-}
-
-impl TlsUpstream {
-    async fn start(host: &str) -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let answered = Arc::new(AtomicUsize::new(0));
-        let serving = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), answered.clone()));
-        Self { url, authority: authority.pem(), answered, serving }
-    }
-}
-
-impl Drop for TlsUpstream {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, answered: Arc<AtomicUsize>) {
-    let body = r#"{"status":"completed","mock_enabled":true,"message":null,"error":null}"#;
-    let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        // A client that does not trust the certificate hangs up.
-        let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-        if stream.read_buf(&mut Vec::with_capacity(4096)).await.is_ok() {
-            answered.fetch_add(1, Ordering::Relaxed);
-            let _ = stream.write_all(answer.as_bytes()).await;
-            let _ = stream.shutdown().await;
-        }
-    }
-}
+use crate::harness::{Authority, Exporter, KEY, ReservedPort, TlsUpstream, Upstream, eventually};
 
 /// A configuration with one watch of the API at this URL and more keys of the API.
 fn config(url: &str, more: &str) -> String {
@@ -87,24 +29,26 @@ async fn fails_with(exporter: &Exporter, reason: &str) {
 
 #[tokio::test]
 async fn a_certificate_of_an_unknown_authority_is_tls_until_its_authority_is_a_ca_file() {
-    let upstream = TlsUpstream::start("127.0.0.1").await;
-    fails_with(&Exporter::with(config(&upstream.url, "")).start().await, "tls").await;
-    assert_eq!(upstream.answered.load(Ordering::Relaxed), 0, "a request was sent to an unknown server");
+    let authority = Authority::new("servers");
+    let upstream = TlsUpstream::start(&authority, "127.0.0.1").await;
+    fails_with(&Exporter::with(config(&upstream.url(), "")).start().await, "tls").await;
+    assert_eq!(upstream.answered(), 0, "a request was sent to an unknown server");
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
-    std::fs::write(&ca_file, &upstream.authority).unwrap();
+    std::fs::write(&ca_file, authority.pem()).unwrap();
     let more = format!(", ca_file: {}", ca_file.display());
-    completes(&Exporter::with(config(&upstream.url, &more)).start().await).await;
+    completes(&Exporter::with(config(&upstream.url(), &more)).start().await).await;
 }
 
 #[tokio::test]
 async fn a_certificate_for_another_host_is_tls() {
-    let upstream = TlsUpstream::start("another.invalid").await;
+    let authority = Authority::new("servers");
+    let upstream = TlsUpstream::start(&authority, "another.invalid").await;
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
-    std::fs::write(&ca_file, &upstream.authority).unwrap();
+    std::fs::write(&ca_file, authority.pem()).unwrap();
     let more = format!(", ca_file: {}", ca_file.display());
-    fails_with(&Exporter::with(config(&upstream.url, &more)).start().await, "tls").await;
+    fails_with(&Exporter::with(config(&upstream.url(), &more)).start().await, "tls").await;
 }
 
 #[tokio::test]
@@ -120,11 +64,12 @@ async fn without_root_certificates_http_and_apis_with_a_ca_file_work_and_the_oth
     plain.script("p", [Reply::task("completed", None)]);
     completes(&start(config(&plain.url(), "")).await).await;
 
-    let upstream = TlsUpstream::start("127.0.0.1").await;
-    fails_with(&start(config(&upstream.url, "")).await, "tls").await;
+    let authority = Authority::new("servers");
+    let upstream = TlsUpstream::start(&authority, "127.0.0.1").await;
+    fails_with(&start(config(&upstream.url(), "")).await, "tls").await;
     let ca_file = folder.path().join("ca.pem");
-    std::fs::write(&ca_file, &upstream.authority).unwrap();
-    completes(&start(config(&upstream.url, &format!(", ca_file: {}", ca_file.display()))).await).await;
+    std::fs::write(&ca_file, authority.pem()).unwrap();
+    completes(&start(config(&upstream.url(), &format!(", ca_file: {}", ca_file.display()))).await).await;
 }
 
 #[tokio::test]
@@ -155,16 +100,17 @@ async fn proxies_of_the_environment_are_used_and_no_proxy_goes_around_them() {
 
 #[tokio::test]
 async fn a_tunnel_to_a_tls_server_goes_through_the_proxy_and_one_that_is_refused_is_connect() {
-    let upstream = TlsUpstream::start("127.0.0.1").await;
+    let authority = Authority::new("servers");
+    let upstream = TlsUpstream::start(&authority, "127.0.0.1").await;
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
-    std::fs::write(&ca_file, &upstream.authority).unwrap();
+    std::fs::write(&ca_file, authority.pem()).unwrap();
     let more = format!(", ca_file: {}", ca_file.display());
     for refuse in [false, true] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy_url = format!("http://{}", listener.local_addr().unwrap());
         let proxy = tokio::spawn(tunnels(listener, refuse));
-        let start = Exporter::with(config(&upstream.url, &more)).env("HTTPS_PROXY", &proxy_url);
+        let start = Exporter::with(config(&upstream.url(), &more)).env("HTTPS_PROXY", &proxy_url);
         let exporter = start.start().await;
         if refuse {
             fails_with(&exporter, "connect").await;

@@ -2,6 +2,7 @@
 
 mod alerting;
 mod alerts;
+mod image;
 mod kubernetes;
 mod mocked_tests;
 mod pods;
@@ -26,6 +27,24 @@ fn yaml(path: &str) -> Value {
     let output = Command::new(tool("python3")).env_clear().arg(script).arg(file(path)).output().unwrap();
     assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a command that must succeed printed. It runs at the top of the repository.
+fn printed(command: &mut Command) -> String {
+    let output = command.current_dir(file("")).output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}:\n{said}{errors}");
+    said.into_owned()
+}
+
+/// The static program, which is built if it is not as new as its source.
+fn static_program() -> PathBuf {
+    let version = printed(Command::new("rustc").arg("-vV"));
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--locked", "--release", "--bin", "cekura-exporter", "--target", host]);
+    printed(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"));
+    file(&format!("target/{host}/release/cekura-exporter"))
 }
 
 /// Kubernetes objects in a stream of YAML, once they were found valid.

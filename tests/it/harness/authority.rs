@@ -40,6 +40,11 @@ impl Authority {
         self.issue(&["127.0.0.1", "localhost"], ExtendedKeyUsagePurpose::ServerAuth, until, &new_key())
     }
 
+    /// For a server of this name.
+    pub(crate) fn server_named(&self, name: &str) -> Pair {
+        self.issue(&[name], ExtendedKeyUsagePurpose::ServerAuth, FAR, &new_key())
+    }
+
     /// As [`Authority::server`], for a key that is there, as PEM text.
     pub(crate) fn server_with(&self, key: &str) -> Pair {
         let key = KeyPair::from_pem(key).unwrap();

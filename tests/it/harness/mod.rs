@@ -10,6 +10,7 @@ mod exposition;
 mod fixtures;
 mod port;
 mod prometheus;
+mod tls_upstream;
 mod tool;
 mod upstream;
 
@@ -22,6 +23,7 @@ pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;
 pub(crate) use prometheus::Prometheus;
+pub(crate) use tls_upstream::TlsUpstream;
 pub(crate) use tool::tool;
 pub(crate) use upstream::Upstream;
 
