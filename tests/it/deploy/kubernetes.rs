@@ -127,7 +127,7 @@ fn tls_is_asked_for_wherever_it_is_served() {
     assert!(each(args).any(|arg| arg == "--web.config.file=/etc/cekura-exporter-web/web.yaml"), "{args}");
 }
 
-/// The text of a file of the ConfigMap whose name begins so.
+/// The text of a file of the `ConfigMap` whose name begins so.
 fn text_of<'a>(objects: &'a [Value], map: &str, key: &str) -> &'a str {
     let map = of_kind(objects, "ConfigMap").find(|of| {
         let name = of["metadata"]["name"].as_str().unwrap();

@@ -28,22 +28,20 @@ impl Agent {
     async fn ending(enable: Option<Reply>, disable: Option<Reply>) -> Self {
         let toggles = Arc::new(Mutex::new(Vec::new()));
         let asked = toggles.clone();
-        let script = move |request: &Request| match request.method.as_str() {
-            "POST" => {
-                assert_eq!(request.path, "/test_framework/v2/aiagents/7/toggle-mock-tools/");
-                assert_eq!(request.header("x-cekura-api-key"), Some(TOGGLE_KEY));
-                let body: Value = serde_json::from_str(&request.body).unwrap();
-                asked.lock().unwrap().push(body.clone());
-                let ending = if body["enabled"] == true { &enable } else { &disable };
-                let id = if body["enabled"] == true { "on" } else { "off" };
-                ending
-                    .as_ref()
-                    .map_or(Reply::detail(403, "no"), |_| Reply::new(202, json!({"progress_id": id}).to_string()))
-            }
-            _ => {
+        let script = move |request: &Request| {
+            if request.method != "POST" {
                 assert_eq!(request.header("x-cekura-api-key"), Some(KEY));
                 let ending = if request.progress_id().as_deref() == Some("on") { &enable } else { &disable };
-                ending.clone().unwrap_or_else(|| Reply::detail(400, "no such id"))
+                return ending.clone().unwrap_or_else(|| Reply::detail(400, "no such id"));
+            }
+            assert_eq!(request.path, "/test_framework/v2/aiagents/7/toggle-mock-tools/");
+            assert_eq!(request.header("x-cekura-api-key"), Some(TOGGLE_KEY));
+            let body: Value = serde_json::from_str(&request.body).unwrap();
+            asked.lock().unwrap().push(body.clone());
+            let (ending, id) = if body["enabled"] == true { (&enable, "on") } else { (&disable, "off") };
+            match ending {
+                Some(_) => Reply::new(202, json!({"progress_id": id}).to_string()),
+                None => Reply::detail(403, "no"),
             }
         };
         Self { simulator: Simulator::start(script).await.unwrap(), toggles }
@@ -121,21 +119,21 @@ async fn ended(script: Child) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-fn on() -> Option<Reply> {
-    Some(Reply::task("completed", Some(true)))
+fn on() -> Reply {
+    Reply::task("completed", Some(true))
 }
 
-fn off() -> Option<Reply> {
-    Some(Reply::task("completed", Some(false)))
+fn off() -> Reply {
+    Reply::task("completed", Some(false))
 }
 
-fn failed() -> Option<Reply> {
-    Some(Reply::task("failed", None))
+fn failed() -> Reply {
+    Reply::task("failed", None)
 }
 
 #[tokio::test]
 async fn tests_run_between_enabling_and_disabling_and_decide_how_the_job_ends() {
-    let agent = Agent::ending(on(), off()).await;
+    let agent = Agent::ending(Some(on()), Some(off())).await;
     let pod = Pod::of(&agent).await;
     for (tests, expected) in [("exit 0", 0), ("exit 7", 7)] {
         let (code, said) = ended(pod.run(&agent, tests)).await;
@@ -153,8 +151,8 @@ async fn tests_run_between_enabling_and_disabling_and_decide_how_the_job_ends() 
 
 #[tokio::test]
 async fn tests_do_not_run_unless_mocks_are_on_and_mocks_are_disabled_all_the_same() {
-    for enable in [failed(), off(), Some(Reply::task("completed", None)), None] {
-        let agent = Agent::ending(enable.clone(), off()).await;
+    for enable in [Some(failed()), Some(off()), Some(Reply::task("completed", None)), None] {
+        let agent = Agent::ending(enable.clone(), Some(off())).await;
         let pod = Pod::of(&agent).await;
         let (code, said) = ended(pod.run(&agent, "exit 0")).await;
         assert_eq!((code, pod.ran()), (Some(1), false), "{enable:?}: {said}");
@@ -164,8 +162,8 @@ async fn tests_do_not_run_unless_mocks_are_on_and_mocks_are_disabled_all_the_sam
 
 #[tokio::test]
 async fn the_job_fails_when_mocks_stay_on() {
-    for disable in [failed(), on(), None] {
-        let agent = Agent::ending(on(), disable.clone()).await;
+    for disable in [Some(failed()), Some(on()), None] {
+        let agent = Agent::ending(Some(on()), disable.clone()).await;
         let pod = Pod::of(&agent).await;
         let (code, said) = ended(pod.run(&agent, "exit 0")).await;
         assert_eq!((code, pod.ran()), (Some(1), true), "{disable:?}: {said}");
@@ -174,7 +172,7 @@ async fn the_job_fails_when_mocks_stay_on() {
 
 #[tokio::test]
 async fn a_job_that_is_stopped_amid_its_tests_disables() {
-    let agent = Agent::ending(on(), off()).await;
+    let agent = Agent::ending(Some(on()), Some(off())).await;
     let pod = Pod::of(&agent).await;
     let script = pod.run(&agent, "exec sleep 600");
     eventually("the tests run", async || pod.ran().then_some(())).await;

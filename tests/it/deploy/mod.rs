@@ -2,11 +2,13 @@
 
 mod alerting;
 mod alerts;
+mod compose;
 mod image;
 mod kubernetes;
 mod mocked_tests;
 mod pods;
 mod release;
+mod units;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
