@@ -3,6 +3,7 @@
 mod alerting;
 mod alerts;
 mod compose;
+mod dashboard;
 mod image;
 mod kubernetes;
 mod mocked_tests;

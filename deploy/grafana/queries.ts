@@ -1,0 +1,55 @@
+// The expressions of the dashboard. `cekura_*` names are those of README.md.
+
+/** What the variables select of series that have a toggle. */
+const toggles = 'job=~"$job", api=~"$api", toggle=~"$toggle"';
+/** What the variables select of series of an API or an agent. */
+const apis = 'job=~"$job", api=~"$api"';
+/** What the variables select of series of the exporter. */
+const exporters = 'job=~"$job"';
+
+/** The series of a toggle metric. While a pod moves there are two of it, and it is one toggle. */
+export const toggle = (metric: string, more = ""): string =>
+    `max without (instance, pod) (cekura_toggle_${metric}{${toggles}${more && `, ${more}`}})`;
+
+/** The series of an agent metric, likewise. */
+export const agent = (metric: string): string => `max without (instance, pod) (cekura_agent_${metric}{${apis}})`;
+
+/** The selector of an API's series. */
+export const api = (metric: string, more = ""): string => `cekura_api_${metric}{${apis}${more && `, ${more}`}}`;
+
+/** The selector of the exporter's own series. */
+export const exporter = (metric: string): string => `${metric}{${exporters}}`;
+
+/** The selector of a histogram's buckets that has an API or none. */
+export const durations = `cekura_toggle_duration_seconds_bucket{${apis}}`;
+
+/** How many series there are, 0 if there are none. */
+export const count = (expression: string): string => `count(${expression}) or vector(0)`;
+
+/** How fast a counter grows, per second. */
+export const rate = (selector: string): string => `rate(${selector}[$__rate_interval])`;
+
+/** By how much a counter grew from one point of the graph to the next. */
+export const increase = (selector: string): string => `increase(${selector}[$__rate_interval])`;
+
+/** A quantile of a histogram by these labels. */
+export const quantile = (of: number, by: string, buckets: string): string =>
+    `histogram_quantile(${of}, sum by (le, ${by}) (${buckets}))`;
+
+/** Failed, and no run completed since. The alert CekuraToggleFailed asks the same. */
+export const failed =
+    `${toggle("last_failed_timestamp_seconds")} unless ` +
+    `${toggle("last_completed_timestamp_seconds")} >= ${toggle("last_failed_timestamp_seconds")}`;
+
+/** Half an hour without an end, and answering: the alert CekuraToggleStuck asks the same. */
+export const stuck =
+    `(time() - ${toggle("started_timestamp_seconds")} > 1800) ` +
+    `unless ${toggle("finished_timestamp_seconds")} and ${toggle("up")} == 1`;
+
+/** How a status is told as a number, the worst highest. */
+export const statuses = { completed: 0, in_progress: 1, unknown: 2, failed: 3 } as const;
+
+/** The status of each toggle as such a number. */
+export const status = `sum by (toggle, api, agent_id) (${Object.entries(statuses)
+    .map(([name, number]) => `${toggle("status", `status="${name}"`)} * ${number}`)
+    .join(" or ")})`;
