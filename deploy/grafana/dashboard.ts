@@ -219,6 +219,7 @@ export const board = new DashboardBuilder("Cekura mock toggles")
     // Labels of the watches are the users' own, so they are chosen here.
     .withVariable(new AdHocVariableBuilder("labels").label("Labels").datasource(source));
 
+let id = 0;
 for (const [title, panels] of [
     ["Now", overview],
     ["Runs", runs],
@@ -226,6 +227,6 @@ for (const [title, panels] of [
     ["Watches", lists],
     ["The exporter", program],
 ] as const) {
-    board.withRow(new RowBuilder(title));
-    panels.forEach((panel) => board.withPanel(panel));
+    board.withRow(new RowBuilder(title).id(++id));
+    panels.forEach((panel) => board.withPanel(panel.id(++id)));
 }
