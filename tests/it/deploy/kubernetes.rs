@@ -10,7 +10,7 @@ use super::{file, validated, yaml};
 use crate::harness::{Authority, FAR, run, tool};
 
 /// What kustomize makes of a folder of `deploy/kubernetes`, or of one beside it.
-fn rendered(folder: &Path) -> Vec<Value> {
+pub(super) fn rendered(folder: &Path) -> Vec<Value> {
     let mut command = Command::new(tool("kubectl"));
     let output = command.env_clear().arg("kustomize").arg(folder).stderr(Stdio::piped()).output().unwrap();
     assert!(output.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
@@ -31,7 +31,7 @@ fn of_user(files: &[(&str, &str)]) -> Vec<Value> {
 }
 
 /// The central exporter with these components.
-fn central(components: &[&str]) -> Vec<Value> {
+pub(super) fn central(components: &[&str]) -> Vec<Value> {
     let components: Vec<_> = components.iter().map(|name| format!("../kubernetes/components/{name}")).collect();
     let text = json!({"resources": ["../kubernetes/base"], "components": components}).to_string();
     of_user(&[("kustomization.yaml", &text)])
@@ -128,7 +128,7 @@ fn tls_is_asked_for_wherever_it_is_served() {
 }
 
 /// The text of a file of the `ConfigMap` whose name begins so.
-fn text_of<'a>(objects: &'a [Value], map: &str, key: &str) -> &'a str {
+pub(super) fn text_of<'a>(objects: &'a [Value], map: &str, key: &str) -> &'a str {
     let map = of_kind(objects, "ConfigMap").find(|of| {
         let name = of["metadata"]["name"].as_str().unwrap();
         name.rsplit_once('-').is_some_and(|(name, _)| name == map)
@@ -137,7 +137,7 @@ fn text_of<'a>(objects: &'a [Value], map: &str, key: &str) -> &'a str {
 }
 
 /// Checks a configuration with the program, with the folders of a pod elsewhere.
-fn checked(config: &str, web: Option<&str>) -> String {
+pub(super) fn checked(config: &str, web: Option<&str>) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     for name in ["state", "toggles", "tls", "secrets"] {
@@ -161,9 +161,8 @@ fn checked(config: &str, web: Option<&str>) -> String {
     }
     let output = run(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
     let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
+    let said = String::from_utf8_lossy(&said);
     assert!(output.status.success(), "{said}");
-    said
 }
 
 #[test]
@@ -173,8 +172,7 @@ fn the_program_accepts_each_configuration_that_is_shipped() {
     let example = rendered(&file("deploy/kubernetes/overlays/example"));
     checked(text_of(&example, "cekura-exporter", "config.yaml"), None);
     let nightly = rendered(&file("deploy/kubernetes/overlays/example-cronjob"));
-    let said = checked(text_of(&nightly, "cekura-exporter-sidecar", "config.yaml"), None);
-    assert!(!said.contains("error"), "{said}");
+    checked(text_of(&nightly, "cekura-exporter-sidecar", "config.yaml"), None);
 }
 
 #[test]

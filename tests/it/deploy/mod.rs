@@ -4,6 +4,7 @@ mod alerting;
 mod alerts;
 mod compose;
 mod dashboard;
+mod helm;
 mod image;
 mod kubernetes;
 mod mocked_tests;

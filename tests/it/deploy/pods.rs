@@ -133,3 +133,16 @@ pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
     let wanted = selector.as_object().filter(|wanted| !wanted.is_empty());
     wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels[key] == *value))
 }
+
+/// A value with the lists in it, of which order says nothing, in one order.
+pub(crate) fn in_order(value: &Value) -> Value {
+    match value {
+        Value::Array(list) => {
+            let mut list: Vec<_> = list.iter().map(in_order).collect();
+            list.sort_by_key(Value::to_string);
+            list.into()
+        }
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), in_order(value))).collect(),
+        other => other.clone(),
+    }
+}

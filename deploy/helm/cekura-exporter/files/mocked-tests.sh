@@ -1,0 +1,1 @@
+../../../kubernetes/overlays/example-cronjob/mocked-tests.sh

@@ -1,0 +1,50 @@
+{{- /* The name of all that is made: the release's, unless it says nothing of the exporter. */}}
+{{- define "cekura-exporter.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" (.Release.Name | trunc 34 | trimSuffix "-") .Chart.Name }}{{ end }}
+{{- end }}
+
+{{- /* By what the exporter is selected. */}}
+{{- define "cekura-exporter.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+{{- if ne (include "cekura-exporter.name" .) .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+{{- end }}
+
+{{- define "cekura-exporter.labels" -}}
+{{ include "cekura-exporter.selector" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "cekura-exporter.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- /* Where the folder of an API's key is. */}}
+{{- define "cekura-exporter.keys" -}}
+{{ if eq . "default" }}/run/secrets/cekura{{ else }}/run/secrets/cekura-{{ . }}{{ end }}
+{{- end }}
+
+{{- /* A configuration with the keys' files in it. Takes the values and the configuration. */}}
+{{- define "cekura-exporter.config" -}}
+{{- $config := deepCopy .config }}
+{{- $apis := $config.apis | default dict }}
+{{- range $name, $key := .values.apis }}
+{{- $api := get $apis $name | default dict }}
+{{- $_ := set $api "api_key_file" (printf "%s/%s" (include "cekura-exporter.keys" $name) $key.key) }}
+{{- $_ := set $apis $name $api }}
+{{- end }}
+{{- $_ := set $config "apis" $apis }}
+{{- toYaml $config }}
+{{- end }}
+
+{{- /* What keeps a container from more than it needs. */}}
+{{- define "cekura-exporter.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
