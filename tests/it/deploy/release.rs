@@ -39,6 +39,11 @@ fn shellcheck_has_nothing_to_say_of_the_scripts() {
     printed(Command::new(tool("shellcheck")).args(scripts));
 }
 
+#[test]
+fn yamllint_has_nothing_to_say() {
+    printed(Command::new(tool("yamllint")).args(["--strict", "."]));
+}
+
 /// The value of a key that stands in a line of its own.
 fn value_of<'a>(text: &'a str, key: &str) -> &'a str {
     text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key} in\n{text}")).trim()

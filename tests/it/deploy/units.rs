@@ -55,8 +55,8 @@ fn it_is_given_the_time_to_linger_that_other_manifests_give() {
 fn allowed(filters: &[String]) -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();
     for filter in filters {
-        let (taken, names) = filter.strip_prefix('~').map_or((false, filter.as_str()), |names| (true, names));
-        let named: BTreeSet<_> = names.split(' ').flat_map(calls_of).collect();
+        let (taken, rest) = filter.strip_prefix('~').map_or((false, filter.as_str()), |rest| (true, rest));
+        let named: BTreeSet<_> = rest.split(' ').flat_map(calls_of).collect();
         if taken {
             allowed.retain(|call| !named.contains(call));
         } else {
