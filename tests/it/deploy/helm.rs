@@ -34,7 +34,10 @@ fn choices() -> Vec<Value> {
         json!({}),
         json!({"tls": {"enabled": true}}),
         json!({"webConfig": {"existingSecret": "web"}}),
-        json!({"tls": {"enabled": true}, "webConfig": {"existingSecret": "web"}}),
+        json!({
+            "tls": {"enabled": true}, "webConfig": {"existingSecret": "web"},
+            "serviceMonitor": {"enabled": true, "basicAuth": {"username": {"name": "u", "key": "k"}, "password": {"name": "p", "key": "k"}}},
+        }),
         json!({"scrapeAnnotations": {"enabled": true}}),
         json!({"serviceMonitor": monitoring, "podMonitor": monitoring, "prometheusRule": monitoring}),
         json!({"persistence": {"enabled": false}, "config": {"registrations": {"enabled": false}}}),
