@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use super::kubernetes::{central, checked, rendered as kustomized, text_of};
-use super::pods::{Pod, dangling, each, hardened, name, of_kind, pods, unrestricted};
+use super::pods::{Pod, dangling, each, hardened, name, of_kind, pods, selects, unrestricted};
 use super::{file, printed, validated, yaml};
 use crate::harness::tool;
 
@@ -115,6 +115,12 @@ fn substance(of: &Value) -> Value {
     of
 }
 
+/// Objects without the name of the release, by which only the chart selects.
+fn uninstanced(objects: &[Value]) -> Vec<Value> {
+    let instance = r#""app.kubernetes.io/instance":"cekura-exporter","#;
+    serde_json::from_str(&json!(objects).to_string().replace(instance, "")).unwrap()
+}
+
 /// The configuration in a text, without comments.
 fn meaning(text: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
@@ -165,7 +171,7 @@ fn the_chart_makes_what_kustomize_makes() {
         ),
         (nightly, json!({"central": {"enabled": false}, "cronJob": enabled, "image": registry})),
     ] {
-        let (by_kustomize, by_helm) = (substances(&components), substances(&rendered(&values)));
+        let (by_kustomize, by_helm) = (substances(&components), substances(&uninstanced(&rendered(&values))));
         let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<BTreeSet<_>>();
         assert_eq!(names(&by_helm), names(&by_kustomize), "{values}");
         for (name, of) in &by_kustomize {
@@ -173,6 +179,138 @@ fn the_chart_makes_what_kustomize_makes() {
             assert_eq!(sorted(&by_helm[name]), sorted(of), "{values}: {name}");
         }
     }
+}
+
+#[test]
+fn what_is_asked_for_is_there() {
+    let login = json!({"username": {"name": "u", "key": "k"}, "password": {"name": "p", "key": "k"}});
+    let monitor = json!({"enabled": true, "interval": "7s", "labels": {"release": "prometheus"}, "basicAuth": login});
+    let spread = json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]);
+    let proxy = json!([{"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}}]);
+    let objects = rendered(&json!({
+        "image": {"repository": "r/e", "tag": "t", "pullPolicy": "Always"}, "imagePullSecrets": [{"name": "pull"}],
+        "args": ["--log.level=debug"], "env": proxy, "resources": {"limits": {"memory": "1Gi"}},
+        "podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}, "nodeSelector": {"e": "f"},
+        "tolerations": [{"operator": "Exists"}], "affinity": {"podAffinity": {}}, "topologySpreadConstraints": spread,
+        "priorityClassName": "high", "persistence": {"size": "5Gi", "storageClass": "fast"},
+        "networkPolicy": {"from": [{"podSelector": {}}], "egress": [{"ports": [{"port": 3128}]}]},
+        "serviceMonitor": monitor, "podMonitor": {"enabled": true, "interval": "7s", "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": true, "labels": {"release": "prometheus"}},
+        "cronJob": {
+            "enabled": true, "name": "theirs", "schedule": "0 1 * * *", "image": "i:1", "command": ["a", "b"],
+            "cekuraUrl": "https://u", "toggleKey": {"existingSecret": "s", "key": "k"}, "agentId": 123_456_789,
+            "slot": "slot", "team": "team", "activeDeadlineSeconds": 60, "runAsUser": 7,
+            "resources": {"limits": {"cpu": "9"}},
+        },
+    }));
+    let pod = "Deployment/spec/template/spec";
+    let job = "CronJob/spec/jobTemplate/spec";
+    for (at, expected) in [
+        (format!("{pod}/containers/0/image"), json!("r/e:t")),
+        (format!("{pod}/containers/0/imagePullPolicy"), json!("Always")),
+        (format!("{pod}/containers/0/args/1"), json!("--log.level=debug")),
+        (format!("{pod}/containers/0/env"), proxy.clone()),
+        (format!("{pod}/containers/0/resources/limits/memory"), json!("1Gi")),
+        (format!("{pod}/imagePullSecrets/0/name"), json!("pull")),
+        (format!("{pod}/nodeSelector"), json!({"e": "f"})),
+        (format!("{pod}/tolerations"), json!([{"operator": "Exists"}])),
+        (format!("{pod}/affinity"), json!({"podAffinity": {}})),
+        (format!("{pod}/topologySpreadConstraints"), spread),
+        (format!("{pod}/priorityClassName"), json!("high")),
+        ("Deployment/spec/template/metadata/labels/a".into(), json!("b")),
+        ("Deployment/spec/template/metadata/annotations/c".into(), json!("d")),
+        ("PersistentVolumeClaim/spec/resources/requests/storage".into(), json!("5Gi")),
+        ("PersistentVolumeClaim/spec/storageClassName".into(), json!("fast")),
+        ("NetworkPolicy/spec/ingress/0/from/2".into(), json!({"podSelector": {}})),
+        ("NetworkPolicy/spec/egress/1/ports/0/port".into(), json!(3128)),
+        ("ServiceMonitor/spec/endpoints/0/basicAuth".into(), login),
+        ("ServiceMonitor/spec/endpoints/0/interval".into(), json!("7s")),
+        ("ServiceMonitor/metadata/labels/release".into(), json!("prometheus")),
+        ("PodMonitor/spec/podMetricsEndpoints/0/interval".into(), json!("7s")),
+        ("PodMonitor/spec/podMetricsEndpoints/0/scrapeTimeout".into(), json!("7s")),
+        ("PodMonitor/metadata/labels/release".into(), json!("prometheus")),
+        ("PrometheusRule/metadata/labels/release".into(), json!("prometheus")),
+        ("CronJob/metadata/name".into(), json!("theirs")),
+        ("CronJob/spec/schedule".into(), json!("0 1 * * *")),
+        (format!("{job}/activeDeadlineSeconds"), json!(60)),
+        (format!("{job}/template/spec/imagePullSecrets/0/name"), json!("pull")),
+        (format!("{job}/template/spec/securityContext/runAsUser"), json!(7)),
+        (format!("{job}/template/spec/initContainers/0/image"), json!("r/e:t")),
+        (format!("{job}/template/spec/initContainers/0/imagePullPolicy"), json!("Always")),
+        (format!("{job}/template/spec/initContainers/0/args/1"), json!("--log.level=debug")),
+        (format!("{job}/template/spec/initContainers/0/env"), proxy),
+        (format!("{job}/template/spec/initContainers/0/resources/limits/memory"), json!("1Gi")),
+        (format!("{job}/template/spec/containers/0/image"), json!("i:1")),
+        (format!("{job}/template/spec/containers/0/args"), json!(["a", "b"])),
+        (format!("{job}/template/spec/containers/0/env/0/value"), json!("https://u")),
+        (format!("{job}/template/spec/containers/0/env/1/value"), json!("/run/secrets/cekura-toggle/k")),
+        (format!("{job}/template/spec/containers/0/env/2/value"), json!("123456789")),
+        (format!("{job}/template/spec/containers/0/env/3/value"), json!("slot")),
+        (format!("{job}/template/spec/containers/0/env/4/value"), json!("team")),
+        (format!("{job}/template/spec/containers/0/resources/limits/cpu"), json!("9")),
+    ] {
+        let (kind, pointer) = at.split_at(at.find('/').unwrap());
+        let of = of_kind(&objects, kind).next().unwrap_or_else(|| panic!("no {kind}"));
+        assert_eq!(of.pointer(pointer), Some(&expected), "{at}");
+    }
+    let pods = pods(&objects);
+    let job = pods.iter().find(|pod| pod.of.starts_with("CronJob")).unwrap();
+    assert_eq!(job.volume(&json!("toggle-key"))["secret"]["secretName"], "s");
+}
+
+#[test]
+fn a_pod_is_given_the_time_that_it_lingers() {
+    let lingering = |linger: &str| json!({"shutdown": {"linger": linger}});
+    for (linger, seconds) in [("0s", 30), ("500ms", 30), ("5m", 330), ("1h30m", 5430), ("1d2h3m4s5ms", 93_814)] {
+        let values = json!({
+            "config": lingering(linger), "sidecar": {"config": lingering(linger)}, "cronJob": {"enabled": true},
+        });
+        let objects = rendered(&values);
+        let graces: Vec<_> =
+            pods(&objects).iter().map(|pod| pod.spec["terminationGracePeriodSeconds"].clone()).collect();
+        assert_eq!(graces, [json!(seconds), json!(seconds)], "{linger}");
+        for map in ["cekura-exporter", "cekura-exporter-sidecar"] {
+            let text = of_kind(&objects, "ConfigMap").find(|of| of["metadata"]["name"] == map).unwrap();
+            assert_eq!(meaning(text["data"]["config.yaml"].as_str().unwrap())["shutdown"]["linger"], linger);
+        }
+    }
+}
+
+#[test]
+fn a_release_selects_nothing_of_another() {
+    let enabled = json!({"enabled": true});
+    let values = json!({"serviceMonitor": enabled, "cronJob": enabled});
+    let release = |name: &str| validated(&try_rendering(&file(CHART), name, &values).unwrap());
+    let releases = ["cekura-exporter", "staging", "cekura-exporter-2"].map(release);
+    for (own, objects) in releases.iter().enumerate() {
+        let selectors: Vec<_> = objects.iter().filter_map(selector).collect();
+        let kinds: BTreeSet<_> = selectors.iter().map(|(of, _)| of.split(' ').next().unwrap()).collect();
+        let expected = ["Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceMonitor"];
+        assert_eq!(kinds, BTreeSet::from(expected));
+        for (of, selector) in selectors {
+            for (other, objects) in releases.iter().enumerate() {
+                let labels = match of.starts_with("ServiceMonitor") {
+                    true => {
+                        of_kind(objects, "Service").map(|service| &service["metadata"]["labels"]).collect::<Vec<_>>()
+                    }
+                    false => pods(objects).iter().map(|pod| pod.labels).collect(),
+                };
+                let selected = labels.iter().filter(|labels| selects(selector, labels)).count();
+                assert_eq!(selected, usize::from(own == other), "{of} of {own} in {other}");
+            }
+        }
+    }
+}
+
+/// By what an object selects others, if it does, and its name.
+fn selector(of: &Value) -> Option<(String, &Value)> {
+    let selector = match of["kind"].as_str().unwrap() {
+        "Service" => &of["spec"]["selector"],
+        "NetworkPolicy" => &of["spec"]["podSelector"]["matchLabels"],
+        "PodDisruptionBudget" | "Deployment" | "ServiceMonitor" => &of["spec"]["selector"]["matchLabels"],
+        _ => return None,
+    };
+    Some((name(of), selector))
 }
 
 #[test]
@@ -185,6 +323,8 @@ fn what_is_wrong_in_values_is_named() {
         (json!({"apis": {"default": {"existingSecret": ""}}}), "default"),
         (json!({"apis": {"Bad-Name": {"existingSecret": "a", "key": "b"}}}), "Bad-Name"),
         (json!({"cronJob": {"runAsUser": 0}}), "runAsUser"),
+        (json!({"config": {"shutdown": {"linger": "5 minutes"}}}), "linger"),
+        (json!({"persistence": {"enabled": false}}), "persistence.enabled=true"),
     ] {
         let problem = try_rendering(&file(CHART), "cekura-exporter", &values).unwrap_err();
         assert!(problem.contains(named) && !problem.contains("sk-inline"), "{values}: {problem}");

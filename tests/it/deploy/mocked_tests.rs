@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cekura_exporter::demo::simulator::{Reply, Request, Simulator};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio::task::{JoinSet, LocalSet};
 
 use super::{file, yaml};
 use crate::harness::{Exporter, KEY, eventually, tool};
@@ -87,14 +89,21 @@ impl Pod {
         Self { exporter, folder }
     }
 
-    /// Starts the script with what a shell makes of the tests. They leave the file `ran` when they begin.
+    /// Starts the script with what a shell makes of the tests. They run in the folder of the pod, and leave
+    /// the file `ran` when they begin.
     fn run(&self, agent: &Agent, tests: &str) -> Child {
+        self.command(&["/bin/sh"], agent, tests).spawn().unwrap()
+    }
+
+    /// The same, not started, and with the shell that runs the script.
+    fn command(&self, shell: &[&str], agent: &Agent, tests: &str) -> Command {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let folders = std::env::join_paths([tool("curl").parent().unwrap(), Path::new("/usr/bin"), Path::new("/bin")]);
-        let mut command = Command::new("/bin/sh");
-        command.arg(file("deploy/kubernetes/overlays/example-cronjob/mocked-tests.sh"));
-        command.args(["/bin/sh", "-c", &format!("touch '{}'; {tests}", path("ran"))]);
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).arg(file("deploy/kubernetes/overlays/example-cronjob/mocked-tests.sh"));
+        command.args(["/bin/sh", "-c", &format!("touch ran; {tests}")]).current_dir(self.folder.path());
         command.env_clear().env("PATH", folders.unwrap()).envs([
+            ("STOP_SECONDS", "5".to_owned()),
             ("CEKURA_URL", agent.url()),
             ("CEKURA_KEY_FILE", path("secrets/toggle-key")),
             ("AGENT_ID", "7".to_owned()),
@@ -103,11 +112,17 @@ impl Pod {
             ("TOGGLES", path("toggles")),
             ("EXPORTER", self.exporter.urls[0].clone()),
         ]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
     }
 
     fn ran(&self) -> bool {
         self.folder.path().join("ran").exists()
+    }
+
+    /// How often tests have written to the file `beat`.
+    fn beats(&self) -> Option<u64> {
+        std::fs::metadata(self.folder.path().join("beat")).ok().map(|beat| beat.len())
     }
 }
 
@@ -170,14 +185,63 @@ async fn the_job_fails_when_mocks_stay_on() {
     }
 }
 
-#[tokio::test]
-async fn a_job_that_is_stopped_amid_its_tests_disables() {
+/// Tests that do not end by themselves, and what they leave if they are let to end, as shells make them.
+/// While they run, the file `beat` grows.
+const ENDLESS: [(&str, bool); 4] = [
+    // What is asked to end takes its time.
+    ("trap 'sleep 2; touch over; exit' TERM; while :; do echo >> beat; sleep 0.1; done", true),
+    // It is a child that works, and its parent ends at once.
+    ("(while :; do echo >> beat; sleep 0.1; done) & wait", false),
+    // It does not listen.
+    ("trap '' TERM; while :; do echo >> beat; sleep 0.1; done", false),
+    // Neither does its child.
+    ("(trap '' TERM; while :; do echo >> beat; sleep 0.1; done) & wait", false),
+];
+
+/// Stops a job amid these tests, and expects mocks disabled when nothing of the tests runs any more.
+async fn stopped_amid(shell: &[&str], tests: &str, ends: bool) {
     let agent = Agent::ending(Some(on()), Some(off())).await;
     let pod = Pod::of(&agent).await;
-    let script = pod.run(&agent, "exec sleep 600");
-    eventually("the tests run", async || pod.ran().then_some(())).await;
+    let script = pod.command(shell, &agent, tests).spawn().unwrap();
+    eventually("the tests run", async || pod.beats().filter(|beats| *beats > 0)).await;
     let id = i32::try_from(script.id().unwrap()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), rustix::process::Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    eventually("mocks are disabled", async || (agent.toggles().len() == 2).then_some(())).await;
+    let (beats, over) = (pod.beats(), pod.folder.path().join("over").exists());
+    assert_eq!(over, ends, "{shell:?}: {tests}");
     let (code, said) = ended(script).await;
     assert_eq!((code, agent.toggles().last()), (Some(143), Some(&json!({"enabled": false}))), "{said}");
+    assert_eq!(pod.beats(), beats, "{shell:?}: {tests}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_stopped_disables_when_nothing_of_its_tests_runs_any_more() {
+    let shells: [&[&str]; 3] = [&["/bin/sh"], &["/bin/bash"], &["/bin/busybox", "sh"]];
+    let mut jobs = JoinSet::new();
+    let local = LocalSet::new();
+    for (shell, (tests, ends)) in shells.into_iter().flat_map(|shell| ENDLESS.map(|tests| (shell, tests))) {
+        jobs.spawn_local_on(stopped_amid(shell, tests, ends), &local);
+    }
+    local.run_until(jobs.join_all()).await;
+}
+
+#[tokio::test]
+async fn what_tests_leave_behind_is_over_before_mocks_are_disabled() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    let (code, said) = ended(pod.run(&agent, &format!("({}) & sleep 1", ENDLESS[0].0))).await;
+    assert_eq!((code, pod.folder.path().join("over").exists()), (Some(0), true), "{said}");
+}
+
+#[tokio::test]
+async fn nothing_is_toggled_where_a_tool_is_missing() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    let bin = pod.folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(tool("curl"), bin.join("curl")).unwrap();
+    let mut command = pod.command(&["/bin/sh"], &agent, "exit 0");
+    let (code, said) = ended(command.env("PATH", bin).spawn().unwrap()).await;
+    assert_eq!((code, agent.toggles()), (Some(1), vec![]), "{said}");
+    assert!(said.contains("setsid is missing"), "{said}");
 }

@@ -4,12 +4,10 @@
 {{- else }}{{ printf "%s-%s" (.Release.Name | trunc 34 | trimSuffix "-") .Chart.Name }}{{ end }}
 {{- end }}
 
-{{- /* By what the exporter is selected. */}}
+{{- /* By what the exporter of this release is selected, and of no other. */}}
 {{- define "cekura-exporter.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-{{- if ne (include "cekura-exporter.name" .) .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end }}
 {{- end }}
 
 {{- define "cekura-exporter.labels" -}}
@@ -39,6 +37,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- $_ := set $config "apis" $apis }}
 {{- toYaml $config }}
+{{- end }}
+
+{{- /* The terminationGracePeriodSeconds that a configuration needs: its shutdown.linger, the 10 s that
+requests under way get, and some more. */}}
+{{- define "cekura-exporter.grace" -}}
+{{- $units := dict "d" 86400 "h" 3600 "m" 60 "s" 1 "ms" 0 }}
+{{- $seconds := 30 }}
+{{- range regexFindAll "[0-9]+(ms|d|h|m|s)" ((.shutdown | default dict).linger | default "0s") -1 }}
+{{- $seconds = add $seconds (mul (regexFind "[0-9]+" . | int64) (get $units (regexFind "[a-z]+" .))) }}
+{{- end }}
+{{- $seconds }}
 {{- end }}
 
 {{- /* What keeps a container from more than it needs. */}}

@@ -69,7 +69,7 @@ cekura-exporter/sidecar: "true"
 
 {{- /* The least terminationGracePeriodSeconds of its pod. */}}
 {{- define "cekura-exporter.sidecar.grace" -}}
-{{ add .Values.sidecar.lingerSeconds 30 }}
+{{ include "cekura-exporter.grace" .Values.sidecar.config }}
 {{- end }}
 
 {{- /* The name of the volume of an API's key. Names of APIs are no names of volumes. Takes all and one. */}}

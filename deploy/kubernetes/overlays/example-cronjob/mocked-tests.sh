@@ -1,13 +1,19 @@
 #!/bin/sh
 # Enables the mocks of an agent, runs a command while they are on, and disables them, whatever comes
 # of it. Each toggle is handed over to the exporter in a file of its slot, and waited for at its side.
-# Fails if a toggle does not complete in the state that was asked for, or the command fails. Needs curl.
+# Fails if a toggle does not complete in the state that was asked for, or the command fails. Needs curl
+# and setsid.
 # Usage: mocked-tests.sh COMMAND [ARGUMENT...]
 set -eu
 : "${CEKURA_URL:?}" "${CEKURA_KEY_FILE:?}" "${AGENT_ID:?}" "${SLOT:?}" "${TEAM:?}"
 toggles=${TOGGLES:-/toggles}
 exporter=${EXPORTER:-http://127.0.0.1:10058}
 seconds=${TOGGLE_SECONDS:-1800}
+# When the job is stopped, the tests have so long to end. The grace period of the pod is 90 s.
+patience=${STOP_SECONDS:-20}
+for tool in curl setsid; do
+    command -v "$tool" >/dev/null || { echo "mocked-tests: $tool is missing from this image" >&2; exit 1; }
+done
 
 # Starts a toggle, hands it over, and waits. Usage: toggle true|false enabled|disabled
 toggle() {
@@ -40,20 +46,38 @@ toggle() {
     return 1
 }
 
-# Whatever ends this script, a signal included, mocks are disabled.
-disable() {
+# Ends what is left of the tests: nothing of them may meet the real tools. They have some time to end by
+# themselves. Out of reach is what they started in a process group of its own.
+stop() {
+    for signal in TERM KILL; do
+        reach "$signal" || return 0
+        left=$patience
+        while [ "$left" -gt 0 ] && reach 0; do
+            sleep 1
+            left=$((left - 1))
+        done
+    done
+}
+
+# Signals the tests: their group, or themselves as long as they have not made it. Fails if none is left.
+reach() {
+    kill -s "$1" -- "-$!" 2>/dev/null || kill -s "$1" "$!" 2>/dev/null
+}
+
+# Whatever ends this script, a signal included, mocks are disabled, and not before the tests are over.
+finish() {
     code=$?
     trap - EXIT
     trap '' TERM INT
+    [ -z "${!:-}" ] || stop
     toggle false disabled || code=1
     exit "$code"
 }
-tests=
-trap disable EXIT
-trap '[ -z "$tests" ] || kill "$tests"; exit 143' TERM INT
+trap finish EXIT
+trap 'exit 143' TERM INT
 
 toggle true enabled
-# Beside and waited for, because a shell hears no signal while it runs a command.
-"$@" &
-tests=$!
-wait "$tests"
+# Beside and waited for, because a shell hears no signal while it runs a command. In a group of their own,
+# so that a signal finds all of them.
+setsid "$@" &
+wait "$!"
