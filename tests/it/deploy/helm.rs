@@ -74,6 +74,19 @@ fn whatever_is_chosen_is_valid_hardened_and_whole() {
             assert_eq!(problems, [] as [String; 0], "{values}");
         }
         assert_eq!(of_kind(&objects, "Secret").count(), 0, "{values}");
+        for of in &objects {
+            let labels = &of["metadata"]["labels"];
+            let chart = concat!("cekura-exporter-", env!("CARGO_PKG_VERSION"));
+            for (label, value) in [
+                ("app.kubernetes.io/name", "cekura-exporter"),
+                ("app.kubernetes.io/instance", "cekura-exporter"),
+                ("app.kubernetes.io/managed-by", "Helm"),
+                ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
+                ("helm.sh/chart", chart),
+            ] {
+                assert_eq!(labels[label], value, "{values}: {}: {label}", name(of));
+            }
+        }
         for map in of_kind(&objects, "ConfigMap").filter(|map| map["data"]["config.yaml"].is_string()) {
             checked(map["data"]["config.yaml"].as_str().unwrap(), None);
         }
@@ -256,6 +269,47 @@ fn what_is_asked_for_is_there() {
     let pods = pods(&objects);
     let job = pods.iter().find(|pod| pod.of.starts_with("CronJob")).unwrap();
     assert_eq!(job.volume(&json!("toggle-key"))["secret"]["secretName"], "s");
+}
+
+/// What the chart makes of these values for the central exporter's pod.
+fn central_pod(values: &Value) -> Value {
+    of_kind(&rendered(values), "Deployment").next().unwrap()["spec"]["template"].clone()
+}
+
+#[test]
+fn a_changed_configuration_starts_a_new_pod() {
+    let checksum = |values| central_pod(&values)["metadata"]["annotations"]["checksum/config"].clone();
+    let (before, after) = (checksum(json!({})), checksum(json!({"config": {"polling": {"min_interval": "7s"}}})));
+    assert!(before.is_string() && before != after, "{before} {after}");
+}
+
+#[test]
+fn a_web_configuration_claim_and_secrets_of_theirs_are_mounted() {
+    let pod = central_pod(&json!({
+        "webConfig": {"existingSecret": "their-web"}, "tls": {"enabled": true, "existingSecret": "their-tls"},
+        "persistence": {"existingClaim": "their-claim"},
+        "apis": {"default": {"existingSecret": "their-key", "key": "k"}, "b": {"existingSecret": "key-of-b", "key": "k"}},
+    }));
+    let exporter = &pod["spec"]["containers"][0];
+    let at = |path: &str| {
+        let mount = each(&exporter["volumeMounts"]).find(|mount| mount["mountPath"] == path).unwrap();
+        each(&pod["spec"]["volumes"]).find(|volume| volume["name"] == mount["name"]).unwrap().clone()
+    };
+    for (path, secret) in [
+        ("/etc/cekura-exporter-web", "their-web"),
+        ("/etc/tls", "their-tls"),
+        ("/run/secrets/cekura", "their-key"),
+        ("/run/secrets/cekura-b", "key-of-b"),
+    ] {
+        assert_eq!(at(path)["secret"]["secretName"], secret);
+        // Readable for the group of the pod, and for nobody else.
+        assert_eq!(at(path)["secret"]["defaultMode"], 0o440);
+    }
+    assert_eq!(at("/var/lib/cekura-exporter")["persistentVolumeClaim"]["claimName"], "their-claim");
+    assert!(each(&exporter["args"]).any(|arg| arg == "--web.config.file=/etc/cekura-exporter-web/web.yaml"));
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        assert_eq!(exporter[probe]["httpGet"]["scheme"], "HTTPS", "{probe}");
+    }
 }
 
 #[test]
