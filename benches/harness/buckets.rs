@@ -8,10 +8,11 @@ pub(crate) struct Buckets(Vec<(f64, f64)>);
 // === impl Buckets ===
 
 impl Buckets {
-    /// Those of the poll lag, in the lines of a scrape or of a part of it.
+    /// Those of the poll lag of the only API, in the lines of a scrape or of a part of it.
     pub(crate) fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, Failure> {
         let bucket = |line: &str| {
-            let rest = line.strip_prefix("cekura_exporter_poll_lag_seconds_bucket{le=\"")?;
+            let labels = line.strip_prefix("cekura_exporter_poll_lag_seconds_bucket{")?;
+            let (_, rest) = labels.split_once("le=\"")?;
             let (bound, count) = rest.split_once("\"} ")?;
             Some((bound.parse().ok()?, count.parse().ok()?))
         };

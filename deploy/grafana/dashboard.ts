@@ -141,8 +141,8 @@ const upstream = [
     ),
     graph(
         { title: "Lag of polls", description: "From due to started: half of the polls, and 99 of a hundred. It shows only polls that started.", width: 6, height: 8, unit: "s" },
-        [q.quantile(0.5, "job", q.rate(q.exporter("cekura_exporter_poll_lag_seconds_bucket"))), "half"],
-        [q.quantile(0.99, "job", q.rate(q.exporter("cekura_exporter_poll_lag_seconds_bucket"))), "99 %"],
+        [q.quantile(0.5, "api", q.rate(q.lags)), "{{api}}, half"],
+        [q.quantile(0.99, "api", q.rate(q.lags)), "{{api}}, 99 %"],
     ),
 ];
 

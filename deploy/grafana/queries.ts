@@ -20,8 +20,11 @@ export const api = (metric: string, more = ""): string => `cekura_api_${metric}{
 /** The selector of the exporter's own series. */
 export const exporter = (metric: string): string => `${metric}{${exporters}}`;
 
-/** The selector of a histogram's buckets that has an API or none. */
+/** The selector of the buckets of how long runs took. */
 export const durations = `cekura_toggle_duration_seconds_bucket{${apis}}`;
+
+/** The selector of the buckets of how late polls started. */
+export const lags = `cekura_exporter_poll_lag_seconds_bucket{${apis}}`;
 
 /** How many series there are, 0 if there are none. */
 export const count = (expression: string): string => `count(${expression}) or vector(0)`;

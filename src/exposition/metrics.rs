@@ -34,7 +34,6 @@ pub struct Metrics {
     apis: ApiFamilies,
     /// One per API that was asked for.
     known_apis: Mutex<Vec<Arc<ApiMetrics>>>,
-    poll_lag: Histogram,
     watches: IntGaugeVec,
     rejected: IntGaugeVec,
     last_reload_successful: IntGauge,
@@ -72,6 +71,7 @@ pub enum ConnectionError {
 struct ApiFamilies {
     requests: IntCounterVec,
     request_duration: HistogramVec,
+    poll_lag: HistogramVec,
     in_flight: IntGaugeVec,
     waiting: IntGaugeVec,
     paused_until: GaugeVec,
@@ -87,6 +87,7 @@ pub struct ApiMetrics {
     ok: IntCounter,
     failures: Vec<IntCounter>,
     request_duration: Histogram,
+    poll_lag: Histogram,
     /// Requests that are under way.
     pub in_flight: IntGauge,
     waiting: IntGauge,
@@ -121,9 +122,6 @@ impl Metrics {
             ),
         )?;
         build_info.with_label_values(&crate::BUILD).set(1);
-        let poll_lag = HistogramOpts::new("cekura_exporter_poll_lag_seconds", "From when a poll was due to its start.")
-            .buckets(LAG_SECONDS.to_vec());
-        let poll_lag = registered(&registry, Histogram::with_opts(poll_lag))?;
         let watches =
             int_gauges(&registry, "cekura_exporter_watches", "Watches on the watch list, by source.", &["source"])?;
         let rejected = int_gauges(
@@ -187,7 +185,6 @@ impl Metrics {
             registry,
             apis,
             known_apis: Mutex::default(),
-            poll_lag,
             watches,
             rejected,
             last_reload_successful,
@@ -261,11 +258,6 @@ impl Metrics {
         self.web_last_reload_successful.set(0);
     }
 
-    /// Notes how late a poll started.
-    pub fn observe_lag(&self, lag: Duration) {
-        self.poll_lag.observe(lag.as_secs_f64());
-    }
-
     /// Counts an answered request. `handler` is one of a fixed set.
     pub fn count_http(&self, handler: &'static str, code: u16) {
         self.http_requests.with_label_values(&[handler, itoa::Buffer::new().format(code)]).inc();
@@ -323,6 +315,12 @@ impl ApiFamilies {
                 "Requests to this API, from connecting to the last byte.",
                 &["api"],
                 &REQUEST_SECONDS,
+            )?,
+            poll_lag: histograms(
+                "cekura_exporter_poll_lag_seconds",
+                "From when a poll of this API was due to its start.",
+                &["api"],
+                &LAG_SECONDS,
             )?,
             in_flight: int_gauges(
                 registry,
@@ -387,7 +385,9 @@ impl ApiFamilies {
         gone(self.paused_until.remove_label_values(&[api]));
         gone(self.throttle.remove_label_values(&[api]));
         gone(self.unknown_statuses.remove_label_values(&[api]));
-        gone(self.request_duration.remove_label_values(&[api]));
+        for vec in [&self.request_duration, &self.poll_lag] {
+            gone(vec.remove_label_values(&[api]));
+        }
         for outcome in Reason::ALL.iter().map(|reason| reason.as_str()).chain(["ok"]) {
             gone(self.requests.remove_label_values(&[api, outcome]));
         }
@@ -414,6 +414,7 @@ impl ApiMetrics {
             ok: request("ok"),
             failures: Reason::ALL.iter().map(|reason| request(reason.as_str())).collect(),
             request_duration: families.request_duration.with_label_values(&[api]),
+            poll_lag: families.poll_lag.with_label_values(&[api]),
             in_flight: families.in_flight.with_label_values(&[api]),
             waiting: families.waiting.with_label_values(&[api]),
             throttle: families.throttle.with_label_values(&[api]),
@@ -426,6 +427,11 @@ impl ApiMetrics {
             completed_duration: run_duration(Status::Completed),
             failed_duration: run_duration(Status::Failed),
         }
+    }
+
+    /// Notes how late a poll started.
+    pub fn observe_lag(&self, lag: Duration) {
+        self.poll_lag.observe(lag.as_secs_f64());
     }
 
     /// Counts a poll that ended, and how long it took if a request was sent.

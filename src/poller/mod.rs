@@ -158,7 +158,7 @@ impl Poller {
         let mut wake = self.schedule.next_due();
         for lane in self.lanes.values_mut() {
             while let Some(start) = lane.start_next(now, |run| self.board.watch(run)) {
-                self.metrics.observe_lag(now.saturating_duration_since(start.due));
+                lane.metrics.observe_lag(now.saturating_duration_since(start.due));
                 let (client, watch) = (lane.client.clone(), start.watch.clone());
                 let task = async move { client.poll(watch.agent_id, &watch.progress_id).await };
                 let flight = Flight {

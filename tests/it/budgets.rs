@@ -42,8 +42,11 @@ async fn under_a_spent_budget_every_watch_has_its_turn() {
     }
     let e = exporter.scrape().await;
     assert!(e.value("cekura_api_throttle_seconds_total", &[]).unwrap() > 1.0);
-    let late = e.value("cekura_exporter_poll_lag_seconds_bucket", &[("le", "0.5")]).unwrap();
-    assert!(late < e.value("cekura_exporter_poll_lag_seconds_count", &[]).unwrap(), "no poll was late");
+    let late = e.value("cekura_exporter_poll_lag_seconds_bucket", &[("api", "default"), ("le", "0.5")]).unwrap();
+    assert!(
+        late < e.value("cekura_exporter_poll_lag_seconds_count", &[("api", "default")]).unwrap(),
+        "no poll was late"
+    );
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn a_run_is_followed_from_unknown_over_in_progress_to_completed() {
     let durations = after.value("cekura_toggle_duration_seconds_count", &[api[0], ("status", "completed")]);
     assert_eq!(durations, Some(1.0));
     assert_eq!(after.value("cekura_api_request_duration_seconds_count", &api), Some(2.0));
-    assert_eq!(after.value("cekura_exporter_poll_lag_seconds_count", &[]), Some(2.0));
+    assert_eq!(after.value("cekura_exporter_poll_lag_seconds_count", &api), Some(2.0));
     assert_eq!(after.value("cekura_exporter_watches", &[("source", "config")]), Some(1.0));
 }
 

@@ -343,11 +343,10 @@ fn a_release_selects_nothing_of_another() {
         assert_eq!(kinds, BTreeSet::from(expected));
         for (of, selector) in selectors {
             for (other, objects) in releases.iter().enumerate() {
-                let labels = match of.starts_with("ServiceMonitor") {
-                    true => {
-                        of_kind(objects, "Service").map(|service| &service["metadata"]["labels"]).collect::<Vec<_>>()
-                    }
-                    false => pods(objects).iter().map(|pod| pod.labels).collect(),
+                let labels: Vec<_> = if of.starts_with("ServiceMonitor") {
+                    of_kind(objects, "Service").map(|service| &service["metadata"]["labels"]).collect()
+                } else {
+                    pods(objects).iter().map(|pod| pod.labels).collect()
                 };
                 let selected = labels.iter().filter(|labels| selects(selector, labels)).count();
                 assert_eq!(selected, usize::from(own == other), "{of} of {own} in {other}");
