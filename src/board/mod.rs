@@ -4,11 +4,13 @@
 //! is: rows are copied when they change while somebody reads them, so nothing that is slow happens under the lock.
 
 mod agents;
+mod history;
 mod rows;
 mod state;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
@@ -18,6 +20,7 @@ use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
     AgentId, AgentMock, ApiName, Outcome, Reason, Run, Status, Timestamp, Toggle, Transition, Watch, WatchName,
 };
+pub use history::{Event, What};
 pub use rows::Rows;
 use state::{State, agent_key};
 
@@ -30,6 +33,8 @@ pub struct Board {
     state: RwLock<State>,
     /// Told when a run finished: what is most to be saved.
     finished: Notify,
+    /// How often something that readers see was changed.
+    revision: AtomicU64,
 }
 
 /// One run of one watch. It goes stale when the run is replaced or the watch is removed; what is
@@ -117,7 +122,7 @@ impl Board {
         toggles: HashMap<WatchName, SavedToggle>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
     ) -> Self {
-        Self { state: RwLock::new(State::restored(toggles, agents)), finished: Notify::new() }
+        Self { state: RwLock::new(State::restored(toggles, agents)), ..Self::default() }
     }
 
     /// Takes over changes of the watch list, all at once. A watch whose run is the same keeps what
@@ -154,6 +159,7 @@ impl Board {
             return None;
         }
         let (toggle, place) = state.entry(run).map(|entry| (entry.row.toggle.clone(), entry.place))?;
+        state.history.note(run.slot, &toggle, &transitions, now);
         if answered && state.agents.observe(&toggle.watch.api, toggle.watch.agent_id, &toggle.run, place, now) {
             state.agent_changed(agent_key(&toggle.watch));
         }
@@ -187,7 +193,7 @@ impl Board {
     /// The run that is watched under this name now, to wait for it. Wait only after looking at its
     /// row, with a future of `changed` that was made before.
     pub fn awaited(&self, name: &str) -> Option<Awaited> {
-        let mut state = self.write();
+        let mut state = self.write_unseen();
         let run = state.run_of(name)?;
         let changed = state.waiting(run)?;
         Some(Awaited { run, changed })
@@ -216,14 +222,20 @@ impl Board {
 
     /// Takes what changed since it was last taken: at most so many watches, and as many agents.
     pub fn take_unsaved(&self, most: usize) -> Unsaved {
-        self.write().take_unsaved(most)
+        self.write_unseen().take_unsaved(most)
     }
 
     /// What was taken could not be saved: it is to be taken again.
     pub fn keep_unsaved(&self, unsaved: &Unsaved) {
-        let mut state = self.write();
+        let mut state = self.write_unseen();
         unsaved.toggles.iter().for_each(|(name, _)| state.changed(name));
         unsaved.agents.iter().for_each(|(key, _)| state.agent_changed(key.clone()));
+    }
+
+    /// Another number whenever something that readers see has changed. What is read after this is at
+    /// least as new.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Every watch as it is now, sorted by name.
@@ -245,6 +257,12 @@ impl Board {
     /// The watch of that name.
     pub fn row(&self, name: &str) -> Option<Row> {
         self.look(name, Row::clone)
+    }
+
+    /// What happened lately to the watch of that name, the newest first.
+    pub fn events(&self, name: &str) -> Option<Vec<Event>> {
+        let state = self.read();
+        Some(state.history.of(state.run_of(name)?.slot))
     }
 
     /// What `of` makes of the watch of that name.
@@ -274,6 +292,14 @@ impl Board {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
+        let state = self.write_unseen();
+        // Whoever sees the number and then reads waits for the change.
+        self.revision.fetch_add(1, Ordering::Release);
+        state
+    }
+
+    /// For what readers do not see.
+    fn write_unseen(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -312,6 +338,8 @@ impl RunId {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::sources::{Origin, WatchList};
     use crate::toggle::sample::{answer, at};
@@ -539,5 +567,42 @@ mod tests {
             act(&mut shown, run);
             changed.await;
         }
+    }
+    #[test]
+    fn what_happened_is_told_newest_first_over_the_runs_of_a_slot_and_goes_with_its_watch() {
+        let mut shown = Shown::default();
+        let run = shown.begin(&[watch("a", "1"), watch("b", "1")], at(0));
+        let poll = |shown: &Shown, run, outcome, second| drop(shown.board.apply(run, outcome, at(second), |_| None));
+        for (second, outcome) in [
+            Err(Failure::new(Reason::Dns)),
+            Err(Failure::new(Reason::Dns)),
+            Err(Failure::new(Reason::Timeout)),
+            Ok(answer(Reported::InProgress, None)),
+            Ok(answer(Reported::InProgress, None)),
+            Ok(completed(true)),
+        ]
+        .into_iter()
+        .zip(1..)
+        .map(|(outcome, second)| (second, outcome))
+        {
+            poll(&shown, run, outcome, second);
+        }
+        shown.set(&[watch("a", "2"), watch("b", "1")], at(9));
+        let failed = |reason| What::PollFailed { reason, detail: None };
+        let status = |from, to, duration| What::Status { from, to, duration, mismatch: false, text: None };
+        let expected = [
+            (9, What::Began { progress_id: watch("a", "2").progress_id.clone() }),
+            (6, status(Status::InProgress, Status::Completed, Some(Duration::from_secs(6)))),
+            (4, status(Status::Unknown, Status::InProgress, None)),
+            (4, What::Recovered { reason: Reason::Timeout, lasted: Duration::from_secs(3) }),
+            (3, failed(Reason::Timeout)),
+            (1, failed(Reason::Dns)),
+        ];
+        assert_eq!(shown.board.events("a"), Some(expected.map(|(second, what)| Event { at: at(second), what }).into()));
+        assert_eq!(shown.board.events("b"), Some(vec![]));
+        shown.set(&[watch("b", "1")], at(10));
+        assert_eq!(shown.board.events("a"), None);
+        shown.set(&[watch("a", "2"), watch("b", "1")], at(11));
+        assert_eq!(shown.board.events("a"), Some(vec![]), "another watch has that slot");
     }
 }

@@ -80,6 +80,12 @@ impl Rows {
         self.slots().filter_map(|slot| Some(&self.entry(slot)?.row))
     }
 
+    /// Every row whose name comes after this one, sorted by name.
+    pub fn iter_after(&self, name: Option<&str>) -> impl Iterator<Item = &Row> {
+        let first = name.map_or(0, |name| self.place_of(name).map_or_else(|place| place, |place| place + 1));
+        self.order.get(first..).unwrap_or_default().iter().filter_map(|slot| Some(&self.entry(*slot)?.row))
+    }
+
     /// The slots that are in use, in the order of the names.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
         self.order.iter().copied()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::agents::Agents;
+use super::history::{Event, History, What};
 use super::rows::{Entry, Rows};
 use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::sources::{Change, Definition};
@@ -22,6 +23,7 @@ pub(super) struct State {
     /// Slots so far.
     slots: u32,
     pub(super) agents: Agents,
+    pub(super) history: History,
     /// The place in the watch list that was last given.
     places: u64,
     /// The generation that was last given. It would have to come round for a stale id to mean another
@@ -147,6 +149,8 @@ impl State {
         if row.toggle.redefine(watch.clone(), started) {
             let place = self.recall(&mut row.toggle);
             self.wake(old);
+            let what = What::Began { progress_id: watch.progress_id.clone() };
+            self.history.record(old.slot, Event { at: now, what });
             updated.gone.push(old);
             updated.begun.push(self.begin(old.slot, row, place, now));
         } else {
@@ -220,6 +224,7 @@ impl State {
         let Some(entry) = self.rows.take(run.slot) else { return };
         let watch = &entry.row.toggle.watch;
         self.free.push(run.slot);
+        self.history.clear(run.slot);
         self.changed(&watch.name);
         self.release_agent(watch, now);
         self.wake(run);

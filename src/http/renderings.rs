@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::events::Lines;
 use super::gzip::Streams;
+use super::select::Selection;
 use crate::exposition::{Encoder, Format, Snapshot};
 
 /// How many are made at a time.
@@ -65,7 +66,7 @@ struct State {
 }
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     /// Of what.
     pub(super) subject: Subject,
@@ -74,12 +75,12 @@ pub(super) struct Kind {
 }
 
 /// What large bodies are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     /// The metrics.
     Metrics(Format),
-    /// All toggles as JSON.
-    Toggles,
+    /// Toggles as JSON.
+    Toggles(Selection),
     /// The configuration in force.
     Config,
 }
@@ -149,11 +150,11 @@ impl Renderings {
     where
         F: FnOnce() -> Source + Send + 'static,
     {
-        let awaited = self.state().awaited.entry(kind).or_default().clone();
+        let awaited = self.state().awaited.entry(kind.clone()).or_default().clone();
         let rendered = awaited.get_or_try_init(async || {
             let turn = self.turns.clone().acquire_owned().await;
             self.make_room().await;
-            self.begin(kind, &awaited);
+            self.begin(&kind, &awaited);
             let streams = self.streams.clone();
             let making = tokio::task::spawn_blocking(move || {
                 // What was begun is made to its end, and has its turn for as long, whoever left.
@@ -166,10 +167,10 @@ impl Renderings {
     }
 
     /// Who asks from here on gets a later one.
-    fn begin(&self, kind: Kind, begun: &Arc<OnceCell<Arc<Rendering>>>) {
+    fn begin(&self, kind: &Kind, begun: &Arc<OnceCell<Arc<Rendering>>>) {
         let awaited = &mut self.state().awaited;
-        if awaited.get(&kind).is_some_and(|awaited| Arc::ptr_eq(awaited, begun)) {
-            awaited.remove(&kind);
+        if awaited.get(kind).is_some_and(|awaited| Arc::ptr_eq(awaited, begun)) {
+            awaited.remove(kind);
         }
     }
 
@@ -369,7 +370,9 @@ mod tests {
 
     use super::*;
 
-    const TOGGLES: Kind = Kind { subject: Subject::Toggles, gzip: false };
+    fn toggles() -> Kind {
+        Kind { subject: Subject::Toggles(Selection::default()), gzip: false }
+    }
 
     fn text(text: &str) -> impl FnOnce() -> Source + Send + 'static + use<> {
         let text = text.as_bytes().to_vec();
@@ -383,7 +386,7 @@ mod tests {
     /// Waits until so many are being made, and so many ask for one that is not begun.
     async fn until(renderings: &Renderings, made: usize, askers: usize) {
         // One more than the askers holds it: the map.
-        let waiting = || renderings.state().awaited.get(&TOGGLES).map_or(0, |awaited| Arc::strong_count(awaited) - 1);
+        let waiting = || renderings.state().awaited.get(&toggles()).map_or(0, |awaited| Arc::strong_count(awaited) - 1);
         while renderings.turns.available_permits() != TURNS - made || waiting() != askers {
             tokio::task::yield_now().await;
         }
@@ -394,7 +397,7 @@ mod tests {
         let renderings = Renderings::new();
         let long = "0123456789abcdef ".repeat(100_000);
         for gzip in [false, true] {
-            let reader = renderings.body(Kind { gzip, ..TOGGLES }, text(&long)).await.unwrap();
+            let reader = renderings.body(Kind { gzip, ..toggles() }, text(&long)).await.unwrap();
             let left = reader.left();
             let mut body = read(reader);
             assert_eq!(left, Some(body.len() as u64));
@@ -433,7 +436,7 @@ mod tests {
                 gate.lock().unwrap().recv().unwrap();
                 Source::Text(count.fetch_add(1, Ordering::Relaxed).to_string().into_bytes())
             };
-            tokio::spawn(async move { renderings.body(TOGGLES, make).await.map(read).unwrap() })
+            tokio::spawn(async move { renderings.body(toggles(), make).await.map(read).unwrap() })
         };
         let first = ask();
         until(&renderings, 1, 0).await;
@@ -457,23 +460,23 @@ mod tests {
     async fn who_gives_up_waiting_holds_nobody_up() {
         let renderings = Renderings::new();
         let turns = renderings.turns.acquire_many(2).await.unwrap();
-        let gives_up = renderings.body(TOGGLES, text("never"));
+        let gives_up = renderings.body(toggles(), text("never"));
         assert!(timeout_at(Instant::now(), gives_up).await.is_err());
         drop(turns);
-        assert_eq!(read(renderings.body(TOGGLES, text("fresh")).await.unwrap()), b"fresh");
+        assert_eq!(read(renderings.body(toggles(), text("fresh")).await.unwrap()), b"fresh");
     }
 
     #[tokio::test]
     async fn readers_that_stand_still_lose_their_place_and_those_that_read_do_not() {
         let renderings = Renderings::new();
         let long = "x".repeat(PIECE * 1000);
-        let mut oldest = renderings.body(TOGGLES, text(&long)).await.unwrap();
+        let mut oldest = renderings.body(toggles(), text(&long)).await.unwrap();
         let mut still = Vec::new();
         for _ in 0..MOST_ALIVE + 2 {
             // Else none has stood still for longer than another.
             tokio::time::sleep(Duration::from_millis(2)).await;
             oldest.next().unwrap().unwrap();
-            still.push(renderings.body(TOGGLES, text("still")).await.unwrap());
+            still.push(renderings.body(toggles(), text("still")).await.unwrap());
         }
         assert!(oldest.next().unwrap().is_ok());
         let alive = still.iter_mut().filter_map(|reader| reader.next().unwrap().ok()).count();
@@ -487,7 +490,7 @@ mod tests {
         let renderings = Renderings::new();
         let mut readers = Vec::new();
         for _ in 0..MOST_ALIVE {
-            readers.push(renderings.body(TOGGLES, text("moves")).await.unwrap());
+            readers.push(renderings.body(toggles(), text("moves")).await.unwrap());
         }
         assert!(readers.iter_mut().all(|reader| reader.next().unwrap().is_ok()));
     }
@@ -497,7 +500,7 @@ mod tests {
         let renderings = Renderings::new();
         let (go, gate) = mpsc::channel::<()>();
         let (begins, begun) = mpsc::channel();
-        let making = renderings.body(TOGGLES, move || {
+        let making = renderings.body(toggles(), move || {
             begins.send(()).unwrap();
             gate.recv().unwrap();
             Source::Text(Vec::new())
@@ -520,9 +523,9 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_cut_where_bodies_end() {
         let renderings = Renderings::new();
-        let mut slow = renderings.body(TOGGLES, text("slow")).await.unwrap();
+        let mut slow = renderings.body(toggles(), text("slow")).await.unwrap();
         for _ in 0..100 {
-            assert_eq!(read(renderings.body(TOGGLES, text("fast")).await.unwrap()), b"fast");
+            assert_eq!(read(renderings.body(toggles(), text("fast")).await.unwrap()), b"fast");
         }
         assert_eq!(slow.next().unwrap().unwrap(), "slow");
     }
@@ -531,9 +534,9 @@ mod tests {
     async fn what_panics_while_it_is_made_is_an_error_and_the_next_one_is_made() {
         let renderings = Renderings::new();
         for _ in 0..2 * TURNS {
-            let made = renderings.body(TOGGLES, || -> Source { panic!("while it was made") }).await;
+            let made = renderings.body(toggles(), || -> Source { panic!("while it was made") }).await;
             assert!(matches!(made, Err(Panicked)));
         }
-        assert_eq!(read(renderings.body(TOGGLES, text("good")).await.unwrap()), b"good");
+        assert_eq!(read(renderings.body(toggles(), text("good")).await.unwrap()), b"good");
     }
 }

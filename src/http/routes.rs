@@ -17,9 +17,12 @@ use tokio::sync::watch;
 
 use super::auth::{Denied, Gate};
 use super::body::Body;
+use super::etag::ETag;
 use super::events::Events;
 use super::guard;
+use super::history::History;
 use super::renderings::{Kind, Renderings, Source, Subject};
+use super::select::Selection;
 use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
 use super::{landing, negotiate, toggles};
@@ -50,6 +53,8 @@ pub struct Site {
     gate: Gate,
     telemetry_path: String,
     renderings: Renderings,
+    /// Tells what this process says from what another one said.
+    process: u64,
     /// What is said of connections.
     pub(super) events: Events,
     listening: watch::Sender<bool>,
@@ -66,6 +71,7 @@ enum Route<'p> {
     Landing,
     Toggles,
     Toggle(&'p str),
+    Events(&'p str),
     Healthy,
     Ready,
     Reload,
@@ -107,6 +113,7 @@ impl Site {
             gate: Gate::new(draining.clone())?,
             telemetry_path,
             renderings: Renderings::new(),
+            process: fastrand::u64(..),
             listening: watch::Sender::new(false),
             leaving: AtomicBool::new(false),
             draining,
@@ -215,16 +222,25 @@ impl Site {
         }
     }
 
+    /// What happened lately to the toggle of that name.
+    fn happened(&self, name: &str) -> Answer {
+        match self.board.events(name) {
+            Some(events) => json(&History::of(&events)),
+            None => problem(StatusCode::NOT_FOUND, "no watch of that name"),
+        }
+    }
+
     async fn get(&self, route: Route<'_>, query: Option<&str>, headers: &HeaderMap) -> Answer {
         match route {
             Route::Metrics => self.metrics(headers).await,
             Route::Landing => ok(HTML, landing::page(&self.board.count_statuses(), &self.telemetry_path)),
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
+            Route::Events(name) => self.happened(&decoded(name)),
             // A job that asks to wait must not take the answer for the end of the waiting.
-            Route::Toggles if query.is_some_and(|query| !query.is_empty()) => {
-                problem(StatusCode::BAD_REQUEST, "this path takes no query parameters")
-            }
-            Route::Toggles => self.toggles(headers).await,
+            Route::Toggles => match Selection::parse(query) {
+                Ok(selection) => self.toggles(selection, headers).await,
+                Err(what) => problem(StatusCode::BAD_REQUEST, &what),
+            },
             Route::Healthy if self.pulse.is_alive(Instant::now()) => ok(TEXT, "healthy\n"),
             Route::Healthy => problem(StatusCode::SERVICE_UNAVAILABLE, "the poller does not move"),
             Route::Ready if self.leaving.load(Ordering::Relaxed) => {
@@ -259,11 +275,20 @@ impl Site {
         answer
     }
 
-    /// All toggles.
-    async fn toggles(&self, headers: &HeaderMap) -> Answer {
-        let board = self.board.clone();
-        let list = move || Source::Text(serde_json::to_vec(&toggles::List::of(&board.rows())).unwrap_or_default());
-        self.large(Subject::Toggles, JSON, headers, list).await
+    /// Toggles, unless the client has them as they are.
+    async fn toggles(&self, selection: Selection, headers: &HeaderMap) -> Answer {
+        let etag = ETag::of((self.process, self.board.revision()));
+        if etag.is_known(headers) {
+            return etag.not_modified();
+        }
+        let (board, subject) = (self.board.clone(), Subject::Toggles(selection.clone()));
+        let list = move || {
+            let rows = board.rows();
+            Source::Text(serde_json::to_vec(&toggles::List::of(&rows, &selection)).unwrap_or_default())
+        };
+        let mut answer = self.large(subject, JSON, headers, list).await;
+        etag.mark(&mut answer);
+        answer
     }
 
     /// The configuration in force.
@@ -310,7 +335,14 @@ impl<'p> Route<'p> {
             "/-/ready" => Some(Self::Ready),
             "/-/reload" => Some(Self::Reload),
             "/config" => Some(Self::Config),
-            _ => path.strip_prefix("/api/v1/toggles/").filter(|name| !name.contains('/')).map(Self::Toggle),
+            _ => {
+                let name = path.strip_prefix("/api/v1/toggles/")?;
+                match name.strip_suffix("/events") {
+                    Some(name) if !name.contains('/') => Some(Self::Events(name)),
+                    None if !name.contains('/') => Some(Self::Toggle(name)),
+                    _ => None,
+                }
+            }
         }
     }
 
@@ -321,6 +353,7 @@ impl<'p> Route<'p> {
             Some(Self::Landing) => "/",
             Some(Self::Toggles) => "/api/v1/toggles",
             Some(Self::Toggle(_)) => "/api/v1/toggles/{name}",
+            Some(Self::Events(_)) => "/api/v1/toggles/{name}/events",
             Some(Self::Healthy) => "/-/healthy",
             Some(Self::Ready) => "/-/ready",
             Some(Self::Reload) => "/-/reload",
@@ -399,6 +432,9 @@ mod tests {
         assert_eq!(of("/api/v1/toggles"), Some(Route::Toggles));
         assert_eq!(of("/api/v1/toggles/a.b"), Some(Route::Toggle("a.b")));
         assert_eq!(of("/api/v1/toggles/a/b"), None);
+        assert_eq!(of("/api/v1/toggles/events"), Some(Route::Toggle("events")));
+        assert_eq!(of("/api/v1/toggles/a/events"), Some(Route::Events("a")));
+        assert_eq!(of("/api/v1/toggles/a/events/"), None);
         assert_eq!(of("/config/"), None);
         assert_eq!(of("/-/reload"), Some(Route::Reload));
     }

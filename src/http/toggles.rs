@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::select::Selection;
 use crate::board::{Row, Rows};
 use crate::toggle::{Expect, Text, Timestamp};
 
-/// Every toggle, sorted by name.
+/// Toggles, sorted by name.
 #[derive(Serialize)]
 pub(super) struct List<'a> {
     toggles: Vec<Shown<'a>>,
+    /// After which name to go on, where a limit was given; null if these were the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Option<&'a str>>,
 }
 
 /// Definition and state of one toggle; what is unknown is null.
@@ -44,8 +48,12 @@ pub(super) struct Shown<'a> {
 // === impl List ===
 
 impl<'a> List<'a> {
-    pub(super) fn of(rows: &'a Rows) -> Self {
-        Self { toggles: rows.iter().map(Shown::of).collect() }
+    pub(super) fn of(rows: &'a Rows, selection: &'a Selection) -> Self {
+        let mut selected = selection.of(rows);
+        let toggles: Vec<_> = selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(Shown::of).collect();
+        let goes_on = selected.next().is_some();
+        let next = selection.limit.map(|_| toggles.last().map(|last| last.name).filter(|_| goes_on));
+        Self { toggles, next }
     }
 }
 

@@ -16,6 +16,7 @@ mod encryption;
 mod examples;
 mod harness;
 mod hostile;
+mod lists;
 mod logins;
 mod logs;
 mod openmetrics;

@@ -1,0 +1,75 @@
+//! What tells a client that it has the newest already.
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::{Response, StatusCode};
+
+use super::body::Body;
+use super::routes::Answer;
+
+/// The version of an answer, of this process. It is weak: the same is sent in several encodings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ETag(String);
+
+// === impl ETag ===
+
+impl ETag {
+    /// The version of what is made from this and nothing else.
+    pub(super) fn of(made_from: impl std::hash::Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        made_from.hash(&mut hasher);
+        Self(format!("\"{:016x}\"", hasher.finish()))
+    }
+
+    /// Whether a request says that its client has this version.
+    pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
+        let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|field| field.to_str().ok());
+        let mut tags = fields.flat_map(|field| field.split(',')).map(str::trim);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
+    }
+
+    /// Puts it on an answer.
+    pub(super) fn mark(&self, answer: &mut Answer) {
+        if let Ok(value) = HeaderValue::try_from(format!("W/{}", self.0)) {
+            answer.headers_mut().insert(ETAG, value);
+        }
+    }
+
+    /// The answer to who has it already.
+    pub(super) fn not_modified(&self) -> Answer {
+        let mut answer = Response::new(Body::whole(""));
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        self.mark(&mut answer);
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_it_if_one_of_its_tags_is_the_same_weak_or_strong() {
+        let tag = ETag("\"0a\"".into());
+        let knows = |fields: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(IF_NONE_MATCH, field.parse().unwrap());
+            }
+            tag.is_known(&headers)
+        };
+        for fields in [&["\"0a\""][..], &["W/\"0a\""], &["*"], &["\"1\", W/\"0a\""], &["\"1\"", "\"0a\""]] {
+            assert!(knows(fields), "{fields:?}");
+        }
+        for fields in [&[][..], &["\"0b\""], &["0a"], &["w/\"0a\""], &[""]] {
+            assert!(!knows(fields), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_from_something_else_has_another_tag() {
+        assert_eq!(ETag::of((1, "a")), ETag::of((1, "a")));
+        assert_ne!(ETag::of((1, "a")), ETag::of((2, "a")));
+    }
+}

@@ -1,0 +1,81 @@
+//! What happened to a toggle lately, as JSON.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::board::{Event, What};
+use crate::toggle::Text;
+
+/// The events of a toggle, the newest first.
+#[derive(Serialize)]
+pub(super) struct History<'a> {
+    events: Vec<Shown<'a>>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    at: String,
+    #[serde(flatten)]
+    what: ShownWhat<'a>,
+}
+
+/// What is unknown is null.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum ShownWhat<'a> {
+    RunStarted {
+        progress_id: &'a str,
+    },
+    StatusChanged {
+        from: &'static str,
+        to: &'static str,
+        duration_seconds: Option<f64>,
+        mismatch: bool,
+        text: Option<&'a str>,
+    },
+    UnrecognisedStatus {
+        status: &'a str,
+    },
+    PollFailed {
+        reason: &'static str,
+        detail: Option<&'a str>,
+    },
+    PollsRecovered {
+        reason: &'static str,
+        lasted_seconds: f64,
+    },
+}
+
+// === impl History ===
+
+impl<'a> History<'a> {
+    pub(super) fn of(events: &'a [Event]) -> Self {
+        let shown = |event: &'a Event| Shown { at: event.at.to_string(), what: ShownWhat::of(&event.what) };
+        Self { events: events.iter().map(shown).collect() }
+    }
+}
+
+// === impl ShownWhat ===
+
+impl<'a> ShownWhat<'a> {
+    fn of(what: &'a What) -> Self {
+        match what {
+            What::Began { progress_id } => Self::RunStarted { progress_id: progress_id.as_str() },
+            What::Status { from, to, duration, mismatch, text } => Self::StatusChanged {
+                from: from.as_str(),
+                to: to.as_str(),
+                duration_seconds: duration.as_ref().map(Duration::as_secs_f64),
+                mismatch: *mismatch,
+                text: text.as_ref().map(Text::as_str),
+            },
+            What::Unrecognised { status } => Self::UnrecognisedStatus { status: status.as_str() },
+            What::PollFailed { reason, detail } => {
+                Self::PollFailed { reason: reason.as_str(), detail: detail.as_ref().map(Text::as_str) }
+            }
+            What::Recovered { reason, lasted } => {
+                Self::PollsRecovered { reason: reason.as_str(), lasted_seconds: lasted.as_secs_f64() }
+            }
+        }
+    }
+}
