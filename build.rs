@@ -1,14 +1,19 @@
 //! Tells the program what it was built from.
 
+use std::error::Error;
+use std::path::Path;
 use std::process::Command;
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
 /// Where cargo writes down what a package was made from.
 const PACKAGED: &str = ".cargo_vcs_info.json";
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
+    runbooks()?;
     println!("cargo:rerun-if-env-changed=CEKURA_EXPORTER_REVISION");
     for path in [PACKAGED, ".git/HEAD", ".git/index"] {
-        if std::path::Path::new(path).exists() {
+        if Path::new(path).exists() {
             println!("cargo:rerun-if-changed={path}");
         }
     }
@@ -23,6 +28,46 @@ fn main() {
     let rustc = rustc.and_then(|line| line.split(' ').nth(1).map(str::to_owned));
     println!("cargo:rustc-env=BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
     println!("cargo:rustc-env=BUILD_RUSTC={}", rustc.as_deref().unwrap_or("unknown"));
+    Ok(())
+}
+
+/// Makes a page of the runbooks, whose sections can be linked to.
+fn runbooks() -> Result<(), Box<dyn Error>> {
+    const RUNBOOKS: &str = "docs/runbooks.md";
+    println!("cargo:rerun-if-changed={RUNBOOKS}");
+    let text = std::fs::read_to_string(RUNBOOKS)?;
+    let (mut level, mut is_served) = (None, false);
+    let events = Parser::new_ext(&text, Options::ENABLE_TABLES).filter_map(|event| match event {
+        Event::Start(Tag::Heading { level: of, .. }) => {
+            level = Some(of);
+            None
+        }
+        Event::Text(title) if level.is_some() => {
+            let of = level.take()?;
+            let id = title.to_lowercase().replace(' ', "-");
+            Some(Event::Html(format!("<{of} id=\"{id}\">{title}").into()))
+        }
+        // Other files of the project are not served.
+        Event::Start(Tag::Link { ref dest_url, .. }) => {
+            is_served = dest_url.starts_with('#');
+            is_served.then_some(event)
+        }
+        Event::End(TagEnd::Link) => is_served.then_some(event),
+        event => Some(event),
+    });
+    let mut page = String::from(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>Runbooks · cekura-exporter</title>\n<link rel=\"icon\" href=\"data:,\">\n\
+         <link rel=\"stylesheet\" href=\"assets/status.css\">\n</head>\n<body>\n\
+         <nav aria-label=\"Back\"><a href=\"./\">Status</a></nav>\n<main class=\"prose\">\n",
+    );
+    html::push_html(&mut page, events);
+    // Those that are too wide are scrolled, by keyboard too.
+    page = page.replace("<pre>", "<pre tabindex=\"0\">");
+    page.push_str("</main>\n</body>\n</html>\n");
+    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("runbooks.html"), page)?;
+    Ok(())
 }
 
 /// The revision that a package was made from.

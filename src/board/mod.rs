@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::sources::Change;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Status, Timestamp, Toggle, Transition, Watch, WatchName,
+    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
 };
 pub use history::{Event, What};
 pub use rows::Rows;
@@ -241,17 +241,6 @@ impl Board {
     /// Every watch as it is now, sorted by name.
     pub fn rows(&self) -> Rows {
         self.read().rows().clone()
-    }
-
-    /// How many watches there are in each status.
-    pub fn count_statuses(&self) -> [(Status, usize); 4] {
-        let mut counts = Status::ALL.map(|status| (status, 0));
-        for row in self.rows().iter() {
-            for (status, count) in &mut counts {
-                *count += usize::from(*status == row.toggle.run.shown.status);
-            }
-        }
-        counts
     }
 
     /// The watch of that name.

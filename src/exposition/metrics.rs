@@ -68,6 +68,19 @@ pub enum ConnectionError {
     Cut,
 }
 
+/// What an API has to do at the moment.
+#[derive(Debug, Clone)]
+pub struct ApiLoad {
+    /// Its name.
+    pub name: ApiName,
+    /// Requests that are under way.
+    pub in_flight: u32,
+    /// Polls that are due and held back.
+    pub waiting: u32,
+    /// Until when it is paused, if it is.
+    pub paused_until: Option<Timestamp>,
+}
+
 struct ApiFamilies {
     requests: IntCounterVec,
     request_duration: HistogramVec,
@@ -95,6 +108,8 @@ pub struct ApiMetrics {
     /// When the throttle counter was brought up to date.
     throttle_counted: Mutex<Instant>,
     paused_until: GaugeVec,
+    /// The same, for who wants it as a time.
+    paused: Mutex<Option<Timestamp>>,
     /// Answers with a status that is not documented.
     pub unknown_statuses: IntCounter,
     completed: IntCounter,
@@ -215,6 +230,11 @@ impl Metrics {
         for api in known.extract_if(.., |api| api.name == *name) {
             self.apis.remove(&api.name);
         }
+    }
+
+    /// What every API has to do at the moment.
+    pub fn loads(&self) -> Vec<ApiLoad> {
+        self.known_apis.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|api| api.load()).collect()
     }
 
     /// Sets how many watches of a source are on the list, and how many were refused.
@@ -420,6 +440,7 @@ impl ApiMetrics {
             throttle: families.throttle.with_label_values(&[api]),
             throttle_counted: Mutex::new(Instant::now()),
             paused_until: families.paused_until.clone(),
+            paused: Mutex::default(),
             unknown_statuses: families.unknown_statuses.with_label_values(&[api]),
             completed: run(completed),
             failed: run(failed),
@@ -470,10 +491,21 @@ impl ApiMetrics {
     /// Sets until when the API is paused; `None` if it is not.
     pub fn set_paused_until(&self, until: Option<Timestamp>) {
         let labels = [self.name.as_str()];
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = until;
         match until {
             Some(until) => self.paused_gauge().set(seconds(until)),
             // There may be nothing to remove.
             None => drop(self.paused_until.remove_label_values(&labels)),
+        }
+    }
+
+    fn load(&self) -> ApiLoad {
+        let count = |gauge: &IntGauge| u32::try_from(gauge.get()).unwrap_or_default();
+        ApiLoad {
+            name: self.name.clone(),
+            in_flight: count(&self.in_flight),
+            waiting: count(&self.waiting),
+            paused_until: *self.paused.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 

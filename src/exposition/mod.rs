@@ -14,4 +14,4 @@ mod process;
 pub use encoder::{Encoder, LabelledSource, Snapshot};
 pub use families::{SourceUp, watch_labels};
 pub use format::Format;
-pub use metrics::{ApiMetrics, ConnectionError, Metrics};
+pub use metrics::{ApiLoad, ApiMetrics, ConnectionError, Metrics};

@@ -20,11 +20,29 @@ const PROTECTION: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Puts the protection on an answer. What the user configured comes over it.
+/// Puts the protection on an answer, where that has none of its own. What the user configured comes
+/// over it.
 pub(super) fn protect(headers: &mut HeaderMap, configured: &[(HeaderName, HeaderValue)]) {
-    for (name, value) in PROTECTION.iter().chain(configured) {
+    for (name, value) in &PROTECTION {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
+    for (name, value) in configured {
         headers.insert(name, value.clone());
     }
+}
+
+/// The protection of a page: it loads its own style and script, nothing that is written into it, and
+/// asks nobody else. It may be kept by its reader, who asks each time whether it still holds.
+pub(super) fn protect_page(headers: &mut HeaderMap) {
+    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                          base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    may_be_kept(headers);
+}
+
+/// Its reader may keep an answer, and asks each time whether it still holds.
+pub(super) fn may_be_kept(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
 }
 
 /// Whether a request was made by a page of another origin. Browsers say so; what is no browser says
@@ -89,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_the_user_configured_replaces_what_is_ours() {
-        let mut answer = headers(&[("x-content-type-options", "else")]);
+        let mut answer = headers(&[("content-security-policy", "else")]);
         protect(&mut answer, &[(CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors https://a"))]);
         let all: Vec<_> = answer.get_all(CONTENT_SECURITY_POLICY).iter().collect();
         assert_eq!(all, ["frame-ancestors https://a"]);

@@ -1,4 +1,4 @@
-//! Who reads: metrics, JSON, health and a landing page over HTTP. And what can be asked for:
+//! Who reads: metrics, JSON, health and the status page over HTTP. And what can be asked for:
 //! registrations and reloads.
 
 mod admission;
@@ -10,9 +10,10 @@ mod events;
 mod guard;
 mod gzip;
 mod history;
-mod landing;
 mod listen;
 mod negotiate;
+mod overview;
+mod page;
 mod progress;
 mod renderings;
 mod routes;

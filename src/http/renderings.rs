@@ -81,6 +81,8 @@ pub(super) enum Subject {
     Metrics(Format),
     /// Toggles as JSON.
     Toggles(Selection),
+    /// The status page.
+    Page(Selection),
     /// The configuration in force.
     Config,
 }

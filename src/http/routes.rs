@@ -21,15 +21,19 @@ use super::etag::ETag;
 use super::events::Events;
 use super::guard;
 use super::history::History;
+use super::overview::Overview;
+use super::page::{Asset, Page};
 use super::renderings::{Kind, Renderings, Source, Subject};
 use super::select::Selection;
 use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
-use super::{landing, negotiate, toggles};
-use crate::board::Board;
+use super::{negotiate, toggles};
+use crate::board::{Board, Rows};
 use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
+use crate::toggle::Timestamp;
+use crate::wall_clock;
 use crate::web::Web;
 
 /// An answer to a request.
@@ -39,6 +43,9 @@ const JSON: &str = "application/json";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const YAML: &str = "application/yaml";
 const HTML: &str = "text/html; charset=utf-8";
+
+/// `docs/runbooks.md`, as a page.
+const RUNBOOKS: &str = include_str!(concat!(env!("OUT_DIR"), "/runbooks.html"));
 
 /// A configuration with no more watches is written out at once.
 const FEW_WATCHES: usize = 100;
@@ -55,6 +62,7 @@ pub struct Site {
     renderings: Renderings,
     /// Tells what this process says from what another one said.
     process: u64,
+    started: Timestamp,
     /// What is said of connections.
     pub(super) events: Events,
     listening: watch::Sender<bool>,
@@ -68,7 +76,10 @@ pub struct Site {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route<'p> {
     Metrics,
-    Landing,
+    Page,
+    Asset(Asset),
+    Overview,
+    Runbooks,
     Toggles,
     Toggle(&'p str),
     Events(&'p str),
@@ -114,6 +125,7 @@ impl Site {
             telemetry_path,
             renderings: Renderings::new(),
             process: fastrand::u64(..),
+            started: wall_clock(),
             listening: watch::Sender::new(false),
             leaving: AtomicBool::new(false),
             draining,
@@ -233,7 +245,17 @@ impl Site {
     async fn get(&self, route: Route<'_>, query: Option<&str>, headers: &HeaderMap) -> Answer {
         match route {
             Route::Metrics => self.metrics(headers).await,
-            Route::Landing => ok(HTML, landing::page(&self.board.count_statuses(), &self.telemetry_path)),
+            Route::Page => self.page(Selection::of_page(query), headers).await,
+            Route::Asset(asset) => kept(asset.content_type(), asset.content(), headers),
+            Route::Runbooks => {
+                let mut answer = kept(HTML, RUNBOOKS, headers);
+                guard::protect_page(answer.headers_mut());
+                answer
+            }
+            Route::Overview => {
+                let (overview, _) = self.overview();
+                json(&overview)
+            }
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
             Route::Events(name) => self.happened(&decoded(name)),
             // A job that asks to wait must not take the answer for the end of the waiting.
@@ -291,6 +313,43 @@ impl Site {
         answer
     }
 
+    /// How all is, and the rows that say so.
+    fn overview(&self) -> (Overview, Rows) {
+        let rows = self.board.rows();
+        let config = self.desk.config()();
+        (Overview::of(&rows, &config, &self.metrics.loads(), self.started, wall_clock()), rows)
+    }
+
+    /// The status page, unless the client has it as it is.
+    async fn page(&self, selection: Selection, headers: &HeaderMap) -> Answer {
+        let (revision, now) = (self.board.revision(), wall_clock());
+        let (overview, rows) = self.overview();
+        // How a toggle stands may change with the time alone.
+        let minute = now.as_millis() / 60_000;
+        let state = serde_json::to_string(&overview).unwrap_or_default();
+        let etag = ETag::of((self.process, revision, minute, &selection, state));
+        let mut answer = if etag.is_known(headers) {
+            etag.not_modified()
+        } else {
+            let (subject, telemetry_path) = (Subject::Page(selection.clone()), self.telemetry_path.clone());
+            let page = move || {
+                let page = Page {
+                    overview: &overview,
+                    rows: &rows,
+                    selection: &selection,
+                    telemetry_path: &telemetry_path,
+                    now,
+                };
+                Source::Text(page.render().into_bytes())
+            };
+            let mut answer = self.large(subject, HTML, headers, page).await;
+            etag.mark(&mut answer);
+            answer
+        };
+        guard::protect_page(answer.headers_mut());
+        answer
+    }
+
     /// The configuration in force.
     async fn config(&self, headers: &HeaderMap) -> Answer {
         let config = self.desk.config();
@@ -329,12 +388,15 @@ impl<'p> Route<'p> {
             return Some(Self::Metrics);
         }
         match path {
-            "/" => Some(Self::Landing),
+            "/" => Some(Self::Page),
+            "/runbooks" => Some(Self::Runbooks),
+            "/api/v1/status" => Some(Self::Overview),
             "/api/v1/toggles" => Some(Self::Toggles),
             "/-/healthy" => Some(Self::Healthy),
             "/-/ready" => Some(Self::Ready),
             "/-/reload" => Some(Self::Reload),
             "/config" => Some(Self::Config),
+            _ if path.starts_with("/assets/") => Asset::of(path.trim_start_matches("/assets/")).map(Self::Asset),
             _ => {
                 let name = path.strip_prefix("/api/v1/toggles/")?;
                 match name.strip_suffix("/events") {
@@ -350,7 +412,10 @@ impl<'p> Route<'p> {
     fn handler(route: Option<Self>) -> &'static str {
         match route {
             Some(Self::Metrics) => "/metrics",
-            Some(Self::Landing) => "/",
+            Some(Self::Page) => "/",
+            Some(Self::Asset(_)) => "/assets/{file}",
+            Some(Self::Runbooks) => "/runbooks",
+            Some(Self::Overview) => "/api/v1/status",
             Some(Self::Toggles) => "/api/v1/toggles",
             Some(Self::Toggle(_)) => "/api/v1/toggles/{name}",
             Some(Self::Events(_)) => "/api/v1/toggles/{name}/events",
@@ -391,6 +456,15 @@ pub(super) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     answer(StatusCode::OK, Some(content_type), body)
 }
 
+/// What is part of the program, unless the client has it.
+fn kept(content_type: &'static str, content: &'static str, headers: &HeaderMap) -> Answer {
+    let etag = ETag::of(content);
+    let mut answer = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };
+    etag.mark(&mut answer);
+    guard::may_be_kept(answer.headers_mut());
+    answer
+}
+
 pub(super) fn json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => ok(JSON, body),
@@ -428,7 +502,10 @@ mod tests {
         let of = |path| Route::of(path, "/m");
         assert_eq!(of("/m"), Some(Route::Metrics));
         assert_eq!(of("/metrics"), None);
-        assert_eq!(of("/"), Some(Route::Landing));
+        assert_eq!(of("/"), Some(Route::Page));
+        assert_eq!(of("/assets/status.js"), Some(Route::Asset(Asset::Script)));
+        assert_eq!(of("/assets/../status.js"), None);
+        assert_eq!(of("/assets/"), None);
         assert_eq!(of("/api/v1/toggles"), Some(Route::Toggles));
         assert_eq!(of("/api/v1/toggles/a.b"), Some(Route::Toggle("a.b")));
         assert_eq!(of("/api/v1/toggles/a/b"), None);

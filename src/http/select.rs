@@ -42,6 +42,19 @@ impl Selection {
         Ok(selection)
     }
 
+    /// What the address of the status page asks for. What it does not know is for its script.
+    pub(super) fn of_page(query: Option<&str>) -> Self {
+        let mut selection = Self::default();
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match &*name {
+                "status" => selection.status = Status::parse(&value),
+                "q" => selection.text = value.into_owned(),
+                _ => {}
+            }
+        }
+        selection
+    }
+
     /// Those of the rows that are asked for, whatever the limit.
     pub(super) fn of<'a>(&'a self, rows: &'a Rows) -> impl Iterator<Item = &'a Row> {
         rows.iter_after(self.after.as_deref()).filter(|row| self.holds(row))

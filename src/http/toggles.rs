@@ -12,10 +12,14 @@ use crate::toggle::{Expect, Text, Timestamp};
 #[derive(Serialize)]
 pub(super) struct List<'a> {
     toggles: Vec<Shown<'a>>,
-    /// After which name to go on, where a limit was given; null if these were the last.
+    /// Where a limit was given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<Option<&'a str>>,
+    next: Option<Next<'a>>,
 }
+
+/// After which name to go on; null if these were the last.
+#[derive(Serialize)]
+struct Next<'a>(Option<&'a str>);
 
 /// Definition and state of one toggle; what is unknown is null.
 #[derive(Serialize)]
@@ -52,7 +56,7 @@ impl<'a> List<'a> {
         let mut selected = selection.of(rows);
         let toggles: Vec<_> = selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(Shown::of).collect();
         let goes_on = selected.next().is_some();
-        let next = selection.limit.map(|_| toggles.last().map(|last| last.name).filter(|_| goes_on));
+        let next = selection.limit.map(|_| Next(toggles.last().map(|last| last.name).filter(|_| goes_on)));
         Self { toggles, next }
     }
 }

@@ -11,6 +11,7 @@ mod run;
 #[cfg(test)]
 pub(crate) mod sample;
 mod slot;
+mod standing;
 mod text;
 mod time;
 mod watch;
@@ -20,6 +21,7 @@ pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
 pub use run::{Failing, Finish, Run, Shown, Status};
 pub use slot::{Tally, Toggle, Transition};
+pub use standing::Standing;
 pub use text::{Hidden, Text};
 pub use time::Timestamp;
 pub use watch::{AgentId, ApiName, Expect, ProgressId, Source, Watch, WatchName};

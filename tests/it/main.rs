@@ -20,6 +20,7 @@ mod lists;
 mod logins;
 mod logs;
 mod openmetrics;
+mod page;
 mod polling;
 mod prometheus;
 mod protection;

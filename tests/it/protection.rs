@@ -17,6 +17,20 @@ const PROTECTION: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
 ];
 
+/// What the status page carries: it loads its own style and script, asks its own exporter, and may be kept
+/// by who looks at it.
+const OF_THE_PAGE: [(&str, &str); 5] = [
+    PROTECTION[0],
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'self'; frame-ancestors 'none'",
+    ),
+    PROTECTION[2],
+    PROTECTION[3],
+    ("cache-control", "private, no-cache"),
+];
+
 const TASK: &str = r#"{"agent_id": 1, "progress_id": "p"}"#;
 
 /// An exporter that takes registrations and has the watch `w` of its configuration.
@@ -72,9 +86,10 @@ async fn every_answer_carries_the_protection_whatever_its_path_and_status() {
         (Method::POST, "/metrics", &[], "", 405),
     ] {
         let what = format!("{method} {path}");
+        let expected = if path == "/" { OF_THE_PAGE } else { PROTECTION };
         let answer = ask(&exporter, method, path, headers, body).await;
         assert_eq!(answer.status(), status, "{what}");
-        assert_carries(answer.headers(), &PROTECTION, &what);
+        assert_carries(answer.headers(), &expected, &what);
     }
     exporter.place("config.yaml", "{a: b}");
     let answer = ask(&exporter, Method::POST, "/-/reload", &[], "").await;
@@ -111,7 +126,6 @@ async fn headers_of_the_web_configuration_come_with_every_answer_in_the_place_of
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "sameorigin"),
         ("x-xss-protection", "0"),
-        ("cache-control", "no-store"),
         ("referrer-policy", "no-referrer"),
     ];
     let upstream = Upstream::start().await;
@@ -124,7 +138,7 @@ async fn headers_of_the_web_configuration_come_with_every_answer_in_the_place_of
     exporter.place("web.yaml", "");
     assert_eq!(exporter.reload().await.0, 200);
     let answer = exporter.request(Method::GET, "/").await;
-    assert_carries(answer.headers(), &PROTECTION, "/");
+    assert_carries(answer.headers(), &OF_THE_PAGE, "/");
     assert!(!answer.headers().contains_key("strict-transport-security"));
 }
 

@@ -1,0 +1,99 @@
+//! How all is: toggles by status and standing, and the health of each API.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::board::Rows;
+use crate::config::Config;
+use crate::exposition::ApiLoad;
+use crate::toggle::{Reason, Standing, Status, Timestamp};
+
+/// How all is.
+#[derive(Debug, Serialize)]
+pub(super) struct Overview {
+    pub(super) version: &'static str,
+    pub(super) revision: &'static str,
+    pub(super) started_at: String,
+    /// How many toggles there are in each status.
+    pub(super) statuses: BTreeMap<&'static str, usize>,
+    /// How many toggles stand so.
+    pub(super) standings: BTreeMap<&'static str, usize>,
+    pub(super) apis: Vec<ApiHealth>,
+}
+
+/// How an API is.
+#[derive(Debug, Serialize)]
+pub(super) struct ApiHealth {
+    pub(super) name: String,
+    pub(super) requests_per_second: f64,
+    pub(super) max_in_flight: u32,
+    pub(super) in_flight: u32,
+    pub(super) waiting: u32,
+    pub(super) paused_until: Option<String>,
+    /// Toggles that were polled.
+    pub(super) polled: usize,
+    /// Those of them whose last poll failed, by reason.
+    pub(super) failing: BTreeMap<&'static str, usize>,
+}
+
+// === impl Overview ===
+
+impl Overview {
+    pub(super) fn of(rows: &Rows, config: &Config, load: &[ApiLoad], started: Timestamp, now: Timestamp) -> Self {
+        let [version, revision, _] = crate::BUILD;
+        let mut overview = Self {
+            version,
+            revision,
+            started_at: started.to_string(),
+            statuses: Status::ALL.map(|status| (status.as_str(), 0)).into(),
+            standings: Standing::ALL.map(|standing| (standing.as_str(), 0)).into(),
+            apis: config.apis.iter().map(|api| ApiHealth::idle(api, load)).collect(),
+        };
+        for row in rows.iter() {
+            let (watch, run) = (&row.toggle.watch, &row.toggle.run);
+            *overview.statuses.entry(run.shown.status.as_str()).or_default() += 1;
+            *overview.standings.entry(Standing::of(&row.toggle, now).as_str()).or_default() += 1;
+            let api = overview.apis.iter_mut().find(|api| api.name == watch.api.as_str());
+            if let Some((api, up)) = api.zip(run.up()) {
+                api.note(up, run.failing.as_ref().map(|failing| failing.reason));
+            }
+        }
+        overview
+    }
+
+    /// How many toggles there are.
+    pub(super) fn toggles(&self) -> usize {
+        self.statuses.values().sum()
+    }
+}
+
+// === impl ApiHealth ===
+
+impl ApiHealth {
+    fn idle(api: &crate::cekura::Api, load: &[ApiLoad]) -> Self {
+        let load = load.iter().find(|load| load.name == api.name);
+        Self {
+            name: api.name.as_str().to_owned(),
+            requests_per_second: api.requests_per_second.per_second(),
+            max_in_flight: api.max_in_flight.get(),
+            in_flight: load.map_or(0, |load| load.in_flight),
+            waiting: load.map_or(0, |load| load.waiting),
+            paused_until: load.and_then(|load| load.paused_until).map(|until| until.to_string()),
+            polled: 0,
+            failing: BTreeMap::new(),
+        }
+    }
+
+    fn note(&mut self, up: bool, reason: Option<Reason>) {
+        self.polled += 1;
+        if let Some(reason) = reason.filter(|_| !up) {
+            *self.failing.entry(reason.as_str()).or_default() += 1;
+        }
+    }
+
+    /// How many of the toggles that were polled fail now.
+    pub(super) fn failures(&self) -> usize {
+        self.failing.values().sum()
+    }
+}

@@ -1,0 +1,37 @@
+//! What the page loads: it is part of the program.
+
+/// A file that the page loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum Asset {
+    /// The style sheet.
+    Style,
+    /// The script.
+    Script,
+}
+
+// === impl Asset ===
+
+impl Asset {
+    /// The asset of that name.
+    pub(in crate::http) fn of(name: &str) -> Option<Self> {
+        match name {
+            "status.css" => Some(Self::Style),
+            "status.js" => Some(Self::Script),
+            _ => None,
+        }
+    }
+
+    pub(in crate::http) fn content_type(self) -> &'static str {
+        match self {
+            Self::Style => "text/css; charset=utf-8",
+            Self::Script => "text/javascript; charset=utf-8",
+        }
+    }
+
+    pub(in crate::http) fn content(self) -> &'static str {
+        match self {
+            Self::Style => include_str!("status.css"),
+            Self::Script => include_str!("status.js"),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The status page: which toggle, since when, why, and what now.
+//!
+//! It is whole without its script, for the first [`MOST_ROWS`] toggles. With it, it keeps itself up to
+//! date. All that it links to is relative, so that it can be served below a prefix.
+
+mod assets;
+mod html;
+mod row;
+
+use std::fmt::{self, Write as _};
+
+pub(super) use assets::Asset;
+use html::Escaped;
+use row::Badge;
+
+use super::overview::{ApiHealth, Overview};
+use super::select::Selection;
+use crate::board::{Row, Rows};
+use crate::toggle::{Standing, Status, Timestamp};
+
+/// How many toggles are shown without the script.
+const MOST_ROWS: usize = 500;
+
+/// The columns of the table.
+const COLUMNS: [(&str, Option<&str>); 9] = [
+    ("Status", Some("status")),
+    ("Toggle", Some("name")),
+    ("Agent", Some("agent")),
+    ("Mocks", None),
+    ("Run", Some("run")),
+    ("Polls", Some("polls")),
+    ("What it says", None),
+    ("Tools", None),
+    ("Source", None),
+];
+
+/// What the page is made from.
+pub(super) struct Page<'a> {
+    pub(super) overview: &'a Overview,
+    pub(super) rows: &'a Rows,
+    pub(super) selection: &'a Selection,
+    /// Where the metrics are.
+    pub(super) telemetry_path: &'a str,
+    pub(super) now: Timestamp,
+}
+
+// === impl Page ===
+
+impl Page<'_> {
+    /// The whole page.
+    pub(super) fn render(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut page);
+        page
+    }
+
+    fn write(&self, page: &mut String) -> fmt::Result {
+        page.push_str(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n<title>cekura-exporter</title>\n\
+             <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"assets/status.css\">\n\
+             <script src=\"assets/status.js\" defer></script>\n</head>\n<body>\n\
+             <a class=\"skip\" href=\"#toggles\">Skip to the toggles</a>\n",
+        );
+        self.header(page)?;
+        page.push_str("<main>\n<p id=\"trouble\" role=\"alert\" hidden></p>\n");
+        self.counts(page)?;
+        self.apis(page)?;
+        self.filter(page)?;
+        self.table(page)?;
+        page.push_str("</main>\n</body>\n</html>\n");
+        Ok(())
+    }
+
+    fn header(&self, page: &mut String) -> fmt::Result {
+        let Overview { version, revision, started_at, .. } = self.overview;
+        writeln!(
+            page,
+            "<header>\n<h1>cekura-exporter</h1>\n\
+             <p>Version {version}, revision {revision}, started <time datetime=\"{started_at}\">{started_at}</time>. \
+             Shown as of {}.</p>\n\
+             <nav aria-label=\"More\"><ul>\
+             <li><a href=\"{}\">Metrics</a></li><li><a href=\"config\">Configuration</a></li>\
+             <li><a href=\"runbooks\">Runbooks</a></li><li><a href=\"api/v1/toggles\">Toggles as JSON</a></li>\
+             </ul></nav>\n</header>",
+            AsOf(self.now),
+            Escaped(self.telemetry_path.trim_start_matches('/')),
+        )
+    }
+
+    /// How many toggles stand how, the worst first.
+    fn counts(&self, page: &mut String) -> fmt::Result {
+        let toggles = self.overview.toggles();
+        let noun = if toggles == 1 { "toggle" } else { "toggles" };
+        writeln!(
+            page,
+            "<section aria-labelledby=\"counts\">\n<h2 id=\"counts\"><span id=\"total\">{toggles}</span> {noun}</h2>\n<ul class=\"counts\">"
+        )?;
+        for standing in Standing::ALL {
+            let Badge { shape, word } = Badge::of(standing);
+            let name = standing.as_str();
+            let count = self.overview.standings.get(name).copied().unwrap_or_default();
+            writeln!(
+                page,
+                "<li class=\"{name}{}\"><span aria-hidden=\"true\">{shape}</span> \
+                 <b data-standing=\"{name}\">{count}</b> {word}</li>",
+                if count == 0 { " none" } else { "" }
+            )?;
+        }
+        page.push_str("</ul>\n</section>\n");
+        Ok(())
+    }
+
+    fn apis(&self, page: &mut String) -> fmt::Result {
+        page.push_str(
+            "<section aria-labelledby=\"apis\">\n<h2 id=\"apis\">APIs</h2>\n<ul class=\"apis\" id=\"api-list\">\n",
+        );
+        for api in &self.overview.apis {
+            writeln!(page, "<li>{}</li>", Api(api))?;
+        }
+        page.push_str("</ul>\n</section>\n");
+        Ok(())
+    }
+
+    /// It works as a form without the script.
+    fn filter(&self, page: &mut String) -> fmt::Result {
+        write!(
+            page,
+            "<section aria-labelledby=\"list\">\n<h2 id=\"list\">What they are doing</h2>\n\
+             <form role=\"search\" method=\"get\" action=\"./\" id=\"filter\">\n\
+             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" autocomplete=\"off\"></label>\n\
+             <label>Status <select name=\"status\">\n<option value=\"\">any</option>\n",
+            Escaped(&self.selection.text)
+        )?;
+        for status in Status::ALL {
+            let name = status.as_str();
+            let selected = if self.selection.status == Some(status) { " selected" } else { "" };
+            writeln!(page, "<option value=\"{name}\"{selected}>{}</option>", name.replace('_', " "))?;
+        }
+        page.push_str("</select></label>\n<button>Filter</button>\n</form>\n");
+        Ok(())
+    }
+
+    fn table(&self, page: &mut String) -> fmt::Result {
+        let (rows, found) = self.worst_first();
+        write!(page, "<p id=\"shown\" role=\"status\">{}", shown(rows.len(), found))?;
+        if rows.len() < found {
+            page.push_str(" The worst come first; narrow the filter to see others.");
+        }
+        page.push_str(
+            "</p>\n<table id=\"toggles\" role=\"table\" tabindex=\"-1\">\n\
+             <caption>Toggles, the worst first</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">",
+        );
+        for (title, sort) in COLUMNS {
+            write!(page, "<th role=\"columnheader\" scope=\"col\"")?;
+            if let Some(sort) = sort {
+                write!(page, " data-sort=\"{sort}\"")?;
+            }
+            write!(page, ">{title}</th>")?;
+        }
+        page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
+        for row in rows {
+            row::write(page, row, self.now)?;
+        }
+        page.push_str(
+            "</tbody>\n</table>\n<p><button id=\"more\" type=\"button\" hidden>Show more</button></p>\n</section>\n",
+        );
+        Ok(())
+    }
+
+    /// The first toggles that are asked for, the worst first and by name among equals, and how many are
+    /// asked for.
+    fn worst_first(&self) -> (Vec<&Row>, usize) {
+        let mut found: Vec<_> = self
+            .selection
+            .of(self.rows)
+            .enumerate()
+            .map(|(place, row)| (Standing::of(&row.toggle, self.now), place, row))
+            .collect();
+        let count = found.len();
+        if count > MOST_ROWS {
+            found.select_nth_unstable_by_key(MOST_ROWS, |(standing, place, _)| (*standing, *place));
+            found.truncate(MOST_ROWS);
+        }
+        found.sort_unstable_by_key(|(standing, place, _)| (*standing, *place));
+        (found.into_iter().map(|(.., row)| row).collect(), count)
+    }
+}
+
+fn shown(rows: usize, found: usize) -> String {
+    match found {
+        0 => "No toggle is like that.".to_owned(),
+        1 => "1 toggle.".to_owned(),
+        _ if rows < found => format!("The first {rows} of {found} toggles."),
+        _ => format!("{found} toggles."),
+    }
+}
+
+/// The health of an API in a line.
+struct Api<'a>(&'a ApiHealth);
+
+impl fmt::Display for Api<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ApiHealth { name, requests_per_second, max_in_flight, in_flight, waiting, polled, .. } = self.0;
+        write!(f, "<b>{}</b> {} of {polled} last polls failed", Escaped(name), self.0.failures())?;
+        for (reason, count) in &self.0.failing {
+            write!(f, ", {count} {}", reason.replace('_', " "))?;
+        }
+        write!(
+            f,
+            "; {in_flight} of {max_in_flight} requests under way, {waiting} waiting, {requests_per_second} a second allowed"
+        )?;
+        if let Some(until) = &self.0.paused_until {
+            write!(
+                f,
+                "; <strong>paused until <time datetime=\"{until}\">{until}</time></strong> <a href=\"runbooks#cekuraapithrottled\">what to do</a>"
+            )?;
+        }
+        if ["unauthorized", "forbidden", "credentials"].iter().any(|reason| self.0.failing.contains_key(reason)) {
+            write!(
+                f,
+                "; <strong>the key is missing or refused</strong> <a href=\"runbooks#cekuraapiunauthorized\">what to do</a>"
+            )?;
+        }
+        write!(f, ".")
+    }
+}
+
+/// When the page was made; the script says it anew.
+struct AsOf(Timestamp);
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<span id=\"as-of\">{}</span>", row::Time(self.0))
+    }
+}

@@ -1,0 +1,174 @@
+//! One toggle in the table. `status.js` writes the same: a test compares the two.
+
+use std::fmt::{self, Write as _};
+
+use super::html::Escaped;
+use crate::board::Row;
+use crate::toggle::{Expect, Standing, Status, Text, Timestamp};
+
+/// How a standing is shown, so that neither colour nor shape nor word is needed to tell it.
+pub(super) struct Badge {
+    pub(super) shape: &'static str,
+    pub(super) word: &'static str,
+}
+
+// === impl Badge ===
+
+impl Badge {
+    pub(super) fn of(standing: Standing) -> Self {
+        let (shape, word) = match standing {
+            Standing::Failed => ("✖", "failed"),
+            Standing::Mismatched => ("≠", "mismatch"),
+            Standing::Stuck => ("◷", "stuck"),
+            Standing::Silent => ("○", "silent"),
+            Standing::Failing => ("△", "polls fail"),
+            Standing::Unknown => ("?", "unknown"),
+            Standing::InProgress => ("▸", "in progress"),
+            Standing::Completed => ("✔", "completed"),
+        };
+        Self { shape, word }
+    }
+}
+
+/// The section of the runbooks for a toggle that stands so.
+fn runbook(standing: Standing, expect: Option<Expect>) -> Option<&'static str> {
+    match standing {
+        Standing::Failed => Some("cekuratogglefailed"),
+        Standing::Mismatched if expect == Some(Expect::Disabled) => Some("cekuratogglemocksnotoff"),
+        Standing::Mismatched => Some("cekuratogglemocksnoton"),
+        Standing::Stuck => Some("cekuratogglestuck"),
+        Standing::Silent | Standing::Failing => Some("cekuratogglenotanswering"),
+        Standing::Unknown | Standing::InProgress | Standing::Completed => None,
+    }
+}
+
+/// What it means that a run completed in another state than was expected.
+fn meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
+    match (expect, mock_enabled) {
+        (Expect::Enabled, Some(_)) => "Mocks are off: tests reach the real systems.",
+        (Expect::Enabled, None) => "Nothing was said of mocks: assume that tests reach the real systems.",
+        (Expect::Disabled, Some(_)) => "Mocks are on: real callers talk to mocks.",
+        (Expect::Disabled, None) => "Nothing was said of mocks: assume that real callers talk to mocks.",
+    }
+}
+
+/// A row of the table. What is long is cut by the style, not here.
+pub(super) fn write(page: &mut String, row: &Row, now: Timestamp) -> fmt::Result {
+    let (toggle, watch) = (&row.toggle, &row.toggle.watch);
+    let standing = Standing::of(toggle, now);
+    write!(page, "<tr role=\"row\" data-name=\"{}\">", Escaped(watch.name.as_str()))?;
+    status(page, row, standing)?;
+    let name = Escaped(watch.name.as_str());
+    write!(
+        page,
+        "<th role=\"rowheader\" scope=\"row\" data-of=\"Toggle\"><a href=\"api/v1/toggles/{name}\">{name}</a>"
+    )?;
+    for (label, value) in &watch.labels {
+        write!(page, "<span class=\"label\">{}={}</span>", Escaped(label.as_str()), Escaped(value))?;
+    }
+    page.push_str("</th>");
+    cell(page, "Agent")?;
+    write!(page, "{}<span class=\"more\">{}</span></td>", watch.agent_id.get(), Escaped(watch.api.as_str()))?;
+    mocks(page, row, standing)?;
+    times(page, row)?;
+    texts(page, row)?;
+    cell(page, "Tools")?;
+    let shown = &toggle.run.shown;
+    if let Some((endpoints, tools)) = shown.mcp_endpoints.zip(shown.mcp_tools) {
+        write!(page, "{}<span class=\"more\">{}</span>", counted(endpoints, "endpoint"), counted(tools, "tool"))?;
+    }
+    page.push_str("</td>");
+    cell(page, "Source")?;
+    writeln!(page, "{}</td></tr>", watch.source.as_str())
+}
+
+fn cell(page: &mut String, of: &str) -> fmt::Result {
+    write!(page, "<td role=\"cell\" data-of=\"{of}\">")
+}
+
+fn status(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
+    let Badge { shape, word } = Badge::of(standing);
+    cell(page, "Status")?;
+    let class = standing.as_str();
+    write!(page, "<span class=\"badge {class}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")?;
+    // Where the standing does not say it.
+    let status = row.toggle.run.shown.status;
+    if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
+        write!(page, "<span class=\"more\">{}</span>", status.as_str().replace('_', " "))?;
+    }
+    if let Some(section) = runbook(standing, row.toggle.watch.expect) {
+        write!(page, "<a class=\"more\" href=\"runbooks#{section}\">what to do</a>")?;
+    }
+    page.push_str("</td>");
+    Ok(())
+}
+
+fn mocks(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
+    let shown = &row.toggle.run.shown;
+    cell(page, "Mocks")?;
+    page.push_str(match shown.mock_enabled {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "not known",
+    });
+    if let Some(expect) = row.toggle.watch.expect {
+        let wanted = if expect == Expect::Enabled { "on" } else { "off" };
+        write!(page, "<span class=\"more\">expected {wanted}</span>")?;
+        if standing == Standing::Mismatched {
+            write!(page, "<strong>{}</strong>", meaning(expect, shown.mock_enabled))?;
+        }
+    }
+    page.push_str("</td>");
+    Ok(())
+}
+
+fn times(page: &mut String, row: &Row) -> fmt::Result {
+    let (run, tally) = (&row.toggle.run, &row.toggle.tally);
+    cell(page, "Run")?;
+    write!(page, "watched {}", Time(run.started))?;
+    if let Some(finish) = run.finished {
+        write!(page, "<span class=\"more\">finished {}</span>", Time(finish.at))?;
+    }
+    page.push_str("</td>");
+    cell(page, "Polls")?;
+    match run.last_success {
+        Some(last) => write!(page, "answered {}", Time(last))?,
+        None => page.push_str("no answer yet"),
+    }
+    match row.next_poll {
+        Some(next) => write!(page, "<span class=\"more\">next {}</span>", Time(next))?,
+        None => page.push_str("<span class=\"more\">no more polls</span>"),
+    }
+    write!(page, "<span class=\"more\">{} polls, {} failed</span></td>", tally.polls, tally.failures)
+}
+
+fn texts(page: &mut String, row: &Row) -> fmt::Result {
+    let run = &row.toggle.run;
+    cell(page, "What it says")?;
+    if let Some(failing) = &run.failing {
+        let reason = failing.reason.as_str().replace('_', " ");
+        let detail = failing.detail.as_ref().map_or("", Text::as_str);
+        let colon = if detail.is_empty() { "" } else { ": " };
+        write!(page, "<p class=\"text\">Poll failed, {reason}{colon}{}</p>", Escaped(detail))?;
+    }
+    for text in [&run.shown.error, &run.shown.message].into_iter().flatten() {
+        write!(page, "<p class=\"text\">{}</p>", Escaped(text))?;
+    }
+    page.push_str("</td>");
+    Ok(())
+}
+
+fn counted(count: u32, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// A time as people read it, and as the script does.
+pub(super) struct Time(pub(super) Timestamp);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = self.0.to_string();
+        let (date, time) = full.split_once('T').unwrap_or((&full, ""));
+        write!(f, "<time datetime=\"{full}\">{date} {} UTC</time>", time.get(..8).unwrap_or_default())
+    }
+}

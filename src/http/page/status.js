@@ -1,0 +1,580 @@
+// Keeps the status page up to date. Rows are written as page/row.rs writes them: a test compares the two.
+// All text comes from others, so it is only ever set as text.
+"use strict";
+
+/**
+ * @typedef {{name: string, agent_id: number, progress_id: string, api: string, source: string, expect: ?string,
+ *   labels: Object<string, string>, status: string, mock_enabled: ?boolean, mismatch: ?boolean,
+ *   mcp_endpoints: ?number, mcp_tools: ?number, message: ?string, error: ?string, up: ?boolean,
+ *   poll_error: ?string, poll_error_detail: ?string, started_at: string, finished_at: ?string,
+ *   last_success_at: ?string, next_poll_at: ?string, polls: number, poll_failures: number}} Toggle
+ * @typedef {{at: string, event: string, from?: string, to?: string, text?: ?string, mismatch?: boolean,
+ *   duration_seconds?: ?number, reason?: string, detail?: ?string, lasted_seconds?: number, status?: string,
+ *   progress_id?: string}} Happened
+ * @typedef {{name: string, requests_per_second: number, max_in_flight: number, in_flight: number, waiting: number,
+ *   paused_until: ?string, polled: number, failing: Object<string, number>}} Api
+ * @typedef {{version: string, revision: string, started_at: string, statuses: Object<string, number>,
+ *   standings: Object<string, number>, apis: Api[]}} Overview
+ */
+
+const REFRESH_MS = 5000;
+const ROWS = 500;
+const MOST = 10000;
+const STUCK_MS = 30 * 60e3;
+const SILENT_MS = 15 * 60e3;
+
+/** How a toggle stands, the worst first, with the shape and the word of its badge. */
+const STANDINGS = /** @type {const} */ ({
+    failed: ["✖", "failed"],
+    mismatched: ["≠", "mismatch"],
+    stuck: ["◷", "stuck"],
+    silent: ["○", "silent"],
+    failing: ["△", "polls fail"],
+    unknown: ["?", "unknown"],
+    in_progress: ["▸", "in progress"],
+    completed: ["✔", "completed"],
+});
+/** @typedef {keyof typeof STANDINGS} Standing */
+const WORST_FIRST = /** @type {Standing[]} */ (Object.keys(STANDINGS));
+
+/** @template {HTMLElement} E @param {string} id @param {new () => E} kind @returns {E} */
+const byId = (id, kind) => {
+    const found = document.getElementById(id);
+    if (!(found instanceof kind)) throw new Error(`the page has no ${id}`);
+    return found;
+};
+const table = byId("toggles", HTMLTableElement);
+const body = table.tBodies[0];
+const form = byId("filter", HTMLFormElement);
+const words = /** @type {HTMLInputElement} */ (form.elements.namedItem("q"));
+const statusChoice = /** @type {HTMLSelectElement} */ (form.elements.namedItem("status"));
+const shown = byId("shown", HTMLElement);
+const more = byId("more", HTMLButtonElement);
+const trouble = byId("trouble", HTMLElement);
+
+/** @param {string} tag @param {Object<string, string>} attributes @param {...(Node|string)} children */
+const element = (tag, attributes = {}, ...children) => {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+};
+/** @param {...(Node|string)} children */
+const moreOf = (...children) => element("span", { class: "more" }, ...children);
+/** @param {number} count @param {string} what */
+const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+/** @param {string} text */
+const spaced = (text) => text.replaceAll("_", " ");
+
+/** @param {number} seconds */
+const duration = (seconds) => {
+    if (seconds < 1) return `${Math.round(seconds * 1000)}ms`;
+    let rest = Math.floor(seconds);
+    let text = "";
+    for (const [unit, size] of /** @type {[string, number][]} */ ([["d", 86400], ["h", 3600], ["m", 60], ["s", 1]])) {
+        if (rest >= size) text += `${Math.floor(rest / size)}${unit}`;
+        rest %= size;
+    }
+    return text;
+};
+
+/** @param {string} at @param {number} now */
+const ago = (at, now) => {
+    const seconds = (now - Date.parse(at)) / 1000;
+    const size = Math.abs(seconds);
+    if (size < 1) return "now";
+    const text = size < 60 ? `${Math.floor(size)}s` : size < 3600 ? `${Math.floor(size / 60)}m` : duration(Math.floor(size / 60) * 60);
+    return seconds < 0 ? `in ${text}` : `${text} ago`;
+};
+
+/** @param {string} at */
+const time = (at) => {
+    const made = element("time", { datetime: at, title: at });
+    made.textContent = ago(at, Date.now());
+    return made;
+};
+
+/** Tells the age of every time on the page anew. */
+const age = () => {
+    const now = Date.now();
+    for (const made of document.querySelectorAll("time")) {
+        const text = ago(made.dateTime, now);
+        if (!made.title) made.title = made.dateTime;
+        if (made.textContent !== text) made.textContent = text;
+    }
+};
+
+/** @param {Toggle} t @param {number} now @returns {Standing} */
+const standing = (t, now) => {
+    const since = (/** @type {string} */ at) => now - Date.parse(at);
+    const goesOn = t.finished_at === null;
+    if (t.status === "failed") return "failed";
+    if (t.mismatch) return "mismatched";
+    if (goesOn && t.up && since(t.started_at) > STUCK_MS) return "stuck";
+    if (goesOn && !t.up && since(t.last_success_at ?? t.started_at) > SILENT_MS) return "silent";
+    if (t.poll_error !== null) return "failing";
+    return /** @type {Standing} */ (t.status);
+};
+
+/** @param {Standing} is @param {?string} expect */
+const runbook = (is, expect) => ({
+    failed: "cekuratogglefailed",
+    mismatched: expect === "disabled" ? "cekuratogglemocksnotoff" : "cekuratogglemocksnoton",
+    stuck: "cekuratogglestuck",
+    silent: "cekuratogglenotanswering",
+    failing: "cekuratogglenotanswering",
+    unknown: null,
+    in_progress: null,
+    completed: null,
+})[is];
+
+/** @param {Toggle} t */
+const meaning = (t) => {
+    const [saidOf, wrong] = t.expect === "enabled" ? ["Mocks are off", "tests reach the real systems"] : ["Mocks are on", "real callers talk to mocks"];
+    return t.mock_enabled === null ? `Nothing was said of mocks: assume that ${wrong}.` : `${saidOf}: ${wrong}.`;
+};
+
+/** @param {Standing} is */
+const badge = (is) => {
+    const [shape, word] = STANDINGS[is];
+    return element("span", { class: `badge ${is}` }, element("span", { "aria-hidden": "true" }, shape), ` ${word}`);
+};
+
+/** @param {string} section */
+const whatToDo = (section) => element("a", { class: "more", href: `runbooks#${section}` }, "what to do");
+
+/** @param {Toggle} t @param {Standing} is */
+const statusOf = (t, is) => {
+    const parts = [badge(is)];
+    if (["stuck", "silent", "failing"].includes(is) && t.status !== "unknown") parts.push(moreOf(spaced(t.status)));
+    const section = runbook(is, t.expect);
+    if (section) parts.push(whatToDo(section));
+    return parts;
+};
+
+/** @param {Toggle} t @param {Standing} is */
+const mocksOf = (t, is) => {
+    /** @type {(Node|string)[]} */
+    const parts = [t.mock_enabled === null ? "not known" : t.mock_enabled ? "on" : "off"];
+    if (t.expect) parts.push(moreOf(`expected ${t.expect === "enabled" ? "on" : "off"}`));
+    if (is === "mismatched") parts.push(element("strong", {}, meaning(t)));
+    return parts;
+};
+
+/** @param {Toggle} t */
+const runOf = (t) => {
+    const parts = ["watched ", time(t.started_at)];
+    if (t.finished_at) parts.push(moreOf("finished ", time(t.finished_at)));
+    return parts;
+};
+
+/** @param {Toggle} t */
+const pollsOf = (t) => [
+    ...(t.last_success_at ? ["answered ", time(t.last_success_at)] : ["no answer yet"]),
+    t.next_poll_at ? moreOf("next ", time(t.next_poll_at)) : moreOf("no more polls"),
+    moreOf(`${t.polls} polls, ${t.poll_failures} failed`),
+];
+
+/** @param {Toggle} t */
+const textsOf = (t) => {
+    const failed = t.poll_error && `Poll failed, ${spaced(t.poll_error)}${t.poll_error_detail ? ": " : ""}${t.poll_error_detail ?? ""}`;
+    const texts = [failed, t.error, t.message];
+    return texts.filter((text) => text !== null).map((text) => element("p", { class: "text" }, text));
+};
+
+/** @param {Toggle} t */
+const toolsOf = (t) =>
+    t.mcp_endpoints === null || t.mcp_tools === null ? [] : [counted(t.mcp_endpoints, "endpoint"), moreOf(counted(t.mcp_tools, "tool"))];
+
+/** @param {Toggle} t */
+const nameOf = (t) => [
+    element("a", { href: `api/v1/toggles/${t.name}` }, t.name),
+    ...Object.entries(t.labels).map(([label, value]) => element("span", { class: "label" }, `${label}=${value}`)),
+];
+
+/** The cells of a row. @param {Toggle} t @param {Standing} is @returns {[string, (Node|string)[]][]} */
+const cells = (t, is) => [
+    ["Status", statusOf(t, is)],
+    ["Toggle", nameOf(t)],
+    ["Agent", [String(t.agent_id), moreOf(t.api)]],
+    ["Mocks", mocksOf(t, is)],
+    ["Run", runOf(t)],
+    ["Polls", pollsOf(t)],
+    ["What it says", textsOf(t)],
+    ["Tools", toolsOf(t)],
+    ["Source", [t.source]],
+];
+
+/** Rows that are on the page, by name, and what they were made from. @type {Map<string, {row: HTMLElement, from: string}>} */
+const rows = new Map();
+for (const row of body.rows) rows.set(row.dataset.name ?? "", { row, from: "" });
+
+/** @param {Toggle} t @param {number} now */
+const rowOf = (t, now) => {
+    const is = standing(t, now);
+    const from = is + JSON.stringify(t);
+    const known = rows.get(t.name);
+    if (known?.from === from) return known.row;
+    const row = known?.row ?? element("tr", { role: "row", "data-name": t.name });
+    row.replaceChildren(
+        ...cells(t, is).map(([of, parts]) =>
+            of === "Toggle"
+                ? element("th", { role: "rowheader", scope: "row", "data-of": of }, ...parts)
+                : element("td", { role: "cell", "data-of": of }, ...parts),
+        ),
+    );
+    rows.set(t.name, { row, from });
+    return row;
+};
+
+// ---- What is asked for: it is in the address, so it can be shared. ----
+
+const asked = {
+    text: words.value,
+    status: statusChoice.value,
+    sort: "status",
+    toggle: /** @type {?string} */ (null),
+};
+
+const readAddress = () => {
+    const query = new URLSearchParams(location.search);
+    asked.text = query.get("q") ?? "";
+    const status = query.get("status") ?? "";
+    asked.status = [...statusChoice.options].some((option) => option.value === status) ? status : "";
+    asked.sort = query.get("sort") ?? "status";
+    if (!(asked.sort.replace(/^-/, "") in ORDERS)) asked.sort = "status";
+    asked.toggle = query.get("toggle");
+    words.value = asked.text;
+    statusChoice.value = asked.status;
+};
+
+/** @param {"pushState"|"replaceState"} how */
+const writeAddress = (how) => {
+    const query = new URLSearchParams();
+    if (asked.text) query.set("q", asked.text);
+    if (asked.status) query.set("status", asked.status);
+    if (asked.sort !== "status") query.set("sort", asked.sort);
+    if (asked.toggle) query.set("toggle", asked.toggle);
+    const text = query.toString();
+    history[how](null, "", text ? `?${text}` : location.pathname);
+};
+
+/** What each sortable column is sorted by. @type {Object<string, (t: Toggle, now: number) => string | number>} */
+const ORDERS = {
+    status: (t, now) => WORST_FIRST.indexOf(standing(t, now)),
+    name: (t) => t.name,
+    agent: (t) => t.agent_id,
+    run: (t) => Date.parse(t.started_at),
+    polls: (t) => (t.last_success_at ? Date.parse(t.last_success_at) : 0),
+};
+
+/** The list comes sorted by name, and sorting leaves equals as they are. @param {Toggle[]} list @param {number} now */
+const sorted = (list, now) => {
+    const order = ORDERS[asked.sort.replace(/^-/, "")];
+    const back = asked.sort.startsWith("-") ? -1 : 1;
+    const keyed = list.map((t) => /** @type {const} */ ([order(t, now), t]));
+    keyed.sort(([a], [b]) => (a < b ? -back : a > b ? back : 0));
+    return keyed.map(([, t]) => t);
+};
+
+// ---- What is known. ----
+
+/** @type {Toggle[]} */
+let toggles = [];
+let whole = true;
+let room = ROWS;
+let etag = "";
+let etagOf = "";
+
+/** Puts the rows in order, and takes no focus and no place from who reads. */
+const draw = () => {
+    const now = Date.now();
+    const list = sorted(toggles, now);
+    const visible = list.slice(0, room);
+    const focused = document.activeElement;
+    const focusedRow = focused?.closest("tr")?.dataset.name;
+    const focusedLink = focusedRow === undefined ? -1 : [...(focused?.closest("tr")?.querySelectorAll("a") ?? [])].findIndex((link) => link === focused);
+    const wanted = visible.map((t) => rowOf(t, now));
+    const kept = new Set(wanted);
+    for (const [name, { row }] of rows) {
+        if (!kept.has(row)) {
+            row.remove();
+            rows.delete(name);
+        }
+    }
+    let place = body.firstElementChild;
+    for (const row of wanted) {
+        if (row === place) place = place.nextElementSibling;
+        else body.insertBefore(row, place);
+    }
+    if (focusedRow !== undefined && document.activeElement !== focused) {
+        const links = rows.get(focusedRow)?.row.querySelectorAll("a") ?? [];
+        (links[focusedLink] ?? links[0] ?? table).focus({ preventScroll: true });
+    }
+    more.hidden = visible.length === list.length;
+    const said =
+        list.length === 0 ? "No toggle is like that."
+        : visible.length < list.length ? `The first ${visible.length} of ${list.length} toggles.`
+        : `${counted(list.length, "toggle")}.`;
+    const text = whole ? said : `${said} Only the first ${MOST} by name were looked at: narrow the filter to see others.`;
+    if (shown.textContent !== text) shown.textContent = text;
+    for (const column of table.tHead?.rows[0].cells ?? []) {
+        const { sort } = column.dataset;
+        if (asked.sort === sort) column.setAttribute("aria-sort", "ascending");
+        else if (asked.sort === `-${sort}`) column.setAttribute("aria-sort", "descending");
+        else column.removeAttribute("aria-sort");
+    }
+    age();
+};
+
+/** @param {Api} api */
+const apiOf = (api) => {
+    const failing = Object.entries(api.failing);
+    const failures = failing.reduce((sum, [, count]) => sum + count, 0);
+    const reasons = failing.map(([reason, count]) => `, ${count} ${spaced(reason)}`).join("");
+    const line = element("li", {}, element("b", {}, api.name), ` ${failures} of ${api.polled} last polls failed${reasons}; `);
+    line.append(`${api.in_flight} of ${api.max_in_flight} requests under way, ${api.waiting} waiting, ${api.requests_per_second} a second allowed`);
+    const warn = (/** @type {(Node|string)[]} */ what, /** @type {string} */ section) => {
+        const link = element("a", { href: `runbooks#${section}` }, "what to do");
+        line.append("; ", element("strong", {}, ...what), " ", link);
+    };
+    if (api.paused_until) warn(["paused until ", time(api.paused_until)], "cekuraapithrottled");
+    if (["unauthorized", "forbidden", "credentials"].some((reason) => reason in api.failing)) warn(["the key is missing or refused"], "cekuraapiunauthorized");
+    line.append(".");
+    return line;
+};
+
+/** @param {Overview} overview */
+const drawOverview = (overview) => {
+    const total = Object.values(overview.statuses).reduce((sum, count) => sum + count, 0);
+    byId("total", HTMLElement).textContent = String(total);
+    for (const counter of document.querySelectorAll("[data-standing]")) {
+        const count = overview.standings[/** @type {HTMLElement} */ (counter).dataset.standing ?? ""] ?? 0;
+        if (counter.textContent !== String(count)) counter.textContent = String(count);
+        counter.parentElement?.classList.toggle("none", count === 0);
+    }
+    const bad = ["failed", "mismatched", "stuck", "silent"].reduce((sum, name) => sum + overview.standings[name], 0);
+    document.title = bad ? `${bad} in trouble · cekura-exporter` : "cekura-exporter";
+    byId("api-list", HTMLElement).replaceChildren(...overview.apis.map(apiOf));
+};
+
+// ---- One toggle. ----
+
+const dialog = document.createElement("dialog");
+dialog.setAttribute("aria-labelledby", "detail-title");
+document.body.append(dialog);
+/** @param {Happened} e @returns {string} */
+const told = (e) => {
+    const colon = (/** @type {?string|undefined} */ text) => (text ? `: ${text}` : "");
+    switch (e.event) {
+        case "run_started": return `Another run is watched, ${e.progress_id}`;
+        case "status_changed": return `From ${spaced(e.from ?? "")} to ${spaced(e.to ?? "")}${e.mismatch ? ", not as expected" : ""}${e.duration_seconds ? ` after ${duration(e.duration_seconds)}` : ""}${colon(e.text)}`;
+        case "unrecognised_status": return `A status that is not documented${colon(e.status)}`;
+        case "poll_failed": return `Poll failed, ${spaced(e.reason ?? "")}${colon(e.detail)}`;
+        case "polls_recovered": return `Polls succeed again; for ${duration(e.lasted_seconds ?? 0)} they failed, ${spaced(e.reason ?? "")}`;
+        default: return e.event;
+    }
+};
+
+/** @param {string} tag @param {Object<string, string|number>} attributes */
+const drawn = (tag, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
+    return made;
+};
+
+/** Stretches of time: what began at a time lasts until the next began. @param {[number, string][]} begun @param {number} end */
+const stretches = (begun, end) => begun.map(([from, what], at) => /** @type {const} */ ([from, begun[at + 1]?.[0] ?? end, what]));
+
+/** The status above, how polls went below. @param {Toggle} t @param {Happened[]} events the newest first */
+const timeline = (t, events) => {
+    const past = events.toReversed();
+    const at = (/** @type {Happened} */ e) => Date.parse(e.at);
+    const start = Math.min(Date.parse(t.started_at), past.length ? at(past[0]) : Infinity);
+    const end = Math.max(Date.now(), start + 1);
+    const changes = past.filter((e) => e.event === "status_changed" || e.event === "run_started");
+    /** @type {[number, string][]} */
+    const statuses = [[start, changes[0]?.from ?? (changes.length ? "unknown" : t.status)]];
+    for (const e of changes) statuses.push([at(e), e.event === "run_started" ? "unknown" : e.mismatch ? "mismatched" : (e.to ?? "unknown")]);
+    const turns = past.filter((e) => e.event === "poll_failed" || e.event === "polls_recovered" || e.event === "run_started");
+    /** @type {[number, string][]} */
+    const polls = [[start, turns[0]?.event === "polls_recovered" ? "failing" : "answering"]];
+    for (const e of turns) polls.push([at(e), e.event === "poll_failed" ? "failing" : "answering"]);
+
+    const picture = drawn("svg", { class: "timeline", viewBox: "0 0 600 72", preserveAspectRatio: "none", role: "img" });
+    const failures = past.filter((e) => e.event === "poll_failed").length;
+    picture.setAttribute("aria-label", `From ${ago(new Date(start).toISOString(), Date.now())} until now: ${statuses.map(([, status]) => spaced(status)).join(", then ")}; polls began to fail ${counted(failures, "time")}. The list below tells the same.`);
+    const x = (/** @type {number} */ moment) => ((moment - start) / (end - start)) * 600;
+    const lane = (/** @type {[number, string][]} */ begun, /** @type {number} */ y, /** @type {number} */ height) => {
+        for (const [from, to, what] of stretches(begun, end)) {
+            const band = drawn("rect", { x: x(from), y, width: Math.max(x(to) - x(from), 1), height, class: what });
+            const title = drawn("title", {});
+            title.textContent = `${spaced(what)} for ${duration(Math.max(to - from, 1) / 1000)}`;
+            band.append(title);
+            picture.append(band);
+        }
+    };
+    lane(statuses, 4, 28);
+    lane(polls, 40, 28);
+    for (const e of past.filter((event) => event.event === "run_started")) picture.append(drawn("line", { x1: x(at(e)), x2: x(at(e)), y1: 0, y2: 72 }));
+    return picture;
+};
+
+/** @param {Toggle} t @param {Happened[]} events */
+const drawDetail = (t, events) => {
+    const scroll = dialog.scrollTop;
+    const focusWithin = dialog.contains(document.activeElement) ? document.activeElement : null;
+    const close = element("button", { type: "button", class: "close" }, "Close");
+    close.addEventListener("click", () => dialog.close());
+    const facts = element("dl");
+    const is = standing(t, Date.now());
+    for (const [of, parts] of cells(t, is)) if (of !== "Toggle" && parts.length) facts.append(element("dt", {}, of), element("dd", {}, ...parts));
+    facts.append(element("dt", {}, "Task"), element("dd", {}, t.progress_id));
+    const list = element("ol");
+    for (const e of events) list.append(element("li", {}, time(e.at), element("span", {}, told(e))));
+    dialog.replaceChildren(
+        close,
+        element("h2", { id: "detail-title" }, t.name),
+        facts,
+        element("h3", {}, "Status above, polls below"),
+        timeline(t, events),
+        element("h3", {}, "What happened"),
+        events.length ? list : element("p", {}, "Nothing yet, since the exporter started."),
+        element("p", {}, element("a", { href: `api/v1/toggles/${t.name}` }, "as JSON"), " ", element("a", { href: `api/v1/toggles/${t.name}/events` }, "events as JSON")),
+    );
+    if (!dialog.open) dialog.showModal();
+    else if (focusWithin?.tagName === "BUTTON") close.focus({ preventScroll: true });
+    dialog.scrollTop = scroll;
+};
+
+/** @param {string} name */
+const refreshDetail = async (name) => {
+    const path = `api/v1/toggles/${encodeURIComponent(name)}`;
+    const [toggle, events] = await Promise.all([fetch(path), fetch(`${path}/events`)]);
+    if (asked.toggle !== name) return;
+    if (toggle.status === 404 || events.status === 404) {
+        const close = element("button", { type: "button", class: "close" }, "Close");
+        close.addEventListener("click", () => dialog.close());
+        dialog.replaceChildren(close, element("h2", { id: "detail-title" }, name), element("p", {}, "No watch of that name is there any more."));
+        if (!dialog.open) dialog.showModal();
+        return;
+    }
+    if (!toggle.ok || !events.ok) throw new Error(`it answered ${toggle.status} and ${events.status}`);
+    drawDetail(await toggle.json(), (await events.json()).events);
+};
+
+dialog.addEventListener("close", () => {
+    if (asked.toggle) {
+        const link = /** @type {?HTMLElement|undefined} */ (rows.get(asked.toggle)?.row.querySelector("th a"));
+        asked.toggle = null;
+        writeAddress("pushState");
+        (link ?? table).focus({ preventScroll: true });
+    }
+});
+
+// ---- Keeping up. ----
+
+let refreshing = false;
+let again = false;
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let next;
+
+const fetchToggles = async () => {
+    const query = new URLSearchParams({ limit: String(MOST), q: asked.text, status: asked.status }).toString();
+    const answer = await fetch(`api/v1/toggles?${query}`, { headers: etagOf === query && etag ? { "If-None-Match": etag } : {} });
+    if (answer.status === 304) return;
+    if (!answer.ok) throw new Error(`it answered ${answer.status}`);
+    const list = await answer.json();
+    toggles = list.toggles;
+    whole = list.next === null;
+    etag = answer.headers.get("etag") ?? "";
+    etagOf = query;
+};
+
+const refresh = async () => {
+    if (refreshing) {
+        again = true;
+        return;
+    }
+    refreshing = true;
+    clearTimeout(next);
+    try {
+        const overview = fetch("api/v1/status").then((answer) => {
+            if (!answer.ok) throw new Error(`it answered ${answer.status}`);
+            return answer.json();
+        });
+        const [how] = await Promise.all([overview, fetchToggles()]);
+        performance.mark("draw");
+        drawOverview(how);
+        draw();
+        performance.measure("refresh", "draw");
+        if (asked.toggle) await refreshDetail(asked.toggle);
+        byId("as-of", HTMLElement).replaceChildren(time(new Date().toISOString()));
+        trouble.hidden = true;
+    } catch (problem) {
+        const why = problem instanceof Error && problem.message.startsWith("it answered") ? problem.message : "it cannot be reached";
+        trouble.textContent = `The exporter does not say what is known now: ${why}. What is shown here is old.`;
+        trouble.hidden = false;
+    }
+    refreshing = false;
+    if (again) {
+        again = false;
+        await refresh();
+    } else if (!document.hidden) next = setTimeout(refresh, REFRESH_MS);
+};
+
+for (const column of table.tHead?.rows[0].cells ?? []) {
+    const { sort } = column.dataset;
+    if (!sort) continue;
+    const button = element("button", { type: "button" }, column.textContent ?? "");
+    button.addEventListener("click", () => {
+        asked.sort = asked.sort === sort ? `-${sort}` : sort;
+        writeAddress("replaceState");
+        draw();
+    });
+    column.replaceChildren(button);
+}
+const filter = () => {
+    asked.text = words.value;
+    asked.status = statusChoice.value;
+    room = ROWS;
+    writeAddress("replaceState");
+    void refresh();
+};
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let typing;
+words.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(filter, 200);
+});
+statusChoice.addEventListener("change", filter);
+form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    filter();
+});
+more.addEventListener("click", () => {
+    room += ROWS;
+    draw();
+});
+body.addEventListener("click", (event) => {
+    const link = event.target instanceof Element ? event.target.closest("th a") : null;
+    const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+    const name = link?.closest("tr")?.dataset.name;
+    if (!plain || name === undefined) return;
+    event.preventDefault();
+    asked.toggle = name;
+    writeAddress("pushState");
+    void refresh();
+});
+window.addEventListener("popstate", () => {
+    readAddress();
+    if (!asked.toggle && dialog.open) dialog.close();
+    void refresh();
+});
+document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clearTimeout(next);
+    else void refresh();
+});
+setInterval(() => document.hidden || age(), 1000);
+readAddress();
+void refresh();

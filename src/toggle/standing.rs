@@ -1,0 +1,127 @@
+//! How a toggle stands: what somebody who looks for trouble wants to know first.
+
+use std::time::Duration;
+
+use super::run::Status;
+use super::slot::Toggle;
+use super::time::Timestamp;
+
+/// How a toggle stands, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// Its task failed.
+    Failed,
+    /// Its task completed in another state than was expected.
+    Mismatched,
+    /// Its task answers, and has not finished for long.
+    Stuck,
+    /// Its task has not answered for long.
+    Silent,
+    /// Its last poll failed.
+    Failing,
+    /// There was no answer yet, or its status is not a documented one.
+    Unknown,
+    /// Its task runs.
+    InProgress,
+    /// Its task succeeded.
+    Completed,
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Every standing, the worst first.
+    pub const ALL: [Self; 8] = [
+        Self::Failed,
+        Self::Mismatched,
+        Self::Stuck,
+        Self::Silent,
+        Self::Failing,
+        Self::Unknown,
+        Self::InProgress,
+        Self::Completed,
+    ];
+
+    /// After this without an end, a run is stuck. The alert `CekuraToggleStuck` has the same.
+    pub const STUCK_AFTER: Duration = Duration::from_mins(30);
+
+    /// After this without an answer, a run is silent. The alert `CekuraToggleNotAnswering` has the same.
+    pub const SILENT_AFTER: Duration = Duration::from_mins(15);
+
+    /// How the toggle stands at `now`.
+    pub fn of(toggle: &Toggle, now: Timestamp) -> Self {
+        let run = &toggle.run;
+        let goes_on = run.finished.is_none();
+        let up = run.up() == Some(true);
+        let heard = run.last_success.unwrap_or(run.started);
+        match run.shown.status {
+            Status::Failed => Self::Failed,
+            _ if toggle.mismatch() == Some(true) => Self::Mismatched,
+            _ if goes_on && up && now.since(run.started) > Self::STUCK_AFTER => Self::Stuck,
+            _ if goes_on && !up && now.since(heard) > Self::SILENT_AFTER => Self::Silent,
+            _ if run.failing.is_some() => Self::Failing,
+            Status::Unknown => Self::Unknown,
+            Status::InProgress => Self::InProgress,
+            Status::Completed => Self::Completed,
+        }
+    }
+
+    /// As shown in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Mismatched => "mismatched",
+            Self::Stuck => "stuck",
+            Self::Silent => "silent",
+            Self::Failing => "failing",
+            Self::Unknown => "unknown",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::toggle::sample::{answer, at, watch};
+    use crate::toggle::{Expect, Failure, Outcome, Reason, Reported, Watch};
+
+    const HOUR: u64 = 3600;
+
+    #[test]
+    fn the_worst_that_is_true_of_a_toggle_is_how_it_stands() {
+        let says = |status, mock_enabled| Ok(answer(status, mock_enabled));
+        let fails = || Outcome::Err(Failure::new(Reason::Timeout));
+        for (outcomes, now, expected) in [
+            (vec![], 1, Standing::Unknown),
+            (vec![], HOUR, Standing::Silent),
+            (vec![(1, fails())], 2, Standing::Failing),
+            (vec![(1, fails())], HOUR, Standing::Silent),
+            (vec![(1, says(Reported::InProgress, None))], 2, Standing::InProgress),
+            (vec![(1, says(Reported::InProgress, None))], HOUR, Standing::Stuck),
+            (vec![(1, says(Reported::InProgress, None)), (2, fails())], 60, Standing::Failing),
+            (vec![(1, says(Reported::InProgress, None)), (2, fails())], HOUR, Standing::Silent),
+            (vec![(HOUR, says(Reported::InProgress, None)), (HOUR + 1, fails())], HOUR + 2, Standing::Failing),
+            (vec![(1, says(Reported::Completed, Some(true)))], HOUR, Standing::Completed),
+            (vec![(1, says(Reported::Completed, Some(true))), (2, fails())], HOUR, Standing::Failing),
+            (vec![(1, says(Reported::Completed, Some(false)))], 2, Standing::Mismatched),
+            (vec![(1, says(Reported::Completed, None))], HOUR, Standing::Mismatched),
+            (vec![(1, says(Reported::Failed, None)), (2, fails())], HOUR, Standing::Failed),
+        ] {
+            let watch = Watch { expect: Some(Expect::Enabled), ..watch("a", "1") };
+            let mut toggle = Toggle::new(Arc::new(watch), at(0));
+            for (second, outcome) in outcomes.clone() {
+                toggle.apply(outcome, at(second));
+            }
+            assert_eq!(Standing::of(&toggle, at(now)), expected, "{outcomes:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn the_worst_come_first() {
+        assert!(Standing::ALL.is_sorted());
+    }
+}

@@ -1,0 +1,296 @@
+// What the status page does in a browser. Each scenario is a test of its own in page.rs, which says what
+// the exporter at URL watches. Usage: node page.mjs SCENARIO URL
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+
+const tools = createRequire(new URL("../tools/package.json", import.meta.url));
+const { chromium } = tools("playwright-core");
+const [scenario, url] = process.argv.slice(2);
+
+const browser = await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"],
+});
+
+/** A page that fails the test with whatever the browser complains of. */
+const opened = async (path = "/", options = {}) => {
+    const context = await browser.newContext({ viewport: { width: 1400, height: 900 }, ...options });
+    const page = await context.newPage();
+    const complaints = [];
+    page.on("pageerror", (error) => complaints.push(error.message));
+    page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
+    page.on("dialog", (dialog) => (complaints.push(dialog.message()), dialog.dismiss()));
+    page.fine = () => assert.deepEqual(complaints, []);
+    await page.goto(new URL(path, url).href);
+    if (options.javaScriptEnabled !== false) await page.locator("[aria-sort]").waitFor();
+    return page;
+};
+
+/** The rows as people read them, without times, which grow. */
+const rows = (page) =>
+    page.locator("#toggles tbody tr").evaluateAll((found) =>
+        found.map((row) =>
+            [...row.cells].map((cell) => {
+                const copy = cell.cloneNode(true);
+                for (const time of copy.querySelectorAll("time")) time.textContent = "TIME";
+                return [cell.dataset.of, cell.tagName, copy.innerHTML.replaceAll(/ (datetime|title)="[^"]*"/g, "")];
+            }),
+        ),
+    );
+const names = (page) => page.locator("#toggles tbody tr").evaluateAll((found) => found.map((row) => row.dataset.name));
+const badges = (page) => page.locator("#toggles tbody .badge").evaluateAll((found) => found.map((badge) => badge.innerText.trim()));
+
+const refreshed = async (page) => {
+    const measures = () => page.evaluate(() => performance.getEntriesByName("refresh").length);
+    const before = await measures();
+    await page.waitForFunction((count) => performance.getEntriesByName("refresh").length > count, before, { timeout: 30_000 });
+};
+
+const violations = async (page) => {
+    await page.evaluate(tools("axe-core").source);
+    const { violations: found } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+    return found.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
+};
+
+/** A toggle as the API shows it, for pages whose API is played. */
+const toggle = (name, more) => ({
+    name, agent_id: 1, progress_id: "p", api: "default", source: "config", expect: null, labels: {}, status: "in_progress",
+    mock_enabled: null, mismatch: null, mcp_endpoints: null, mcp_tools: null, message: null, error: null, up: true, poll_error: null,
+    poll_error_detail: null, started_at: new Date().toISOString(), finished_at: null, last_success_at: new Date().toISOString(),
+    next_poll_at: null, polls: 1, poll_failures: 0, ...more,
+});
+
+const scenarios = {
+    /** The script writes what the server wrote, and in the same order. */
+    async agrees() {
+        const plain = await opened("/", { javaScriptEnabled: false });
+        const page = await opened();
+        const expected = await rows(plain);
+        assert.ok(expected.length >= 8, `${expected.length} rows`);
+        assert.deepEqual(await rows(page), expected);
+        const line = (of) => of.locator("#api-list").innerHTML();
+        const steady = (html) => html.replaceAll(/<time.*?<\/time>/g, "").replaceAll(/\d+ of \d+ requests|\d+ waiting/g, "").replaceAll(/\s+/g, " ").replaceAll("</li> <li>", "</li><li>").trim();
+        assert.equal(steady(await line(page)), steady(await line(plain)));
+        page.fine();
+        plain.fine();
+    },
+
+    /** Nothing that others wrote is taken for anything but text. */
+    async escapes() {
+        const written = "<script>window.ran=1</script><img src=x onerror=window.ran=1>\"'&amp;";
+        for (const javaScriptEnabled of [false, true]) {
+            const page = await opened("/", { javaScriptEnabled });
+            const text = await page.locator("#toggles tbody").innerText();
+            for (const field of ["message", "error", "detail", "label"]) assert.ok(text.includes(`${field} ${written}`), `${field}: ${text}`);
+            assert.equal(await page.locator("#toggles img, #toggles script").count(), 0);
+            assert.ok(!(await page.content()).includes("mock.invalid"));
+            page.fine();
+        }
+        const page = await opened(`/?q=${encodeURIComponent("\"><script>window.ran=1</script>")}`);
+        assert.equal(await page.locator("#shown").innerText(), "No toggle is like that.");
+        await page.goto(url);
+        for (const name of ["failed", "unanswered", "odd"]) {
+            await page.locator(`tr[data-name=${name}] th a`).click();
+            await page.locator("dialog h2", { hasText: name }).waitFor();
+            const text = await page.locator("dialog").innerText();
+            assert.ok(text.includes(written), text);
+            assert.equal(await page.locator("dialog img, dialog script").count(), 0);
+            await page.keyboard.press("Escape");
+        }
+        assert.equal(await page.evaluate(() => window.ran), undefined);
+        page.fine();
+    },
+
+    /** What is asked for is in the address, and the address is enough to show it again. */
+    async filters() {
+        const page = await opened();
+        const all = await names(page);
+        await page.getByRole("searchbox").fill("DONE");
+        await page.waitForFunction(() => location.search === "?q=DONE" && document.querySelectorAll("#toggles tbody tr").length === 2);
+        assert.deepEqual(await names(page), ["a-done", "d-done"]);
+        await page.reload();
+        await page.locator("[aria-sort]").waitFor();
+        assert.deepEqual([await names(page), await page.getByRole("searchbox").inputValue()], [["a-done", "d-done"], "DONE"]);
+        const plain = await opened("/?q=DONE", { javaScriptEnabled: false });
+        assert.deepEqual(await names(plain), ["a-done", "d-done"]);
+        await plain.getByRole("searchbox").fill("");
+        await plain.getByLabel("Status").selectOption("failed");
+        await plain.getByRole("button", { name: "Filter" }).click();
+        assert.deepEqual(await names(plain), ["b-failed"]);
+
+        await page.getByRole("searchbox").fill("");
+        await page.waitForFunction(() => location.search === "");
+        await page.getByRole("button", { name: "Toggle" }).click();
+        assert.deepEqual(await names(page), all.toSorted());
+        await page.getByRole("button", { name: "Toggle" }).click();
+        assert.deepEqual(await names(page), all.toSorted().toReversed());
+        assert.equal(await page.locator("[data-sort=name]").getAttribute("aria-sort"), "descending");
+        assert.equal(new URL(page.url()).search, "?sort=-name");
+        await page.getByLabel("Status").selectOption("failed");
+        await page.waitForFunction(() => document.querySelectorAll("#toggles tbody tr").length === 1);
+        const shared = await opened(new URL(page.url()).search);
+        assert.deepEqual(await names(shared), ["b-failed"]);
+        page.fine();
+        shared.fine();
+    },
+
+    /** The detail of a toggle: by mouse, by keyboard, by its address, and back. */
+    async details() {
+        const page = await opened();
+        const link = page.locator("tr[data-name=b-failed] th a");
+        await link.focus();
+        await page.keyboard.press("Enter");
+        const dialog = page.getByRole("dialog", { name: "b-failed" });
+        await dialog.waitFor();
+        assert.equal(new URL(page.url()).search, "?toggle=b-failed");
+        assert.match(await dialog.innerText(), /From unknown to failed: No Room, see <url>/);
+        const drawn = await dialog.locator("svg rect").evaluateAll((found) => found.map((band) => [band.getAttribute("class"), band.querySelector("title").textContent]));
+        assert.ok(drawn.some(([kind, title]) => kind === "failed" && /^failed for \d/.test(title)), JSON.stringify(drawn));
+        assert.ok(drawn.some(([kind]) => kind === "answering"), JSON.stringify(drawn));
+        await page.keyboard.press("Escape");
+        await dialog.waitFor({ state: "hidden" });
+        assert.ok(await link.evaluate((element) => element === document.activeElement), "the focus is where it was");
+        assert.equal(new URL(page.url()).search, "");
+        await page.goBack();
+        await dialog.waitFor();
+        await page.goBack();
+        await dialog.waitFor({ state: "hidden" });
+        const shared = await opened("/?toggle=c-later");
+        await shared.getByRole("dialog", { name: "c-later" }).getByText("Poll failed, rate limited: HTTP 429: not now").first().waitFor();
+        const gone = await opened("/?toggle=nobody");
+        await gone.getByText("No watch of that name is there any more.").waitFor();
+        page.fine();
+        shared.fine();
+    },
+
+    /** A refresh that turns the order around takes neither focus nor place, and moves nothing else. */
+    async keeps() {
+        const page = await opened("/", { viewport: { width: 1400, height: 300 } });
+        let list = Array.from({ length: 40 }, (_, at) => toggle(`w${String(at).padStart(2, "0")}`, {}));
+        await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: list, next: null } }));
+        await refreshed(page);
+        await page.evaluate(() => {
+            window.shifts = [];
+            new PerformanceObserver((seen) => window.shifts.push(...seen.getEntries().map((entry) => entry.value))).observe({ type: "layout-shift", buffered: false });
+        });
+        const link = page.locator("tr[data-name=w20] th a");
+        await link.focus();
+        // Where the reader is: how far the row is from the top of the window.
+        const place = () => link.evaluate((element) => Math.round(element.getBoundingClientRect().top));
+        const before = await place();
+        assert.ok(await page.evaluate(() => scrollY > 0), "it is scrolled");
+        list = list.map((one) => ({ ...one, polls: 2, message: "says more" }));
+        await refreshed(page);
+        assert.equal(await page.evaluate(() => document.activeElement.textContent), "w20");
+        assert.equal(await place(), before);
+        list = list.map((one) => (one.name > "w30" ? { ...one, status: "failed" } : one));
+        await refreshed(page);
+        assert.equal((await names(page))[0], "w31");
+        assert.equal(await page.evaluate(() => document.activeElement.textContent), "w20");
+        assert.equal(await place(), before);
+        const shifts = await page.evaluate(() => window.shifts);
+        assert.ok(shifts.every((shift) => shift === 0), `the layout shifted: ${shifts}`);
+        page.fine();
+    },
+
+    /** Every standing has its word and its place, also those that take long to come by. */
+    async stands() {
+        const page = await opened();
+        const ago = (minutes) => new Date(Date.now() - minutes * 60e3).toISOString();
+        const list = [
+            toggle("a-completed", { status: "completed", finished_at: ago(1), mismatch: false, expect: "enabled", mock_enabled: true }),
+            toggle("b-busy", { started_at: ago(29) }),
+            toggle("c-unknown", { status: "unknown", up: null, last_success_at: null }),
+            toggle("d-failing", { up: false, poll_error: "timeout", started_at: ago(60), last_success_at: ago(14) }),
+            toggle("e-silent", { up: false, poll_error: "timeout", started_at: ago(60), last_success_at: ago(16) }),
+            toggle("f-never", { status: "unknown", up: false, poll_error: "dns", started_at: ago(16), last_success_at: null }),
+            toggle("g-stuck", { started_at: ago(31) }),
+            toggle("h-mismatch", { status: "completed", finished_at: ago(1), mismatch: true, expect: "disabled", mock_enabled: true }),
+            toggle("i-failed", { status: "failed", finished_at: ago(1) }),
+            toggle("j-odd", { status: "unknown", started_at: ago(31) }),
+        ];
+        await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: list, next: null } }));
+        await refreshed(page);
+        assert.deepEqual(await names(page), ["i-failed", "h-mismatch", "g-stuck", "j-odd", "e-silent", "f-never", "d-failing", "c-unknown", "b-busy", "a-completed"]);
+        assert.deepEqual(await badges(page), ["✖ failed", "≠ mismatch", "◷ stuck", "◷ stuck", "○ silent", "○ silent", "△ polls fail", "? unknown", "▸ in progress", "✔ completed"]);
+        assert.match(await page.locator("tr[data-name=h-mismatch]").innerText(), /Mocks are on: real callers talk to mocks\./);
+        const sections = await page.locator("#toggles a.more").evaluateAll((found) => found.map((link) => link.getAttribute("href")));
+        for (const section of new Set(sections)) {
+            await page.goto(new URL(section, url).href);
+            assert.equal(await page.locator(":target").count(), 1, `${section} is in the runbooks`);
+        }
+    },
+
+    /** It asks for what is new only, not while nobody looks, and says when it cannot. */
+    async refreshes() {
+        const page = await opened();
+        const seen = [];
+        page.on("response", (answer) => answer.url().includes("/api/v1/toggles?") && seen.push(answer.status()));
+        await refreshed(page);
+        await refreshed(page);
+        assert.ok(seen.includes(304), `${seen}`);
+        const hide = (hidden) =>
+            page.evaluate((is) => {
+                Object.defineProperty(document, "hidden", { configurable: true, get: () => is });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }, hidden);
+        await hide(true);
+        await page.clock.install();
+        const asked = seen.length;
+        await page.clock.fastForward(60_000);
+        assert.equal(seen.length, asked, "it asks although it is hidden");
+        await hide(false);
+        await page.waitForResponse((answer) => answer.url().includes("/api/v1/toggles?"));
+        page.fine();
+
+        const cut = await opened();
+        await cut.route("**/api/v1/**", (route) => route.abort());
+        await cut.getByRole("alert").filter({ hasText: "it cannot be reached. What is shown here is old." }).waitFor();
+        await cut.unroute("**/api/v1/**");
+        await cut.route("**/api/v1/toggles?*", (route) => route.fulfill({ status: 503, json: { error: "no" } }));
+        await cut.getByRole("alert").filter({ hasText: "it answered 503" }).waitFor();
+        await cut.unroute("**/api/v1/toggles?*");
+        await cut.getByRole("alert").waitFor({ state: "hidden" });
+    },
+
+    /** For everybody: no rule of axe is broken, in light and dark, on a phone, with a dialog. */
+    async accessible() {
+        for (const colorScheme of ["light", "dark"]) {
+            for (const width of [1400, 360]) {
+                const page = await opened("/", { colorScheme, viewport: { width, height: 800 } });
+                assert.deepEqual(await violations(page), [], `${colorScheme} ${width}`);
+                const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+                assert.ok(wide <= width, `it is ${wide} wide on ${width}`);
+                await page.locator("tbody th a").first().click();
+                await page.getByRole("dialog").waitFor();
+                assert.deepEqual(await violations(page), [], `${colorScheme} ${width}, dialog`);
+                page.fine();
+                await page.goto(new URL("/runbooks", url).href);
+                assert.deepEqual(await violations(page), [], `${colorScheme} ${width}, runbooks`);
+            }
+        }
+    },
+
+    /** Ten thousand: the server shows the first, the script more. */
+    async many() {
+        const plain = await opened("/", { javaScriptEnabled: false });
+        assert.equal((await names(plain)).length, 500);
+        assert.equal(await plain.locator("#shown").innerText(), "The first 500 of 10000 toggles. The worst come first; narrow the filter to see others.");
+        const page = await opened();
+        assert.equal((await names(page))[0], "z-failed");
+        assert.equal(await page.locator("#shown").innerText(), "The first 500 of 10000 toggles.");
+        await page.getByRole("button", { name: "Show more" }).click();
+        assert.equal((await names(page)).length, 1000);
+        await refreshed(page);
+        assert.equal((await names(page)).length, 1000);
+        await page.getByRole("searchbox").fill("w00042");
+        await page.waitForFunction(() => document.querySelectorAll("#toggles tbody tr").length === 1);
+        page.fine();
+    },
+};
+
+try {
+    await scenarios[scenario]();
+} finally {
+    await browser.close();
+}

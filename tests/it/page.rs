@@ -1,0 +1,208 @@
+//! The status page: as the server writes it, and in a browser as page.mjs says.
+
+use std::fmt::Write;
+
+use cekura_exporter::demo::simulator::Reply;
+use reqwest::Method;
+use reqwest::header::IF_NONE_MATCH;
+use tokio::process::Command;
+
+use crate::harness::{Exporter, KEY, Upstream, tool};
+
+/// What means something in HTML.
+const WRITTEN: &str = r#"<script>window.ran=1</script><img src=x onerror=window.ran=1>"'&amp;"#;
+
+fn watch(name: &str, more: &str) -> String {
+    format!("  - {{name: {name}, agent_id: 1, progress_id: {name}{more}}}\n")
+}
+
+fn project(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Plays a scenario in a browser.
+async fn played(scenario: &str, exporter: &Exporter) {
+    let mut node = Command::new(tool("node"));
+    node.arg(project("tests/it/page.mjs")).arg(scenario).arg(&exporter.urls[0]).kill_on_drop(true);
+    let output = node.output().await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{scenario}: {}", String::from_utf8_lossy(&said));
+}
+
+/// An exporter of toggles that stand in several ways and do not change any more.
+async fn mixed(upstream: &Upstream) -> Exporter {
+    let mut watches = String::new();
+    let mut add = |name: &str, more: &str, replies: &[Reply]| {
+        watches.push_str(&watch(name, more));
+        upstream.script(name, replies.to_vec());
+    };
+    let failed = Reply::new(200, r#"{"status":"failed","error":"No Room, see https://mock.invalid/x","message":"m"}"#);
+    add("a-done", ", expect: enabled, labels: {team: Voice}", &[Reply::task("completed", Some(true))]);
+    add("b-failed", ", expect: enabled", &[failed]);
+    add("c-later", ", api: other", &[Reply::with_header(429, "retry-after", "3600", r#"{"detail":"not now"}"#)]);
+    add("d-done", "", &[Reply::task("completed", Some(false))]);
+    add("e-on", ", expect: disabled", &[Reply::task("completed", Some(true))]);
+    add("f-off", ", expect: enabled", &[Reply::task("completed", Some(false))]);
+    add("g-nothing", ", expect: disabled", &[Reply::task("completed", None)]);
+    let endpoints = r#"{"status":"completed","mcp_endpoints":[{"mock_index":0,"url":"https://mock.invalid/0","tool_names":["x","y"]}]}"#;
+    add("h-tools", ", expect: enabled", &[Reply::new(200, endpoints)]);
+    let config = format!(
+        "apis: {{default: &api {{base_url: {}, api_key: {KEY}}}, other: *api}}\nwatches:\n{watches}",
+        upstream.url()
+    );
+    let exporter = Exporter::with(config).start().await;
+    exporter
+        .scrape_until("all were polled", |e| {
+            let ups = ["a-done", "b-failed", "d-done", "e-on", "f-off", "g-nothing", "h-tools"];
+            let up = |name: &str| e.value("cekura_toggle_up", &[("toggle", name)]);
+            ups.iter().all(|name| up(name) == Some(1.0)) && up("c-later") == Some(0.0)
+        })
+        .await;
+    exporter
+}
+
+#[tokio::test]
+async fn the_script_writes_what_the_server_wrote() {
+    let upstream = Upstream::start().await;
+    played("agrees", &mixed(&upstream).await).await;
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_in_the_address() {
+    let upstream = Upstream::start().await;
+    played("filters", &mixed(&upstream).await).await;
+}
+
+#[tokio::test]
+async fn a_toggle_is_shown_with_what_happened_to_it() {
+    let upstream = Upstream::start().await;
+    played("details", &mixed(&upstream).await).await;
+}
+
+#[tokio::test]
+async fn a_refresh_takes_neither_focus_nor_place() {
+    played("keeps", &Exporter::with("watches: []\n").start().await).await;
+}
+
+#[tokio::test]
+async fn every_standing_has_its_word_its_place_and_its_runbook() {
+    played("stands", &Exporter::with("watches: []\n").start().await).await;
+}
+
+#[tokio::test]
+async fn it_asks_for_what_is_new_and_only_while_somebody_looks() {
+    let upstream = Upstream::start().await;
+    upstream.script("a", [Reply::task("completed", Some(true))]);
+    let exporter = Exporter::polling(&upstream, &watch("a", "")).start().await;
+    exporter.scrape_until("it completed", |e| e.status("a").as_deref() == Some("completed")).await;
+    played("refreshes", &exporter).await;
+}
+
+#[tokio::test]
+async fn it_is_for_everybody() {
+    let upstream = Upstream::start().await;
+    played("accessible", &mixed(&upstream).await).await;
+}
+
+#[tokio::test]
+async fn of_ten_thousand_the_worst_come_first_and_the_others_when_asked_for() {
+    let upstream = Upstream::start().await;
+    upstream.script("z-failed", [Reply::task("failed", None)]);
+    let mut watches = watch("z-failed", "");
+    for number in 1..10_000 {
+        writeln!(watches, "  - {{name: w{number:05}, agent_id: 1, progress_id: other}}").unwrap();
+    }
+    let config = format!(
+        "apis: {{default: {{base_url: {}, api_key: {KEY}, requests_per_second: 5}}}}\nwatches:\n{watches}",
+        upstream.url()
+    );
+    let exporter = Exporter::with(config).start().await;
+    exporter.scrape_until("it failed", |e| e.status("z-failed").as_deref() == Some("failed")).await;
+    played("many", &exporter).await;
+}
+
+#[tokio::test]
+async fn what_others_wrote_is_text() {
+    let upstream = Upstream::start().await;
+    let text = |field: &str| serde_json::Value::String(format!("{field} {WRITTEN} https://mock.invalid/x"));
+    let failed = format!(r#"{{"status":"failed","message":{},"error":{}}}"#, text("message"), text("error"));
+    upstream.script("failed", [Reply::new(200, failed)]);
+    upstream.script("unanswered", [Reply::new(400, format!(r#"{{"detail":{}}}"#, text("detail")))]);
+    upstream.script("odd", [Reply::new(200, format!(r#"{{"status":{}}}"#, text("status")))]);
+    let label = serde_json::Value::String(format!("label {WRITTEN}"));
+    let mut watches = String::new();
+    for name in ["failed", "unanswered", "odd"] {
+        writeln!(watches, "  - {{name: {name}, agent_id: 1, progress_id: {name}, labels: {{team: {label}}}}}").unwrap();
+    }
+    let exporter = Exporter::polling(&upstream, &watches).start().await;
+    exporter
+        .scrape_until("all were polled", |e| {
+            ["failed", "unanswered", "odd"]
+                .iter()
+                .all(|name| e.value("cekura_toggle_up", &[("toggle", name)]).is_some())
+        })
+        .await;
+    played("escapes", &exporter).await;
+}
+
+#[tokio::test]
+async fn page_style_and_script_are_sent_once_and_load_nothing_from_elsewhere() {
+    let upstream = Upstream::start().await;
+    let exporter = mixed(&upstream).await;
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/assets/status.css", "text/css; charset=utf-8"),
+        ("/assets/status.js", "text/javascript; charset=utf-8"),
+        ("/runbooks", "text/html; charset=utf-8"),
+    ] {
+        let answer = exporter.request(Method::GET, path).await;
+        let headers = answer.headers().clone();
+        assert_eq!(
+            (answer.status().as_u16(), headers["content-type"].to_str().unwrap()),
+            (200, content_type),
+            "{path}"
+        );
+        assert_eq!(headers["cache-control"], "private, no-cache", "{path}");
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
+        let text = answer.text().await.unwrap();
+        assert!(!text.contains("mock.invalid") && !text.contains(KEY) && !text.contains(" style="), "{path}");
+        let again = exporter.http().get(format!("{}{path}", exporter.urls[0]));
+        let again = again.header(IF_NONE_MATCH, &headers["etag"]).send().await.unwrap();
+        assert_eq!(again.status(), 304, "{path}");
+        assert_eq!(again.headers()["content-security-policy"], headers["content-security-policy"], "{path}");
+    }
+    assert_eq!(exporter.get("/assets/nothing.js").await.0, 404);
+}
+
+#[tokio::test]
+async fn how_all_is_can_be_read_by_programs() {
+    let upstream = Upstream::start().await;
+    let exporter = mixed(&upstream).await;
+    let (status, text) = exporter.get("/api/v1/status").await;
+    assert_eq!(status, 200);
+    let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let statuses = serde_json::json!({"completed": 6, "failed": 1, "in_progress": 0, "unknown": 1});
+    assert_eq!(all["statuses"], statuses);
+    let standings = &all["standings"];
+    assert_eq!(
+        (&standings["failed"], &standings["mismatched"], &standings["failing"]),
+        (&1.into(), &4.into(), &1.into())
+    );
+    let api = &all["apis"][0];
+    assert_eq!((&api["name"], &api["polled"], &api["failing"]), (&"default".into(), &7.into(), &serde_json::json!({})));
+    let other = &all["apis"][1];
+    assert_eq!((&other["name"], &other["failing"]), (&"other".into(), &serde_json::json!({"rate_limited": 1})));
+    assert!(api["paused_until"].is_null() && other["paused_until"].is_string(), "{text}");
+    assert_eq!(all["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_script_has_no_error_of_types() {
+    let tsc = project("deploy/grafana/node_modules/typescript/bin/tsc");
+    let options =
+        ["--noEmit", "--allowJs", "--checkJs", "--strict", "--target", "es2023", "--lib", "es2023,dom,dom.iterable"];
+    let mut command = std::process::Command::new(tool("node"));
+    let output = command.arg(tsc).args(options).arg(project("src/http/page/status.js")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
