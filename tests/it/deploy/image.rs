@@ -168,8 +168,10 @@ fn what_is_sent_to_the_build_is_all_that_it_needs_and_little_else() {
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1", "--manifest-path"]);
     printed(metadata.arg(root.join("Cargo.toml")));
-    assert!(root.join("deploy/rootfs").is_file() && root.join("src/main.rs").is_file());
-    for left_out in [".git", "target", "docs", "tests/it", "README.md"] {
+    for needed in ["build.rs", "deploy/rootfs", "docs/runbooks.md", "src/main.rs", "src/http/page/status.js"] {
+        assert!(root.join(needed).is_file(), "{needed}");
+    }
+    for left_out in [".git", "target", "docs/performance.md", "tests/it", "README.md"] {
         assert!(!root.join(left_out).exists(), "{left_out}");
     }
 }
