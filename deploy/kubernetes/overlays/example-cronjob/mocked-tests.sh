@@ -60,8 +60,9 @@ stop() {
 }
 
 # Signals the tests: their group, or themselves as long as they have not made it. Fails if none is left.
+# So written, dash, bash and busybox alike take it; with -s, there is none that they share for a group.
 reach() {
-    kill -s "$1" -- "-$!" 2>/dev/null || kill -s "$1" "$!" 2>/dev/null
+    kill "-$1" "-$!" 2>/dev/null || kill "-$1" "$!" 2>/dev/null
 }
 
 # Whatever ends this script, a signal included, mocks are disabled, and not before the tests are over.
