@@ -1,6 +1,6 @@
 //! What happened to each toggle lately. It is kept in memory only: a restart forgets it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::mem::size_of;
 use std::time::Duration;
 
@@ -58,18 +58,17 @@ pub enum What {
     },
 }
 
-/// The events of all toggles, by their slots.
+/// The events of all toggles.
 #[derive(Debug)]
 pub(super) struct History {
     /// What they may take, in bytes.
     room: usize,
-    slots: Vec<VecDeque<Event>>,
-    /// The slot of each event, in the order in which they came. Some are of events that are gone.
-    order: VecDeque<u32>,
-    /// How many of the first entries in `order` of a slot are of events that are gone.
-    gone: HashMap<u32, usize>,
-    /// How many events there are.
-    events: usize,
+    /// By slot, and in the order in which they came.
+    events: BTreeMap<(u32, u64), Event>,
+    /// The slot of each, in the order in which they came.
+    slots: BTreeMap<u64, u32>,
+    /// How many ever came.
+    came: u64,
     /// What they take.
     bytes: usize,
 }
@@ -89,11 +88,8 @@ impl History {
     /// What the events of all toggles may take, in bytes. Those go first that are the oldest of all.
     const MOST_BYTES: usize = 8 << 20;
 
-    /// How many entries of events that are gone are left in `order`, beyond as many as there are events.
-    const SLACK: usize = 1024;
-
     fn with_room(room: usize) -> Self {
-        Self { room, slots: Vec::new(), order: VecDeque::new(), gone: HashMap::new(), events: 0, bytes: 0 }
+        Self { room, events: BTreeMap::new(), slots: BTreeMap::new(), came: 0, bytes: 0 }
     }
 
     /// Takes up what a poll changed.
@@ -105,78 +101,45 @@ impl History {
 
     /// Takes up an event, and drops what there is no room for.
     pub(super) fn record(&mut self, slot: u32, event: Event) {
-        let at = slot as usize;
-        if self.slots.len() <= at {
-            self.slots.resize_with(at + 1, VecDeque::new);
-        }
+        self.came += 1;
         self.bytes += event.size();
-        self.events += 1;
-        self.order.push_back(slot);
-        self.slots[at].push_back(event);
-        if self.slots[at].len() > Self::MOST_OF_ONE {
+        self.events.insert((slot, self.came), event);
+        self.slots.insert(self.came, slot);
+        if self.of(slot).nth(Self::MOST_OF_ONE).is_some() {
             self.drop_first(slot);
-            *self.gone.entry(slot).or_default() += 1;
         }
-        while self.bytes > self.room && self.forget_oldest() {}
-        if self.order.len() > 2 * self.events + Self::SLACK {
-            self.tidy();
+        while self.bytes > self.room
+            && let Some((_, slot)) = self.slots.first_key_value()
+        {
+            self.drop_first(*slot);
         }
     }
 
     /// Forgets all of a slot.
     pub(super) fn clear(&mut self, slot: u32) {
-        let Some(events) = self.slots.get_mut(slot as usize).map(std::mem::take) else { return };
-        if !events.is_empty() {
-            self.events -= events.len();
-            self.bytes -= events.iter().map(Event::size).sum::<usize>();
-            *self.gone.entry(slot).or_default() += events.len();
-        }
+        while self.drop_first(slot) {}
     }
 
     /// The events of a slot, the newest first.
-    pub(super) fn of(&self, slot: u32) -> Vec<Event> {
-        self.slots.get(slot as usize).into_iter().flatten().rev().cloned().collect()
+    pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = &Event> {
+        self.events.range((slot, 0)..=(slot, u64::MAX)).rev().map(|(_, event)| event)
     }
 
-    /// Forgets the oldest event of all; says whether there was one.
-    fn forget_oldest(&mut self) -> bool {
-        while let Some(slot) = self.order.pop_front() {
-            match self.gone.get_mut(&slot) {
-                Some(1) => drop(self.gone.remove(&slot)),
-                Some(gone) => *gone -= 1,
-                None => {
-                    self.drop_first(slot);
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    fn drop_first(&mut self, slot: u32) {
-        if let Some(event) = self.slots.get_mut(slot as usize).and_then(VecDeque::pop_front) {
-            self.events -= 1;
-            self.bytes -= event.size();
-        }
-    }
-
-    /// Drops the entries of events that are gone.
-    fn tidy(&mut self) {
-        let mut gone = std::mem::take(&mut self.gone);
-        self.order.retain(|slot| match gone.get_mut(slot).filter(|gone| **gone > 0) {
-            Some(gone) => {
-                *gone -= 1;
-                false
-            }
-            None => true,
-        });
+    /// Drops the oldest event of a slot; says whether there was one.
+    fn drop_first(&mut self, slot: u32) -> bool {
+        let first = self.events.range((slot, 0)..=(slot, u64::MAX)).next().map(|(key, _)| *key);
+        let Some((key, event)) = first.and_then(|key| self.events.remove_entry(&key)) else { return false };
+        self.slots.remove(&key.1);
+        self.bytes -= event.size();
+        true
     }
 }
 
 // === impl Event ===
 
 impl Event {
-    /// About what it takes, in bytes. Texts count in full, although runs share them.
+    /// About what it takes, in bytes. Texts count in full, although runs share them. Nodes of a tree that
+    /// is filled in order are a little over half full.
     fn size(&self) -> usize {
         let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_str().len());
         let more = match &self.what {
@@ -185,7 +148,7 @@ impl Event {
             What::Unrecognised { status } => status.as_str().len(),
             What::Recovered { .. } => 0,
         };
-        size_of::<Self>() + size_of::<u32>() + more
+        2 * size_of::<((u32, u64), Self, u64, u32)>() + more
     }
 }
 
@@ -241,9 +204,9 @@ mod tests {
         for second in 0..100_000 {
             history.record(3, event(second, 0));
         }
-        let kept: Vec<_> = history.of(3).iter().map(|event| event.at).collect();
+        let kept: Vec<_> = history.of(3).map(|event| event.at).collect();
         assert_eq!(kept, (99_950..100_000).rev().map(at).collect::<Vec<_>>());
-        assert!(history.order.len() <= 100 + History::SLACK + 1, "{}", history.order.len());
+        assert_eq!((history.events.len(), history.slots.len()), (50, 50));
     }
 
     #[test]
@@ -253,16 +216,16 @@ mod tests {
             history.record(slot, event(second, 1000));
         }
         assert!(history.bytes <= History::MOST_BYTES && history.bytes > History::MOST_BYTES - 2000);
-        assert!(history.of(0).is_empty() && history.of(10_000).is_empty());
-        assert_eq!(history.of(19_999).len(), 1);
+        assert!(history.of(0).next().is_none() && history.of(10_000).next().is_none());
+        assert_eq!(history.of(19_999).count(), 1);
     }
 
     proptest! {
         #[test]
         fn what_is_kept_is_what_a_plain_list_would_keep(
-            steps in proptest::collection::vec((0u32..6, 0usize..200, 0u32..20), 1..300)
+            steps in proptest::collection::vec((0u32..3, 0usize..200, 0u32..40), 1..400)
         ) {
-            let (mut history, mut list) = (History::with_room(10_000), Vec::<(u32, Event)>::new());
+            let (mut history, mut list) = (History::with_room(30_000), Vec::<(u32, Event)>::new());
             for (second, (slot, text, clear)) in (0..).zip(steps) {
                 if clear == 0 {
                     history.clear(slot);
@@ -275,17 +238,17 @@ mod tests {
                     let first = list.iter().position(|(of, _)| *of == slot).unwrap();
                     list.remove(first);
                 }
-                while list.iter().map(|(_, event)| event.size()).sum::<usize>() > 10_000 {
+                while list.iter().map(|(_, event)| event.size()).sum::<usize>() > 30_000 {
                     list.remove(0);
                 }
             }
-            for slot in 0..6 {
-                let expected: Vec<_> = list.iter().rev().filter(|(of, _)| *of == slot).map(|(_, event)| event.clone()).collect();
-                prop_assert_eq!(history.of(slot), expected);
+            for slot in 0..3 {
+                let expected: Vec<_> = list.iter().rev().filter(|(of, _)| *of == slot).map(|(_, event)| event).collect();
+                prop_assert_eq!(history.of(slot).collect::<Vec<_>>(), expected);
             }
-            history.tidy();
-            prop_assert_eq!(history.order.len(), list.len());
-            prop_assert_eq!(history.events, list.len());
+            prop_assert_eq!(history.slots.len(), list.len());
+            prop_assert_eq!(history.events.len(), list.len());
+            prop_assert_eq!(history.bytes, list.iter().map(|(_, event)| event.size()).sum::<usize>());
         }
     }
 }

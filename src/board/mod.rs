@@ -251,7 +251,7 @@ impl Board {
     /// What happened lately to the watch of that name, the newest first.
     pub fn events(&self, name: &str) -> Option<Vec<Event>> {
         let state = self.read();
-        Some(state.history.of(state.run_of(name)?.slot))
+        Some(state.history.of(state.run_of(name)?.slot).cloned().collect())
     }
 
     /// What `of` makes of the watch of that name.
