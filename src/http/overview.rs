@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::board::Rows;
+use crate::cekura::Api;
 use crate::config::Config;
 use crate::exposition::ApiLoad;
 use crate::toggle::{Reason, Standing, Status, Timestamp};
@@ -40,7 +41,8 @@ pub(super) struct ApiHealth {
 // === impl Overview ===
 
 impl Overview {
-    pub(super) fn of(rows: &Rows, config: &Config, load: &[ApiLoad], started: Timestamp, now: Timestamp) -> Self {
+    /// Goes through all rows.
+    pub(super) fn of(rows: &Rows, apis: Vec<ApiHealth>, started: Timestamp, now: Timestamp) -> Self {
         let [version, revision, _] = crate::BUILD;
         let mut overview = Self {
             version,
@@ -48,7 +50,7 @@ impl Overview {
             started_at: started.to_string(),
             statuses: Status::ALL.map(|status| (status.as_str(), 0)).into(),
             standings: Standing::ALL.map(|standing| (standing.as_str(), 0)).into(),
-            apis: config.apis.iter().map(|api| ApiHealth::idle(api, load)).collect(),
+            apis,
         };
         for row in rows.iter() {
             let (watch, run) = (&row.toggle.watch, &row.toggle.run);
@@ -71,8 +73,12 @@ impl Overview {
 // === impl ApiHealth ===
 
 impl ApiHealth {
-    fn idle(api: &crate::cekura::Api, load: &[ApiLoad]) -> Self {
-        let load = load.iter().find(|load| load.name == api.name);
+    /// Of each API, as long as no toggle was looked at.
+    pub(super) fn of_all(config: &Config, load: &[ApiLoad]) -> Vec<Self> {
+        config.apis.iter().map(|api| Self::of(api, load.iter().find(|load| load.name == api.name))).collect()
+    }
+
+    fn of(api: &Api, load: Option<&ApiLoad>) -> Self {
         Self {
             name: api.name.as_str().to_owned(),
             requests_per_second: api.requests_per_second.per_second(),

@@ -83,6 +83,8 @@ pub(super) enum Subject {
     Toggles(Selection),
     /// The status page.
     Page(Selection),
+    /// How all is.
+    Overview,
     /// The configuration in force.
     Config,
 }

@@ -21,14 +21,14 @@ use super::etag::ETag;
 use super::events::Events;
 use super::guard;
 use super::history::History;
-use super::overview::Overview;
+use super::overview::{ApiHealth, Overview};
 use super::page::{Asset, Page};
 use super::renderings::{Kind, Renderings, Source, Subject};
 use super::select::Selection;
 use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
 use super::{negotiate, toggles};
-use crate::board::{Board, Rows};
+use crate::board::Board;
 use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
@@ -252,10 +252,7 @@ impl Site {
                 guard::protect_page(answer.headers_mut());
                 answer
             }
-            Route::Overview => {
-                let (overview, _) = self.overview();
-                json(&overview)
-            }
+            Route::Overview => self.overview(headers).await,
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
             Route::Events(name) => self.happened(&decoded(name)),
             // A job that asks to wait must not take the answer for the end of the waiting.
@@ -313,28 +310,37 @@ impl Site {
         answer
     }
 
-    /// How all is, and the rows that say so.
-    fn overview(&self) -> (Overview, Rows) {
-        let rows = self.board.rows();
-        let config = self.desk.config()();
-        (Overview::of(&rows, &config, &self.metrics.loads(), self.started, wall_clock()), rows)
+    /// How each API is, as long as no toggle was looked at.
+    fn apis(&self) -> Vec<ApiHealth> {
+        ApiHealth::of_all(&self.desk.config()(), &self.metrics.loads())
+    }
+
+    /// How all is.
+    async fn overview(&self, headers: &HeaderMap) -> Answer {
+        let (board, apis, started) = (self.board.clone(), self.apis(), self.started);
+        let overview = move || {
+            let overview = Overview::of(&board.rows(), apis, started, wall_clock());
+            Source::Text(serde_json::to_vec(&overview).unwrap_or_default())
+        };
+        self.large(Subject::Overview, JSON, headers, overview).await
     }
 
     /// The status page, unless the client has it as it is.
     async fn page(&self, selection: Selection, headers: &HeaderMap) -> Answer {
-        let (revision, now) = (self.board.revision(), wall_clock());
-        let (overview, rows) = self.overview();
+        let (revision, now, apis) = (self.board.revision(), wall_clock(), self.apis());
         // How a toggle stands may change with the time alone.
         let minute = now.as_millis() / 60_000;
-        let state = serde_json::to_string(&overview).unwrap_or_default();
+        let state = serde_json::to_string(&apis).unwrap_or_default();
         let etag = ETag::of((self.process, revision, minute, &selection, state));
         let mut answer = if etag.is_known(headers) {
             etag.not_modified()
         } else {
-            let (subject, telemetry_path) = (Subject::Page(selection.clone()), self.telemetry_path.clone());
+            let (board, subject) = (self.board.clone(), Subject::Page(selection.clone()));
+            let (started, telemetry_path) = (self.started, self.telemetry_path.clone());
             let page = move || {
+                let rows = board.rows();
                 let page = Page {
-                    overview: &overview,
+                    overview: &Overview::of(&rows, apis, started, now),
                     rows: &rows,
                     selection: &selection,
                     telemetry_path: &telemetry_path,
