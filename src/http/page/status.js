@@ -216,13 +216,16 @@ const rowOf = (t, now) => {
     const known = rows.get(t.name);
     if (known?.from === from) return known.row;
     const row = known?.row ?? element("tr", { role: "row", "data-name": t.name });
-    row.replaceChildren(
-        ...cells(t, is).map(([of, parts]) =>
+    cells(t, is).forEach(([of, parts], place) => {
+        const cell =
             of === "Toggle"
                 ? element("th", { role: "rowheader", scope: "row", "data-of": of }, ...parts)
-                : element("td", { role: "cell", "data-of": of }, ...parts),
-        ),
-    );
+                : element("td", { role: "cell", "data-of": of }, ...parts);
+        const before = row.children[place];
+        // What is as it was stays, and need not be laid out anew.
+        if (!before) row.append(cell);
+        else if (!before.isEqualNode(cell)) before.replaceWith(cell);
+    });
     rows.set(t.name, { row, from });
     return row;
 };
