@@ -19,7 +19,8 @@ const KEY: &str = "sk-fuzz-key";
 /// An answer's body is decoded or refused, and no text that comes out of it shows a key, a URL or a
 /// control character, or is too long.
 pub(crate) fn answer(bytes: &[u8]) {
-    let texts: Vec<Text> = match cekura::decode(bytes, KEY) {
+    let hidden = Hidden::default().key(KEY);
+    let texts: Vec<Text> = match cekura::decode(bytes, hidden.clone()) {
         Ok(answer) => {
             let status = match answer.status {
                 Reported::Unrecognised(text) => Some(text),
@@ -30,8 +31,8 @@ pub(crate) fn answer(bytes: &[u8]) {
         Err(failure) => failure.detail.into_iter().collect(),
     };
     let raw = String::from_utf8_lossy(bytes);
-    let cleaned = Text::clean(&raw, &Hidden::default().key(KEY));
-    for text in texts.iter().chain(cekura::error_detail(bytes, KEY).iter()).chain([&cleaned]) {
+    let cleaned = Text::clean(&raw, &hidden);
+    for text in texts.iter().chain(cekura::error_detail(bytes, &hidden).iter()).chain([&cleaned]) {
         let text = text.as_str();
         assert!(text.len() <= Text::MAX_BYTES, "{} bytes", text.len());
         assert!(!text.contains(KEY) && !text.contains("http://") && !text.contains("https://"), "{text}");

@@ -9,12 +9,14 @@ use cekura_exporter::cekura::decode;
 use cekura_exporter::exposition::{Encoder, Format, Snapshot};
 use cekura_exporter::sources::Change;
 use cekura_exporter::toggle::{
-    AgentId, ApiName, Expect, Failure, LabelName, Labels, Outcome, ProgressId, Reason, Source, Timestamp, Watch,
-    WatchName,
+    AgentId, ApiName, Expect, Failure, Hidden, LabelName, Labels, Outcome, ProgressId, Reason, Source, Timestamp,
+    Watch, WatchName,
 };
 
 /// The key that is cut out of answers.
-pub(crate) const KEY: &str = "sk-5f2b8c1d9e3a4f60";
+pub(crate) fn hidden() -> Hidden {
+    Hidden::default().key("sk-5f2b8c1d9e3a4f60")
+}
 
 /// An answer that says no more than it must.
 pub(crate) const SMALL: &str =
@@ -119,7 +121,7 @@ pub(crate) fn after(seconds: u64) -> Timestamp {
 /// # Errors
 /// If that is no answer any more.
 pub(crate) fn answered(body: &str) -> Result<Outcome, String> {
-    let answer = decode(body.as_bytes(), KEY).map_err(|failure| format!("{failure:?}"))?;
+    let answer = decode(body.as_bytes(), hidden()).map_err(|failure| format!("{failure:?}"))?;
     Ok(Ok(answer))
 }
 

@@ -44,17 +44,17 @@ struct LossyText(String);
 /// How long a list is, whatever is in it.
 struct Count(u32);
 
-/// Reads the body of an answer with status 200. `key` is cut out of its texts.
+/// Reads the body of an answer with status 200. What is `hidden` is cut out of its texts.
 ///
 /// # Errors
 /// [`Reason::Decode`] if it is not the documented JSON.
-pub fn decode(body: &[u8], key: &str) -> Result<Answer, Failure> {
+pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
     let not_documented = |what: &str| Failure::new(Reason::Decode).with_detail(Text::own(what));
     let body = str::from_utf8(body).map_err(|_| not_documented("the body is not UTF-8"))?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let Object(body) = serde_json::from_str::<Object<Body<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
     let endpoints = body.mcp_endpoints.as_deref();
-    let hidden = endpoints.into_iter().flatten().fold(Hidden::default().key(key), |hidden, Object(endpoint)| {
+    let hidden = endpoints.into_iter().flatten().fold(hidden, |hidden, Object(endpoint)| {
         match endpoint.url.and_then(|url| serde_json::from_str::<LossyText>(url.get()).ok()) {
             Some(url) => hidden.url(&url.0),
             None => hidden,
@@ -78,7 +78,7 @@ pub fn decode(body: &[u8], key: &str) -> Result<Answer, Failure> {
 }
 
 /// What an error answer says, if it says it in JSON: `{"detail": …}`, or `{"field": [text]}`.
-pub fn error_detail(body: &[u8], key: &str) -> Option<Text> {
+pub fn error_detail(body: &[u8], hidden: &Hidden) -> Option<Text> {
     let Value::Object(fields) = serde_json::from_slice(body).ok()? else { return None };
     let said = if let Some(Value::String(detail)) = fields.get("detail") {
         detail.clone()
@@ -86,7 +86,7 @@ pub fn error_detail(body: &[u8], key: &str) -> Option<Text> {
         let errors = fields.iter().filter_map(|(field, value)| Some(format!("{field}: {}", first_text(value)?)));
         errors.collect::<Vec<_>>().join("; ")
     };
-    (!said.is_empty()).then(|| Text::clean(&said, &Hidden::default().key(key)))
+    (!said.is_empty()).then(|| Text::clean(&said, hidden))
 }
 
 fn first_text(value: &Value) -> Option<&str> {
@@ -186,10 +186,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const KEY: &str = "sk-test-1";
+    fn key() -> Hidden {
+        Hidden::default().key("sk-test-1")
+    }
 
     fn decoded(json: &str) -> Answer {
-        decode(json.as_bytes(), KEY).unwrap()
+        decode(json.as_bytes(), key()).unwrap()
     }
 
     #[test]
@@ -263,16 +265,16 @@ mod tests {
             r#"{"status":"compl"#,
         ];
         for body in bad {
-            let failure = decode(body.as_bytes(), KEY).unwrap_err();
+            let failure = decode(body.as_bytes(), key()).unwrap_err();
             assert_eq!(failure.reason, Reason::Decode, "{body:.60}");
             assert!(!failure.detail.unwrap().as_str().contains("sk-1"), "{body:.60}");
         }
-        assert!(decode(b"{\"status\":\"\xff\"}", KEY).is_err());
+        assert!(decode(b"{\"status\":\"\xff\"}", key()).is_err());
     }
 
     #[test]
     fn error_answers_say_their_detail_or_their_field_errors() {
-        let detail = |body: &str| error_detail(body.as_bytes(), KEY).map(|text| text.as_str().to_owned());
+        let detail = |body: &str| error_detail(body.as_bytes(), &key()).map(|text| text.as_str().to_owned());
         assert_eq!(detail(r#"{"detail":"no such id sk-test-1"}"#).unwrap(), "no such id <secret>");
         assert_eq!(detail(r#"{"progress_id":["is wrong","x"]}"#).unwrap(), "progress_id: is wrong");
         assert_eq!(detail("<html>"), None);
@@ -283,8 +285,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&body, KEY);
-            let _ = error_detail(&body, KEY);
+            let _ = decode(&body, key());
+            let _ = error_detail(&body, &key());
         }
     }
 }

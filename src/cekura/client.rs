@@ -10,10 +10,10 @@ use reqwest::header::{ACCEPT, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
 use tokio::time::timeout_at;
 
-use super::key::{KeySource, Secret};
+use super::key::{KeySource, Keyring, Secret};
 use super::resolve::SystemResolver;
 use super::{Api, answer, fault, tls};
-use crate::toggle::{AgentId, Failure, Hidden, Outcome, ProgressId, Reason, Text};
+use crate::toggle::{AgentId, ApiName, Failure, Hidden, Outcome, ProgressId, Reason, Text};
 
 /// What the exporter calls itself in requests.
 pub const USER_AGENT: &str = concat!("cekura-exporter/", env!("CARGO_PKG_VERSION"));
@@ -49,6 +49,8 @@ pub struct Client {
     /// The key, or why there is none.
     key: Mutex<Result<Secret, String>>,
     source: KeySource,
+    api: ApiName,
+    keyring: Keyring,
 }
 
 /// What one poll brought, and what it cost.
@@ -66,11 +68,12 @@ pub struct BuildError(Box<dyn Error + Send + Sync>);
 // === impl Client ===
 
 impl Client {
-    /// A client for `api`, with its key read once if it is in a file. Blocks for that long.
+    /// A client for `api`, with its key read once if it is in a file. Blocks for that long. None of the keys in
+    /// `keyring`, where it keeps its own, shows in what it brings.
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(api: &Api, proxies: bool) -> Result<Self, BuildError> {
+    pub fn new(api: &Api, proxies: bool, keyring: Keyring) -> Result<Self, BuildError> {
         let tls = tls::client_config(api.ca.as_ref()).map_err(|error| BuildError(error.into()))?;
         let mut http = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -90,6 +93,8 @@ impl Client {
             timeout: api.timeout,
             key: Mutex::new(Err(String::new())),
             source: api.key.clone(),
+            api: api.name.clone(),
+            keyring,
         };
         // What is wrong with the key is kept, and told by every poll.
         let _ = client.refresh_key();
@@ -112,6 +117,7 @@ impl Client {
         };
         let before = std::mem::replace(&mut *self.key.lock().unwrap_or_else(PoisonError::into_inner), read.clone());
         let key = read?;
+        self.keyring.put(&self.api, &key);
         Ok(before.is_ok_and(|before| before != key))
     }
 
@@ -135,7 +141,7 @@ impl Client {
     }
 
     async fn request(&self, agent: AgentId, progress_id: &ProgressId, key: &Secret, deadline: Instant) -> Outcome {
-        let key_text = key.expose();
+        let hidden = self.keyring.hidden();
         let sending = self
             .http
             .get(self.url(agent, progress_id))
@@ -143,14 +149,14 @@ impl Client {
             .header(KEY_HEADER, key_header(key))
             .send();
         let sent = timeout_at(deadline.into(), sending).await.map_err(|_| self.timed_out())?;
-        let response = sent.map_err(|error| fault::failure_of(&error, &Hidden::default().key(key_text)))?;
+        let response = sent.map_err(|error| fault::failure_of(&error, &hidden))?;
         match Reason::of_http_status(response.status().as_u16()) {
             None => {
-                let reading = read_body(response, MAX_BODY, key_text);
+                let reading = read_body(response, MAX_BODY, &hidden);
                 let body = timeout_at(deadline.into(), reading).await.map_err(|_| self.timed_out())??;
-                answer::decode(&body, key_text)
+                answer::decode(&body, hidden)
             }
-            Some(reason) => Err(error_answer(response, reason, key_text, deadline).await),
+            Some(reason) => Err(error_answer(response, reason, &hidden, deadline).await),
         }
     }
 
@@ -173,9 +179,9 @@ fn key_header(key: &Secret) -> HeaderValue {
     header
 }
 
-async fn read_body(mut response: Response, limit: usize, key: &str) -> Result<Vec<u8>, Failure> {
+async fn read_body(mut response: Response, limit: usize, hidden: &Hidden) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    let lost = |error| fault::failure_of(&error, &Hidden::default().key(key));
+    let lost = |error| fault::failure_of(&error, hidden);
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if body.len() + chunk.len() > limit {
             let detail = Text::own(&format!("the body is over {limit} bytes"));
@@ -188,7 +194,7 @@ async fn read_body(mut response: Response, limit: usize, key: &str) -> Result<Ve
 
 /// The status alone decides the reason. The body is read for its detail only, as far as it comes
 /// soon.
-async fn error_answer(response: Response, reason: Reason, key: &str, deadline: Instant) -> Failure {
+async fn error_answer(response: Response, reason: Reason, hidden: &Hidden, deadline: Instant) -> Failure {
     let status = response.status();
     let retry_after = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -198,8 +204,8 @@ async fn error_answer(response: Response, reason: Reason, key: &str, deadline: I
         _ => None,
     };
     let until = deadline.min(Instant::now() + ERROR_BODY_TIMEOUT);
-    let body = timeout_at(until.into(), read_body(response, MAX_ERROR_BODY, key)).await;
-    let said = body.ok().and_then(Result::ok).and_then(|body| answer::error_detail(&body, key));
+    let body = timeout_at(until.into(), read_body(response, MAX_ERROR_BODY, hidden)).await;
+    let said = body.ok().and_then(Result::ok).and_then(|body| answer::error_detail(&body, hidden));
     let status = format!("HTTP {}", status.as_u16());
     let detail = said.map_or_else(|| status.clone(), |said| format!("{status}: {said}"));
     Failure { reason, detail: Some(Text::own(&detail)), retry_after }
@@ -246,7 +252,7 @@ mod tests {
             max_in_flight: NonZeroU32::MIN,
             requests_per_second: Rate::parse("1").unwrap(),
         };
-        Client::new(&api, false).unwrap()
+        Client::new(&api, false, Keyring::default()).unwrap()
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
+
+use crate::toggle::{ApiName, Hidden};
 
 /// Text that is never printed and is wiped from memory: `Debug` and `Display` show `<secret>`.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub enum KeySource {
 /// A file that holds a key and nothing else but white space around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFile(PathBuf);
+
+/// The keys of all APIs. What one of them answers may quote the key of another.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring(Arc<Mutex<Vec<(ApiName, Secret)>>>);
 
 /// What a masked value looks like, here and in `/config`.
 const MASK: &str = "<secret>";
@@ -68,6 +74,25 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
+    }
+}
+
+// === impl Keyring ===
+
+impl Keyring {
+    /// Puts the key of an API in the place of the one before.
+    pub(super) fn put(&self, api: &ApiName, key: &Secret) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys.iter_mut().find(|(of, _)| of == api) {
+            Some((_, before)) => *before = key.clone(),
+            None => keys.push((api.clone(), key.clone())),
+        }
+    }
+
+    /// What hides each of them.
+    pub(super) fn hidden(&self) -> Hidden {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().fold(Hidden::default(), |hidden, (_, key)| hidden.key(key.expose()))
     }
 }
 

@@ -15,7 +15,7 @@ pub use answer::{decode, error_detail};
 pub use budget::{Budget, Rate};
 pub use client::{BuildError, Client, Polled, USER_AGENT, retry_after};
 pub use follow::follow_key;
-pub use key::{KeyFile, KeySource, Secret};
+pub use key::{KeyFile, KeySource, Keyring, Secret};
 pub use tls::CaBundle;
 
 use std::num::NonZeroU32;

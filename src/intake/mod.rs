@@ -24,7 +24,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::board::Board;
-use crate::cekura::{Api, Client};
+use crate::cekura::{Api, Client, Keyring};
 use crate::config::{Checked, Config, Problem, Problems};
 use crate::exposition::Metrics;
 use crate::poller::{Settings, Update};
@@ -137,6 +137,7 @@ pub struct Intake {
     /// The configuration in force.
     config: Arc<Config>,
     apis: Vec<(Api, Arc<Client>)>,
+    keyring: Keyring,
     /// Those who keep up with the key files of the APIs.
     key_followers: JoinSet<()>,
     key_follower_of: BTreeMap<ApiName, AbortHandle>,
@@ -179,7 +180,8 @@ impl Intake {
     ) -> Result<(Self, mpsc::Sender<Order>, watch::Receiver<InForce>), Box<dyn Error + Send + Sync>> {
         let (sender, orders) = mpsc::channel(ORDERS_WAITING);
         let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
-        let apis = reload::clients(&[], config.apis.clone(), means.proxies).await?;
+        let keyring = Keyring::default();
+        let apis = reload::clients(&[], config.apis.clone(), means.proxies, &keyring).await?;
         let before = Arc::new(Config {
             watches: Vec::new(),
             registrations: crate::config::Registrations::default(),
@@ -194,6 +196,7 @@ impl Intake {
             registry,
             config: before,
             apis: Vec::new(),
+            keyring,
             key_followers: JoinSet::new(),
             key_follower_of: BTreeMap::new(),
             files: FileFollower::start(sender.clone()),

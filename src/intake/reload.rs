@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use super::{InForce, Intake, keep_covered, lay_files, problem};
-use crate::cekura::{self, Api, Client};
+use crate::cekura::{self, Api, Client, Keyring};
 use crate::config::{Checked, Config, Problems};
 use crate::intake::events;
 use crate::poller::Settings;
@@ -22,13 +22,14 @@ pub(super) async fn clients(
     before: &[(Api, Arc<Client>)],
     apis: Vec<Api>,
     proxies: bool,
+    keyring: &Keyring,
 ) -> Result<Clients, Box<dyn Error + Send + Sync>> {
-    let before = before.to_vec();
+    let (before, keyring) = (before.to_vec(), keyring.clone());
     // A new client reads its key file.
     let building = tokio::task::spawn_blocking(move || {
         let client = |api: Api| {
             let kept = before.iter().find(|(old, _)| old.is_asked_like(&api)).map(|(_, client)| client.clone());
-            let client = kept.map_or_else(|| Client::new(&api, proxies).map(Arc::new), Ok)?;
+            let client = kept.map_or_else(|| Client::new(&api, proxies, keyring.clone()).map(Arc::new), Ok)?;
             Ok((api, client))
         };
         apis.into_iter().map(client).collect()
@@ -58,7 +59,7 @@ impl Intake {
         let Checked { config, warnings } = checked;
         warnings.iter().for_each(events::configuration_warning);
         self.refuse_what_needs_a_restart(&config)?;
-        let apis = clients(&self.apis, config.apis.clone(), self.means.proxies).await;
+        let apis = clients(&self.apis, config.apis.clone(), self.means.proxies, &self.keyring).await;
         let apis = apis.map_err(|error| problem("apis", format!("cannot be set up: {error}")))?;
         let scan = self.files.rescan(config.watch_files.clone(), names(&apis)).await;
         self.put_in_force(config, apis, scan).await;

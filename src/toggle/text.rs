@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Text of the upstream, safe to log and to show: at most [`Text::MAX_BYTES`] bytes, control
-/// characters escaped, URLs replaced by `<url>`, the API key by `<secret>`.
+/// characters escaped, URLs replaced by `<url>`, API keys by `<secret>`.
 ///
 /// Mock URLs lead to unauthenticated servers, so none may ever be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Text(Arc<str>);
 pub struct Hidden {
     /// Parts of URLs that the same answer has: hosts and paths can be quoted apart.
     urls: Vec<String>,
-    /// The key.
+    /// The keys.
     keys: Vec<Zeroizing<String>>,
 }
 
@@ -27,10 +27,12 @@ impl Hidden {
     /// Shorter texts are not hidden: they would be found in ordinary words.
     const SHORTEST: usize = 4;
 
-    /// Hides the API key.
+    /// Hides an API key.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
-        self.keys.extend(Some(key).filter(|key| key.len() >= Self::SHORTEST).map(|key| Zeroizing::new(key.to_owned())));
+        if key.len() >= Self::SHORTEST && !self.keys.iter().any(|known| **known == key) {
+            self.keys.push(Zeroizing::new(key.to_owned()));
+        }
         self
     }
 

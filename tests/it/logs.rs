@@ -2,7 +2,7 @@
 
 use cekura_exporter::demo::simulator::Reply;
 
-use crate::harness::{Exporter, KEY, Upstream, eventually, run};
+use crate::harness::{Exporter, Exposition, KEY, Upstream, eventually, run};
 
 const WATCH: &str = "  - {name: w, agent_id: 7, progress_id: p, expect: enabled}\n";
 
@@ -57,6 +57,33 @@ async fn no_key_and_no_mock_url_shows_in_any_output_at_any_level() {
         assert!(!output.contains(KEY) && !output.contains("mock-7f3a"), "{output}");
     }
     assert_eq!(exporter.toggle("w").await["message"], "key <secret> at <url>");
+}
+
+#[tokio::test]
+async fn the_key_of_one_api_does_not_show_in_what_another_answers() {
+    let upstream = Upstream::start().await;
+    let other = "sk-of-the-other-41";
+    upstream.script("p", [Reply::detail(400, &format!("{other}?")), Reply::task("in_progress", None)]);
+    let said = format!(r#"{{"status":"failed","message":"{other}","error":"neither {KEY} nor {other}"}}"#);
+    upstream.script("q", [Reply::new(200, said)]);
+    let config = format!(
+        "apis:\n  default: {{base_url: {url}, api_key: {KEY}}}\n  other: {{base_url: {url}, api_key_file: key}}\n\
+         polling: {{min_interval: 50ms, max_interval: 50ms, backoff_max: 50ms}}\nstate_file: state\nwatches:\n  \
+         - {{name: a, agent_id: 1, progress_id: p}}\n  - {{name: b, agent_id: 1, progress_id: q}}\n",
+        url = upstream.url()
+    );
+    let exporter = Exporter::with(config).file("key", other).arg("--log.level=trace").start().await;
+    let both =
+        |e: &Exposition| e.status("a").as_deref() == Some("in_progress") && e.status("b").as_deref() == Some("failed");
+    exporter.scrape_until("both answered", both).await;
+    assert_eq!(exporter.toggle("b").await["error"], "neither <secret> nor <secret>");
+    let mut outputs: Vec<_> = exporter.logs().iter().map(ToString::to_string).collect();
+    for path in ["/metrics", "/", "/api/v1/toggles", "/api/v1/toggles/a/events", "/api/v1/toggles/b/events"] {
+        outputs.push(exporter.get(path).await.1);
+    }
+    for output in &outputs {
+        assert!(!output.contains(other), "{output}");
+    }
 }
 
 #[tokio::test]

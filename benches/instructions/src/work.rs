@@ -10,7 +10,7 @@ use cekura_exporter::poller::Schedule;
 use cekura_exporter::toggle::Answer;
 
 use crate::Failure;
-use crate::sample::{KEY, Sample, TYPICAL, after, encode};
+use crate::sample::{Sample, TYPICAL, after, encode, hidden};
 
 /// Work whose instructions are counted.
 #[derive(Clone, Copy)]
@@ -72,14 +72,15 @@ impl Work {
             }
             Self::Polls => {
                 let mut polling = Polling::new(Sample::of_watches(2 * POLLS)?);
-                let answer = || decode(black_box(TYPICAL.as_bytes()), KEY).ok();
+                let answer = || decode(black_box(TYPICAL.as_bytes()), hidden()).ok();
                 let mut polled = true;
                 twice(&mut || polled &= (0..POLLS).all(|_| polling.poll(answer).is_some()));
                 require(polled)?;
             }
             Self::Applying => {
                 let mut polling = Polling::new(Sample::of_watches(2 * POLLS)?);
-                let mut answers: Vec<_> = (0..2 * POLLS).filter_map(|_| decode(TYPICAL.as_bytes(), KEY).ok()).collect();
+                let mut answers: Vec<_> =
+                    (0..2 * POLLS).filter_map(|_| decode(TYPICAL.as_bytes(), hidden()).ok()).collect();
                 let mut polled = true;
                 twice(&mut || polled &= (0..POLLS).all(|_| polling.poll(|| answers.pop()).is_some()));
                 require(polled)?;
