@@ -155,22 +155,26 @@ impl Event {
 // === impl What ===
 
 impl What {
+    /// That the toggle has the status `to` now.
+    pub(super) fn status(toggle: &Toggle, from: Status, to: Status, duration: Option<Duration>) -> Self {
+        let texts = [&toggle.run.shown.error, &toggle.run.shown.message].into_iter().flatten();
+        let text = texts.into_iter().find(|text| !text.as_str().is_empty()).cloned();
+        Self::Status { from, to, duration, mismatch: toggle.mismatch() == Some(true), text }
+    }
+
     /// What a transition of a toggle is told as; `None` where another one tells it, or it is a repeat.
     fn of(transition: &Transition, toggle: &Toggle, all: &[Transition]) -> Option<Self> {
-        let (run, shown) = (&toggle.run, &toggle.run.shown);
         Some(match transition {
             Transition::Status { from, to } => {
                 let duration = all.iter().find_map(|transition| match transition {
                     Transition::Finished { duration, .. } => *duration,
                     _ => None,
                 });
-                let mismatch = toggle.mismatch() == Some(true);
-                let text = shown.error.clone().or_else(|| shown.message.clone());
-                Self::Status { from: *from, to: *to, duration, mismatch, text }
+                Self::status(toggle, *from, *to, duration)
             }
             Transition::Unrecognised { status, first: true } => Self::Unrecognised { status: status.clone() },
             Transition::PollFailed { changed: true } => {
-                let failing = run.failing.as_ref()?;
+                let failing = toggle.run.failing.as_ref()?;
                 Self::PollFailed { reason: failing.reason, detail: failing.detail.clone() }
             }
             Transition::Recovered { reason, lasted } => Self::Recovered { reason: *reason, lasted: *lasted },

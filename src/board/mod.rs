@@ -332,7 +332,7 @@ mod tests {
     use super::*;
     use crate::sources::{Origin, WatchList};
     use crate::toggle::sample::{answer, at};
-    use crate::toggle::{Answer, Failure, Reported, Status, sample};
+    use crate::toggle::{Answer, Failure, Reported, Status, Text, sample};
 
     fn watch(name: &str, progress_id: &str) -> Arc<Watch> {
         Arc::new(sample::watch(name, progress_id))
@@ -557,6 +557,25 @@ mod tests {
             changed.await;
         }
     }
+
+    #[test]
+    fn a_run_that_comes_back_is_told_with_what_is_known_of_it() {
+        let mut shown = Shown::remembering();
+        let run = shown.begin(&[watch("a", "1")], at(0));
+        let (message, error) = (Some(Text::own("no room")), Some(Text::own("")));
+        let failed = Answer { message, error, ..answer(Reported::Failed, None) };
+        shown.board.apply(run, Ok(failed), at(1), |_| None).unwrap();
+        let mut again = shown.restarted();
+        again.set(&[watch("a", "2")], at(5));
+        again.set(&[watch("a", "1")], at(9));
+        let text = Some(Text::own("no room"));
+        let expected = [
+            What::Status { from: Status::Unknown, to: Status::Failed, duration: None, mismatch: false, text },
+            What::Began { progress_id: watch("a", "1").progress_id.clone() },
+        ];
+        assert_eq!(again.board.events("a"), Some(expected.map(|what| Event { at: at(9), what }).into()));
+    }
+
     #[test]
     fn what_happened_is_told_newest_first_over_the_runs_of_a_slot_and_goes_with_its_watch() {
         let mut shown = Shown::default();

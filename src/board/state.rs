@@ -13,7 +13,7 @@ use super::rows::{Entry, Rows};
 use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
-use crate::toggle::{AgentMock, Outcome, Text, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{AgentMock, Outcome, Status, Text, Timestamp, Toggle, Watch, WatchName};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -151,6 +151,12 @@ impl State {
             self.wake(old);
             let what = What::Began { progress_id: watch.progress_id.clone() };
             self.history.record(old.slot, Event { at: now, what });
+            // One that was watched before has gone on from there.
+            let status = row.toggle.run.shown.status;
+            if status != Status::Unknown {
+                let what = What::status(&row.toggle, Status::Unknown, status, None);
+                self.history.record(old.slot, Event { at: now, what });
+            }
             updated.gone.push(old);
             updated.begun.push(self.begin(old.slot, row, place, now));
         } else {

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hasher as _};
 
-use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
@@ -29,8 +29,9 @@ impl ETag {
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
 
-    /// Puts it on an answer.
+    /// Puts it on an answer, with what the answer depends on beside.
     pub(super) fn mark(&self, answer: &mut Answer) {
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
         if let Ok(value) = HeaderValue::try_from(format!("W/{}", self.0)) {
             answer.headers_mut().insert(ETAG, value);
         }

@@ -42,17 +42,14 @@ impl Selection {
         Ok(selection)
     }
 
-    /// What the address of the status page asks for. What it does not know is for its script.
+    /// What the address of the status page asks for, the first of each. What it does not know is for its
+    /// script, which reads it alike.
     pub(super) fn of_page(query: Option<&str>) -> Self {
-        let mut selection = Self::default();
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            match &*name {
-                "status" => selection.status = Status::parse(&value),
-                "q" => selection.text = value.into_owned(),
-                _ => {}
-            }
-        }
-        selection
+        let query = query.unwrap_or_default().as_bytes();
+        let first =
+            |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
+        let status = first("status").and_then(|status| Status::parse(&status));
+        Self { status, text: first("q").unwrap_or_default().into_owned(), ..Self::default() }
     }
 
     /// Those of the rows that are asked for, whatever the limit.
@@ -67,7 +64,13 @@ impl Selection {
 }
 
 fn limit(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "limit: is not a whole number above 0".to_owned())
+    let limit = if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+        // What overflows is more than there ever are.
+        text.parse().unwrap_or(usize::MAX)
+    } else {
+        0
+    };
+    if limit == 0 { Err("limit: is not a whole number above 0".to_owned()) } else { Ok(limit) }
 }
 
 /// None is what a form sends that lets the status open.
@@ -92,9 +95,9 @@ fn has(row: &Row, word: &str) -> bool {
         run.shown.status.as_str(),
         failing.map_or("", |failing| failing.reason.as_str()),
     ];
-    let labels = watch.labels.iter().flat_map(|(name, value)| [name.as_str(), value]);
-    names.into_iter().chain(labels).chain(texts).any(|text| contains(text, word))
+    names.into_iter().chain(texts).any(|text| contains(text, word))
         || contains(itoa::Buffer::new().format(watch.agent_id.get()), word)
+        || watch.labels.iter().any(|(name, value)| contains(&format!("{}={value}", name.as_str()), word))
 }
 
 fn contains(text: &str, word: &str) -> bool {
@@ -112,6 +115,7 @@ mod tests {
         for (query, expected) in [
             (None, Selection::default()),
             (Some("status=&q="), Selection::default()),
+            (Some("limit=99999999999999999999"), Selection { limit: Some(usize::MAX), ..Selection::default() }),
             (
                 Some("limit=5&after=a.b&status=failed&q=a+b%26"),
                 Selection {
@@ -128,7 +132,8 @@ mod tests {
             ("limit=0", "limit"),
             ("limit=-1", "limit"),
             ("limit=", "limit"),
-            ("limit=99999999999999999999", "limit"),
+            ("limit=+1", "limit"),
+            ("limit=000", "limit"),
             ("status=Failed", "status"),
             ("q=a&q=a", "q"),
             ("status=&status=failed", "status"),

@@ -57,6 +57,7 @@ async fn a_list_is_narrowed_by_status_and_by_words_wherever_they_are() {
         ("?status=in_progress", &[]),
         ("?q=DONE", &["a-done", "d-done"]),
         ("?q=team+voice", &["a-done"]),
+        ("?q=TEAM%3Dvoi", &["a-done"]),
         ("?q=no%20room", &["b-failed"]),
         ("?q=not_found", &["c-gone"]),
         ("?q=mock.invalid", &[]),
@@ -116,6 +117,10 @@ async fn who_has_the_list_as_it_is_is_told_so_until_it_changes() {
     })
     .await;
     let known = ask(&tag).await;
+    assert_eq!(
+        (&known.headers()["vary"], known.headers().get("content-length")),
+        (&"accept-encoding".parse().unwrap(), None)
+    );
     assert_eq!((known.status().as_u16(), known.headers().get(ETAG)), (304, Some(&tag)));
     assert_eq!(known.text().await.unwrap(), "");
     let head = exporter.http().head(&url).header(IF_NONE_MATCH, &tag).send().await.unwrap();

@@ -132,6 +132,66 @@ const scenarios = {
         assert.deepEqual(await names(shared), ["b-failed"]);
         page.fine();
         shared.fine();
+
+        // What no order is called, and what is asked for twice.
+        for (const sort of ["__proto__", "valueOf", "-toString", "none"]) {
+            const odd = await opened(`/?sort=${sort}`);
+            await refreshed(odd);
+            assert.equal(await odd.locator("[data-sort=status]").getAttribute("aria-sort"), "ascending", sort);
+            assert.ok(await odd.getByRole("alert").isHidden(), sort);
+            odd.fine();
+        }
+        for (const javaScriptEnabled of [true, false]) {
+            const twice = await opened("/?q=done&q=failed&status=completed&status=failed", { javaScriptEnabled });
+            assert.deepEqual(await names(twice), ["a-done", "d-done"]);
+        }
+    },
+
+    /** A toggle fails while the page is open. */
+    async follows() {
+        const page = await opened();
+        assert.deepEqual(await badges(page), ["▸ in progress"]);
+        // This tells page.rs to let it fail.
+        assert.equal((await fetch(new URL("/api/v1/toggles/seen", url))).status, 404);
+        await page.locator("tr[data-name=a] .badge.failed").waitFor();
+        assert.deepEqual(await badges(page), ["✖ failed"]);
+        assert.match(await page.locator("tr[data-name=a]").innerText(), /no room/);
+        assert.equal(await page.locator("[data-standing=failed]").innerText(), "1");
+        assert.equal(await page.evaluate(() => performance.getEntriesByType("navigation").length), 1);
+        page.fine();
+    },
+
+    /** Of the past, less may be known than of now. */
+    async remembers() {
+        const now = new Date().toISOString();
+        const reads = async (one, events) => {
+            const page = await opened("/", {});
+            await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: [one], next: null } }));
+            await page.route("**/api/v1/toggles/t", (route) => route.fulfill({ json: one }));
+            await page.route("**/api/v1/toggles/t/events", (route) => route.fulfill({ json: { events } }));
+            await refreshed(page);
+            await page.locator("tr[data-name=t] th a").click();
+            const dialog = page.getByRole("dialog", { name: "t" });
+            await dialog.locator("svg rect").first().waitFor({ state: "attached" });
+            const bands = await dialog.locator("svg rect").evaluateAll((found) => found.map((band) => [band.getAttribute("y"), band.getAttribute("class")]));
+            const lane = (y) => bands.filter(([of]) => of === y).map(([, kind]) => kind);
+            const texts = await page.locator("tr[data-name=t] .text").allInnerTexts();
+            page.fine();
+            await page.context().close();
+            return { status: lane("4"), polls: lane("40"), texts };
+        };
+        const mismatch = toggle("t", { status: "completed", finished_at: now, mismatch: true, expect: "enabled", mock_enabled: false });
+        assert.deepEqual(await reads(mismatch, []), { status: ["mismatched"], polls: ["answering"], texts: [] });
+        const failing = toggle("t", { up: false, poll_error: "server_error", error: "", message: "why" });
+        assert.deepEqual(await reads(failing, []), { status: ["in_progress"], polls: ["failing"], texts: ["Poll failed, server error", "why"] });
+        assert.deepEqual((await reads(toggle("t", { status: "unknown", up: null, last_success_at: null }), [])).polls, ["unknown"]);
+        const past = [
+            { at: now, event: "status_changed", from: "in_progress", to: "completed", duration_seconds: 1, mismatch: false, text: null },
+            { at: now, event: "poll_failed", reason: "dns", detail: null },
+        ];
+        assert.deepEqual(await reads(mismatch, past), { status: ["in_progress", "mismatched"], polls: ["unknown", "answering"], texts: [] });
+        const again = [{ at: now, event: "run_started", progress_id: "p" }];
+        assert.deepEqual((await reads(toggle("t", { status: "failed", finished_at: now }), again)).status, ["unknown", "failed"]);
     },
 
     /** The detail of a toggle: by mouse, by keyboard, by its address, and back. */

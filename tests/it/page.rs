@@ -7,7 +7,7 @@ use reqwest::Method;
 use reqwest::header::IF_NONE_MATCH;
 use tokio::process::Command;
 
-use crate::harness::{Exporter, KEY, Upstream, tool};
+use crate::harness::{Exporter, Exposition, KEY, Upstream, tool};
 
 /// What means something in HTML.
 const WRITTEN: &str = r#"<script>window.ran=1</script><img src=x onerror=window.ran=1>"'&amp;"#;
@@ -99,6 +99,26 @@ async fn it_asks_for_what_is_new_and_only_while_somebody_looks() {
 }
 
 #[tokio::test]
+async fn a_toggle_that_fails_is_shown_failed_on_a_page_that_is_open() {
+    let upstream = Upstream::start().await;
+    upstream.script("a", [Reply::task("in_progress", None)]);
+    let exporter = Exporter::polling(&upstream, &watch("a", "")).start().await;
+    exporter.scrape_until("it goes on", |e| e.status("a").as_deref() == Some("in_progress")).await;
+    let looked = async {
+        let asked = [("handler", "/api/v1/toggles/{name}"), ("code", "404")];
+        let of = |e: &Exposition| e.value("cekura_exporter_http_requests_total", &asked);
+        exporter.scrape_until("the browser has seen it", |e| of(e) == Some(1.0)).await;
+        upstream.script("a", [Reply::new(200, r#"{"status":"failed","error":"no room"}"#)]);
+    };
+    tokio::join!(played("follows", &exporter), looked);
+}
+
+#[tokio::test]
+async fn what_is_not_known_of_the_past_does_not_belie_what_is_known_now() {
+    played("remembers", &Exporter::with("watches: []\n").start().await).await;
+}
+
+#[tokio::test]
 async fn it_is_for_everybody() {
     let upstream = Upstream::start().await;
     played("accessible", &mixed(&upstream).await).await;
@@ -170,7 +190,9 @@ async fn page_style_and_script_are_sent_once_and_load_nothing_from_elsewhere() {
         let again = exporter.http().get(format!("{}{path}", exporter.urls[0]));
         let again = again.header(IF_NONE_MATCH, &headers["etag"]).send().await.unwrap();
         assert_eq!(again.status(), 304, "{path}");
-        assert_eq!(again.headers()["content-security-policy"], headers["content-security-policy"], "{path}");
+        for header in ["content-security-policy", "vary"] {
+            assert_eq!(again.headers()[header], headers[header], "{path}");
+        }
     }
     assert_eq!(exporter.get("/assets/nothing.js").await.0, 404);
 }

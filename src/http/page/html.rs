@@ -19,7 +19,7 @@ struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
 impl fmt::Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        while let Some(at) = rest.find(['&', '<', '>', '"', '\'', '\0']) {
             let (plain, special) = rest.split_at(at);
             self.0.write_str(plain)?;
             self.0.write_str(match special.as_bytes().first() {
@@ -27,6 +27,8 @@ impl fmt::Write for Escaping<'_, '_> {
                 Some(b'<') => "&lt;",
                 Some(b'>') => "&gt;",
                 Some(b'"') => "&quot;",
+                // HTML has no such character.
+                Some(b'\0') => "\u{fffd}",
                 _ => "&#39;",
             })?;
             rest = special.get(1..).unwrap_or_default();
@@ -54,7 +56,7 @@ mod tests {
             let escaped = Escaped(&text).to_string();
             prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
             let back = escaped.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-            prop_assert_eq!(back.replace("&#39;", "'").replace("&amp;", "&"), text);
+            prop_assert_eq!(back.replace("&#39;", "'").replace("&amp;", "&"), text.replace('\0', "\u{fffd}"));
         }
     }
 }

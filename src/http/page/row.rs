@@ -139,7 +139,7 @@ fn times(page: &mut String, row: &Row) -> fmt::Result {
         Some(next) => write!(page, "<span class=\"more\">next {}</span>", Time(next))?,
         None => page.push_str("<span class=\"more\">no more polls</span>"),
     }
-    write!(page, "<span class=\"more\">{} polls, {} failed</span></td>", tally.polls, tally.failures)
+    write!(page, "<span class=\"more\">{}, {} failed</span></td>", counted(tally.polls, "poll"), tally.failures)
 }
 
 fn texts(page: &mut String, row: &Row) -> fmt::Result {
@@ -151,15 +151,19 @@ fn texts(page: &mut String, row: &Row) -> fmt::Result {
         let colon = if detail.is_empty() { "" } else { ": " };
         write!(page, "<p class=\"text\">Poll failed, {reason}{colon}{}</p>", Escaped(detail))?;
     }
-    for text in [&run.shown.error, &run.shown.message].into_iter().flatten() {
+    let said = [&run.shown.error, &run.shown.message].into_iter().flatten();
+    for text in said.filter(|text| !text.as_str().is_empty()) {
         write!(page, "<p class=\"text\">{}</p>", Escaped(text))?;
     }
     page.push_str("</td>");
     Ok(())
 }
 
-fn counted(count: u32, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+fn counted(count: impl Into<u64>, what: &str) -> String {
+    match count.into() {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
 }
 
 /// A time as people read it, and as the script does.

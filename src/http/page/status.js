@@ -172,14 +172,14 @@ const runOf = (t) => {
 const pollsOf = (t) => [
     ...(t.last_success_at ? ["answered ", time(t.last_success_at)] : ["no answer yet"]),
     t.next_poll_at ? moreOf("next ", time(t.next_poll_at)) : moreOf("no more polls"),
-    moreOf(`${t.polls} polls, ${t.poll_failures} failed`),
+    moreOf(`${counted(t.polls, "poll")}, ${t.poll_failures} failed`),
 ];
 
 /** @param {Toggle} t */
 const textsOf = (t) => {
     const failed = t.poll_error && `Poll failed, ${spaced(t.poll_error)}${t.poll_error_detail ? ": " : ""}${t.poll_error_detail ?? ""}`;
     const texts = [failed, t.error, t.message];
-    return texts.filter((text) => text !== null).map((text) => element("p", { class: "text" }, text));
+    return texts.flatMap((text) => (text ? [element("p", { class: "text" }, text)] : []));
 };
 
 /** @param {Toggle} t */
@@ -245,7 +245,7 @@ const readAddress = () => {
     const status = query.get("status") ?? "";
     asked.status = [...statusChoice.options].some((option) => option.value === status) ? status : "";
     asked.sort = query.get("sort") ?? "status";
-    if (!(asked.sort.replace(/^-/, "") in ORDERS)) asked.sort = "status";
+    if (!Object.hasOwn(ORDERS, asked.sort.replace(/^-/, ""))) asked.sort = "status";
     asked.toggle = query.get("toggle");
     words.value = asked.text;
     statusChoice.value = asked.status;
@@ -397,12 +397,15 @@ const timeline = (t, events) => {
     const end = Math.max(Date.now(), start + 1);
     const changes = past.filter((e) => e.event === "status_changed" || e.event === "run_started");
     /** @type {[number, string][]} */
-    const statuses = [[start, changes[0]?.from ?? (changes.length ? "unknown" : t.status)]];
+    const statuses = [[start, changes[0]?.from ?? "unknown"]];
     for (const e of changes) statuses.push([at(e), e.event === "run_started" ? "unknown" : e.mismatch ? "mismatched" : (e.to ?? "unknown")]);
     const turns = past.filter((e) => e.event === "poll_failed" || e.event === "polls_recovered" || e.event === "run_started");
     /** @type {[number, string][]} */
-    const polls = [[start, turns[0]?.event === "polls_recovered" ? "failing" : "answering"]];
-    for (const e of turns) polls.push([at(e), e.event === "poll_failed" ? "failing" : "answering"]);
+    const polls = [[start, turns[0]?.event === "polls_recovered" ? "failing" : turns[0] === past[0] ? "unknown" : "answering"]];
+    for (const e of turns) polls.push([at(e), e.event === "poll_failed" ? "failing" : e.event === "run_started" ? "unknown" : "answering"]);
+    // Not all that happened is kept, but how it is now is known.
+    statuses[statuses.length - 1][1] = t.mismatch ? "mismatched" : t.status;
+    polls[polls.length - 1][1] = t.poll_error ? "failing" : t.up ? "answering" : "unknown";
 
     const picture = drawn("svg", { class: "timeline", viewBox: "0 0 600 72", preserveAspectRatio: "none", role: "img" });
     const failures = past.filter((e) => e.event === "poll_failed").length;
