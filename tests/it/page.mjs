@@ -12,8 +12,8 @@ const browser = await chromium.launch({
     args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"],
 });
 
-/** A page that fails the test with whatever the browser complains of. */
-const opened = async (path = "/", options = {}) => {
+/** A page that fails the test with whatever the browser complains of. `plays` prepares it before it is loaded. */
+const opened = async (path = "/", options = {}, plays = async () => {}) => {
     const context = await browser.newContext({ viewport: { width: 1400, height: 900 }, ...options });
     const page = await context.newPage();
     const complaints = [];
@@ -21,6 +21,7 @@ const opened = async (path = "/", options = {}) => {
     page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
     page.on("dialog", (dialog) => (complaints.push(dialog.message()), dialog.dismiss()));
     page.fine = () => assert.deepEqual(complaints, []);
+    await plays(page);
     await page.goto(new URL(path, url).href);
     if (options.javaScriptEnabled !== false) await page.locator("[aria-sort]").waitFor();
     return page;
@@ -136,7 +137,6 @@ const scenarios = {
         // What no order is called, and what is asked for twice.
         for (const sort of ["__proto__", "valueOf", "-toString", "none"]) {
             const odd = await opened(`/?sort=${sort}`);
-            await refreshed(odd);
             assert.equal(await odd.locator("[data-sort=status]").getAttribute("aria-sort"), "ascending", sort);
             assert.ok(await odd.getByRole("alert").isHidden(), sort);
             odd.fine();
@@ -165,11 +165,11 @@ const scenarios = {
     async remembers() {
         const now = new Date().toISOString();
         const reads = async (one, events) => {
-            const page = await opened("/", {});
-            await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: [one], next: null } }));
-            await page.route("**/api/v1/toggles/t", (route) => route.fulfill({ json: one }));
-            await page.route("**/api/v1/toggles/t/events", (route) => route.fulfill({ json: { events } }));
-            await refreshed(page);
+            const page = await opened("/", {}, async (page) => {
+                await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: [one], next: null } }));
+                await page.route("**/api/v1/toggles/t", (route) => route.fulfill({ json: one }));
+                await page.route("**/api/v1/toggles/t/events", (route) => route.fulfill({ json: { events } }));
+            });
             await page.locator("tr[data-name=t] th a").click();
             const dialog = page.getByRole("dialog", { name: "t" });
             await dialog.locator("svg rect").first().waitFor({ state: "attached" });
@@ -250,6 +250,29 @@ const scenarios = {
         assert.equal(await place(), before);
         const shifts = await page.evaluate(() => window.shifts);
         assert.ok(shifts.every((shift) => shift === 0), `the layout shifted: ${shifts}`);
+        page.fine();
+    },
+
+    /** Ages are told of what is in sight, and of what comes in sight at once. */
+    async ages() {
+        const page = await opened();
+        const at = new Date().toISOString();
+        const list = Array.from({ length: 200 }, (_, number) => toggle(`w${String(number).padStart(3, "0")}`, { started_at: at }));
+        await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: list, next: null } }));
+        await refreshed(page);
+        const age = (name) => page.locator(`tr[data-name=${name}] td[data-of=Run] time`).innerText();
+        const drawn = await age("w199");
+        const grown = (name, than) =>
+            page.waitForFunction(
+                ([of, text]) => document.querySelector(`tr[data-name=${of}] td[data-of=Run] time`).textContent !== text,
+                [name, than],
+            );
+        await grown("w000", drawn);
+        await grown("w000", await age("w000"));
+        assert.equal(await age("w199"), drawn, "what nobody sees need not grow older");
+        await page.locator("tr[data-name=w199]").scrollIntoViewIfNeeded();
+        await grown("w199", drawn);
+        assert.match(await age("w199"), /^\d+s ago$/);
         page.fine();
     },
 

@@ -119,6 +119,11 @@ async fn what_is_not_known_of_the_past_does_not_belie_what_is_known_now() {
 }
 
 #[tokio::test]
+async fn what_is_in_sight_grows_older() {
+    played("ages", &Exporter::with("watches: []\n").start().await).await;
+}
+
+#[tokio::test]
 async fn it_is_for_everybody() {
     let upstream = Upstream::start().await;
     played("accessible", &mixed(&upstream).await).await;

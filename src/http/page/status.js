@@ -94,10 +94,22 @@ const time = (at) => {
     return made;
 };
 
-/** Tells the age of every time on the page anew. */
+/** The rows that are in sight. @type {Set<Element>} */
+const inSight = new Set();
+const sight = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) {
+        if (isIntersecting) inSight.add(target);
+        else inSight.delete(target);
+    }
+    age();
+});
+
+/** Tells the age of every time in sight anew: telling all of 500 rows each second keeps the browser busy. */
 const age = () => {
     const now = Date.now();
     for (const made of document.querySelectorAll("time")) {
+        const row = made.closest("tbody tr");
+        if (row && !inSight.has(row)) continue;
         const text = ago(made.dateTime, now);
         if (!made.title) made.title = made.dateTime;
         if (made.textContent !== text) made.textContent = text;
@@ -207,7 +219,10 @@ const cells = (t, is) => [
 
 /** Rows that are on the page, by name, and what they were made from. @type {Map<string, {row: HTMLElement, from: string}>} */
 const rows = new Map();
-for (const row of body.rows) rows.set(row.dataset.name ?? "", { row, from: "" });
+for (const row of body.rows) {
+    rows.set(row.dataset.name ?? "", { row, from: "" });
+    sight.observe(row);
+}
 
 /** @param {Toggle} t @param {number} now */
 const rowOf = (t, now) => {
@@ -227,6 +242,7 @@ const rowOf = (t, now) => {
         else if (!before.isEqualNode(cell)) before.replaceWith(cell);
     });
     rows.set(t.name, { row, from });
+    sight.observe(row);
     return row;
 };
 
@@ -303,6 +319,8 @@ const draw = () => {
         if (!kept.has(row)) {
             row.remove();
             rows.delete(name);
+            sight.unobserve(row);
+            inSight.delete(row);
         }
     }
     let place = body.firstElementChild;
