@@ -174,7 +174,7 @@ const program = [
         [q.rate(q.exporter("process_cpu_seconds_total")), "{{instance}}"],
     ),
     graph(
-        { title: "Memory", description: "What is resident. 20 MiB with ten thousand watches, 85 with a hundred thousand.", width: 6, height: 7, unit: "bytes" },
+        { title: "Memory", description: "What is resident. 21 MiB with ten thousand watches, 91 with a hundred thousand.", width: 6, height: 7, unit: "bytes" },
         [q.exporter("process_resident_memory_bytes"), "{{instance}}"],
     ),
     graph(
