@@ -156,6 +156,9 @@ const scenarios = {
         await page.locator("tr[data-name=a] .badge.failed").waitFor();
         assert.deepEqual(await badges(page), ["✖ failed"]);
         assert.match(await page.locator("tr[data-name=a]").innerText(), /no room/);
+        assert.match(await page.locator("tr[data-name=a] [data-of=Run]").innerText(), /finished .*, after \d+s$/);
+        const plain = await opened("/", { javaScriptEnabled: false });
+        assert.deepEqual(await rows(page), await rows(plain));
         assert.equal(await page.locator("[data-standing=failed]").innerText(), "1");
         assert.equal(await page.evaluate(() => performance.getEntriesByType("navigation").length), 1);
         page.fine();
@@ -163,6 +166,10 @@ const scenarios = {
 
     /** Of the past, less may be known than of now. */
     async remembers() {
+        for (const javaScriptEnabled of [false, true]) {
+            const empty = await opened("/", { javaScriptEnabled });
+            assert.equal(await empty.locator("#shown").innerText(), "Nothing is watched.");
+        }
         const now = new Date().toISOString();
         const reads = async (one, events) => {
             const page = await opened("/", {}, async (page) => {

@@ -1,6 +1,7 @@
 //! The status page: as the server writes it, and in a browser as page.mjs says.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use cekura_exporter::demo::simulator::Reply;
 use reqwest::Method;
@@ -14,6 +15,11 @@ const WRITTEN: &str = r#"<script>window.ran=1</script><img src=x onerror=window.
 
 fn watch(name: &str, more: &str) -> String {
     format!("  - {{name: {name}, agent_id: 1, progress_id: {name}{more}}}\n")
+}
+
+/// Seconds since the epoch.
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 fn project(path: &str) -> String {
@@ -108,6 +114,8 @@ async fn a_toggle_that_fails_is_shown_failed_on_a_page_that_is_open() {
         let asked = [("handler", "/api/v1/toggles/{name}"), ("code", "404")];
         let of = |e: &Exposition| e.value("cekura_exporter_http_requests_total", &asked);
         exporter.scrape_until("the browser has seen it", |e| of(e) == Some(1.0)).await;
+        let age = |e: &Exposition| now() - e.value("cekura_toggle_started_timestamp_seconds", &[]).unwrap();
+        exporter.scrape_until("it has taken a while", |e| age(e) > 1.5).await;
         upstream.script("a", [Reply::new(200, r#"{"status":"failed","error":"no room"}"#)]);
     };
     tokio::join!(played("follows", &exporter), looked);

@@ -145,7 +145,8 @@ impl Page<'_> {
 
     fn table(&self, page: &mut String) -> fmt::Result {
         let (rows, found) = self.worst_first();
-        write!(page, "<p id=\"shown\" role=\"status\">{}", shown(rows.len(), found))?;
+        let any = self.overview.toggles() > 0;
+        write!(page, "<p id=\"shown\" role=\"status\">{}", shown(rows.len(), found, any))?;
         if rows.len() < found {
             page.push_str(" The worst come first; narrow the filter to see others.");
         }
@@ -189,8 +190,10 @@ impl Page<'_> {
     }
 }
 
-fn shown(rows: usize, found: usize) -> String {
+/// How many rows are shown of how many toggles that were found, if there are any at all.
+fn shown(rows: usize, found: usize, any: bool) -> String {
     match found {
+        0 if !any => "Nothing is watched.".to_owned(),
         0 => "No toggle is like that.".to_owned(),
         1 => "1 toggle.".to_owned(),
         _ if rows < found => format!("The first {rows} of {found} toggles."),

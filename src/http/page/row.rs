@@ -1,9 +1,11 @@
 //! One toggle in the table. `status.js` writes the same: a test compares the two.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use super::html::Escaped;
 use crate::board::Row;
+use crate::config::format_duration;
 use crate::toggle::{Expect, Standing, Status, Text, Timestamp};
 
 /// How a standing is shown, so that neither colour nor shape nor word is needed to tell it.
@@ -127,7 +129,12 @@ fn times(page: &mut String, row: &Row) -> fmt::Result {
     cell(page, "Run")?;
     write!(page, "watched {}", Time(run.started))?;
     if let Some(finish) = run.finished {
-        write!(page, "<span class=\"more\">finished {}</span>", Time(finish.at))?;
+        write!(page, "<span class=\"more\">finished {}", Time(finish.at))?;
+        let took = Duration::from_secs(finish.at.since(run.started).as_secs());
+        if took > Duration::ZERO {
+            write!(page, ", after {}", format_duration(took))?;
+        }
+        page.push_str("</span>");
     }
     page.push_str("</td>");
     cell(page, "Polls")?;
@@ -136,7 +143,7 @@ fn times(page: &mut String, row: &Row) -> fmt::Result {
         None => page.push_str("no answer yet"),
     }
     match row.next_poll {
-        Some(next) => write!(page, "<span class=\"more\">next {}</span>", Time(next))?,
+        Some(next) => write!(page, "<span class=\"more\">due {}</span>", Time(next))?,
         None => page.push_str("<span class=\"more\">no more polls</span>"),
     }
     write!(page, "<span class=\"more\">{}, {} failed</span></td>", counted(tally.polls, "poll"), tally.failures)

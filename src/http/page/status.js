@@ -176,14 +176,17 @@ const mocksOf = (t, is) => {
 /** @param {Toggle} t */
 const runOf = (t) => {
     const parts = ["watched ", time(t.started_at)];
-    if (t.finished_at) parts.push(moreOf("finished ", time(t.finished_at)));
+    if (t.finished_at) {
+        const took = (Date.parse(t.finished_at) - Date.parse(t.started_at)) / 1000;
+        parts.push(moreOf("finished ", time(t.finished_at), ...(took < 1 ? [] : [`, after ${duration(took)}`])));
+    }
     return parts;
 };
 
 /** @param {Toggle} t */
 const pollsOf = (t) => [
     ...(t.last_success_at ? ["answered ", time(t.last_success_at)] : ["no answer yet"]),
-    t.next_poll_at ? moreOf("next ", time(t.next_poll_at)) : moreOf("no more polls"),
+    t.next_poll_at ? moreOf("due ", time(t.next_poll_at)) : moreOf("no more polls"),
     moreOf(`${counted(t.polls, "poll")}, ${t.poll_failures} failed`),
 ];
 
@@ -301,6 +304,7 @@ const sorted = (list, now) => {
 /** @type {Toggle[]} */
 let toggles = [];
 let whole = true;
+let any = true;
 let room = ROWS;
 let etag = "";
 let etagOf = "";
@@ -334,7 +338,7 @@ const draw = () => {
     }
     more.hidden = visible.length === list.length;
     const said =
-        list.length === 0 ? "No toggle is like that."
+        list.length === 0 ? (any ? "No toggle is like that." : "Nothing is watched.")
         : visible.length < list.length ? `The first ${visible.length} of ${list.length} toggles.`
         : `${counted(list.length, "toggle")}.`;
     const text = whole ? said : `${said} Only the first ${MOST} by name were looked at: narrow the filter to see others.`;
@@ -369,6 +373,7 @@ const apiOf = (api) => {
 const drawOverview = (overview) => {
     const total = Object.values(overview.statuses).reduce((sum, count) => sum + count, 0);
     byId("total", HTMLElement).textContent = String(total);
+    any = total > 0;
     for (const counter of document.querySelectorAll("[data-standing]")) {
         const count = overview.standings[/** @type {HTMLElement} */ (counter).dataset.standing ?? ""] ?? 0;
         if (counter.textContent !== String(count)) counter.textContent = String(count);
