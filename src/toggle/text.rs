@@ -158,7 +158,11 @@ fn slashes(mut text: &str) -> (usize, &str) {
     loop {
         match unit(text) {
             (Some('/' | '\\'), rest) => (count, text) = (count + 1, rest),
-            _ => return (count, text),
+            // One that seems to begin an escape of something else may as well be one.
+            _ => match text.strip_prefix('\\') {
+                Some(rest) => (count, text) = (count + 1, rest),
+                None => return (count, text),
+            },
         }
     }
 }
@@ -300,6 +304,7 @@ mod tests {
             ("é=http://a", "é=<url>"),
             (r#"{"url":"https:\/\/mock.example\/x"}"#, r#"{"url":"<url>"}"#),
             ("https://a https://b", "<url> <url>"),
+            (r"ahttps:\\xaaaa.example", "<url>"),
             ("at https://mock.example/it's/token=1", "at <url>"),
             ("a: b %41 :// c / d\\e & f", "a: b %41 <url> / d\\e & f"),
             ("ratio 1:/2, either/or, 50%, C:\\x", "ratio 1:/2, either/or, 50%, C:\\x"),
