@@ -115,9 +115,11 @@ impl Client {
             KeySource::Unusable(what) => Err(format!("the configured key {what}")),
             KeySource::None => Err("no key is configured: set api_key_file or api_key".to_owned()),
         };
+        if let Ok(key) = &read {
+            self.keyring.put(&self.api, key);
+        }
         let before = std::mem::replace(&mut *self.key.lock().unwrap_or_else(PoisonError::into_inner), read.clone());
         let key = read?;
-        self.keyring.put(&self.api, &key);
         Ok(before.is_ok_and(|before| before != key))
     }
 
@@ -141,7 +143,8 @@ impl Client {
     }
 
     async fn request(&self, agent: AgentId, progress_id: &ProgressId, key: &Secret, deadline: Instant) -> Outcome {
-        let hidden = self.keyring.hidden();
+        // Its own beside: the ring may have a newer one by now.
+        let hidden = self.keyring.hidden().key(key.expose());
         let sending = self
             .http
             .get(self.url(agent, progress_id))
