@@ -3,7 +3,8 @@
 //! A scrape of many watches is tens of megabytes. Three bounds keep any number of scrapes, and
 //! readers that never read, from taking the machine's memory and time:
 //!
-//! - Two are made at a time. Who waits for a turn shares what is made then with all who ask for the
+//! - Two scrapes are made at a time, and one other body: what a query asks for may take long, and must not
+//!   keep a scrape waiting. Who waits for a turn shares what is made then with all who ask for the
 //!   same; so everybody gets what was true after he asked.
 //! - A body is kept compressed, in pieces, or as the rows that its text is encoded from while it is
 //!   sent, for each reader as it reads: that takes some ten microseconds a piece. The pieces of metrics
@@ -31,7 +32,7 @@ use super::gzip::Streams;
 use super::select::Selection;
 use crate::exposition::{Encoder, Format, Snapshot};
 
-/// How many are made at a time.
+/// How many scrapes are made at a time.
 const TURNS: usize = 2;
 
 /// When so many are alive, those make room whose readers have stood still for [`STILL`].
@@ -52,6 +53,8 @@ const PIECE: usize = 64 * 1024;
 /// Makes large bodies.
 pub(super) struct Renderings {
     turns: Arc<Semaphore>,
+    /// Of all but scrapes.
+    other_turns: Arc<Semaphore>,
     room: Arc<Notify>,
     state: Mutex<State>,
     cuts: Mutex<Lines>,
@@ -142,6 +145,7 @@ impl Renderings {
     pub(super) fn new() -> Self {
         Self {
             turns: Arc::new(Semaphore::new(TURNS)),
+            other_turns: Arc::new(Semaphore::new(1)),
             room: Arc::default(),
             state: Mutex::default(),
             cuts: Mutex::default(),
@@ -156,7 +160,8 @@ impl Renderings {
     {
         let awaited = self.state().awaited.entry(kind.clone()).or_default().clone();
         let rendered = awaited.get_or_try_init(async || {
-            let turn = self.turns.clone().acquire_owned().await;
+            let turns = if matches!(kind.subject, Subject::Metrics(_)) { &self.turns } else { &self.other_turns };
+            let turn = turns.clone().acquire_owned().await;
             self.make_room().await;
             self.begin(&kind, &awaited);
             let streams = self.streams.clone();
@@ -373,9 +378,10 @@ mod tests {
     use flate2::read::GzDecoder;
 
     use super::*;
+    use crate::toggle::Status;
 
-    fn toggles() -> Kind {
-        Kind { subject: Subject::Toggles(Selection::default()), gzip: false }
+    fn scrape() -> Kind {
+        Kind { subject: Subject::Metrics(Format::Text), gzip: false }
     }
 
     fn text(text: &str) -> impl FnOnce() -> Source + Send + 'static + use<> {
@@ -390,7 +396,7 @@ mod tests {
     /// Waits until so many are being made, and so many ask for one that is not begun.
     async fn until(renderings: &Renderings, made: usize, askers: usize) {
         // One more than the askers holds it: the map.
-        let waiting = || renderings.state().awaited.get(&toggles()).map_or(0, |awaited| Arc::strong_count(awaited) - 1);
+        let waiting = || renderings.state().awaited.get(&scrape()).map_or(0, |awaited| Arc::strong_count(awaited) - 1);
         while renderings.turns.available_permits() != TURNS - made || waiting() != askers {
             tokio::task::yield_now().await;
         }
@@ -401,7 +407,7 @@ mod tests {
         let renderings = Renderings::new();
         let long = "0123456789abcdef ".repeat(100_000);
         for gzip in [false, true] {
-            let reader = renderings.body(Kind { gzip, ..toggles() }, text(&long)).await.unwrap();
+            let reader = renderings.body(Kind { gzip, ..scrape() }, text(&long)).await.unwrap();
             let left = reader.left();
             let mut body = read(reader);
             assert_eq!(left, Some(body.len() as u64));
@@ -440,7 +446,7 @@ mod tests {
                 gate.lock().unwrap().recv().unwrap();
                 Source::Text(count.fetch_add(1, Ordering::Relaxed).to_string().into_bytes())
             };
-            tokio::spawn(async move { renderings.body(toggles(), make).await.map(read).unwrap() })
+            tokio::spawn(async move { renderings.body(scrape(), make).await.map(read).unwrap() })
         };
         let first = ask();
         until(&renderings, 1, 0).await;
@@ -464,23 +470,23 @@ mod tests {
     async fn who_gives_up_waiting_holds_nobody_up() {
         let renderings = Renderings::new();
         let turns = renderings.turns.acquire_many(2).await.unwrap();
-        let gives_up = renderings.body(toggles(), text("never"));
+        let gives_up = renderings.body(scrape(), text("never"));
         assert!(timeout_at(Instant::now(), gives_up).await.is_err());
         drop(turns);
-        assert_eq!(read(renderings.body(toggles(), text("fresh")).await.unwrap()), b"fresh");
+        assert_eq!(read(renderings.body(scrape(), text("fresh")).await.unwrap()), b"fresh");
     }
 
     #[tokio::test]
     async fn readers_that_stand_still_lose_their_place_and_those_that_read_do_not() {
         let renderings = Renderings::new();
         let long = "x".repeat(PIECE * 1000);
-        let mut oldest = renderings.body(toggles(), text(&long)).await.unwrap();
+        let mut oldest = renderings.body(scrape(), text(&long)).await.unwrap();
         let mut still = Vec::new();
         for _ in 0..MOST_ALIVE + 2 {
             // Else none has stood still for longer than another.
             tokio::time::sleep(Duration::from_millis(2)).await;
             oldest.next().unwrap().unwrap();
-            still.push(renderings.body(toggles(), text("still")).await.unwrap());
+            still.push(renderings.body(scrape(), text("still")).await.unwrap());
         }
         assert!(oldest.next().unwrap().is_ok());
         let alive = still.iter_mut().filter_map(|reader| reader.next().unwrap().ok()).count();
@@ -494,7 +500,7 @@ mod tests {
         let renderings = Renderings::new();
         let mut readers = Vec::new();
         for _ in 0..MOST_ALIVE {
-            readers.push(renderings.body(toggles(), text("moves")).await.unwrap());
+            readers.push(renderings.body(scrape(), text("moves")).await.unwrap());
         }
         assert!(readers.iter_mut().all(|reader| reader.next().unwrap().is_ok()));
     }
@@ -504,7 +510,7 @@ mod tests {
         let renderings = Renderings::new();
         let (go, gate) = mpsc::channel::<()>();
         let (begins, begun) = mpsc::channel();
-        let making = renderings.body(toggles(), move || {
+        let making = renderings.body(scrape(), move || {
             begins.send(()).unwrap();
             gate.recv().unwrap();
             Source::Text(Vec::new())
@@ -520,6 +526,27 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_takes_long_to_make_keeps_no_scrape_waiting() {
+        let renderings = Renderings::new();
+        let list = |status| Kind {
+            subject: Subject::Toggles(Selection { status: Some(status), ..Selection::default() }),
+            gzip: false,
+        };
+        let (go, gate) = mpsc::channel::<()>();
+        let slow = renderings.body(list(Status::Failed), move || {
+            gate.recv().unwrap();
+            Source::Text(Vec::new())
+        });
+        let after = renderings.body(list(Status::Unknown), text("after"));
+        let scraped = async {
+            assert_eq!(read(renderings.body(scrape(), text("scraped")).await.unwrap()), b"scraped");
+            go.send(()).unwrap();
+        };
+        let (slow, after, ()) = tokio::join!(slow, after, scraped);
+        assert!(slow.is_ok() && after.is_ok());
+    }
+
     async fn begun_in(begun: mpsc::Receiver<()>) {
         tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
     }
@@ -527,9 +554,9 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_cut_where_bodies_end() {
         let renderings = Renderings::new();
-        let mut slow = renderings.body(toggles(), text("slow")).await.unwrap();
+        let mut slow = renderings.body(scrape(), text("slow")).await.unwrap();
         for _ in 0..100 {
-            assert_eq!(read(renderings.body(toggles(), text("fast")).await.unwrap()), b"fast");
+            assert_eq!(read(renderings.body(scrape(), text("fast")).await.unwrap()), b"fast");
         }
         assert_eq!(slow.next().unwrap().unwrap(), "slow");
     }
@@ -538,9 +565,9 @@ mod tests {
     async fn what_panics_while_it_is_made_is_an_error_and_the_next_one_is_made() {
         let renderings = Renderings::new();
         for _ in 0..2 * TURNS {
-            let made = renderings.body(toggles(), || -> Source { panic!("while it was made") }).await;
+            let made = renderings.body(scrape(), || -> Source { panic!("while it was made") }).await;
             assert!(matches!(made, Err(Panicked)));
         }
-        assert_eq!(read(renderings.body(toggles(), text("good")).await.unwrap()), b"good");
+        assert_eq!(read(renderings.body(scrape(), text("good")).await.unwrap()), b"good");
     }
 }

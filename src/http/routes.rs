@@ -296,30 +296,32 @@ impl Site {
 
     /// Toggles, unless the client has them as they are.
     async fn toggles(&self, selection: Selection, headers: &HeaderMap) -> Answer {
-        let etag = ETag::of((self.process, self.board.revision()));
+        let minute = selection.is_of_its_time().then(this_minute);
+        let etag = ETag::of((self.process, self.board.revision(), minute));
         if etag.is_known(headers) {
             return etag.not_modified();
         }
         let (board, subject) = (self.board.clone(), Subject::Toggles(selection.clone()));
         let list = move || {
             let rows = board.rows();
-            Source::Text(serde_json::to_vec(&toggles::List::of(&rows, &selection)).unwrap_or_default())
+            Source::Text(serde_json::to_vec(&toggles::List::of(&rows, &selection, wall_clock())).unwrap_or_default())
         };
         let mut answer = self.large(subject, JSON, headers, list).await;
         etag.mark(&mut answer);
         answer
     }
 
-    /// How each API is, as long as no toggle was looked at.
-    fn apis(&self) -> Vec<ApiHealth> {
-        ApiHealth::of_all(&self.desk.config()(), &self.metrics.loads())
+    /// Tells how each API is, as long as no toggle was looked at.
+    fn apis(&self) -> impl Fn() -> Vec<ApiHealth> + Send + use<> {
+        let (config, metrics) = (self.desk.config(), self.metrics.clone());
+        move || ApiHealth::of_all(&config(), &metrics.loads())
     }
 
     /// How all is.
     async fn overview(&self, headers: &HeaderMap) -> Answer {
         let (board, apis, started) = (self.board.clone(), self.apis(), self.started);
         let overview = move || {
-            let overview = Overview::of(&board.rows(), apis, started, wall_clock());
+            let overview = Overview::of(&board.rows(), apis(), started, wall_clock());
             Source::Text(serde_json::to_vec(&overview).unwrap_or_default())
         };
         self.large(Subject::Overview, JSON, headers, overview).await
@@ -327,20 +329,19 @@ impl Site {
 
     /// The status page, unless the client has it as it is.
     async fn page(&self, selection: Selection, headers: &HeaderMap) -> Answer {
-        let (revision, now, apis) = (self.board.revision(), wall_clock(), self.apis());
+        let apis = self.apis();
+        let state = serde_json::to_string(&apis()).unwrap_or_default();
         // How a toggle stands may change with the time alone.
-        let minute = now.as_millis() / 60_000;
-        let state = serde_json::to_string(&apis).unwrap_or_default();
-        let etag = ETag::of((self.process, revision, minute, &selection, state));
+        let etag = ETag::of((self.process, self.board.revision(), this_minute(), &selection, state));
         let mut answer = if etag.is_known(headers) {
             etag.not_modified()
         } else {
             let (board, subject) = (self.board.clone(), Subject::Page(selection.clone()));
             let (started, telemetry_path) = (self.started, self.telemetry_path.clone());
             let page = move || {
-                let rows = board.rows();
+                let (rows, now) = (board.rows(), wall_clock());
                 let page = Page {
-                    overview: &Overview::of(&rows, apis, started, now),
+                    overview: &Overview::of(&rows, apis(), started, now),
                     rows: &rows,
                     selection: &selection,
                     telemetry_path: &telemetry_path,
@@ -460,6 +461,10 @@ fn decoded(name: &str) -> Cow<'_, str> {
 
 pub(super) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     answer(StatusCode::OK, Some(content_type), body)
+}
+
+fn this_minute() -> u64 {
+    wall_clock().as_millis() / 60_000
 }
 
 /// What is part of the program, unless the client has it.

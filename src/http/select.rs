@@ -3,7 +3,7 @@
 use url::form_urlencoded;
 
 use crate::board::{Row, Rows};
-use crate::toggle::{Status, Text};
+use crate::toggle::{Standing, Status, Text, Timestamp};
 
 /// Which toggles are asked for, in the order of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -18,6 +18,11 @@ pub(super) struct Selection {
     pub(super) text: String,
 }
 
+/// The longest text that is looked for, in bytes, and the most words of it: each is looked for in all that is
+/// known of all toggles.
+const MOST_TEXT: usize = 256;
+const MOST_WORDS: usize = 16;
+
 // === impl Selection ===
 
 impl Selection {
@@ -31,7 +36,7 @@ impl Selection {
                 "limit" => selection.limit = Some(limit(&value)?),
                 "after" => selection.after = Some(value.into_owned()),
                 "status" => selection.status = status(&value)?,
-                "q" => selection.text = value.into_owned(),
+                "q" => selection.text = words(value.into_owned())?,
                 _ => return Err("takes only the query parameters limit, after, status and q".to_owned()),
             }
             if given.contains(&name) {
@@ -49,18 +54,31 @@ impl Selection {
         let first =
             |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
         let status = first("status").and_then(|status| Status::parse(&status));
-        Self { status, text: first("q").unwrap_or_default().into_owned(), ..Self::default() }
+        let mut text = first("q").unwrap_or_default().into_owned();
+        text.truncate(text.floor_char_boundary(MOST_TEXT));
+        Self { status, text, ..Self::default() }
     }
 
-    /// Those of the rows that are asked for, whatever the limit.
-    pub(super) fn of<'a>(&'a self, rows: &'a Rows) -> impl Iterator<Item = &'a Row> {
-        rows.iter_after(self.after.as_deref()).filter(|row| self.holds(row))
+    /// Those of the rows that are asked for as they stand at `now`, whatever the limit.
+    pub(super) fn of<'a>(&'a self, rows: &'a Rows, now: Timestamp) -> impl Iterator<Item = &'a Row> {
+        let words: Vec<_> = self.text.split_whitespace().take(MOST_WORDS).collect();
+        rows.iter_after(self.after.as_deref()).filter(move |row| {
+            self.status.is_none_or(|wanted| wanted == row.toggle.run.shown.status)
+                && words.iter().all(|word| has(row, word, now))
+        })
     }
 
-    fn holds(&self, row: &Row) -> bool {
-        let status = row.toggle.run.shown.status;
-        self.status.is_none_or(|wanted| wanted == status) && self.text.split_whitespace().all(|word| has(row, word))
+    /// Whether what it holds may change with the time alone.
+    pub(super) fn is_of_its_time(&self) -> bool {
+        !self.text.is_empty()
     }
+}
+
+fn words(text: String) -> Result<String, String> {
+    if text.len() > MOST_TEXT || text.split_whitespace().count() > MOST_WORDS {
+        return Err(format!("q: has over {MOST_WORDS} words or {MOST_TEXT} bytes: look for less"));
+    }
+    Ok(text)
 }
 
 fn limit(text: &str) -> Result<usize, String> {
@@ -81,8 +99,8 @@ fn status(text: &str) -> Result<Option<Status>, String> {
     }
 }
 
-/// Whether the word is in anything that is shown of a toggle as text.
-fn has(row: &Row, word: &str) -> bool {
+/// Whether the word is in anything that is shown of a toggle as text, or says how it stands.
+fn has(row: &Row, word: &str, now: Timestamp) -> bool {
     let (watch, run) = (&row.toggle.watch, &row.toggle.run);
     let failing = run.failing.as_ref();
     let texts = [&run.shown.message, &run.shown.error].into_iter().flatten();
@@ -93,11 +111,17 @@ fn has(row: &Row, word: &str) -> bool {
         watch.api.as_str(),
         watch.source.as_str(),
         run.shown.status.as_str(),
+        Standing::of(&row.toggle, now).as_str(),
         failing.map_or("", |failing| failing.reason.as_str()),
     ];
     names.into_iter().chain(texts).any(|text| contains(text, word))
         || contains(itoa::Buffer::new().format(watch.agent_id.get()), word)
-        || watch.labels.iter().any(|(name, value)| contains(&format!("{}={value}", name.as_str()), word))
+        || watch.labels.iter().any(|(name, value)| has_label(name.as_str(), value, word))
+}
+
+/// Whether the word is in the label as it is shown, `name=value`.
+fn has_label(name: &str, value: &str, word: &str) -> bool {
+    contains(name, word) || contains(value, word) || word.contains('=') && contains(&format!("{name}={value}"), word)
 }
 
 fn contains(text: &str, word: &str) -> bool {
@@ -139,6 +163,8 @@ mod tests {
             ("status=&status=failed", "status"),
             ("wait=5s", "limit, after, status and q"),
             ("Q=a", "limit, after, status and q"),
+            (&*format!("q={}", "a+".repeat(17)), "16 words"),
+            (&*format!("q={}", "a".repeat(257)), "256 bytes"),
         ] {
             let problem = Selection::parse(Some(query)).unwrap_err();
             assert!(problem.contains(named), "{query}: {problem}");
@@ -150,13 +176,24 @@ mod tests {
         let mut toggle = Toggle::new(std::sync::Arc::new(watch("bookings-enable", "task-7")), at(0));
         toggle.apply(Err(Failure::new(Reason::Timeout).with_detail(Text::own("No answer in 5 s"))), at(1));
         let rows: Rows = [Row::new(toggle)].into_iter().collect();
-        let found = |text: &str| Selection { text: text.into(), ..Selection::default() }.of(&rows).count();
-        for text in ["", "BOOK", "book task", "TASK-7 timeout", "unknown", "answer no", "  config  ", "default"] {
+        let found = |text: &str| Selection { text: text.into(), ..Selection::default() }.of(&rows, at(1)).count();
+        for text in
+            ["", "BOOK", "book task", "TASK-7 timeout", "unknown", "answer no", "  config  ", "default", "failing"]
+        {
             assert_eq!(found(text), 1, "{text}");
         }
-        for text in ["bookingsx", "book nothing", "failed"] {
+        for text in ["bookingsx", "book nothing", "failed", "silent"] {
             assert_eq!(found(text), 0, "{text}");
         }
+        let later = Selection { text: "silent".into(), ..Selection::default() };
+        assert_eq!(later.of(&rows, at(901)).count(), 1);
+    }
+
+    #[test]
+    fn the_page_takes_what_it_can_of_too_much() {
+        let many = format!("q={}", "a+".repeat(200));
+        let selection = Selection::of_page(Some(&many));
+        assert_eq!(selection.text.len(), MOST_TEXT);
     }
 
     #[test]
@@ -165,7 +202,7 @@ mod tests {
         let rows: Rows = ["b", "d", "f"].map(row).into_iter().collect();
         let names = |after: &str| {
             let selection = Selection { after: Some(after.into()), ..Selection::default() };
-            selection.of(&rows).map(|row| row.toggle.watch.name.to_string()).collect::<Vec<_>>().concat()
+            selection.of(&rows, at(1)).map(|row| row.toggle.watch.name.to_string()).collect::<Vec<_>>().concat()
         };
         for (after, expected) in [("", "bdf"), ("a", "bdf"), ("b", "df"), ("c", "df"), ("f", ""), ("z", "")] {
             assert_eq!(names(after), expected, "{after}");

@@ -52,8 +52,8 @@ pub(super) struct Shown<'a> {
 // === impl List ===
 
 impl<'a> List<'a> {
-    pub(super) fn of(rows: &'a Rows, selection: &'a Selection) -> Self {
-        let mut selected = selection.of(rows);
+    pub(super) fn of(rows: &'a Rows, selection: &'a Selection, now: Timestamp) -> Self {
+        let mut selected = selection.of(rows, now);
         let toggles: Vec<_> = selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(Shown::of).collect();
         let goes_on = selected.next().is_some();
         let next = selection.limit.map(|_| Next(toggles.last().map(|last| last.name).filter(|_| goes_on)));

@@ -176,7 +176,7 @@ impl Page<'_> {
     fn worst_first(&self) -> (Vec<&Row>, usize) {
         let mut found: Vec<_> = self
             .selection
-            .of(self.rows)
+            .of(self.rows, self.now)
             .enumerate()
             .map(|(place, row)| (Standing::of(&row.toggle, self.now), place, row))
             .collect();
