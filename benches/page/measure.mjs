@@ -14,7 +14,7 @@ const spent = async (devtools) => {
 
 /** Waits until the page has refreshed itself so often since it was loaded. */
 const refreshed = (page, times) =>
-    page.waitForFunction((count) => performance.getEntriesByName("refresh").length >= count, times, { timeout: 120_000 });
+    page.waitForFunction((count) => Number(document.body.dataset.refreshes ?? 0) >= count, times, { timeout: 120_000 });
 
 const browser = await chromium.launch({
     executablePath: "/usr/bin/chromium",

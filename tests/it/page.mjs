@@ -42,9 +42,8 @@ const names = (page) => page.locator("#toggles tbody tr").evaluateAll((found) =>
 const badges = (page) => page.locator("#toggles tbody .badge").evaluateAll((found) => found.map((badge) => badge.innerText.trim()));
 
 const refreshed = async (page) => {
-    const measures = () => page.evaluate(() => performance.getEntriesByName("refresh").length);
-    const before = await measures();
-    await page.waitForFunction((count) => performance.getEntriesByName("refresh").length > count, before, { timeout: 30_000 });
+    const before = await page.evaluate(() => Number(document.body.dataset.refreshes ?? 0));
+    await page.waitForFunction((count) => Number(document.body.dataset.refreshes ?? 0) > count, before, { timeout: 30_000 });
 };
 
 const violations = async (page) => {
@@ -151,6 +150,15 @@ const scenarios = {
     async follows() {
         const page = await opened();
         assert.deepEqual(await badges(page), ["▸ in progress"]);
+        // The clock that counts is that of the exporter.
+        const early = await opened("/", {}, (page) =>
+            page.addInitScript(() => {
+                const now = Date.now;
+                Date.now = () => now() + 40 * 60e3;
+            }),
+        );
+        assert.deepEqual(await badges(early), ["▸ in progress"]);
+        assert.match(await early.locator("tr[data-name=a] [data-of=Run]").innerText(), /^watched (now|\d+s ago)$/);
         // This tells page.rs to let it fail.
         assert.equal((await fetch(new URL("/api/v1/toggles/seen", url))).status, 404);
         await page.locator("tr[data-name=a] .badge.failed").waitFor();
@@ -183,22 +191,45 @@ const scenarios = {
             const bands = await dialog.locator("svg rect").evaluateAll((found) => found.map((band) => [band.getAttribute("y"), band.getAttribute("class")]));
             const lane = (y) => bands.filter(([of]) => of === y).map(([, kind]) => kind);
             const texts = await page.locator("tr[data-name=t] .text").allInnerTexts();
+            const told = await dialog.locator("ol li > span").allInnerTexts();
+            assert.equal(told.length, events.length);
+            for (const [event, text] of [["polls_recovered", "Polls succeed again; for 1m they failed, dns"], ["run_started", "Another run is watched, p"], ["poll_failed", "Poll failed, dns"], ["unrecognised_status", "A status that is not documented: odd"], ["status_changed", "From in progress to completed, not as expected after 1m1s: off"]]) {
+                for (const [at, { event: of }] of events.entries()) if (of === event) assert.equal(told[at], text);
+            }
             page.fine();
             await page.context().close();
             return { status: lane("4"), polls: lane("40"), texts };
         };
         const mismatch = toggle("t", { status: "completed", finished_at: now, mismatch: true, expect: "enabled", mock_enabled: false });
-        assert.deepEqual(await reads(mismatch, []), { status: ["mismatched"], polls: ["answering"], texts: [] });
+        assert.deepEqual(await reads(mismatch, []), { status: ["unknown", "mismatched"], polls: ["answering"], texts: [] });
         const failing = toggle("t", { up: false, poll_error: "server_error", error: "", message: "why" });
-        assert.deepEqual(await reads(failing, []), { status: ["in_progress"], polls: ["failing"], texts: ["Poll failed, server error", "why"] });
+        assert.deepEqual(await reads(failing, []), { status: ["in_progress"], polls: ["unknown", "failing"], texts: ["Poll failed, server error", "why"] });
         assert.deepEqual((await reads(toggle("t", { status: "unknown", up: null, last_success_at: null }), [])).polls, ["unknown"]);
         const past = [
-            { at: now, event: "status_changed", from: "in_progress", to: "completed", duration_seconds: 1, mismatch: false, text: null },
+            { at: now, event: "status_changed", from: "in_progress", to: "completed", duration_seconds: 61, mismatch: true, text: "off" },
+            { at: now, event: "unrecognised_status", status: "odd" },
             { at: now, event: "poll_failed", reason: "dns", detail: null },
         ];
-        assert.deepEqual(await reads(mismatch, past), { status: ["in_progress", "mismatched"], polls: ["unknown", "answering"], texts: [] });
+        assert.deepEqual(await reads(mismatch, past), { status: ["in_progress", "mismatched"], polls: ["unknown", "failing", "answering"], texts: [] });
         const again = [{ at: now, event: "run_started", progress_id: "p" }];
         assert.deepEqual((await reads(toggle("t", { status: "failed", finished_at: now }), again)).status, ["unknown", "failed"]);
+        const ago = (minutes) => new Date(Date.now() - minutes * 60e3).toISOString();
+        const recovered = [{ at: now, event: "polls_recovered", reason: "dns", lasted_seconds: 60 }];
+        assert.deepEqual((await reads(toggle("t", { started_at: ago(9) }), recovered)).polls, ["unknown", "failing", "answering"]);
+    },
+
+    /** It is another process than the one that wrote the page. */
+    async restarts() {
+        const page = await opened("/", {}, (page) =>
+            page.route("**/api/v1/status", async (route) => {
+                const json = await (await route.fetch()).json();
+                json.statuses.completed = 1;
+                await route.fulfill({ json: { ...json, version: "9.9.9", revision: "abc", started_at: new Date().toISOString() } });
+            }),
+        );
+        assert.match(await page.locator("header p").innerText(), /^Version 9\.9\.9, revision abc, started (now|\ds ago)\./);
+        assert.equal(await page.locator("#counts").innerText(), "1 toggle");
+        page.fine();
     },
 
     /** The detail of a toggle: by mouse, by keyboard, by its address, and back. */
@@ -214,6 +245,12 @@ const scenarios = {
         const drawn = await dialog.locator("svg rect").evaluateAll((found) => found.map((band) => [band.getAttribute("class"), band.querySelector("title").textContent]));
         assert.ok(drawn.some(([kind, title]) => kind === "failed" && /^failed for \d/.test(title)), JSON.stringify(drawn));
         assert.ok(drawn.some(([kind]) => kind === "answering"), JSON.stringify(drawn));
+        const last = dialog.getByText("events as JSON");
+        await last.focus();
+        await refreshed(page);
+        await page.waitForResponse((answer) => answer.url().endsWith("/events"));
+        await refreshed(page);
+        assert.ok(await last.evaluate((element) => element === document.activeElement), "the focus stays in the dialog");
         await page.keyboard.press("Escape");
         await dialog.waitFor({ state: "hidden" });
         assert.ok(await link.evaluate((element) => element === document.activeElement), "the focus is where it was");
@@ -222,6 +259,17 @@ const scenarios = {
         await dialog.waitFor();
         await page.goBack();
         await dialog.waitFor({ state: "hidden" });
+
+        // What is answered when it is closed already does not open it again.
+        let answer = () => {};
+        const answered = new Promise((resolve) => (answer = resolve));
+        await page.route("**/b-failed/events", async (route) => (await answered, route.continue()));
+        await link.click();
+        await page.waitForRequest((request) => request.url().endsWith("/b-failed/events"));
+        await page.goBack();
+        answer();
+        await refreshed(page);
+        assert.ok(await dialog.isHidden(), "it opens again");
         const shared = await opened("/?toggle=c-later");
         await shared.getByRole("dialog", { name: "c-later" }).getByText("Poll failed, rate limited: HTTP 429: not now").first().waitFor();
         const gone = await opened("/?toggle=nobody");
@@ -297,13 +345,16 @@ const scenarios = {
             toggle("g-stuck", { started_at: ago(31) }),
             toggle("h-mismatch", { status: "completed", finished_at: ago(1), mismatch: true, expect: "disabled", mock_enabled: true }),
             toggle("i-failed", { status: "failed", finished_at: ago(1) }),
+            toggle("k-expired", { status: "unknown", up: false, poll_error: "not_found", started_at: ago(16), last_success_at: null }),
             toggle("j-odd", { status: "unknown", started_at: ago(31) }),
         ];
         await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: list, next: null } }));
         await refreshed(page);
-        assert.deepEqual(await names(page), ["i-failed", "h-mismatch", "g-stuck", "j-odd", "e-silent", "f-never", "d-failing", "c-unknown", "b-busy", "a-completed"]);
-        assert.deepEqual(await badges(page), ["✖ failed", "≠ mismatch", "◷ stuck", "◷ stuck", "○ silent", "○ silent", "△ polls fail", "? unknown", "▸ in progress", "✔ completed"]);
+        assert.deepEqual(await names(page), ["i-failed", "h-mismatch", "g-stuck", "j-odd", "e-silent", "f-never", "k-expired", "d-failing", "c-unknown", "b-busy", "a-completed"]);
+        assert.deepEqual(await badges(page), ["✖ failed", "≠ mismatch", "◷ stuck", "◷ stuck", "○ silent", "○ silent", "○ silent", "△ polls fail", "? unknown", "▸ in progress", "✔ completed"]);
         assert.match(await page.locator("tr[data-name=h-mismatch]").innerText(), /Mocks are on: real callers talk to mocks\./);
+        const book = (name) => page.locator(`tr[data-name=${name}] a.more`).getAttribute("href");
+        assert.deepEqual([await book("f-never"), await book("k-expired")], ["runbooks#cekuratogglenotanswering", "runbooks#cekuratoggleexpiredid"]);
         const sections = await page.locator("#toggles a.more").evaluateAll((found) => found.map((link) => link.getAttribute("href")));
         for (const section of new Set(sections)) {
             await page.goto(new URL(section, url).href);
@@ -341,6 +392,13 @@ const scenarios = {
         await cut.getByRole("alert").filter({ hasText: "it answered 503" }).waitFor();
         await cut.unroute("**/api/v1/toggles?*");
         await cut.getByRole("alert").waitFor({ state: "hidden" });
+        // Neither does one that never answers stop it for ever.
+        await cut.route("**/api/v1/status", () => {});
+        await cut.getByRole("alert").filter({ hasText: "it takes too long to answer" }).waitFor();
+        await cut.unroute("**/api/v1/status");
+        await cut.getByRole("alert").waitFor({ state: "hidden" });
+        await cut.route("**/api/v1/status", (route) => route.fulfill({ body: "<html>" }));
+        await cut.getByRole("alert").filter({ hasText: "its answer cannot be shown" }).waitFor();
     },
 
     /** For everybody: no rule of axe is broken, in light and dark, on a phone, with a dialog. */

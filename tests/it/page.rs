@@ -127,6 +127,11 @@ async fn what_is_not_known_of_the_past_does_not_belie_what_is_known_now() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_open_tells_of_a_restart() {
+    played("restarts", &Exporter::with("watches: []\n").start().await).await;
+}
+
+#[tokio::test]
 async fn what_is_in_sight_grows_older() {
     played("ages", &Exporter::with("watches: []\n").start().await).await;
 }
@@ -208,6 +213,12 @@ async fn page_style_and_script_are_sent_once_and_load_nothing_from_elsewhere() {
         }
     }
     assert_eq!(exporter.get("/assets/nothing.js").await.0, 404);
+
+    let known = exporter.request(Method::GET, "/").await.headers()["etag"].clone();
+    exporter.reconfigure("watches: []\n");
+    assert_eq!(exporter.reload().await.0, 200);
+    let again = exporter.http().get(&exporter.urls[0]).header(IF_NONE_MATCH, &known).send().await.unwrap();
+    assert_eq!(again.status(), 200, "it is another page");
 }
 
 #[tokio::test]

@@ -35,3 +35,17 @@ impl Asset {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toggle::Standing;
+
+    #[test]
+    fn the_script_has_the_limits_of_standings() {
+        for (name, limit) in [("STUCK_MS", Standing::STUCK_AFTER), ("SILENT_MS", Standing::SILENT_AFTER)] {
+            let line = format!("const {name} = {} * 60e3;", limit.as_secs() / 60);
+            assert!(Asset::Script.content().contains(&line), "{line}");
+        }
+    }
+}

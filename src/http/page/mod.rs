@@ -79,7 +79,8 @@ impl Page<'_> {
         writeln!(
             page,
             "<header>\n<h1>cekura-exporter</h1>\n\
-             <p>Version {version}, revision {revision}, started <time datetime=\"{started_at}\">{started_at}</time>. \
+             <p><span id=\"build\">Version {version}, revision {revision}</span>, \
+             started <span id=\"started\"><time datetime=\"{started_at}\">{started_at}</time></span>. \
              Shown as of {}.</p>\n\
              <nav aria-label=\"More\"><ul>\
              <li><a href=\"{}\">Metrics</a></li><li><a href=\"config\">Configuration</a></li>\
@@ -96,7 +97,7 @@ impl Page<'_> {
         let noun = if toggles == 1 { "toggle" } else { "toggles" };
         writeln!(
             page,
-            "<section aria-labelledby=\"counts\">\n<h2 id=\"counts\"><span id=\"total\">{toggles}</span> {noun}</h2>\n<ul class=\"counts\">"
+            "<section aria-labelledby=\"counts\">\n<h2 id=\"counts\">{toggles} {noun}</h2>\n<ul class=\"counts\">"
         )?;
         for standing in Standing::ALL {
             let Badge { shape, word } = Badge::of(standing);

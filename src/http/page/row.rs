@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::html::Escaped;
 use crate::board::Row;
 use crate::config::format_duration;
-use crate::toggle::{Expect, Standing, Status, Text, Timestamp};
+use crate::toggle::{Expect, Reason, Standing, Status, Text, Timestamp, Toggle};
 
 /// How a standing is shown, so that neither colour nor shape nor word is needed to tell it.
 pub(super) struct Badge {
@@ -33,12 +33,20 @@ impl Badge {
 }
 
 /// The section of the runbooks for a toggle that stands so.
-fn runbook(standing: Standing, expect: Option<Expect>) -> Option<&'static str> {
+fn runbook(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
+    let refused = |reason| matches!(reason, Reason::BadRequest | Reason::NotFound);
     match standing {
         Standing::Failed => Some("cekuratogglefailed"),
-        Standing::Mismatched if expect == Some(Expect::Disabled) => Some("cekuratogglemocksnotoff"),
+        Standing::Mismatched if toggle.watch.expect == Some(Expect::Disabled) => Some("cekuratogglemocksnotoff"),
         Standing::Mismatched => Some("cekuratogglemocksnoton"),
         Standing::Stuck => Some("cekuratogglestuck"),
+        // It was never answered: most likely its id has expired.
+        Standing::Silent | Standing::Failing
+            if toggle.run.last_success.is_none()
+                && toggle.run.failing.as_ref().is_some_and(|failing| refused(failing.reason)) =>
+        {
+            Some("cekuratoggleexpiredid")
+        }
         Standing::Silent | Standing::Failing => Some("cekuratogglenotanswering"),
         Standing::Unknown | Standing::InProgress | Standing::Completed => None,
     }
@@ -98,7 +106,7 @@ fn status(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
     if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
         write!(page, "<span class=\"more\">{}</span>", status.as_str().replace('_', " "))?;
     }
-    if let Some(section) = runbook(standing, row.toggle.watch.expect) {
+    if let Some(section) = runbook(standing, &row.toggle) {
         write!(page, "<a class=\"more\" href=\"runbooks#{section}\">what to do</a>")?;
     }
     page.push_str("</td>");

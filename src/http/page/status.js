@@ -18,6 +18,7 @@
  */
 
 const REFRESH_MS = 5000;
+const PATIENCE_MS = 15000;
 const ROWS = 500;
 const MOST = 10000;
 const STUCK_MS = 30 * 60e3;
@@ -59,6 +60,20 @@ const element = (tag, attributes = {}, ...children) => {
     made.append(...children);
     return made;
 };
+/** Replaces what has changed of these elements, and leaves the others: nothing is laid out anew and no focus lost
+ * for what stays as it was. @param {Element} parent @param {Element[]} wanted */
+const become = (parent, wanted) => {
+    wanted.forEach((child, place) => {
+        const before = parent.children[place];
+        if (!before) parent.append(child);
+        else if (!before.isEqualNode(child)) before.replaceWith(child);
+    });
+    while (parent.children.length > wanted.length) parent.lastElementChild?.remove();
+};
+/** @param {Element} shows @param {string} text */
+const say = (shows, text) => {
+    if (shows.textContent !== text) shows.textContent = text;
+};
 /** @param {...(Node|string)} children */
 const moreOf = (...children) => element("span", { class: "more" }, ...children);
 /** @param {number} count @param {string} what */
@@ -87,10 +102,19 @@ const ago = (at, now) => {
     return seconds < 0 ? `in ${text}` : `${text} ago`;
 };
 
+/** How far the exporter's clock is before that of the browser, in milliseconds. */
+let ahead = 0;
+const clock = () => Date.now() + ahead;
+/** Takes over the exporter's clock, which tells full seconds, if the two do not agree. @param {Response} answer */
+const setClock = (answer) => {
+    const told = Date.parse(answer.headers.get("date") ?? "") - Date.now();
+    if (Math.abs(told - ahead) > 2000) ahead = told;
+};
+
 /** @param {string} at */
 const time = (at) => {
     const made = element("time", { datetime: at, title: at });
-    made.textContent = ago(at, Date.now());
+    made.textContent = ago(at, clock());
     return made;
 };
 
@@ -106,13 +130,13 @@ const sight = new IntersectionObserver((seen) => {
 
 /** Tells the age of every time in sight anew: telling all of 500 rows each second keeps the browser busy. */
 const age = () => {
-    const now = Date.now();
+    const now = clock();
     for (const made of document.querySelectorAll("time")) {
         const row = made.closest("tbody tr");
         if (row && !inSight.has(row)) continue;
         const text = ago(made.dateTime, now);
         if (!made.title) made.title = made.dateTime;
-        if (made.textContent !== text) made.textContent = text;
+        say(made, text);
     }
 };
 
@@ -128,13 +152,17 @@ const standing = (t, now) => {
     return /** @type {Standing} */ (t.status);
 };
 
-/** @param {Standing} is @param {?string} expect */
-const runbook = (is, expect) => ({
+/** An id that was never answered and is refused has most likely expired. @param {Toggle} t */
+const notAnswering = (t) =>
+    t.last_success_at === null && ["bad_request", "not_found"].includes(t.poll_error ?? "") ? "cekuratoggleexpiredid" : "cekuratogglenotanswering";
+
+/** @param {Standing} is @param {Toggle} t */
+const runbook = (is, t) => ({
     failed: "cekuratogglefailed",
-    mismatched: expect === "disabled" ? "cekuratogglemocksnotoff" : "cekuratogglemocksnoton",
+    mismatched: t.expect === "disabled" ? "cekuratogglemocksnotoff" : "cekuratogglemocksnoton",
     stuck: "cekuratogglestuck",
-    silent: "cekuratogglenotanswering",
-    failing: "cekuratogglenotanswering",
+    silent: notAnswering(t),
+    failing: notAnswering(t),
     unknown: null,
     in_progress: null,
     completed: null,
@@ -159,7 +187,7 @@ const whatToDo = (section) => element("a", { class: "more", href: `runbooks#${se
 const statusOf = (t, is) => {
     const parts = [badge(is)];
     if (["stuck", "silent", "failing"].includes(is) && t.status !== "unknown") parts.push(moreOf(spaced(t.status)));
-    const section = runbook(is, t.expect);
+    const section = runbook(is, t);
     if (section) parts.push(whatToDo(section));
     return parts;
 };
@@ -234,16 +262,14 @@ const rowOf = (t, now) => {
     const known = rows.get(t.name);
     if (known?.from === from) return known.row;
     const row = known?.row ?? element("tr", { role: "row", "data-name": t.name });
-    cells(t, is).forEach(([of, parts], place) => {
-        const cell =
+    become(
+        row,
+        cells(t, is).map(([of, parts]) =>
             of === "Toggle"
                 ? element("th", { role: "rowheader", scope: "row", "data-of": of }, ...parts)
-                : element("td", { role: "cell", "data-of": of }, ...parts);
-        const before = row.children[place];
-        // What is as it was stays, and need not be laid out anew.
-        if (!before) row.append(cell);
-        else if (!before.isEqualNode(cell)) before.replaceWith(cell);
-    });
+                : element("td", { role: "cell", "data-of": of }, ...parts),
+        ),
+    );
     rows.set(t.name, { row, from });
     sight.observe(row);
     return row;
@@ -311,7 +337,7 @@ let etagOf = "";
 
 /** Puts the rows in order, and takes no focus and no place from who reads. */
 const draw = () => {
-    const now = Date.now();
+    const now = clock();
     const list = sorted(toggles, now);
     const visible = list.slice(0, room);
     const focused = document.activeElement;
@@ -342,7 +368,7 @@ const draw = () => {
         : visible.length < list.length ? `The first ${visible.length} of ${list.length} toggles.`
         : `${counted(list.length, "toggle")}.`;
     const text = whole ? said : `${said} Only the first ${MOST} by name were looked at: narrow the filter to see others.`;
-    if (shown.textContent !== text) shown.textContent = text;
+    say(shown, text);
     for (const column of table.tHead?.rows[0].cells ?? []) {
         const { sort } = column.dataset;
         if (asked.sort === sort) column.setAttribute("aria-sort", "ascending");
@@ -372,16 +398,21 @@ const apiOf = (api) => {
 /** @param {Overview} overview */
 const drawOverview = (overview) => {
     const total = Object.values(overview.statuses).reduce((sum, count) => sum + count, 0);
-    byId("total", HTMLElement).textContent = String(total);
+    const heading = byId("counts", HTMLElement);
+    say(heading, counted(total, "toggle"));
     any = total > 0;
+    say(byId("build", HTMLElement), `Version ${overview.version}, revision ${overview.revision}`);
+    const started = byId("started", HTMLElement);
+    if (started.querySelector("time")?.dateTime !== overview.started_at) started.replaceChildren(time(overview.started_at));
     for (const counter of document.querySelectorAll("[data-standing]")) {
         const count = overview.standings[/** @type {HTMLElement} */ (counter).dataset.standing ?? ""] ?? 0;
-        if (counter.textContent !== String(count)) counter.textContent = String(count);
+        say(counter, String(count));
         counter.parentElement?.classList.toggle("none", count === 0);
     }
     const bad = ["failed", "mismatched", "stuck", "silent"].reduce((sum, name) => sum + overview.standings[name], 0);
-    document.title = bad ? `${bad} in trouble · cekura-exporter` : "cekura-exporter";
-    byId("api-list", HTMLElement).replaceChildren(...overview.apis.map(apiOf));
+    const title = bad ? `${bad} in trouble · cekura-exporter` : "cekura-exporter";
+    if (document.title !== title) document.title = title;
+    become(byId("api-list", HTMLElement), overview.apis.map(apiOf));
 };
 
 // ---- One toggle. ----
@@ -417,22 +448,28 @@ const timeline = (t, events) => {
     const past = events.toReversed();
     const at = (/** @type {Happened} */ e) => Date.parse(e.at);
     const start = Math.min(Date.parse(t.started_at), past.length ? at(past[0]) : Infinity);
-    const end = Math.max(Date.now(), start + 1);
+    const end = Math.max(clock(), start + 1);
     const changes = past.filter((e) => e.event === "status_changed" || e.event === "run_started");
     /** @type {[number, string][]} */
     const statuses = [[start, changes[0]?.from ?? "unknown"]];
+    // Not all that happened is kept.
+    if (!changes.length && t.finished_at) statuses.push([Date.parse(t.finished_at), ""]);
     for (const e of changes) statuses.push([at(e), e.event === "run_started" ? "unknown" : e.mismatch ? "mismatched" : (e.to ?? "unknown")]);
-    const turns = past.filter((e) => e.event === "poll_failed" || e.event === "polls_recovered" || e.event === "run_started");
     /** @type {[number, string][]} */
-    const polls = [[start, turns[0]?.event === "polls_recovered" ? "failing" : turns[0] === past[0] ? "unknown" : "answering"]];
-    for (const e of turns) polls.push([at(e), e.event === "poll_failed" ? "failing" : e.event === "run_started" ? "unknown" : "answering"]);
-    // Not all that happened is kept, but how it is now is known.
+    const polls = [[start, "unknown"]];
+    for (const e of past) {
+        if (e.event === "polls_recovered" && polls.length === 1) polls.push([Math.max(start, at(e) - (e.lasted_seconds ?? 0) * 1000), "failing"]);
+        const what = e.event === "poll_failed" ? "failing" : e.event === "run_started" ? "unknown" : "answering";
+        if (polls[polls.length - 1][1] !== what) polls.push([at(e), what]);
+    }
+    if (!past.length && t.poll_error && t.last_success_at) polls.push([Date.parse(t.last_success_at), ""]);
+    // How it is now is known, whatever is kept.
     statuses[statuses.length - 1][1] = t.mismatch ? "mismatched" : t.status;
     polls[polls.length - 1][1] = t.poll_error ? "failing" : t.up ? "answering" : "unknown";
 
     const picture = drawn("svg", { class: "timeline", viewBox: "0 0 600 72", preserveAspectRatio: "none", role: "img" });
     const failures = past.filter((e) => e.event === "poll_failed").length;
-    picture.setAttribute("aria-label", `From ${ago(new Date(start).toISOString(), Date.now())} until now: ${statuses.map(([, status]) => spaced(status)).join(", then ")}; polls began to fail ${counted(failures, "time")}. The list below tells the same.`);
+    picture.setAttribute("aria-label", `From ${ago(new Date(start).toISOString(), clock())} until now: ${statuses.map(([, status]) => spaced(status)).join(", then ")}; polls began to fail ${counted(failures, "time")}. The list below tells the same.`);
     const x = (/** @type {number} */ moment) => ((moment - start) / (end - start)) * 600;
     const lane = (/** @type {[number, string][]} */ begun, /** @type {number} */ y, /** @type {number} */ height) => {
         for (const [from, to, what] of stretches(begun, end)) {
@@ -449,20 +486,20 @@ const timeline = (t, events) => {
     return picture;
 };
 
+const closing = () => element("button", { type: "button", class: "close" }, "Close");
+
 /** @param {Toggle} t @param {Happened[]} events */
 const drawDetail = (t, events) => {
     const scroll = dialog.scrollTop;
-    const focusWithin = dialog.contains(document.activeElement) ? document.activeElement : null;
-    const close = element("button", { type: "button", class: "close" }, "Close");
-    close.addEventListener("click", () => dialog.close());
-    const facts = element("dl");
-    const is = standing(t, Date.now());
-    for (const [of, parts] of cells(t, is)) if (of !== "Toggle" && parts.length) facts.append(element("dt", {}, of), element("dd", {}, ...parts));
-    facts.append(element("dt", {}, "Task"), element("dd", {}, t.progress_id));
+    const facts = dialog.querySelector("dl") ?? element("dl");
+    const is = standing(t, clock());
+    const shows = [];
+    for (const [of, parts] of cells(t, is)) if (of !== "Toggle" && parts.length) shows.push(element("dt", {}, of), element("dd", {}, ...parts));
+    become(facts, [...shows, element("dt", {}, "Task"), element("dd", {}, t.progress_id)]);
     const list = element("ol");
     for (const e of events) list.append(element("li", {}, time(e.at), element("span", {}, told(e))));
-    dialog.replaceChildren(
-        close,
+    become(dialog, [
+        closing(),
         element("h2", { id: "detail-title" }, t.name),
         facts,
         element("h3", {}, "Status above, polls below"),
@@ -470,27 +507,28 @@ const drawDetail = (t, events) => {
         element("h3", {}, "What happened"),
         events.length ? list : element("p", {}, "Nothing yet, since the exporter started."),
         element("p", {}, element("a", { href: `api/v1/toggles/${t.name}` }, "as JSON"), " ", element("a", { href: `api/v1/toggles/${t.name}/events` }, "events as JSON")),
-    );
+    ]);
     if (!dialog.open) dialog.showModal();
-    else if (focusWithin?.tagName === "BUTTON") close.focus({ preventScroll: true });
     dialog.scrollTop = scroll;
 };
 
 /** @param {string} name */
 const refreshDetail = async (name) => {
     const path = `api/v1/toggles/${encodeURIComponent(name)}`;
-    const [toggle, events] = await Promise.all([fetch(path), fetch(`${path}/events`)]);
+    const [toggle, happened] = await Promise.all([ask(path), ask(`${path}/events`)]);
+    const gone = toggle.status === 404 || happened.status === 404;
+    if (!gone) for (const answer of [toggle, happened]) require(answer);
+    const [t, events] = gone ? [null, null] : await Promise.all([toggle.json(), happened.json()]);
+    // It may have been closed meanwhile.
     if (asked.toggle !== name) return;
-    if (toggle.status === 404 || events.status === 404) {
-        const close = element("button", { type: "button", class: "close" }, "Close");
-        close.addEventListener("click", () => dialog.close());
-        dialog.replaceChildren(close, element("h2", { id: "detail-title" }, name), element("p", {}, "No watch of that name is there any more."));
-        if (!dialog.open) dialog.showModal();
-        return;
-    }
-    if (!toggle.ok || !events.ok) throw new Error(`it answered ${toggle.status} and ${events.status}`);
-    drawDetail(await toggle.json(), (await events.json()).events);
+    if (t) return drawDetail(t, events.events);
+    become(dialog, [closing(), element("h2", { id: "detail-title" }, name), element("p", {}, "No watch of that name is there any more.")]);
+    if (!dialog.open) dialog.showModal();
 };
+
+dialog.addEventListener("click", (event) => {
+    if (event.target instanceof Element && event.target.closest(".close")) dialog.close();
+});
 
 dialog.addEventListener("close", () => {
     if (asked.toggle) {
@@ -503,16 +541,34 @@ dialog.addEventListener("close", () => {
 
 // ---- Keeping up. ----
 
+let refreshes = 0;
 let refreshing = false;
 let again = false;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let next;
 
+/** What the exporter did not do as it should. */
+class Trouble extends Error {}
+
+/** @param {string} path @param {Record<string, string>} headers */
+const ask = async (path, headers = {}) => {
+    try {
+        return await fetch(path, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+    } catch (problem) {
+        throw new Trouble(problem instanceof DOMException && problem.name === "TimeoutError" ? "it takes too long to answer" : "it cannot be reached");
+    }
+};
+
+/** @param {Response} answer */
+const require = (answer) => {
+    if (!answer.ok) throw new Trouble(`it answered ${answer.status}`);
+};
+
 const fetchToggles = async () => {
     const query = new URLSearchParams({ limit: String(MOST), q: asked.text, status: asked.status }).toString();
-    const answer = await fetch(`api/v1/toggles?${query}`, { headers: etagOf === query && etag ? { "If-None-Match": etag } : {} });
+    const answer = await ask(`api/v1/toggles?${query}`, etagOf === query && etag ? { "If-None-Match": etag } : {});
     if (answer.status === 304) return;
-    if (!answer.ok) throw new Error(`it answered ${answer.status}`);
+    require(answer);
     const list = await answer.json();
     toggles = list.toggles;
     whole = list.next === null;
@@ -528,21 +584,22 @@ const refresh = async () => {
     refreshing = true;
     clearTimeout(next);
     try {
-        const overview = fetch("api/v1/status").then((answer) => {
-            if (!answer.ok) throw new Error(`it answered ${answer.status}`);
+        const overview = ask("api/v1/status").then((answer) => {
+            require(answer);
+            setClock(answer);
             return answer.json();
         });
         const [how] = await Promise.all([overview, fetchToggles()]);
-        performance.mark("draw");
         drawOverview(how);
         draw();
-        performance.measure("refresh", "draw");
+        refreshes += 1;
+        document.body.dataset.refreshes = String(refreshes);
         if (asked.toggle) await refreshDetail(asked.toggle);
-        byId("as-of", HTMLElement).replaceChildren(time(new Date().toISOString()));
+        byId("as-of", HTMLElement).replaceChildren(time(new Date(clock()).toISOString()));
         trouble.hidden = true;
     } catch (problem) {
-        const why = problem instanceof Error && problem.message.startsWith("it answered") ? problem.message : "it cannot be reached";
-        trouble.textContent = `The exporter does not say what is known now: ${why}. What is shown here is old.`;
+        const why = problem instanceof Trouble ? problem.message : `its answer cannot be shown, ${problem}`;
+        say(trouble, `The exporter does not say what is known now: ${why}. What is shown here is old.`);
         trouble.hidden = false;
     }
     refreshing = false;
