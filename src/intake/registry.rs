@@ -7,7 +7,7 @@ use crate::board::{Board, Row};
 use crate::config::Retention;
 use crate::sources::Definition;
 use crate::store::Registration;
-use crate::toggle::{Run, Source, Status, Timestamp, Watch, WatchName};
+use crate::toggle::{Source, Status, Timestamp, Toggle, Watch, WatchName};
 
 /// What is registered, by name.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ const AT_ONCE: Timestamp = Timestamp::from_millis(0);
 fn end(registration: &Registration, board: &Board, retention: &Retention, now: Timestamp) -> Timestamp {
     // A registration that is refused has no run: what is watched under its name is another source's.
     let of_run = |row: &Row| {
-        (row.toggle.watch.source == Source::Http).then(|| retention.end(registration.registered, &row.toggle.run, now))
+        (row.toggle.watch.source == Source::Http).then(|| retention.end(registration.registered, &row.toggle, now))
     };
     let end = board.look(registration.watch.name.as_str(), of_run).flatten();
     end.unwrap_or_else(|| registration.registered.min(now).after(retention.unfinished))
@@ -174,11 +174,14 @@ fn end(registration: &Registration, board: &Board, retention: &Retention, now: T
 // === impl Retention ===
 
 impl Retention {
-    /// When a registration expires whose run is this. What the clock was ahead is not waited for.
-    fn end(&self, registered: Timestamp, run: &Run, now: Timestamp) -> Timestamp {
+    /// When a registration expires whose toggle is this. What the clock was ahead is not waited for. A run
+    /// that completed otherwise than was expected is kept like one that failed: its alert must not end by
+    /// itself while nothing was mended.
+    fn end(&self, registered: Timestamp, toggle: &Toggle, now: Timestamp) -> Timestamp {
+        let run = &toggle.run;
         let finished = run.finished.map(|finish| finish.at.min(now));
         match (finished, run.shown.status) {
-            (Some(at), Status::Completed) => at.after(self.completed),
+            (Some(at), Status::Completed) if toggle.mismatch() != Some(true) => at.after(self.completed),
             (Some(at), _) => at.after(self.failed),
             (None, _) => {
                 let answered = run.last_success.unwrap_or(registered);
@@ -201,7 +204,7 @@ mod tests {
     use super::*;
     use crate::sources::{Change, Origin, WatchList};
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{ApiName, Reported};
+    use crate::toggle::{ApiName, Expect, Reported};
 
     fn registration(name: &str, progress_id: &str, registered: u64) -> Registration {
         let watch = Watch { source: Source::Http, ..watch(name, progress_id) };
@@ -251,6 +254,19 @@ mod tests {
         }
         assert_eq!(expired(&mut registry, &board, 105), ["bad"]);
         assert_eq!((registry.len(), registry.looks.len()), (0, 0));
+    }
+
+    #[test]
+    fn one_that_completed_otherwise_than_was_expected_is_kept_like_one_that_failed() {
+        let Registration { watch, .. } = registration("w", "p", 0);
+        let watch = Arc::new(Watch { expect: Some(Expect::Disabled), ..Watch::clone(&watch) });
+        let registrations = [Registration { watch, ..registration("w", "p", 0) }];
+        let board = board(&registrations);
+        let mut registry = Registry::new(registrations.into(), retention());
+        // Nothing is said of mocks.
+        answers(&board, "w", Reported::Completed, 5);
+        assert_eq!(expired(&mut registry, &board, 104), [""; 0]);
+        assert_eq!(expired(&mut registry, &board, 105), ["w"]);
     }
 
     #[test]
