@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ struct Agent {
     simulator: Simulator,
     /// What it was asked to be, in that order.
     toggles: Arc<Mutex<Vec<Value>>>,
+    /// How many of the next requests to disable it cannot answer.
+    stumbles: Arc<AtomicU32>,
 }
 
 impl Agent {
@@ -30,6 +33,8 @@ impl Agent {
     async fn ending(enable: Option<Reply>, disable: Option<Reply>) -> Self {
         let toggles = Arc::new(Mutex::new(Vec::new()));
         let asked = toggles.clone();
+        let stumbles = Arc::new(AtomicU32::new(0));
+        let stumbling = stumbles.clone();
         let script = move |request: &Request| {
             if request.method != "POST" {
                 assert_eq!(request.header("x-cekura-api-key"), Some(KEY));
@@ -41,12 +46,16 @@ impl Agent {
             let body: Value = serde_json::from_str(&request.body).unwrap();
             asked.lock().unwrap().push(body.clone());
             let (ending, id) = if body["enabled"] == true { (&enable, "on") } else { (&disable, "off") };
+            let left = |left: u32| left.checked_sub(1);
+            if id == "off" && stumbling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
+                return Reply::detail(503, "not now");
+            }
             match ending {
                 Some(_) => Reply::new(202, json!({"progress_id": id}).to_string()),
                 None => Reply::detail(403, "no"),
             }
         };
-        Self { simulator: Simulator::start(script).await.unwrap(), toggles }
+        Self { simulator: Simulator::start(script).await.unwrap(), toggles, stumbles }
     }
 
     fn url(&self) -> String {
@@ -198,14 +207,17 @@ const ENDLESS: [(&str, bool); 4] = [
     ("(trap '' TERM; while :; do echo >> beat; sleep 0.1; done) & wait", false),
 ];
 
+/// The shells of common images.
+const SHELLS: [&[&str]; 3] = [&["/bin/sh"], &["/bin/bash"], &["/bin/busybox", "sh"]];
+
 /// Stops a job amid these tests, and expects mocks disabled when nothing of the tests runs any more.
-async fn stopped_amid(shell: &[&str], tests: &str, ends: bool) {
+async fn stopped_amid(shell: &[&str], signal: Signal, tests: &str, ends: bool) {
     let agent = Agent::ending(Some(on()), Some(off())).await;
     let pod = Pod::of(&agent).await;
     let script = pod.command(shell, &agent, tests).spawn().unwrap();
     eventually("the tests run", async || pod.beats().filter(|beats| *beats > 0)).await;
     let id = i32::try_from(script.id().unwrap()).unwrap();
-    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     eventually("mocks are disabled", async || (agent.toggles().len() == 2).then_some(())).await;
     let (beats, over) = (pod.beats(), pod.folder.path().join("over").exists());
     assert_eq!(over, ends, "{shell:?}: {tests}");
@@ -216,13 +228,48 @@ async fn stopped_amid(shell: &[&str], tests: &str, ends: bool) {
 
 #[tokio::test]
 async fn a_job_that_is_stopped_disables_when_nothing_of_its_tests_runs_any_more() {
-    let shells: [&[&str]; 3] = [&["/bin/sh"], &["/bin/bash"], &["/bin/busybox", "sh"]];
     let mut jobs = JoinSet::new();
     let local = LocalSet::new();
-    for (shell, (tests, ends)) in shells.into_iter().flat_map(|shell| ENDLESS.map(|tests| (shell, tests))) {
-        jobs.spawn_local_on(stopped_amid(shell, tests, ends), &local);
+    for (shell, (tests, ends)) in SHELLS.into_iter().flat_map(|shell| ENDLESS.map(|tests| (shell, tests))) {
+        jobs.spawn_local_on(stopped_amid(shell, Signal::TERM, tests, ends), &local);
     }
     local.run_until(jobs.join_all()).await;
+}
+
+#[tokio::test]
+async fn whatever_signal_ends_a_job_mocks_are_disabled() {
+    let mut jobs = JoinSet::new();
+    let local = LocalSet::new();
+    let (tests, ends) = ENDLESS[1];
+    let signals = [Signal::HUP, Signal::QUIT, Signal::INT];
+    for (shell, signal) in SHELLS.into_iter().flat_map(|shell| signals.map(|signal| (shell, signal))) {
+        jobs.spawn_local_on(stopped_amid(shell, signal, tests, ends), &local);
+    }
+    local.run_until(jobs.join_all()).await;
+}
+
+#[tokio::test]
+async fn disabling_that_fails_for_a_moment_is_tried_again() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    agent.stumbles.store(2, Ordering::Relaxed);
+    let pod = Pod::of(&agent).await;
+    let (code, said) = ended(pod.run(&agent, "exit 0")).await;
+    let toggles = [true, false, false, false].map(|enabled| json!({"enabled": enabled}));
+    assert_eq!((code, agent.toggles()), (Some(0), toggles.into()), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_no_number_of_seconds_is_refused_before_anything_is_toggled() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    for shell in SHELLS {
+        for (name, value) in [("TOGGLE_SECONDS", "30m"), ("TOGGLE_SECONDS", "0900"), ("STOP_SECONDS", "20s")] {
+            let mut command = pod.command(shell, &agent, "exit 0");
+            let (code, said) = ended(command.env(name, value).spawn().unwrap()).await;
+            assert_eq!((code, pod.ran(), agent.toggles()), (Some(1), false, vec![]), "{shell:?}: {said}");
+            assert!(said.contains(value), "{said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -8,18 +8,25 @@ set -eu
 : "${CEKURA_URL:?}" "${CEKURA_KEY_FILE:?}" "${AGENT_ID:?}" "${SLOT:?}" "${TEAM:?}"
 toggles=${TOGGLES:-/toggles}
 exporter=${EXPORTER:-http://127.0.0.1:10058}
-seconds=${TOGGLE_SECONDS:-1800}
+# For longer than CekuraToggleStuck waits, so that somebody is told of a toggle that is given up.
+seconds=${TOGGLE_SECONDS:-2100}
 # When the job is stopped, the tests have so long to end. The grace period of the pod is 90 s.
 patience=${STOP_SECONDS:-20}
+for number in "$seconds" "$patience"; do
+    case $number in
+    '' | *[!0-9]* | 0?*) echo "mocked-tests: '$number' is not a number of seconds" >&2; exit 1 ;;
+    esac
+done
 for tool in curl setsid; do
     command -v "$tool" >/dev/null || { echo "mocked-tests: $tool is missing from this image" >&2; exit 1; }
 done
 
-# Starts a toggle, hands it over, and waits. Usage: toggle true|false enabled|disabled
+# Starts a toggle, hands it over, and waits. One that the API cannot start for a moment is asked for again.
+# Usage: toggle true|false enabled|disabled
 toggle() {
     slot=$SLOT-$2
     answer=$(printf 'header = "X-CEKURA-API-KEY: %s"\n' "$(cat "$CEKURA_KEY_FILE")" |
-        curl -sS --fail-with-body -m 60 -K - -H content-type:application/json -d "{\"enabled\": $1}" \
+        curl -sS --fail-with-body -m 20 --retry 3 --retry-delay 2 --retry-connrefused -K - -H content-type:application/json -d "{\"enabled\": $1}" \
             "$CEKURA_URL/test_framework/v2/aiagents/$AGENT_ID/toggle-mock-tools/") || return 1
     id=$(printf %s "$answer" | sed -n 's/.*"progress_id"[[:space:]]*:[[:space:]]*"\([^"\\]*\)".*/\1/p')
     [ -n "$id" ] || { echo "mocked-tests: no progress_id was answered" >&2; return 1; }
@@ -65,17 +72,18 @@ reach() {
     kill "-$1" "-$!" 2>/dev/null || kill "-$1" "$!" 2>/dev/null
 }
 
-# Whatever ends this script, a signal included, mocks are disabled, and not before the tests are over.
+# Whatever ends this script, a signal included, mocks are disabled, and not before the tests are over. A
+# signal that comes as this begins calls it anew, so that no end is lost. Usage: finish CODE
 finish() {
-    code=$?
+    trap '' TERM INT HUP QUIT
     trap - EXIT
-    trap '' TERM INT
+    code=$1
     [ -z "${!:-}" ] || stop
     toggle false disabled || code=1
     exit "$code"
 }
-trap finish EXIT
-trap 'exit 143' TERM INT
+trap 'finish "$?"' EXIT
+trap 'finish 143' TERM INT HUP QUIT
 
 toggle true enabled
 # Beside and waited for, because a shell hears no signal while it runs a command. In a group of their own,
