@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use cekura_exporter::demo::simulator::Reply;
+use cekura_exporter::toggle::Standing;
 use serde_json::{Value, json};
 
 use super::{file, yaml};
@@ -18,9 +19,12 @@ const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 const TARGET_LABELS: [&str; 4] = ["job", "instance", "namespace", "pod"];
 
 /// Words of expressions that name no metric and no label.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 25] = [
     "and",
     "or",
+    "offset",
+    "changes",
+    "min_over_time",
     "unless",
     "on",
     "ignoring",
@@ -269,6 +273,17 @@ async fn talkative(upstream: &Upstream, authority: &Authority) -> Exposition {
             && e.count("cekura_api_paused_until_timestamp_seconds") > 0
     };
     exporter.scrape_until("all toggles were polled", has_all).await
+}
+
+#[test]
+fn the_limits_of_alerts_are_those_of_the_status_page() {
+    for (alert, limit) in
+        [("CekuraToggleStuck", Standing::STUCK_AFTER), ("CekuraToggleNotAnswering", Standing::SILENT_AFTER)]
+    {
+        let rule = alerts().into_iter().find(|rule| rule["alert"] == alert).unwrap();
+        let age = format!("(time() - cekura_toggle_started_timestamp_seconds > {})", limit.as_secs());
+        assert!(text(&rule, "expr").contains(&age), "{alert}: {age}");
+    }
 }
 
 #[tokio::test]

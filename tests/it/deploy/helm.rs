@@ -378,6 +378,12 @@ fn what_is_wrong_in_values_is_named() {
         (json!({"cronJob": {"runAsUser": 0}}), "runAsUser"),
         (json!({"config": {"shutdown": {"linger": "5 minutes"}}}), "linger"),
         (json!({"persistence": {"enabled": false}}), "persistence.enabled=true"),
+        (
+            json!({"persistence": {"enabled": false}, "config": {"state_file": "/var/lib/cekura-exporter/state"}}),
+            "config.state_file",
+        ),
+        (json!({"config": {"state_file": "/data/state"}}), "config.state_file"),
+        (json!({"cronJob": {"name": "n".repeat(53)}}), "cronJob"),
     ] {
         let problem = try_rendering(&file(CHART), "cekura-exporter", &values).unwrap_err();
         assert!(problem.contains(named) && !problem.contains("sk-inline"), "{values}: {problem}");
