@@ -157,8 +157,8 @@ impl Event {
 impl What {
     /// That the toggle has the status `to` now.
     pub(super) fn status(toggle: &Toggle, from: Status, to: Status, duration: Option<Duration>) -> Self {
-        let texts = [&toggle.run.shown.error, &toggle.run.shown.message].into_iter().flatten();
-        let text = texts.into_iter().find(|text| !text.as_str().is_empty()).cloned();
+        let mut texts = [&toggle.run.shown.error, &toggle.run.shown.message].into_iter().flatten();
+        let text = texts.find(|text| !text.as_str().is_empty()).cloned();
         Self::Status { from, to, duration, mismatch: toggle.mismatch() == Some(true), text }
     }
 

@@ -18,10 +18,10 @@ pub(super) struct Selection {
     pub(super) text: String,
 }
 
-/// The longest text that is looked for, in bytes, and the most words of it: each is looked for in all that is
-/// known of all toggles.
-const MOST_TEXT: usize = 256;
-const MOST_WORDS: usize = 16;
+/// The longest text that is looked for, in characters, and the most words of it: each is looked for in all that
+/// is known of all toggles. `status.js` asks for no more.
+pub(super) const MOST_TEXT: usize = 256;
+pub(super) const MOST_WORDS: usize = 16;
 
 // === impl Selection ===
 
@@ -54,8 +54,7 @@ impl Selection {
         let first =
             |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
         let status = first("status").and_then(|status| Status::parse(&status));
-        let mut text = first("q").unwrap_or_default().into_owned();
-        text.truncate(text.floor_char_boundary(MOST_TEXT));
+        let text = first("q").unwrap_or_default().chars().take(MOST_TEXT).collect();
         Self { status, text, ..Self::default() }
     }
 
@@ -75,8 +74,8 @@ impl Selection {
 }
 
 fn words(text: String) -> Result<String, String> {
-    if text.len() > MOST_TEXT || text.split_whitespace().count() > MOST_WORDS {
-        return Err(format!("q: has over {MOST_WORDS} words or {MOST_TEXT} bytes: look for less"));
+    if text.chars().count() > MOST_TEXT || text.split_whitespace().count() > MOST_WORDS {
+        return Err(format!("q: has over {MOST_WORDS} words or {MOST_TEXT} characters: look for less"));
     }
     Ok(text)
 }
@@ -164,7 +163,7 @@ mod tests {
             ("wait=5s", "limit, after, status and q"),
             ("Q=a", "limit, after, status and q"),
             (&*format!("q={}", "a+".repeat(17)), "16 words"),
-            (&*format!("q={}", "a".repeat(257)), "256 bytes"),
+            (&*format!("q={}", "é".repeat(257)), "256 characters"),
         ] {
             let problem = Selection::parse(Some(query)).unwrap_err();
             assert!(problem.contains(named), "{query}: {problem}");

@@ -39,12 +39,21 @@ impl Asset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::select::{MOST_TEXT, MOST_WORDS};
     use crate::toggle::Standing;
 
     #[test]
     fn the_script_has_the_limits_of_standings() {
         for (name, limit) in [("STUCK_MS", Standing::STUCK_AFTER), ("SILENT_MS", Standing::SILENT_AFTER)] {
             let line = format!("const {name} = {} * 60e3;", limit.as_secs() / 60);
+            assert!(Asset::Script.content().contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_script_looks_for_as_much_as_is_taken() {
+        for (name, limit) in [("MOST_TEXT", MOST_TEXT), ("MOST_WORDS", MOST_WORDS)] {
+            let line = format!("const {name} = {limit};");
             assert!(Asset::Script.content().contains(&line), "{line}");
         }
     }

@@ -14,7 +14,7 @@ use html::Escaped;
 use row::Badge;
 
 use super::overview::{ApiHealth, Overview};
-use super::select::Selection;
+use super::select::{MOST_TEXT, Selection};
 use crate::board::{Row, Rows};
 use crate::toggle::{Standing, Status, Timestamp};
 
@@ -131,7 +131,7 @@ impl Page<'_> {
             page,
             "<section aria-labelledby=\"list\">\n<h2 id=\"list\">What they are doing</h2>\n\
              <form role=\"search\" method=\"get\" action=\"./\" id=\"filter\">\n\
-             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" autocomplete=\"off\"></label>\n\
+             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" maxlength=\"{MOST_TEXT}\" autocomplete=\"off\"></label>\n\
              <label>Status <select name=\"status\">\n<option value=\"\">any</option>\n",
             Escaped(&self.selection.text)
         )?;

@@ -21,6 +21,8 @@ const REFRESH_MS = 5000;
 const PATIENCE_MS = 15000;
 const ROWS = 500;
 const MOST = 10000;
+const MOST_TEXT = 256;
+const MOST_WORDS = 16;
 const STUCK_MS = 30 * 60e3;
 const SILENT_MS = 15 * 60e3;
 
@@ -517,7 +519,7 @@ const refreshDetail = async (name) => {
     const path = `api/v1/toggles/${encodeURIComponent(name)}`;
     const [toggle, happened] = await Promise.all([ask(path), ask(`${path}/events`)]);
     const gone = toggle.status === 404 || happened.status === 404;
-    if (!gone) for (const answer of [toggle, happened]) require(answer);
+    if (!gone) for (const answer of [toggle, happened]) expectGood(answer);
     const [t, events] = gone ? [null, null] : await Promise.all([toggle.json(), happened.json()]);
     // It may have been closed meanwhile.
     if (asked.toggle !== name) return;
@@ -560,15 +562,17 @@ const ask = async (path, headers = {}) => {
 };
 
 /** @param {Response} answer */
-const require = (answer) => {
+const expectGood = (answer) => {
     if (!answer.ok) throw new Trouble(`it answered ${answer.status}`);
 };
 
 const fetchToggles = async () => {
-    const query = new URLSearchParams({ limit: String(MOST), q: asked.text, status: asked.status }).toString();
+    // The exporter looks for no more than this.
+    const q = asked.text.slice(0, MOST_TEXT).trim().split(/\s+/).slice(0, MOST_WORDS).join(" ");
+    const query = new URLSearchParams({ limit: String(MOST), q, status: asked.status }).toString();
     const answer = await ask(`api/v1/toggles?${query}`, etagOf === query && etag ? { "If-None-Match": etag } : {});
     if (answer.status === 304) return;
-    require(answer);
+    expectGood(answer);
     const list = await answer.json();
     toggles = list.toggles;
     whole = list.next === null;
@@ -585,7 +589,7 @@ const refresh = async () => {
     clearTimeout(next);
     try {
         const overview = ask("api/v1/status").then((answer) => {
-            require(answer);
+            expectGood(answer);
             setClock(answer);
             return answer.json();
         });
