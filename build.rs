@@ -12,10 +12,8 @@ const PACKAGED: &str = ".cargo_vcs_info.json";
 fn main() -> Result<(), Box<dyn Error>> {
     runbooks()?;
     println!("cargo:rerun-if-env-changed=CEKURA_EXPORTER_REVISION");
-    for path in [PACKAGED, ".git/HEAD", ".git/index"] {
-        if Path::new(path).exists() {
-            println!("cargo:rerun-if-changed={path}");
-        }
+    for path in std::iter::once(PACKAGED.to_owned()).chain(head()).filter(|path| Path::new(path).exists()) {
+        println!("cargo:rerun-if-changed={path}");
     }
     // A build outside a checkout, like that of an image, says its revision itself. A package has it in
     // a file, and may lie in a checkout of something else.
@@ -68,6 +66,13 @@ fn runbooks() -> Result<(), Box<dyn Error>> {
     page.push_str("</main>\n</body>\n</html>\n");
     std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("runbooks.html"), page)?;
     Ok(())
+}
+
+/// What changes when the checkout moves to another commit. The index is not among it: `git add` and
+/// `git status` write that.
+fn head() -> impl Iterator<Item = String> {
+    let path = |name| first_line(Command::new("git").args(["rev-parse", "--git-path", name]));
+    ["HEAD", "refs/heads", "packed-refs"].into_iter().filter_map(path)
 }
 
 /// The revision that a package was made from.

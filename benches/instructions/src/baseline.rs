@@ -83,7 +83,7 @@ impl Baseline {
         } else {
             format!("The baseline was set with rustc {}, and this is {rustc}, which may be why.\n", self.rustc)
         };
-        format!("{compiler}If it is meant, set a new baseline: cargo run --release -p instructions rewrite")
+        format!("{compiler}If it is meant, set a new baseline: cargo run --profile dist -p instructions rewrite")
     }
 
     fn of(&self, work: Work) -> Result<u64, Failure> {

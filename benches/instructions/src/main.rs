@@ -1,9 +1,9 @@
 //! Judges how much work encoding and polling are, by the instructions that they take:
-//! `cargo run --release -p instructions`, which needs valgrind.
+//! `cargo run --profile dist -p instructions`, which needs valgrind.
 //!
 //! A time says as much of the machine as of the program; a number of instructions hardly depends on
 //! the machine, so this can fail a change. `baseline.toml` says what is allowed. With
-//! `cargo run --release -p instructions rewrite` what is counted becomes the new baseline.
+//! `cargo run --profile dist -p instructions rewrite` what is counted becomes the new baseline.
 
 mod baseline;
 mod callgrind;

@@ -1,6 +1,8 @@
 //! The image: built as it is shipped, from a program that was built on this machine, and run.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,18 +17,43 @@ use crate::harness::{Authority, Exporter, KEY, TlsUpstream, tool};
 
 const MIB: u64 = 1024 * 1024;
 
+/// The root certificates of this machine, which the image takes along.
+const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// The commit that the test says the image is of.
 const REVISION: &str = "0123456789ab";
 
-/// An image in a folder of its own, with all that it was built from and into.
+/// An image, with all that it was built from and into.
 struct Image {
-    folder: TempDir,
+    folder: PathBuf,
 }
 
 impl Image {
+    /// The image that the tests share. Each may be a process of its own, so the first builds it, and the
+    /// others wait for that.
+    fn shared() -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
+        let inputs = [static_program(), file("deploy/Dockerfile"), file("deploy/rootfs"), ROOTS.into()];
+        let mut hasher = DefaultHasher::new();
+        inputs.iter().for_each(|input| std::fs::read(input).unwrap().hash(&mut hasher));
+        let inputs = hasher.finish().to_string();
+        let lock = File::create(folder.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        let made_from = folder.with_extension("made-from");
+        if std::fs::read_to_string(&made_from).ok().as_ref() != Some(&inputs) {
+            std::fs::write(&made_from, "").unwrap();
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder).unwrap();
+            }
+            Self::build(&folder);
+            std::fs::write(made_from, inputs).unwrap();
+        }
+        Self { folder }
+    }
+
     /// Builds the last stage of the Dockerfile. The one before would pull a compiler.
-    fn build() -> Self {
-        let image = Self { folder: tempfile::tempdir().unwrap() };
+    fn build(folder: &Path) -> Self {
+        let image = Self { folder: folder.to_owned() };
         printed(Command::new(file("deploy/rootfs")).arg(static_program()).arg(image.path("build/rootfs")));
         let context = format!("build={}", image.path("build").display());
         let revision = format!("REVISION={REVISION}");
@@ -41,7 +68,7 @@ impl Image {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     fn buildah(&self) -> Command {
@@ -72,11 +99,12 @@ impl Image {
         self.blob(&self.manifest()["config"]["digest"])["config"].clone()
     }
 
-    /// Unpacks it, and says where its root is.
-    fn unpacked(&self) -> PathBuf {
+    /// Unpacks it into this folder, and says where its root is.
+    fn unpack(&self, folder: &TempDir) -> PathBuf {
         let image = format!("{}:test", self.path("oci").display());
-        printed(Command::new(tool("umoci")).args(["unpack", "--image", &image]).arg(self.path("bundle")));
-        self.path("bundle/rootfs")
+        let bundle = folder.path().join("bundle");
+        printed(Command::new(tool("umoci")).args(["unpack", "--image", &image]).arg(&bundle));
+        bundle.join("rootfs")
     }
 }
 
@@ -88,8 +116,8 @@ fn below(folder: &Path) -> BTreeSet<String> {
 
 #[test]
 fn the_image_has_the_program_roots_and_user_and_nothing_else_and_is_small() {
-    let image = Image::build();
-    let root = image.unpacked();
+    let (image, folder) = (Image::shared(), tempfile::tempdir().unwrap());
+    let root = image.unpack(&folder);
     let expected = [
         "etc drwxr-xr-x 0:0",
         "etc/group -rw-r--r-- 0:0",
@@ -128,7 +156,7 @@ fn the_program_of_the_image_is_static_and_can_be_put_anywhere_in_memory() {
 
 #[test]
 fn the_image_says_what_it_is_and_how_to_run_it() {
-    let config = Image::build().config();
+    let config = Image::shared().config();
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["ExposedPorts"], json!({"10058/tcp": {}}));
     assert_eq!(config["Entrypoint"], json!(["/usr/bin/cekura-exporter"]));
@@ -144,8 +172,9 @@ fn the_image_says_what_it_is_and_how_to_run_it() {
 
 #[test]
 fn what_is_the_same_gives_the_same_image() {
-    let image = Image::build();
-    assert_eq!(image.digest(), Image::build().digest());
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [image, again] = folders.each_ref().map(|folder| Image::build(folder.path()));
+    assert_eq!(image.digest(), again.digest());
     // Not every tool that builds images sets the times of files.
     let times = printed(Command::new("find").arg(image.path("build/rootfs")).args(["-printf", "%T@\n"]));
     assert_eq!(times.lines().collect::<BTreeSet<_>>(), ["0.0000000000"].into());
@@ -158,13 +187,14 @@ fn hadolint_has_nothing_to_say_of_the_dockerfile() {
 
 #[test]
 fn what_is_sent_to_the_build_is_all_that_it_needs_and_little_else() {
-    let image = Image { folder: tempfile::tempdir().unwrap() };
+    let folder = tempfile::tempdir().unwrap();
+    let image = Image { folder: folder.path().to_owned() };
     std::fs::write(image.path("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
     let mut build = image.buildah();
     build.args(["build", "--isolation", "chroot", "--tag", "context", "--file"]).arg(image.path("Dockerfile"));
     printed(build.arg(file("")));
     printed(image.buildah().args(["push", "context"]).arg(format!("oci:{}:test", image.path("oci").display())));
-    let root = image.unpacked();
+    let root = image.unpack(&folder);
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1", "--manifest-path"]);
     printed(metadata.arg(root.join("Cargo.toml")));
@@ -222,8 +252,8 @@ async fn serve_names(socket: UdpSocket, name: &str) {
 
 #[tokio::test]
 async fn the_image_runs_as_nobody_on_a_root_that_cannot_be_written_and_finds_and_trusts_hosts() {
-    let image = Image::build();
-    let root = image.unpacked();
+    let (image, folder) = (Image::shared(), tempfile::tempdir().unwrap());
+    let root = image.unpack(&folder);
     let config = image.config();
     let words =
         |list: &Value| super::pods::each(list).map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>();

@@ -43,12 +43,8 @@ fn printed(command: &mut Command) -> String {
 
 /// The static program, which is built if it is not as new as its source.
 fn static_program() -> PathBuf {
-    let version = printed(Command::new("rustc").arg("-vV"));
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--locked", "--release", "--bin", "cekura-exporter", "--target", host]);
-    printed(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"));
-    file(&format!("target/{host}/release/cekura-exporter"))
+    let folder = printed(&mut Command::new(file(".ci/dist")));
+    Path::new(folder.trim()).join("cekura-exporter")
 }
 
 /// Kubernetes objects in a stream of YAML, once they were found valid.
