@@ -35,7 +35,9 @@ impl Image {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
         let inputs = [static_program(), file("deploy/Dockerfile"), file("deploy/rootfs"), ROOTS.into()];
         let mut hasher = DefaultHasher::new();
-        inputs.iter().for_each(|input| std::fs::read(input).unwrap().hash(&mut hasher));
+        for input in inputs {
+            std::fs::read(input).unwrap().hash(&mut hasher);
+        }
         let inputs = hasher.finish().to_string();
         let lock = File::create(folder.with_extension("lock")).unwrap();
         lock.lock().unwrap();
