@@ -64,8 +64,15 @@ pub(super) struct Renderings {
 #[derive(Default)]
 struct State {
     /// What is waited for, by kind; once it is begun, it is no longer here.
-    awaited: HashMap<Kind, Arc<OnceCell<Arc<Rendering>>>>,
+    awaited: HashMap<Kind, Awaited>,
     alive: Vec<Weak<Rendering>>,
+}
+
+/// A body that is not begun.
+#[derive(Default)]
+struct Awaited {
+    body: Arc<OnceCell<Arc<Rendering>>>,
+    askers: usize,
 }
 
 /// What is asked for.
@@ -116,6 +123,14 @@ enum Content {
     Pieces(Vec<Bytes>),
 }
 
+/// Somebody who waits for a body. It may give up at any time, and the last one leaves nothing behind: what
+/// is asked for can be long, and another each time.
+struct Asker<'a> {
+    renderings: &'a Renderings,
+    kind: &'a Kind,
+    body: Arc<OnceCell<Arc<Rendering>>>,
+}
+
 /// Somebody who reads a body.
 pub(super) struct Reader {
     rendering: Arc<Rendering>,
@@ -158,12 +173,12 @@ impl Renderings {
     where
         F: FnOnce() -> Source + Send + 'static,
     {
-        let awaited = self.state().awaited.entry(kind.clone()).or_default().clone();
-        let rendered = awaited.get_or_try_init(async || {
+        let asker = self.asker(&kind);
+        let rendered = asker.body.get_or_try_init(async || {
             let turns = if matches!(kind.subject, Subject::Metrics(_)) { &self.turns } else { &self.other_turns };
             let turn = turns.clone().acquire_owned().await;
             self.make_room().await;
-            self.begin(&kind, &awaited);
+            self.state().stop_awaiting(&kind, &asker.body);
             let streams = self.streams.clone();
             let making = tokio::task::spawn_blocking(move || {
                 // What was begun is made to its end, and has its turn for as long, whoever left.
@@ -175,12 +190,11 @@ impl Renderings {
         rendered.await.map(|rendering| Reader::of(rendering.clone()))
     }
 
-    /// Who asks from here on gets a later one.
-    fn begin(&self, kind: &Kind, begun: &Arc<OnceCell<Arc<Rendering>>>) {
-        let awaited = &mut self.state().awaited;
-        if awaited.get(kind).is_some_and(|awaited| Arc::ptr_eq(awaited, begun)) {
-            awaited.remove(kind);
-        }
+    fn asker<'a>(&'a self, kind: &'a Kind) -> Asker<'a> {
+        let mut state = self.state();
+        let awaited = state.awaited.entry(kind.clone()).or_default();
+        awaited.askers += 1;
+        Asker { renderings: self, kind, body: awaited.body.clone() }
     }
 
     async fn make_room(&self) {
@@ -228,9 +242,35 @@ impl Renderings {
     }
 }
 
+// === impl Asker ===
+
+impl Drop for Asker<'_> {
+    fn drop(&mut self) {
+        let mut state = self.renderings.state();
+        if let Some(awaited) = state.awaited(self.kind, &self.body) {
+            awaited.askers -= 1;
+            if awaited.askers == 0 {
+                state.stop_awaiting(self.kind, &self.body);
+            }
+        }
+    }
+}
+
 // === impl State ===
 
 impl State {
+    /// This body, if it is not begun.
+    fn awaited(&mut self, kind: &Kind, body: &Arc<OnceCell<Arc<Rendering>>>) -> Option<&mut Awaited> {
+        self.awaited.get_mut(kind).filter(|awaited| Arc::ptr_eq(&awaited.body, body))
+    }
+
+    /// Whoever asks from here on gets a later one.
+    fn stop_awaiting(&mut self, kind: &Kind, body: &Arc<OnceCell<Arc<Rendering>>>) {
+        if self.awaited(kind, body).is_some() {
+            self.awaited.remove(kind);
+        }
+    }
+
     fn count_alive(&mut self) -> usize {
         self.alive.retain(|rendering| rendering.strong_count() > 0);
         self.alive.len()
@@ -395,8 +435,7 @@ mod tests {
 
     /// Waits until so many are being made, and so many ask for one that is not begun.
     async fn until(renderings: &Renderings, made: usize, askers: usize) {
-        // One more than the askers holds it: the map.
-        let waiting = || renderings.state().awaited.get(&scrape()).map_or(0, |awaited| Arc::strong_count(awaited) - 1);
+        let waiting = || renderings.state().awaited.get(&scrape()).map_or(0, |awaited| awaited.askers);
         while renderings.turns.available_permits() != TURNS - made || waiting() != askers {
             tokio::task::yield_now().await;
         }
@@ -474,6 +513,35 @@ mod tests {
         assert!(timeout_at(Instant::now(), gives_up).await.is_err());
         drop(turns);
         assert_eq!(read(renderings.body(scrape(), text("fresh")).await.unwrap()), b"fresh");
+    }
+
+    #[tokio::test]
+    async fn whoever_gives_up_leaves_nothing_behind_wherever_it_waited() {
+        let renderings = Renderings::new();
+        let of = |after: String| Kind {
+            subject: Subject::Toggles(Selection { after: Some(after), ..Selection::default() }),
+            gzip: false,
+        };
+        let turn = renderings.other_turns.acquire().await.unwrap();
+        for count in 0..100 {
+            // Before it was looked at, while it waits for its turn, and while another waits for the same.
+            drop(renderings.body(of(format!("dropped {count}")), text("never")));
+            let [first, second] = [(); 2].map(|()| renderings.body(of(count.to_string()), text("never")));
+            assert!(timeout_at(Instant::now(), async { tokio::join!(first, second) }).await.is_err());
+        }
+        assert_eq!(renderings.state().awaited.len(), 0);
+        drop(turn);
+        // While others must be cut to make room.
+        let mut readers = Vec::new();
+        for _ in 0..MOST_ALIVE {
+            let mut reader = renderings.body(scrape(), text(&"x".repeat(3 * PIECE))).await.unwrap();
+            reader.next().unwrap().unwrap();
+            readers.push(reader);
+        }
+        let gives_up = renderings.body(scrape(), text("never"));
+        assert!(timeout_at(Instant::now() + Duration::from_millis(10), gives_up).await.is_err());
+        assert_eq!(renderings.state().awaited.len(), 0);
+        assert_eq!(renderings.turns.available_permits(), TURNS);
     }
 
     #[tokio::test]

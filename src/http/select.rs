@@ -3,7 +3,7 @@
 use url::form_urlencoded;
 
 use crate::board::{Row, Rows};
-use crate::toggle::{Standing, Status, Text, Timestamp};
+use crate::toggle::{Standing, Status, Text, Timestamp, WatchName};
 
 /// Which toggles are asked for, in the order of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ impl Selection {
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             match &*name {
                 "limit" => selection.limit = Some(limit(&value)?),
-                "after" => selection.after = Some(value.into_owned()),
+                "after" => selection.after = Some(name_of(value.into_owned())?),
                 "status" => selection.status = status(&value)?,
                 "q" => selection.text = words(value.into_owned())?,
                 _ => return Err("takes only the query parameters limit, after, status and q".to_owned()),
@@ -76,6 +76,13 @@ impl Selection {
 fn words(text: String) -> Result<String, String> {
     if text.chars().count() > MOST_TEXT || text.split_whitespace().count() > MOST_WORDS {
         return Err(format!("q: has over {MOST_WORDS} words or {MOST_TEXT} characters: look for less"));
+    }
+    Ok(text)
+}
+
+fn name_of(text: String) -> Result<String, String> {
+    if text.len() > WatchName::MOST_BYTES {
+        return Err(format!("after: is longer than the {} bytes that a name may have", WatchName::MOST_BYTES));
     }
     Ok(text)
 }
@@ -164,6 +171,7 @@ mod tests {
             ("Q=a", "limit, after, status and q"),
             (&*format!("q={}", "a+".repeat(17)), "16 words"),
             (&*format!("q={}", "é".repeat(257)), "256 characters"),
+            (&*format!("after={}", "a".repeat(129)), "128 bytes"),
         ] {
             let problem = Selection::parse(Some(query)).unwrap_err();
             assert!(problem.contains(named), "{query}: {problem}");

@@ -73,12 +73,15 @@ impl Watch {
 // === impl WatchName ===
 
 impl WatchName {
+    /// The longest name, in bytes.
+    pub const MOST_BYTES: usize = 128;
+
     /// # Errors
     /// What is wrong with the name, as a sentence for the user.
     pub fn parse(name: &str) -> Result<Self, String> {
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
         let goes_on_well = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-        if starts_well && goes_on_well && name.len() <= 128 {
+        if starts_well && goes_on_well && name.len() <= Self::MOST_BYTES {
             Ok(Self(name.into()))
         } else {
             Err("is not a watch name: 1 to 128 letters, digits, dots, underscores and hyphens, \
