@@ -18,6 +18,7 @@ pub mod config;
 pub mod demo;
 pub mod exposition;
 pub mod http;
+mod input_file;
 pub mod intake;
 pub mod poller;
 pub mod saving;

@@ -1,13 +1,12 @@
 //! API keys: where they come from, and how they are kept from being printed.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
+use crate::input_file;
 use crate::toggle::{ApiName, Hidden};
 
 /// Text that is never printed and is wiped from memory: `Debug` and `Display` show `<secret>`.
@@ -50,7 +49,7 @@ impl Secret {
         let key = key.trim();
         if key.is_empty() {
             Err("is empty: a key is needed")
-        } else if key.len() > KeyFile::MAX_BYTES {
+        } else if key.len() as u64 > KeyFile::MAX_BYTES {
             Err("is too long for a key")
         } else if key.bytes().all(|b| b.is_ascii_graphic()) {
             Ok(Self(Arc::new(Zeroizing::new(key.into()))))
@@ -100,7 +99,7 @@ impl Keyring {
 
 impl KeyFile {
     /// The most that is read of a key file, in bytes.
-    pub const MAX_BYTES: usize = 8 * 1024;
+    pub const MAX_BYTES: u64 = 8 * 1024;
 
     /// A key file at `path`; it need not exist yet.
     pub fn new(path: PathBuf) -> Self {
@@ -118,22 +117,10 @@ impl KeyFile {
     /// Why there is no usable key, as a sentence for the user that has no part of the file's
     /// content.
     pub fn read(&self) -> Result<Secret, String> {
-        let text = read_text(&self.0).map_err(|error| format!("cannot be read: {error}"))?;
-        Secret::parse(&text).map_err(|what| format!("has no usable key: its content {what}"))
+        let content = input_file::read(&self.0, Self::MAX_BYTES).map_err(|error| error.to_string())?;
+        let text = str::from_utf8(&content).map_err(|_| "is not UTF-8 text")?;
+        Secret::parse(text).map_err(|what| format!("has no usable key: its content {what}"))
     }
-}
-
-fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
-    let limit = u64::try_from(KeyFile::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    // Room for all of it at once: a buffer that grows would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(KeyFile::MAX_BYTES * 2));
-    if !std::fs::metadata(path)?.is_file() {
-        // Opening a pipe would wait for its other end.
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    let text = str::from_utf8(&bytes).map(str::to_owned).map(Zeroizing::new);
-    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 #[cfg(test)]
@@ -167,7 +154,7 @@ mod tests {
         assert!(file.read().unwrap_err().contains("is empty"));
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(file.read().unwrap_err().contains("not UTF-8"));
-        std::fs::write(&path, "k".repeat(KeyFile::MAX_BYTES + 9)).unwrap();
-        assert!(file.read().unwrap_err().contains("too long"));
+        std::fs::write(&path, "k".repeat(8 * 1024 + 9)).unwrap();
+        assert!(file.read().unwrap_err().contains("is larger than 8 KiB"));
     }
 }

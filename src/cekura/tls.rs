@@ -9,6 +9,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::input_file;
+
 /// Extra root certificates, read from a PEM file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CaBundle {
@@ -19,15 +21,16 @@ pub struct CaBundle {
 // === impl CaBundle ===
 
 impl CaBundle {
+    /// The most that is read of the file, in bytes. All authorities of a Linux distribution are a quarter
+    /// of a MiB.
+    const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
     /// Reads the certificates. Blocks.
     ///
     /// # Errors
     /// What is wrong with the file, as a sentence for the user.
     pub fn read(path: &Path) -> Result<Self, String> {
-        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err("is not a regular file".into());
-        }
-        let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+        let pem = input_file::read(path, Self::MAX_BYTES).map_err(|error| error.to_string())?;
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
             .map_err(|_| "is not a PEM file: a section of it is damaged".to_owned())?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::environment::{Variable, variables};
 use super::problem::{Problem, Problems};
@@ -15,6 +15,7 @@ use super::watches::Entries;
 use super::yaml::Stream;
 use super::{Config, yaml};
 use crate::cekura::{KeySource, Secret};
+use crate::input_file::{self, Content};
 use crate::toggle::Source;
 
 /// The variable that holds the key of the API `default`.
@@ -229,13 +230,17 @@ impl Environment {
 
 // === impl File ===
 
+/// The most that is read of a configuration, in bytes, as of a watch file.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
 impl<'p> File<'p> {
     fn read(path: &'p Path, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
-        let what = match std::fs::read(path).map(String::from_utf8) {
-            // It may have keys in it.
-            Ok(Ok(text)) => return Self::parse(path, &Zeroizing::new(text), environment, problems),
+        let variables_only = path == Path::new("/dev/null");
+        let content = if variables_only { Ok(Content::default()) } else { input_file::read(path, MAX_BYTES) };
+        let what = match content.as_deref().map(|content| str::from_utf8(content)) {
+            Ok(Ok(text)) => return Self::parse(path, text, environment, problems),
             Ok(Err(_)) => "is not UTF-8 text".to_owned(),
-            Err(error) => format!("cannot be read: {error}; name the configuration with --config.file"),
+            Err(error) => format!("{error}; name the configuration with --config.file"),
         };
         problems.push(Problem { origin: path.display().to_string(), path: String::new(), what });
         Self { path, tree: Dict::new(), entries: Entries::new(path, Source::Config, None) }

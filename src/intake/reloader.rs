@@ -1,9 +1,11 @@
 //! Reading the configuration again, on request or on a signal.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Order, problem};
 use crate::config::{Checked, Problems};
@@ -22,12 +24,21 @@ pub type Load = Arc<dyn Fn() -> Result<Checked, Problems> + Send + Sync>;
 /// One reload is done after the other. All who ask while one is done share the next one.
 pub struct Reloader {
     load: Option<Load>,
+    /// The longest that a read is waited for.
+    patience: Duration,
     web: Looks,
     orders: mpsc::Sender<Order>,
     notifier: Arc<Notifier>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<Mutex<Turn>>,
     /// The one that is not begun yet.
-    next: Mutex<Arc<OnceCell<Reloaded>>>,
+    next: std::sync::Mutex<Arc<OnceCell<Reloaded>>>,
+}
+
+/// Whose turn it is. With it goes the read that did not end in time, if there is one: a read cannot be
+/// stopped, so there is never more than one, and it takes one thread however often a reload is asked for.
+#[derive(Default)]
+struct Turn {
+    late: Option<JoinHandle<Result<Checked, Problems>>>,
 }
 
 /// What came of a reload; `None` if the process ends before it is done.
@@ -38,7 +49,15 @@ type Reloaded = Option<Result<(), Problems>>;
 impl Reloader {
     /// `load` is `None` if there is no configuration that could be read again.
     pub fn new(load: Option<Load>, web: Looks, orders: mpsc::Sender<Order>, notifier: Arc<Notifier>) -> Self {
-        Self { load, web, orders, notifier, turn: Arc::default(), next: Mutex::default() }
+        Self {
+            load,
+            patience: LONGEST_READ,
+            web,
+            orders,
+            notifier,
+            turn: Arc::default(),
+            next: std::sync::Mutex::default(),
+        }
     }
 
     /// Reloads. `None` if the process ends before that is done.
@@ -66,12 +85,12 @@ impl Reloader {
     }
 
     /// Reloads in its turn, and tells systemd, of the end even if it is a panic.
-    async fn done(self: Arc<Self>, _turn: OwnedMutexGuard<()>) -> Reloaded {
+    async fn done(self: Arc<Self>, mut turn: OwnedMutexGuard<Turn>) -> Reloaded {
         self.notifier.reloading().await;
         let notifier = self.notifier.clone();
-        let outcome = tokio::spawn(async move { self.put_in_force().await }).await;
+        let outcome = tokio::spawn(async move { (self.put_in_force(&mut turn).await, turn) }).await;
         notifier.ready().await;
-        outcome.ok().flatten()
+        outcome.ok().and_then(|(reloaded, _turn)| reloaded)
     }
 
     fn next(&self) -> MutexGuard<'_, Arc<OnceCell<Reloaded>>> {
@@ -79,8 +98,8 @@ impl Reloader {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn put_in_force(&self) -> Reloaded {
-        let (read, web) = tokio::join!(self.read(), self.web.look());
+    async fn put_in_force(&self, turn: &mut Turn) -> Reloaded {
+        let (read, web) = tokio::join!(self.read(turn), self.web.look());
         let read = Problems::of_both(read, web).map(|(checked, ())| Box::new(checked));
         let (reply, done) = oneshot::channel();
         self.orders.send(Order::Reload(read, reply)).await.ok()?;
@@ -97,14 +116,113 @@ impl Reloader {
         std::future::pending::<()>().await;
     }
 
-    async fn read(&self) -> Result<Checked, Problems> {
+    async fn read(&self, turn: &mut Turn) -> Result<Checked, Problems> {
         let Some(load) = self.load.clone() else {
             return Err(problem("", "there is no configuration that could be read again".to_owned()));
         };
-        let reading = tokio::task::spawn_blocking(move || load());
-        match tokio::time::timeout(LONGEST_READ, reading).await {
-            Ok(read) => read.map_err(|panic| problem("", format!("reading it failed: {panic}")))?,
-            Err(_) => Err(problem("", format!("reading it took longer than {LONGEST_READ:?}"))),
+        let deadline = Instant::now() + self.patience;
+        if let Some(late) = &mut turn.late {
+            // What it read may have changed since.
+            if timeout_at(deadline, late).await.is_err() {
+                return Err(problem(
+                    "",
+                    "it is still being read since an earlier reload: is its volume there?".to_owned(),
+                ));
+            }
+            turn.late = None;
         }
+        let mut reading = tokio::task::spawn_blocking(move || load());
+        match timeout_at(deadline, &mut reading).await {
+            Ok(read) => read.map_err(|panic| problem("", format!("reading it failed: {panic}")))?,
+            Err(_) => {
+                turn.late = Some(reading);
+                Err(problem("", format!("reading it took longer than {:?}", self.patience)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc as gate;
+
+    use super::*;
+    use crate::exposition::Metrics;
+    use crate::web::Follower;
+
+    /// A reloader whose reads count how many began, and end when the gate lets them; and where its orders go.
+    fn gated() -> (Reloader, mpsc::Receiver<Order>, Arc<AtomicUsize>, gate::Sender<()>) {
+        let (go, gate) = gate::channel::<()>();
+        let (begun, gate) = (Arc::new(AtomicUsize::new(0)), std::sync::Mutex::new(gate));
+        let counted = begun.clone();
+        let load: Load = Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let _ = gate.lock().unwrap().recv();
+            Err(problem("", "read".to_owned()))
+        });
+        let (_, _, looks) = Follower::new(None, Arc::new(Metrics::new().unwrap()));
+        let (orders, taken) = mpsc::channel(8);
+        let reloader = Reloader::new(Some(load), looks, orders, Arc::new(Notifier::from_env()));
+        (reloader, taken, begun, go)
+    }
+
+    /// Takes orders as the intake does that puts nothing in force.
+    async fn refuse(mut orders: mpsc::Receiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            let Order::Reload(read, reply) = order else { panic!("another order") };
+            let _ = reply.send(read.map(|_| ()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_does_not_end_is_the_only_one_however_often_a_reload_is_asked_for() {
+        let (mut reloader, orders, begun, go) = gated();
+        reloader.patience = Duration::from_millis(20);
+        let reloader = Arc::new(reloader);
+        let intake = tokio::spawn(refuse(orders));
+        let mut said = Vec::new();
+        for _ in 0..20 {
+            said.push(reloader.reload().await.unwrap().unwrap_err().to_string());
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+        assert!(
+            said[0].contains("took longer than 20ms") && said[1..].iter().all(|what| what.contains("still being read"))
+        );
+        // Once it ended, what it read is out of date.
+        (0..2).for_each(|_| go.send(()).unwrap());
+        assert!(reloader.reload().await.unwrap().unwrap_err().to_string().ends_with("read"));
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+        intake.abort();
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_asks_while_one_is_done_shares_the_next() {
+        let (reloader, orders, begun, go) = gated();
+        let reloader = Arc::new(reloader);
+        let intake = tokio::spawn(refuse(orders));
+        let first = tokio::spawn({
+            let reloader = reloader.clone();
+            async move { reloader.reload().await }
+        });
+        while begun.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let crowd = futures(&reloader, 100);
+        (0..2).for_each(|_| go.send(()).unwrap());
+        for reload in crowd {
+            assert!(reload.await.unwrap().is_some());
+        }
+        assert!(first.await.unwrap().is_some());
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+        intake.abort();
+    }
+
+    fn futures(reloader: &Arc<Reloader>, count: usize) -> Vec<JoinHandle<Reloaded>> {
+        let ask = |_| {
+            let reloader = reloader.clone();
+            tokio::spawn(async move { reloader.reload().await })
+        };
+        (0..count).map(ask).collect()
     }
 }

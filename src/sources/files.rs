@@ -2,19 +2,17 @@
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::hash::BuildHasher;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::OFlags;
-
 use super::pattern::{Walked, WatchGlob, is_absence};
 use crate::config::{Problem, Problems, definitions};
+use crate::input_file::{Content, InputError, InputFile};
 use crate::toggle::{ApiName, Watch};
 
 /// The watches of one file, in order; names are unique.
@@ -131,7 +129,7 @@ enum Look {
     /// It was not touched since it was read last.
     Untouched,
     /// Its content, and how it looked before that was read, if that will show any change.
-    Content(Vec<u8>, Option<Stamp>),
+    Content(Content, Option<Stamp>),
     /// It cannot be read, for this reason.
     Unreadable(String),
 }
@@ -420,50 +418,26 @@ pub fn share_equal(watches: &mut [Arc<Watch>], before: &[Arc<Watch>]) {
 fn look(path: &Path, before: Option<&Stamp>, now: SystemTime) -> Look {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Look::Gone,
-        Ok(metadata) if !metadata.is_file() => Look::unopened(),
+        Ok(metadata) if !metadata.is_file() => Look::Unreadable(InputError::NotRegular.to_string()),
         Ok(metadata) if before == Some(&Stamp::of(&metadata)) => Look::Untouched,
         Ok(_) => read(path, now).unwrap_or_else(|error| Look::failed(path, &error)),
-        Err(error) => Look::failed(path, &error),
+        Err(error) => Look::failed(path, &error.into()),
     }
 }
 
-fn read(path: &Path, now: SystemTime) -> io::Result<Look> {
-    // Without NONBLOCK, a pipe that took the place of the file since would be waited for.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Ok(Look::unopened());
-    }
-    let stamp = Some(Stamp::of(&metadata)).filter(|stamp| stamp.is_settled(now));
-    Ok(match read_bounded(file, metadata.len())? {
-        Some(content) => Look::Content(content, stamp),
-        None => Look::Unreadable(format!("is larger than {} MiB", Files::MAX_FILE_BYTES / 1024 / 1024)),
-    })
-}
-
-/// The content of a file that should have `size` bytes; `None` if it has more than are read.
-fn read_bounded(file: File, size: u64) -> io::Result<Option<Vec<u8>>> {
-    if size > Files::MAX_FILE_BYTES {
-        return Ok(None);
-    }
-    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-    // It may grow while it is read.
-    file.take(Files::MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
-    Ok(Some(content).filter(|content| content.len() as u64 <= Files::MAX_FILE_BYTES))
+fn read(path: &Path, now: SystemTime) -> Result<Look, InputError> {
+    let file = InputFile::open(path)?;
+    let stamp = Some(Stamp::of(file.metadata())).filter(|stamp| stamp.is_settled(now));
+    Ok(Look::Content(file.content(Files::MAX_FILE_BYTES)?, stamp))
 }
 
 impl Look {
-    fn unopened() -> Self {
-        Self::Unreadable("is not a regular file, and was not opened".into())
-    }
-
-    fn failed(path: &Path, error: &io::Error) -> Self {
+    fn failed(path: &Path, error: &InputError) -> Self {
         let is_there = || fs::symlink_metadata(path).is_ok();
         match error {
-            error if is_absence(error) && is_there() => Self::Unreadable("is a link to nothing".into()),
-            error if is_absence(error) => Self::Gone,
-            error => Self::Unreadable(format!("cannot be read: {error}")),
+            InputError::Io(error) if is_absence(error) && is_there() => Self::Unreadable("is a link to nothing".into()),
+            InputError::Io(error) if is_absence(error) => Self::Gone,
+            error => Self::Unreadable(error.to_string()),
         }
     }
 }
@@ -625,7 +599,7 @@ mod tests {
         folder.scan();
         let modified = fs::metadata(folder.path("f.yaml")).unwrap().modified().unwrap();
         folder.write("f.yaml", "b");
-        File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(modified).unwrap();
+        fs::File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(modified).unwrap();
         assert_eq!(folder.scan().watches(), ["f.yaml: b"]);
     }
 
@@ -639,11 +613,11 @@ mod tests {
         assert_eq!([reads(&mut folder, LATER), reads(&mut folder, LATER)], [1, 0], "it is old");
         // Whoever sets the time of the content back cannot set that of the file back.
         folder.write("f.yaml", "b");
-        File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(modified).unwrap();
+        fs::File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(modified).unwrap();
         assert_eq!(folder.scan_in(LATER).watches(), ["f.yaml: b"]);
         assert_eq!(reads(&mut folder, LATER), 0);
         let ahead = SystemTime::now() + 2 * LATER;
-        File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(ahead).unwrap();
+        fs::File::options().write(true).open(folder.path("f.yaml")).unwrap().set_modified(ahead).unwrap();
         assert_eq!([reads(&mut folder, LATER), reads(&mut folder, LATER)], [1, 1], "it is from the future");
     }
 
@@ -831,7 +805,7 @@ mod tests {
         symlink("circle", folder.path("circle")).unwrap();
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["a: a".into()], vec![false]));
-        let irregular = |name| format!("failed {name}: {name}: is not a regular file, and was not opened");
+        let irregular = |name| format!("failed {name}: {name}: is not a regular file");
         let news = seen.news();
         assert!(news[0].starts_with("failed circle: circle: cannot be read: "), "{news:?}");
         assert_eq!(news[1], "failed nowhere: nowhere: is a link to nothing");
@@ -867,7 +841,7 @@ mod tests {
     fn a_pipe_that_takes_the_place_of_a_file_is_not_waited_for() {
         let folder = Folder::new(&[]);
         assert!(std::process::Command::new("mkfifo").arg(folder.path("f")).status().unwrap().success());
-        assert!(matches!(read(&folder.path("f"), SystemTime::now()), Ok(Look::Unreadable(_))));
+        assert!(matches!(read(&folder.path("f"), SystemTime::now()), Err(InputError::NotRegular)));
     }
 
     #[test]
@@ -875,13 +849,11 @@ mod tests {
         let mut folder = Folder::new(&["*"]);
         folder.write("f.yaml", "a");
         folder.scan();
-        let file = File::options().write(true).open(folder.path("f.yaml")).unwrap();
+        let file = fs::File::options().write(true).open(folder.path("f.yaml")).unwrap();
         file.set_len(Files::MAX_FILE_BYTES + 1).unwrap();
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["f.yaml: a".into()], vec![false]));
         assert_eq!(seen.news(), ["failed f.yaml: f.yaml: is larger than 64 MiB"]);
-        let grown = read_bounded(File::open(folder.path("f.yaml")).unwrap(), 0).unwrap();
-        assert!(grown.is_none(), "it may grow while it is read");
     }
 
     #[test]

@@ -2,17 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::input_file;
+pub(crate) use crate::input_file::Content;
 use ring::digest::{SHA256, digest};
-use rustix::fs::OFlags;
-use zeroize::Zeroizing;
-
-/// The content of a file. It may be a key, so it is wiped from memory after its use.
-pub(crate) type Content = Zeroizing<Vec<u8>>;
 
 /// The most that is read of a file, in bytes: 1 MiB.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -52,20 +46,5 @@ fn mark(content: &Result<Content, String>) -> Result<Box<[u8]>, String> {
 }
 
 fn read(path: &Path) -> Result<Content, String> {
-    let unreadable = |error: io::Error| format!("cannot be read: {error}");
-    // Without NONBLOCK, opening a pipe would wait for its other end.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    // Room for all of it at once: a buffer that grows would leave copies behind.
-    let room = usize::try_from(metadata.len().min(MAX_BYTES)).unwrap_or_default() + 1;
-    let mut content = Zeroizing::new(Vec::with_capacity(room));
-    file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(unreadable)?;
-    if content.len() as u64 > MAX_BYTES {
-        return Err(format!("is larger than {} MiB", MAX_BYTES / 1024 / 1024));
-    }
-    Ok(content)
+    input_file::read(path, MAX_BYTES).map_err(|error| error.to_string())
 }

@@ -256,7 +256,7 @@ fn a_file_that_is_missing_a_folder_or_no_text_is_refused() {
     fs::write(&binary, [0xff, 0xfe, 0x00]).unwrap();
     for (path, what) in [
         (folder.path().join("none.yaml"), "cannot be read"),
-        (folder.path().to_owned(), "cannot be read"),
+        (folder.path().to_owned(), "is not a regular file"),
         (binary, "is not UTF-8 text"),
     ] {
         let output = check(&path, &[]);

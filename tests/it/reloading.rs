@@ -16,25 +16,6 @@ fn successful(e: &crate::harness::Exposition) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn a_crowd_that_asks_for_reloads_shares_them() {
-    let exporter = Exporter::with("watches: []\n").start().await;
-    let file = exporter.folder().join("config.yaml");
-    std::fs::remove_file(&file).unwrap();
-    // Nobody writes to it, so that reading it takes its time.
-    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    let ask = || {
-        let request = exporter.http().post(format!("{}/-/reload", exporter.urls[0]));
-        tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
-    };
-    let crowd: Vec<_> = (0..100).map(|_| ask()).collect();
-    for asked in crowd {
-        assert_eq!(asked.await.unwrap(), 500);
-    }
-    let done = exporter.logs().iter().filter(|line| line["message"].as_str().unwrap().contains("not reloaded")).count();
-    assert!((1..=5).contains(&done), "{done} reloads");
-}
-
-#[tokio::test]
 async fn a_reload_by_signal_or_by_request_takes_over_what_is_new_and_keeps_what_is_the_same() {
     let upstream = Upstream::start().await;
     upstream.script("p", [Reply::task("completed", Some(true))]);
@@ -87,26 +68,58 @@ async fn a_bad_configuration_is_refused_whole_and_the_one_in_force_stays() {
     assert_eq!(successful(&exporter.scrape().await), Some(1.0));
 }
 
+/// What is no file that could be read to its end, at this path.
+fn put_in_place(path: &std::path::Path, kind: &str) {
+    if path.is_dir() {
+        std::fs::remove_dir(path).unwrap();
+    } else {
+        std::fs::remove_file(path).unwrap();
+    }
+    match kind {
+        // Nobody writes to it.
+        "pipe" => rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap(),
+        "folder" => std::fs::create_dir(path).unwrap(),
+        device => std::os::unix::fs::symlink(device, path).unwrap(),
+    }
+}
+
 #[tokio::test]
-async fn a_configuration_that_cannot_be_read_to_its_end_holds_nobody_else_up() {
+async fn a_configuration_that_is_no_file_is_refused_at_once_and_holds_nobody_up() {
     let upstream = Upstream::start().await;
     let config = Exporter::registering(&upstream, std::path::Path::new("state"));
     let exporter = Exporter::with(config.clone()).start().await;
     let file = exporter.folder().join("config.yaml");
-    std::fs::remove_file(&file).unwrap();
-    // Nobody writes to it.
-    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    let (reload, put) = tokio::join!(exporter.reload(), async {
-        let task = serde_json::json!({"agent_id": 1, "progress_id": "p"});
-        tokio::time::timeout(Duration::from_secs(5), exporter.put("a", &task)).await.map(|(status, _)| status)
-    });
-    assert_eq!(put, Ok(201));
-    assert!(reload.0 == 500 && reload.1.contains("took longer"), "{reload:?}");
-    // Lets go of those who read it.
-    drop(std::fs::OpenOptions::new().read(true).write(true).open(&file).unwrap());
+    for (number, kind) in ["pipe", "folder", "/dev/zero"].into_iter().enumerate() {
+        put_in_place(&file, kind);
+        let (reload, put) = tokio::join!(exporter.reload(), async {
+            let task = serde_json::json!({"agent_id": 1, "progress_id": "p"});
+            exporter.put(&format!("a{number}"), &task).await.0
+        });
+        assert_eq!(put, 201);
+        assert!(reload.0 == 500 && reload.1.contains("is not a regular file"), "{kind}: {reload:?}");
+    }
     std::fs::remove_file(&file).unwrap();
     exporter.reconfigure(config);
     assert_eq!(exporter.reload().await.0, 200);
+}
+
+#[tokio::test]
+async fn a_key_and_an_authority_that_are_no_files_are_refused_at_once() {
+    let upstream = Upstream::start().await;
+    let config = format!(
+        "apis:\n  default: {{base_url: {}, api_key_file: key, ca_file: ca.pem}}\nwatches: []\n",
+        upstream.url()
+    );
+    for kind in ["pipe", "folder", "/dev/zero"] {
+        let exporter = Exporter::with("watches: []\n").file("key", KEY).file("ca.pem", "").start().await;
+        put_in_place(&exporter.folder().join("key"), kind);
+        put_in_place(&exporter.folder().join("ca.pem"), kind);
+        exporter.reconfigure(&config);
+        let (status, said) = exporter.reload().await;
+        assert!(status == 500 && said.contains("ca_file") && said.contains("is not a regular file"), "{kind}: {said}");
+        exporter.reconfigure(config.replace(", ca_file: ca.pem", ""));
+        assert_eq!(exporter.reload().await.0, 200, "an API without a key is no error of the configuration");
+    }
 }
 
 #[tokio::test]
