@@ -267,7 +267,7 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
         message: completed.then(|| Text::own("Mock tools are enabled for 11 tools.")),
         error: failed.then(|| Text::own("The agent's MCP server did not answer in time.")),
     };
-    let run = Run { started: *started, shown, finished, last_success: Some(at), failing: None, unrecognised: None };
+    let run = Run { started: *started, shown, finished, last_success: Some(at), failing: None, raw: None };
     let tally = Tally {
         polls: 3,
         completed: completed.into(),

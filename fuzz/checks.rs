@@ -9,8 +9,7 @@ use cekura_exporter::cekura;
 use cekura_exporter::config;
 use cekura_exporter::exposition::{Encoder, Format, Snapshot};
 use cekura_exporter::toggle::{
-    AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Reported, Source, Text, Timestamp, Toggle, Watch,
-    WatchName,
+    AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Source, Text, Timestamp, Toggle, Watch, WatchName,
 };
 
 /// What stands for the API key.
@@ -21,13 +20,7 @@ const KEY: &str = "sk-fuzz-key";
 pub(crate) fn answer(bytes: &[u8]) {
     let hidden = Hidden::default().key(KEY);
     let texts: Vec<Text> = match cekura::decode(bytes, hidden.clone()) {
-        Ok(answer) => {
-            let status = match answer.status {
-                Reported::Unrecognised(text) => Some(text),
-                Reported::InProgress | Reported::Completed | Reported::Failed => None,
-            };
-            [status, answer.message, answer.error].into_iter().flatten().collect()
-        }
+        Ok(answer) => [answer.status.raw(), answer.message, answer.error].into_iter().flatten().collect(),
         Err(failure) => failure.detail.into_iter().collect(),
     };
     let raw = String::from_utf8_lossy(bytes);

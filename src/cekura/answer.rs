@@ -65,6 +65,7 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
     Ok(Answer {
         status: match &*body.status {
             "in_progress" => Reported::InProgress,
+            "queued" => Reported::Queued,
             "completed" => Reported::Completed,
             "failed" => Reported::Failed,
             other => Reported::Unrecognised(Text::clean(other, &hidden)),
@@ -235,8 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_is_queued_is_told_from_one_that_has_a_status_nobody_knows() {
+        assert_eq!(decoded(r#"{"status":"queued"}"#).status, Reported::Queued);
+    }
+
+    #[test]
     fn another_status_is_kept_as_unrecognised() {
-        for status in ["queued", "COMPLETED", ""] {
+        for status in ["paused", "COMPLETED", "Queued", ""] {
             let answer = decoded(&format!(r#"{{"status":"{status}"}}"#));
             assert_eq!(answer.status, Reported::Unrecognised(Text::own(status)));
         }

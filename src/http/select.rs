@@ -109,7 +109,7 @@ fn status(text: &str) -> Result<Option<Status>, String> {
 fn has(row: &Row, word: &str, now: Timestamp) -> bool {
     let (watch, run) = (&row.toggle.watch, &row.toggle.run);
     let failing = run.failing.as_ref();
-    let texts = [&run.shown.message, &run.shown.error].into_iter().flatten();
+    let texts = [run.raw_status(), run.shown.message.as_ref(), run.shown.error.as_ref()].into_iter().flatten();
     let texts = texts.chain(failing.and_then(|failing| failing.detail.as_ref())).map(Text::as_str);
     let names = [
         watch.name.as_str(),

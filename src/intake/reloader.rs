@@ -132,13 +132,11 @@ impl Reloader {
             turn.late = None;
         }
         let mut reading = tokio::task::spawn_blocking(move || load());
-        match timeout_at(deadline, &mut reading).await {
-            Ok(read) => read.map_err(|panic| problem("", format!("reading it failed: {panic}")))?,
-            Err(_) => {
-                turn.late = Some(reading);
-                Err(problem("", format!("reading it took longer than {:?}", self.patience)))
-            }
-        }
+        let Ok(read) = timeout_at(deadline, &mut reading).await else {
+            turn.late = Some(reading);
+            return Err(problem("", format!("reading it took longer than {:?}", self.patience)));
+        };
+        read.map_err(|panic| problem("", format!("reading it failed: {panic}")))?
     }
 }
 

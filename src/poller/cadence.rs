@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn an_unrecognised_status_is_polled_on() {
         let mut toggle = toggle();
-        let queued = Reported::Unrecognised(Text::own("queued"));
+        let queued = Reported::Unrecognised(Text::own("paused"));
         toggle.apply(Ok(answer(queued, None)), at(1));
         assert_eq!(seconds(&toggle.run, &Polling::default(), 1), Some(5.0));
     }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedToggle};
 use crate::toggle::{
-    AgentId, AgentMock, AgentMockParts, ApiName, Expect, Failing, Finish, LabelName, ProgressId, Reason, Run, Shown,
-    Source, Status, Tally, Text, Timestamp, Watch, WatchName,
+    AgentId, AgentMock, AgentMockParts, ApiName, Expect, Failing, Finish, LabelName, ProgressId, RawStatuses, Reason,
+    Run, Shown, Source, Status, Tally, Text, Timestamp, Watch, WatchName,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +71,8 @@ struct RunRecord<'r> {
     failing: Option<FailingRecord<'r>>,
     #[serde(default, skip_serializing_if = "is_default")]
     unrecognised: Vec<Cow<'r, str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    raw_status: Option<Cow<'r, str>>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -195,6 +197,7 @@ impl<'r> RunRecord<'r> {
                 polls: failing.polls,
             }),
             unrecognised: run.unrecognised().iter().map(text).collect(),
+            raw_status: run.raw_status().map(text),
         }
     }
 
@@ -209,14 +212,15 @@ impl<'r> RunRecord<'r> {
         };
         let at_first_answer = self.finished_at_first_answer;
         let unrecognised = self.unrecognised.iter().take(Run::MAX_UNRECOGNISED).map(|text| Text::restore(text));
-        let unrecognised: Vec<_> = unrecognised.collect();
+        let raw =
+            RawStatuses { last: self.raw_status.as_deref().map(Text::restore), unrecognised: unrecognised.collect() };
         Ok(Run {
             started: Timestamp::from_millis(self.started),
             shown,
             finished: timestamp(self.finished).map(|at| Finish { at, at_first_answer }),
             last_success: timestamp(self.last_success),
             failing: self.failing.map(FailingRecord::restore).transpose()?.map(Arc::new),
-            unrecognised: (!unrecognised.is_empty()).then(|| Arc::new(unrecognised)),
+            raw: (raw != RawStatuses::default()).then(|| Arc::new(raw)),
         })
     }
 }

@@ -173,6 +173,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         Just(Reported::InProgress),
         Just(Reported::Completed),
         Just(Reported::Failed),
+        Just(Reported::Queued),
         any_text().prop_map(Reported::Unrecognised),
     ];
     let texts = (proptest::option::of(any_text()), proptest::option::of(any_text()));

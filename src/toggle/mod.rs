@@ -19,7 +19,7 @@ mod watch;
 pub use agent::{AgentMock, AgentMockParts};
 pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
-pub use run::{Failing, Finish, Run, Shown, Status};
+pub use run::{Failing, Finish, RawStatuses, Run, Shown, Status};
 pub use slot::{Tally, Toggle, Transition};
 pub use standing::Standing;
 pub use text::{Hidden, Text};

@@ -29,6 +29,8 @@ pub struct Answer {
 pub enum Reported {
     /// The task still runs.
     InProgress,
+    /// The task waits to be run. No specification has this status; clients of the vendor's know it.
+    Queued,
     /// The task succeeded.
     Completed,
     /// The task failed.
@@ -85,6 +87,19 @@ pub enum Reason {
     Aborted,
     /// There is no usable key; nothing was sent.
     Credentials,
+}
+
+// === impl Reported ===
+
+impl Reported {
+    /// The status as it was sent, where it is none of the documented three.
+    pub fn raw(&self) -> Option<Text> {
+        match self {
+            Self::InProgress | Self::Completed | Self::Failed => None,
+            Self::Queued => Some(Text::own("queued")),
+            Self::Unrecognised(status) => Some(status.clone()),
+        }
+    }
 }
 
 // === impl Failure ===

@@ -19,8 +19,17 @@ pub struct Run {
     pub last_success: Option<Timestamp>,
     /// The failure of the last poll and those just before it; `None` after a valid answer.
     pub failing: Option<Arc<Failing>>,
-    /// Unrecognised statuses that were already reported, up to [`Run::MAX_UNRECOGNISED`]; never none.
-    pub unrecognised: Option<Arc<Vec<Text>>>,
+    /// Statuses that are none of the documented three; `None` where no answer had one.
+    pub raw: Option<Arc<RawStatuses>>,
+}
+
+/// Statuses of a run, as they were sent, that are none of the documented three.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RawStatuses {
+    /// That of the last valid answer.
+    pub last: Option<Text>,
+    /// Those that are unrecognised and were already reported, up to [`Run::MAX_UNRECOGNISED`].
+    pub unrecognised: Vec<Text>,
 }
 
 /// What the last valid answer of a run said.
@@ -84,7 +93,7 @@ impl Run {
 
     /// A run that is first watched at `started`.
     pub(super) fn new(started: Timestamp) -> Self {
-        Self { started, shown: Shown::default(), finished: None, last_success: None, failing: None, unrecognised: None }
+        Self { started, shown: Shown::default(), finished: None, last_success: None, failing: None, raw: None }
     }
 
     /// Whether the last poll brought a valid answer; `None` before the first poll ended.
@@ -96,9 +105,22 @@ impl Run {
         }
     }
 
+    /// The status of the last valid answer as it was sent, where it is none of the documented three.
+    pub fn raw_status(&self) -> Option<&Text> {
+        self.raw.as_ref()?.last.as_ref()
+    }
+
+    /// Takes over the status of a valid answer as it was sent.
+    pub(super) fn note_raw_status(&mut self, raw: Option<Text>) {
+        if self.raw_status() != raw.as_ref() {
+            Arc::make_mut(self.raw.get_or_insert_default()).last = raw;
+            self.raw.take_if(|raw| **raw == RawStatuses::default());
+        }
+    }
+
     /// Unrecognised statuses that were already reported.
     pub fn unrecognised(&self) -> &[Text] {
-        self.unrecognised.as_deref().map(Vec::as_slice).unwrap_or_default()
+        self.raw.as_ref().map(|raw| raw.unrecognised.as_slice()).unwrap_or_default()
     }
 
     /// Remembers the status; says whether it is new to this run.
@@ -106,7 +128,7 @@ impl Run {
         let known = self.unrecognised();
         let first = !known.contains(status) && known.len() < Self::MAX_UNRECOGNISED;
         if first {
-            Arc::make_mut(self.unrecognised.get_or_insert_default()).push(status.clone());
+            Arc::make_mut(self.raw.get_or_insert_default()).unrecognised.push(status.clone());
         }
         first
     }
@@ -161,7 +183,7 @@ impl Status {
 
     fn of(reported: &Reported) -> Self {
         match reported {
-            Reported::InProgress => Self::InProgress,
+            Reported::InProgress | Reported::Queued => Self::InProgress,
             Reported::Completed => Self::Completed,
             Reported::Failed => Self::Failed,
             Reported::Unrecognised(_) => Self::Unknown,

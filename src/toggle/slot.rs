@@ -133,6 +133,7 @@ impl Toggle {
             let first = self.run.remember_unrecognised(status);
             transitions.push(Transition::Unrecognised { status: status.clone(), first });
         }
+        self.run.note_raw_status(answer.status.raw());
         let at_first_answer = self.run.last_success.replace(now).is_none();
         let from = self.run.shown.status;
         self.run.shown.update(answer);
@@ -270,14 +271,25 @@ mod tests {
     #[test]
     fn an_unrecognised_status_is_unknown_and_reported_once_per_value() {
         let mut toggle = toggle(None);
-        let queued = || Ok(answer(Reported::Unrecognised(Text::own("queued")), None));
+        let paused = || Ok(answer(Reported::Unrecognised(Text::own("paused")), None));
         let first = |transitions: &[Transition]| {
             transitions.iter().any(|t| matches!(t, Transition::Unrecognised { first: true, .. }))
         };
-        assert!(first(&toggle.apply(queued(), at(1))));
-        assert!(!first(&toggle.apply(queued(), at(2))));
+        assert!(first(&toggle.apply(paused(), at(1))));
+        assert!(!first(&toggle.apply(paused(), at(2))));
         assert_eq!(toggle.run.shown.status, Status::Unknown);
+        assert_eq!(toggle.run.raw_status(), Some(&Text::own("paused")));
         assert_eq!(toggle.run.up(), Some(true));
+    }
+
+    #[test]
+    fn a_queued_run_is_in_progress_and_what_was_sent_shows_until_another_status_comes() {
+        let mut toggle = toggle(None);
+        toggle.apply(Ok(answer(Reported::Queued, None)), at(1));
+        assert_eq!(toggle.run.shown.status, Status::InProgress);
+        assert_eq!(toggle.run.raw_status(), Some(&Text::own("queued")));
+        assert!(toggle.apply(Ok(answer(Reported::InProgress, None)), at(2)).is_empty());
+        assert_eq!(toggle.run.raw_status(), None);
     }
 
     #[test]
@@ -308,6 +320,7 @@ mod tests {
             Just(Reported::InProgress),
             Just(Reported::Completed),
             Just(Reported::Failed),
+            Just(Reported::Queued),
             "[a-z]{1,3}".prop_map(|s| Reported::Unrecognised(Text::own(&s))),
         ];
         let good = (status, any::<Option<bool>>(), proptest::option::of(0..5u32)).prop_map(

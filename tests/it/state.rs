@@ -130,7 +130,7 @@ async fn a_failed_poll_keeps_what_was_known_and_recovery_clears_the_error() {
 #[tokio::test]
 async fn an_undocumented_status_is_unknown_counted_and_logged_once() {
     let upstream = Upstream::start().await;
-    upstream.script("q", [Reply::task("queued", None)]);
+    upstream.script("q", [Reply::task("paused", None)]);
     let exporter = Exporter::polling(&upstream, &watch("q", 1, "")).start().await;
     let api = [("api", "default")];
     let e = exporter
@@ -140,7 +140,24 @@ async fn an_undocumented_status_is_unknown_counted_and_logged_once() {
         .await;
     assert_eq!((e.status("q").as_deref(), e.value("cekura_toggle_up", &[])), (Some("unknown"), Some(1.0)));
     let logged = exporter.logs_of("toggle has an unrecognised status");
-    assert_eq!((logged.len(), &logged[0]["status"]), (1, &"queued".into()));
+    assert_eq!((logged.len(), &logged[0]["status"]), (1, &"paused".into()));
+    assert_eq!(exporter.toggle("q").await["raw_status"], "paused");
+    assert!(exporter.get("/").await.1.contains("sent as paused"));
+    assert!(exporter.get("/api/v1/toggles/q/events").await.1.contains(r#""status":"paused""#));
+}
+
+#[tokio::test]
+async fn a_queued_task_is_in_progress_and_what_was_sent_is_shown() {
+    let upstream = Upstream::start().await;
+    upstream.script("q", [Reply::task("queued", None)]);
+    let exporter = Exporter::polling(&upstream, &watch("q", 1, "")).start().await;
+    let e = exporter.scrape_until("it was answered", |e| e.status("q").as_deref() != Some("unknown")).await;
+    assert_eq!(e.status("q").as_deref(), Some("in_progress"));
+    assert_eq!(e.value("cekura_api_unknown_statuses_total", &[("api", "default")]), Some(0.0));
+    assert_eq!(exporter.toggle("q").await["raw_status"], "queued");
+    upstream.script("q", [Reply::task("completed", Some(true))]);
+    exporter.scrape_until("it completed", |e| e.status("q").as_deref() == Some("completed")).await;
+    assert_eq!(exporter.toggle("q").await["raw_status"], serde_json::Value::Null);
 }
 
 #[tokio::test]
@@ -183,6 +200,7 @@ async fn json_has_every_field_sorted_by_name_with_null_for_what_is_unknown() {
         "expect",
         "labels",
         "status",
+        "raw_status",
         "mock_enabled",
         "mismatch",
         "mcp_endpoints",

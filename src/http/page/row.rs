@@ -106,6 +106,9 @@ fn status(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
     if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
         write!(page, "<span class=\"more\">{}</span>", status.as_str().replace('_', " "))?;
     }
+    if let Some(raw) = row.toggle.run.raw_status() {
+        write!(page, "<span class=\"more\">sent as {}</span>", Escaped(raw.as_str()))?;
+    }
     if let Some(section) = runbook(standing, &row.toggle) {
         write!(page, "<a class=\"more\" href=\"runbooks#{section}\">what to do</a>")?;
     }

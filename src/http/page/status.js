@@ -4,7 +4,7 @@
 
 /**
  * @typedef {{name: string, agent_id: number, progress_id: string, api: string, source: string, expect: ?string,
- *   labels: Object<string, string>, status: string, mock_enabled: ?boolean, mismatch: ?boolean,
+ *   labels: Object<string, string>, status: string, raw_status: ?string, mock_enabled: ?boolean, mismatch: ?boolean,
  *   mcp_endpoints: ?number, mcp_tools: ?number, message: ?string, error: ?string, up: ?boolean,
  *   poll_error: ?string, poll_error_detail: ?string, started_at: string, finished_at: ?string,
  *   last_success_at: ?string, next_poll_at: ?string, polls: number, poll_failures: number}} Toggle
@@ -189,6 +189,7 @@ const whatToDo = (section) => element("a", { class: "more", href: `runbooks#${se
 const statusOf = (t, is) => {
     const parts = [badge(is)];
     if (["stuck", "silent", "failing"].includes(is) && t.status !== "unknown") parts.push(moreOf(spaced(t.status)));
+    if (t.raw_status !== null) parts.push(moreOf(`sent as ${t.raw_status}`));
     const section = runbook(is, t);
     if (section) parts.push(whatToDo(section));
     return parts;
