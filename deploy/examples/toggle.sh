@@ -10,7 +10,7 @@ while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
     # Only this run is waited for. A lost connection and 503 mean: ask again.
     answer=$(curl -sS -m 70 -G -d "wait=$((left < 60 ? left : 60))s" --data-urlencode "progress_id=$id" -w ' %{http_code}' "$toggle") || answer=' 503'
     case $expect,$answer in
-    enabled,*'"status":"completed","mock_enabled":true,'*' 200' | disabled,*'"status":"completed","mock_enabled":false,'*' 200') exit 0 ;;
+    enabled,*'"status":"completed",'*'"mock_enabled":true,'*' 200' | disabled,*'"status":"completed",'*'"mock_enabled":false,'*' 200') exit 0 ;;
     *'"status":"in_progress",'*' 200' | *'"status":"unknown",'*' 200') ;;
     *' 503') sleep 2 ;;
     *) break ;;

@@ -37,6 +37,12 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// balancers: a request on a connection that the other side is closing would be lost.
 const POOL_IDLE: Duration = Duration::from_secs(50);
 
+/// Where the agents are below the base URL.
+const AGENTS: &str = "/test_framework/v2/aiagents/";
+
+/// Where the progress of an agent's toggle tasks is below the agent.
+const PROGRESS: &str = "/toggle-mock-tools-progress/";
+
 /// Everything but the unreserved characters of RFC 3986.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -45,6 +51,8 @@ pub struct Client {
     http: reqwest::Client,
     /// The base URL up to the agent's id.
     agents_url: String,
+    /// The same without its scheme: what a failure says of where it went.
+    agents_path: String,
     timeout: Duration,
     /// The key, or why there is none.
     key: Mutex<Result<Secret, String>>,
@@ -89,7 +97,8 @@ impl Client {
         let base = api.base_url.as_str().trim_end_matches('/');
         let client = Self {
             http,
-            agents_url: format!("{base}/test_framework/v2/aiagents/"),
+            agents_path: format!("{}{AGENTS}", base.split_once("://").map_or(base, |(_, rest)| rest)),
+            agents_url: format!("{base}{AGENTS}"),
             timeout: api.timeout,
             key: Mutex::new(Err(String::new())),
             source: api.key.clone(),
@@ -139,6 +148,7 @@ impl Client {
         };
         let started = Instant::now();
         let outcome = self.request(agent_id, progress_id, &key, started + self.timeout).await;
+        let outcome = outcome.map_err(|failure| self.saying_where(failure, agent_id));
         Polled { outcome, took: Some(started.elapsed()) }
     }
 
@@ -168,9 +178,16 @@ impl Client {
         Failure::new(Reason::Timeout).with_detail(Text::own(&detail))
     }
 
+    /// The failure with what was asked before its detail, but for the query.
+    fn saying_where(&self, failure: Failure, agent_id: AgentId) -> Failure {
+        let what = failure.detail.as_ref().map_or(failure.reason.as_str(), Text::as_str);
+        let detail = Text::own(&format!("GET {}{agent_id}{PROGRESS}: {what}", self.agents_path));
+        failure.with_detail(detail)
+    }
+
     fn url(&self, agent_id: AgentId, progress_id: &ProgressId) -> String {
         let id = utf8_percent_encode(progress_id.as_str(), QUERY_VALUE);
-        format!("{}{agent_id}/toggle-mock-tools-progress/?progress_id={id}", self.agents_url)
+        format!("{}{agent_id}{PROGRESS}?progress_id={id}", self.agents_url)
     }
 }
 
@@ -270,6 +287,21 @@ mod tests {
             ("https://h/a/b/", "https://h/a/b"),
         ] {
             assert_eq!(client(base).url(agent, &id), format!("{prefix}{tail}"));
+        }
+    }
+
+    #[test]
+    fn a_failure_says_where_it_went_without_the_query() {
+        let agent = AgentId::parse("7").unwrap();
+        let tail = "/test_framework/v2/aiagents/7/toggle-mock-tools-progress/";
+        for (base, place) in [
+            ("https://api.example", "api.example"),
+            ("http://h:8080/a/b/", "h:8080/a/b"),
+            ("https://[::1]:1/", "[::1]:1"),
+        ] {
+            let failure = Failure::new(Reason::NotFound).with_detail(Text::own("HTTP 404: no"));
+            let said = client(base).saying_where(failure, agent).detail.unwrap();
+            assert_eq!(said.as_str(), format!("GET {place}{tail}: HTTP 404: no"));
         }
     }
 

@@ -152,6 +152,9 @@ async fn what_happened_to_a_toggle_is_told_with_times_and_reasons() {
     assert!(times.is_sorted_by(|newer, older| newer.as_str() >= older.as_str()), "{times:?}");
     assert!(events[0]["duration_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{text}");
     assert!(events[2]["lasted_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{text}");
+    let detail = events[3]["detail"].clone();
+    let said = detail.as_str().unwrap();
+    assert!(said.starts_with("GET 127.0.0.1:") && said.ends_with("-progress/: HTTP 500: down"), "{said}");
     events[0]["duration_seconds"] = json!(0);
     events[2]["lasted_seconds"] = json!(0);
     let status = |from, to, duration, text| {
@@ -166,7 +169,7 @@ async fn what_happened_to_a_toggle_is_told_with_times_and_reasons() {
             status("in_progress", "failed", json!(0), json!("no room at <url> for <secret>")),
             status("unknown", "in_progress", Value::Null, Value::Null),
             {"event": "polls_recovered", "reason": "server_error", "lasted_seconds": 0},
-            {"event": "poll_failed", "reason": "server_error", "detail": "HTTP 500: down"},
+            {"event": "poll_failed", "reason": "server_error", "detail": detail},
         ])
     );
     assert_eq!(exporter.get("/api/v1/toggles/b/events").await.0, 404);

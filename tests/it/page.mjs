@@ -276,7 +276,7 @@ const scenarios = {
         await refreshed(page);
         assert.ok(await dialog.isHidden(), "it opens again");
         const shared = await opened("/?toggle=c-later");
-        await shared.getByRole("dialog", { name: "c-later" }).getByText("Poll failed, rate limited: HTTP 429: not now").first().waitFor();
+        await shared.getByRole("dialog", { name: "c-later" }).getByText(/^Poll failed, rate limited: GET .*: HTTP 429: not now$/).first().waitFor();
         const gone = await opened("/?toggle=nobody");
         await gone.getByText("No watch of that name is there any more.").waitFor();
         page.fine();

@@ -55,6 +55,8 @@ async fn each_fault_of_an_answer_has_its_reason_and_changes_nothing_that_was_kno
         let name = format!("{fault:?}");
         let first = failures.iter().find(|failure| failure["toggle"] == name.as_str()).unwrap();
         assert_eq!(first["reason"], fault.reason().as_str(), "{first}");
+        let detail = first["detail"].as_str().unwrap();
+        assert!(detail.starts_with("GET 127.0.0.1:") && !detail.contains("?progress_id"), "{detail}");
         assert_eq!(e.status(&name).as_deref(), Some("in_progress"), "{name}");
         let toggle = [("toggle", name.as_str())];
         assert_eq!(e.value("cekura_toggle_mock_enabled", &toggle), Some(1.0), "{name}");

@@ -62,6 +62,9 @@ fn meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
     }
 }
 
+/// A text of so many characters is not scrolled, however narrow its column is. `status.js` has the same.
+const SHORT_TEXT: usize = 80;
+
 /// A row of the table. What is long is cut by the style, not here.
 pub(super) fn write(page: &mut String, row: &Row, now: Timestamp) -> fmt::Result {
     let (toggle, watch) = (&row.toggle, &row.toggle.watch);
@@ -167,14 +170,20 @@ fn texts(page: &mut String, row: &Row) -> fmt::Result {
         let reason = failing.reason.as_str().replace('_', " ");
         let detail = failing.detail.as_ref().map_or("", Text::as_str);
         let colon = if detail.is_empty() { "" } else { ": " };
-        write!(page, "<p class=\"text\">Poll failed, {reason}{colon}{}</p>", Escaped(detail))?;
+        text(page, &format!("Poll failed, {reason}{colon}{detail}"))?;
     }
     let said = [&run.shown.error, &run.shown.message].into_iter().flatten();
-    for text in said.filter(|text| !text.as_str().is_empty()) {
-        write!(page, "<p class=\"text\">{}</p>", Escaped(text))?;
+    for said in said.filter(|said| !said.as_str().is_empty()) {
+        text(page, said.as_str())?;
     }
     page.push_str("</td>");
     Ok(())
+}
+
+/// A text may be as long as to be scrolled, and then the keyboard must reach it.
+fn text(page: &mut String, text: &str) -> fmt::Result {
+    let focusable = if text.chars().count() > SHORT_TEXT { " tabindex=\"0\"" } else { "" };
+    write!(page, "<p class=\"text\"{focusable}>{}</p>", Escaped(text))
 }
 
 fn counted(count: impl Into<u64>, what: &str) -> String {

@@ -23,6 +23,7 @@ const ROWS = 500;
 const MOST = 10000;
 const MOST_TEXT = 256;
 const MOST_WORDS = 16;
+const SHORT_TEXT = 80;
 const STUCK_MS = 30 * 60e3;
 const SILENT_MS = 15 * 60e3;
 
@@ -225,7 +226,7 @@ const pollsOf = (t) => [
 const textsOf = (t) => {
     const failed = t.poll_error && `Poll failed, ${spaced(t.poll_error)}${t.poll_error_detail ? ": " : ""}${t.poll_error_detail ?? ""}`;
     const texts = [failed, t.error, t.message];
-    return texts.flatMap((text) => (text ? [element("p", { class: "text" }, text)] : []));
+    return texts.flatMap((text) => (text ? [element("p", [...text].length > SHORT_TEXT ? { class: "text", tabindex: "0" } : { class: "text" }, text)] : []));
 };
 
 /** @param {Toggle} t */

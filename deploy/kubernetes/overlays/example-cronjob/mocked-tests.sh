@@ -44,8 +44,8 @@ toggle() {
         case $1,$answer in
         *,*' 000' | *,*' 404' | *,*' 409' | *,*' 503') sleep 1 ;;
         *,*'"status":"in_progress",'*' 200' | *,*'"status":"unknown",'*' 200') ;;
-        true,*'"status":"completed","mock_enabled":true,'*' 200') return 0 ;;
-        false,*'"status":"completed","mock_enabled":false,'*' 200') return 0 ;;
+        true,*'"status":"completed",'*'"mock_enabled":true,'*' 200') return 0 ;;
+        false,*'"status":"completed",'*'"mock_enabled":false,'*' 200') return 0 ;;
         *) break ;;
         esac
     done
