@@ -153,6 +153,7 @@ impl Board {
         let entry = state.entry_mut(run)?;
         let transitions = entry.row.toggle.apply(outcome, now);
         entry.row.next_poll = next_poll(&entry.row.toggle.run);
+        entry.polled = true;
         let tells_of_agent = answered && entry.row.toggle.run.finished.is_some();
         state.note_change(run);
         if transitions.is_empty() && !tells_of_agent {
@@ -258,6 +259,12 @@ impl Board {
     pub fn look<T>(&self, name: &str, of: impl FnOnce(&Row) -> T) -> Option<T> {
         let state = self.read();
         Some(of(&state.entry(state.run_of(name)?)?.row))
+    }
+
+    /// Whether a poll of the run that is watched under that name ended in this process.
+    pub fn is_polled(&self, name: &str) -> bool {
+        let state = self.read();
+        state.run_of(name).and_then(|run| state.entry(run)).is_some_and(|entry| entry.polled)
     }
 
     /// Every agent whose mock state is known, sorted by API and id. They are copied some at a time, so

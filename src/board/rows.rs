@@ -39,6 +39,8 @@ pub(super) struct Entry {
     pub(super) place: u64,
     /// Tells the run from others that were in the slot.
     pub(super) generation: NonZeroU32,
+    /// Whether a poll of the run ended in this process.
+    pub(super) polled: bool,
 }
 
 // === impl Rows ===
@@ -49,7 +51,7 @@ impl FromIterator<Row> for Rows {
         let mut all = Self::default();
         let mut slots = Vec::new();
         for (slot, row) in (0..).zip(rows) {
-            all.put(slot, Entry { row, place: 0, generation: NonZeroU32::MIN });
+            all.put(slot, Entry { row, place: 0, generation: NonZeroU32::MIN, polled: false });
             slots.push(slot);
         }
         all.place(slots);
@@ -231,7 +233,7 @@ mod tests {
 
     fn entry(name: &str, place: u64) -> Entry {
         let row = Row::new(Toggle::new(Arc::new(watch(name, "p")), at(0)));
-        Entry { row, place, generation: NonZeroU32::MIN }
+        Entry { row, place, generation: NonZeroU32::MIN, polled: false }
     }
 
     fn names(rows: &Rows) -> Vec<String> {

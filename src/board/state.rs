@@ -142,8 +142,7 @@ impl State {
     fn redefine(&mut self, old: RunId, definition: &Definition, now: Timestamp, updated: &mut Updated) {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
-        let Some(entry) = self.rows.take(old.slot) else { return };
-        let mut row = entry.row;
+        let Some(Entry { mut row, place: old_place, generation, polled }) = self.rows.take(old.slot) else { return };
         let before = row.toggle.watch.clone();
         let started = definition.started.unwrap_or(now);
         if row.toggle.redefine(watch.clone(), started) {
@@ -160,7 +159,7 @@ impl State {
             updated.gone.push(old);
             updated.begun.push(self.begin(old.slot, row, place, now));
         } else {
-            self.rows.put(old.slot, Entry { row, place: entry.place, generation: entry.generation });
+            self.rows.put(old.slot, Entry { row, place: old_place, generation, polled });
         }
         self.changed(&watch.name);
         self.release_agent(&before, now);
@@ -209,7 +208,7 @@ impl State {
         let generation = NonZeroU32::MIN.saturating_add(self.generation - 1);
         let finished = row.toggle.run.finished.is_some();
         row.next_poll = (!finished).then_some(now);
-        self.rows.put(slot, Entry { row, place: place.unwrap_or(self.places), generation });
+        self.rows.put(slot, Entry { row, place: place.unwrap_or(self.places), generation, polled: false });
         Begun { run: RunId { slot, generation }, finished }
     }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
 
 use crate::board::{Board, Row};
 use crate::config::Retention;
@@ -158,6 +159,9 @@ impl Registry {
     }
 }
 
+/// When to look again at a run that is unfinished and was not polled since the exporter started.
+const UNPOLLED: Duration = Duration::from_secs(30);
+
 /// The time of a look that is due, whatever the clock says.
 const AT_ONCE: Timestamp = Timestamp::from_millis(0);
 
@@ -165,10 +169,16 @@ const AT_ONCE: Timestamp = Timestamp::from_millis(0);
 fn end(registration: &Registration, board: &Board, retention: &Retention, now: Timestamp) -> Timestamp {
     // A registration that is refused has no run: what is watched under its name is another source's.
     let of_run = |row: &Row| {
-        (row.toggle.watch.source == Source::Http).then(|| retention.end(registration.registered, &row.toggle, now))
+        let end = || (retention.end(registration.registered, &row.toggle, now), row.toggle.run.finished.is_some());
+        (row.toggle.watch.source == Source::Http).then(end)
     };
-    let end = board.look(registration.watch.name.as_str(), of_run).flatten();
-    end.unwrap_or_else(|| registration.registered.min(now).after(retention.unfinished))
+    let name = registration.watch.name.as_str();
+    match board.look(name, of_run).flatten() {
+        Some((end, is_finished)) if is_finished || board.is_polled(name) => end,
+        // While the exporter was down, the run went on.
+        Some((end, _)) => end.max(now.after(UNPOLLED)),
+        None => registration.registered.min(now).after(retention.unfinished),
+    }
 }
 
 // === impl Retention ===
@@ -199,12 +209,11 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::sources::{Change, Origin, WatchList};
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{ApiName, Expect, Reported};
+    use crate::toggle::{ApiName, Expect, Failure, Reason, Reported};
 
     fn registration(name: &str, progress_id: &str, registered: u64) -> Registration {
         let watch = Watch { source: Source::Http, ..watch(name, progress_id) };
@@ -216,8 +225,16 @@ mod tests {
         Retention { completed: seconds(10), failed: seconds(100), unfinished: seconds(50) }
     }
 
-    /// A board that watches what is registered.
+    /// A board that watches what is registered, and has polled each without an answer.
     fn board(registrations: &[Registration]) -> Board {
+        let board = unpolled(registrations);
+        for registration in registrations {
+            fails(&board, registration.watch.name.as_str(), 0);
+        }
+        board
+    }
+
+    fn unpolled(registrations: &[Registration]) -> Board {
         let (mut list, board) = (WatchList::default(), Board::default());
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
@@ -229,6 +246,11 @@ mod tests {
     fn answers(board: &Board, name: &str, status: Reported, now: u64) {
         let run = board.awaited(name).unwrap().run;
         board.apply(run, Ok(answer(status, None)), at(now), |_| None).unwrap();
+    }
+
+    fn fails(board: &Board, name: &str, now: u64) {
+        let run = board.awaited(name).unwrap().run;
+        board.apply(run, Err(Failure::new(Reason::Timeout)), at(now), |_| None).unwrap();
     }
 
     fn expired(registry: &mut Registry, board: &Board, now: u64) -> Vec<String> {
@@ -254,6 +276,18 @@ mod tests {
         }
         assert_eq!(expired(&mut registry, &board, 105), ["bad"]);
         assert_eq!((registry.len(), registry.looks.len()), (0, 0));
+    }
+
+    #[test]
+    fn after_a_day_of_downtime_no_unfinished_run_expires_before_it_was_polled() {
+        let registrations = [registration("w", "p", 0)];
+        let board = unpolled(&registrations);
+        let mut registry = Registry::new(registrations.into(), retention());
+        for now in [86_400, 86_401, 86_500] {
+            assert_eq!(expired(&mut registry, &board, now), [""; 0], "{now}");
+        }
+        fails(&board, "w", 86_501);
+        assert_eq!(expired(&mut registry, &board, 86_530), ["w"]);
     }
 
     #[test]
