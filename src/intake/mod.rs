@@ -253,15 +253,16 @@ impl Intake {
     }
 
     async fn take_scan(&mut self, scan: Scan) {
-        self.note_scan(&scan);
         let mut edit = self.list.edit();
-        lay_files(&mut edit, &mut self.laid, scan);
+        lay_files(&mut edit, &mut self.laid, &scan);
         let edited = edit.finish(|old| self.registry.has_run_of(old));
         self.publish(edited, None).await;
+        self.note_scan(&scan);
         self.forget_remembered();
     }
 
-    /// Reports a look at the watch files.
+    /// Reports a look at the watch files, once what it found is on the board: whoever sees that a source is
+    /// up sees its watches too.
     fn note_scan(&mut self, scan: &Scan) {
         scan.news.iter().for_each(events::watch_files);
         self.means.metrics.set_sources(scan.up.iter().map(|(path, up)| (Source::File, &**path, *up)));
@@ -478,7 +479,7 @@ async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<()
 }
 
 /// Lays what the watch files have into the list.
-fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: Scan) {
+fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &Scan) {
     for path in laid.keys().filter(|path| !scan.files.contains_key(*path)) {
         edit.replace(&Origin::File(path.clone()), []);
     }
@@ -487,7 +488,7 @@ fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: Scan) {
             edit.replace(&Origin::File(path.clone()), watches.iter().cloned().map(Definition::from));
         }
     }
-    *laid = scan.files;
+    laid.clone_from(&scan.files);
 }
 
 /// Takes out the watches of files that no glob matches any more. The others cannot be looked at now.

@@ -81,10 +81,6 @@ impl Intake {
         share_equal(&mut config.watches, &self.config.watches);
         // Of those of the configuration alone it was warned when it was read.
         self.warned_of_many |= config.watches.len() > Config::MANY_WATCHES;
-        match &scan {
-            Some(scan) => self.note_scan(scan),
-            None => self.note_no_scan(&config),
-        }
         self.registry.set_retention(config.registrations.retention.clone());
         let mut edit = self.list.edit();
         edit.set_apis(names(&apis));
@@ -93,7 +89,7 @@ impl Intake {
             let registered = if config.registrations.enabled { self.registry.definitions() } else { Vec::new() };
             edit.replace(&Origin::Http, registered);
         }
-        match scan {
+        match &scan {
             Some(scan) => lay_files(&mut edit, &mut self.laid, scan),
             None => keep_covered(&mut edit, &mut self.laid, &config.watch_files),
         }
@@ -101,6 +97,10 @@ impl Intake {
         self.follow_keys(&apis);
         let settings = Settings { polling: config.polling.clone(), apis: apis.clone() };
         self.publish(edited, Some(settings)).await;
+        match &scan {
+            Some(scan) => self.note_scan(scan),
+            None => self.note_no_scan(&config),
+        }
         self.forget_remembered();
         if config.registrations.enabled && !self.config.registrations.enabled {
             self.warn_if_exposed();
