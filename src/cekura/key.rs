@@ -31,7 +31,8 @@ pub enum KeySource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFile(PathBuf);
 
-/// The keys of all APIs. What one of them answers may quote the key of another.
+/// The keys of all APIs, and those that they replaced. What one API answers may quote the key of another,
+/// or the one before: a key that was rotated may be valid for a while yet. Oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring(Arc<Mutex<Vec<(ApiName, Secret)>>>);
 
@@ -79,12 +80,18 @@ impl fmt::Display for Secret {
 // === impl Keyring ===
 
 impl Keyring {
-    /// Puts the key of an API in the place of the one before.
+    /// How many keys of an API are known, the one in use included.
+    const MOST_OF_AN_API: usize = 8;
+
+    /// Adds the key that an API uses from now on.
     pub(super) fn put(&self, api: &ApiName, key: &Secret) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match keys.iter_mut().find(|(of, _)| of == api) {
-            Some((_, before)) => *before = key.clone(),
-            None => keys.push((api.clone(), key.clone())),
+        keys.retain(|(of, known)| of != api || known != key);
+        keys.push((api.clone(), key.clone()));
+        if keys.iter().filter(|(of, _)| of == api).count() > Self::MOST_OF_AN_API
+            && let Some(oldest) = keys.iter().position(|(of, _)| of == api)
+        {
+            keys.remove(oldest);
         }
     }
 
@@ -126,6 +133,7 @@ impl KeyFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toggle::Text;
 
     #[test]
     fn a_secret_is_never_printed() {
@@ -140,6 +148,18 @@ mod tests {
             let what = Secret::parse(bad).unwrap_err();
             assert!(!what.contains("sk-"), "{what}");
         }
+    }
+
+    #[test]
+    fn keys_that_were_replaced_stay_hidden_and_are_not_kept_without_end() {
+        let (keyring, api) = (Keyring::default(), ApiName::default_api());
+        let key = |number: usize| Secret::parse(&format!("sk-{number:03}")).unwrap();
+        (0..100).for_each(|number| keyring.put(&api, &key(number)));
+        keyring.put(&ApiName::parse("other").unwrap(), &key(500));
+        // The same again takes no place.
+        (0..100).for_each(|_| keyring.put(&api, &key(99)));
+        let shown = Text::clean("sk-091 sk-092 sk-099 sk-500", &keyring.hidden());
+        assert_eq!(shown.as_str(), "sk-091 <secret> <secret> <secret>");
     }
 
     #[test]
