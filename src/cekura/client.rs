@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// Reads the key again, if it is in a file. Blocks. Says whether the usable key is another one
-    /// than before.
+    /// than before, or the first.
     ///
     /// # Errors
     /// Why there is no usable key, as a sentence for the log.
@@ -129,7 +129,7 @@ impl Client {
         }
         let before = std::mem::replace(&mut *self.key.lock().unwrap_or_else(PoisonError::into_inner), read.clone());
         let key = read?;
-        Ok(before.is_ok_and(|before| before != key))
+        Ok(before.ok() != Some(key))
     }
 
     /// Whether the key can change while the process runs.
@@ -257,7 +257,7 @@ impl Error for BuildError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cekura::Rate;
+    use crate::cekura::{KeyFile, Rate};
     use crate::toggle::ApiName;
     use std::num::NonZeroU32;
     use std::time::UNIX_EPOCH;
@@ -287,6 +287,18 @@ mod tests {
             ("https://h/a/b/", "https://h/a/b"),
         ] {
             assert_eq!(client(base).url(agent, &id), format!("{prefix}{tail}"));
+        }
+    }
+
+    #[test]
+    fn a_key_that_comes_before_anybody_looked_again_is_new_and_the_same_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let client = Client { source: KeySource::File(KeyFile::new(path.clone())), ..client("http://h") };
+        assert!(client.refresh_key().is_err());
+        for (key, is_new) in [("sk-1", true), ("sk-1", false), ("sk-2", true)] {
+            std::fs::write(&path, key).unwrap();
+            assert_eq!(client.refresh_key(), Ok(is_new), "{key}");
         }
     }
 

@@ -304,7 +304,7 @@ impl Site {
         let (board, subject) = (self.board.clone(), Subject::Toggles(selection.clone()));
         let list = move || {
             let rows = board.rows();
-            Source::Text(serde_json::to_vec(&toggles::List::of(&rows, &selection, wall_clock())).unwrap_or_default())
+            Source::Text(encoded(&toggles::List::of(&rows, &selection, wall_clock())).unwrap_or_default())
         };
         let mut answer = self.large(subject, JSON, headers, list).await;
         etag.mark(&mut answer);
@@ -322,7 +322,7 @@ impl Site {
         let (board, apis, started) = (self.board.clone(), self.apis(), self.started);
         let overview = move || {
             let overview = Overview::of(&board.rows(), apis(), started, wall_clock());
-            Source::Text(serde_json::to_vec(&overview).unwrap_or_default())
+            Source::Text(encoded(&overview).unwrap_or_default())
         };
         self.large(Subject::Overview, JSON, headers, overview).await
     }
@@ -476,15 +476,22 @@ fn kept(content_type: &'static str, content: &'static str, headers: &HeaderMap) 
     answer
 }
 
+/// JSON that ends with a newline, so that a terminal's prompt comes after it.
+fn encoded(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut json = serde_json::to_vec(value)?;
+    json.push(b'\n');
+    Ok(json)
+}
+
 pub(super) fn json(value: &impl Serialize) -> Answer {
-    match serde_json::to_vec(value) {
+    match encoded(value) {
         Ok(body) => ok(JSON, body),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be encoded"),
     }
 }
 
 pub(super) fn problem(status: StatusCode, error: &str) -> Answer {
-    let body = serde_json::to_vec(&Problem { error }).unwrap_or_default();
+    let body = encoded(&Problem { error }).unwrap_or_default();
     answer(status, Some(JSON), body)
 }
 

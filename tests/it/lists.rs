@@ -176,3 +176,15 @@ async fn what_happened_to_a_toggle_is_told_with_times_and_reasons() {
     let refused = exporter.request(Method::PUT, "/api/v1/toggles/a/events").await;
     assert_eq!((refused.status().as_u16(), &refused.headers()["allow"]), (405, &HeaderValue::from_static("GET, HEAD")));
 }
+
+#[tokio::test]
+async fn json_ends_with_a_newline_whatever_it_answers() {
+    let exporter = Exporter::with("watches: [{name: a, agent_id: 1, progress_id: p}]\n").start().await;
+    let paths = ["/api/v1/toggles", "/api/v1/toggles/a", "/api/v1/toggles/a/events", "/api/v1/status"];
+    for path in paths.into_iter().chain(["/nowhere", "/api/v1/toggles?limit=0", "/api/v1/toggles/b"]) {
+        let body = exporter.get(path).await.1;
+        assert!(body.ends_with("}\n"), "{path}: {body:?}");
+    }
+    let refused = exporter.request(Method::PUT, "/api/v1/toggles/c").await.text().await.unwrap();
+    assert!(refused.ends_with("}\n"), "{refused:?}");
+}

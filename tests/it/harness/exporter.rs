@@ -195,7 +195,7 @@ impl Exporter {
     /// The configuration of an exporter that polls `upstream` quickly, with more configuration text.
     pub(crate) fn quick(upstream: &Upstream, more: &str) -> String {
         format!(
-            "apis:\n  default: {{base_url: {}, api_key: {KEY}, timeout: 2s}}\n\
+            "apis:\n  default: {{base_url: {}, api_key: {KEY}, timeout: 20s}}\n\
              polling: {{min_interval: 50ms, max_interval: 100ms, backoff_max: 200ms}}\n{more}",
             upstream.url()
         )
