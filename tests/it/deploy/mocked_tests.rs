@@ -108,8 +108,12 @@ impl Pod {
     fn command(&self, shell: &[&str], agent: &Agent, tests: &str) -> Command {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let folders = std::env::join_paths([tool("curl").parent().unwrap(), Path::new("/usr/bin"), Path::new("/bin")]);
-        let mut command = Command::new(shell[0]);
-        command.args(&shell[1..]).arg(file("deploy/kubernetes/overlays/example-cronjob/mocked-tests.sh"));
+        // Where the tests run in the background, signals are ignored, and a shell cannot trap those.
+        let mut command = Command::new("/usr/bin/env");
+        command
+            .arg("--default-signal")
+            .args(shell)
+            .arg(file("deploy/kubernetes/overlays/example-cronjob/mocked-tests.sh"));
         command.args(["/bin/sh", "-c", &format!("touch ran; {tests}")]).current_dir(self.folder.path());
         command.env_clear().env("PATH", folders.unwrap()).envs([
             ("STOP_SECONDS", "5".to_owned()),
