@@ -90,7 +90,7 @@ async fn an_api_that_is_down_is_probed_by_one_request_at_a_time_until_it_answers
     let api = "api_key: k, requests_per_second: 10000";
     let polling = "min_interval: 100ms, max_interval: 400ms, backoff_max: 400ms";
     let exporter = Exporter::with(config(&upstream, api, polling, 20)).start().await;
-    eventually("it is known to be down", async || exporter.logs_of("api is down: one probe at a time").pop()).await;
+    exporter.logged("api is down: one probe at a time", 1).await;
     // What was under way then has ended when the API is paused and nothing is.
     exporter
         .scrape_until("it is paused", |e| {
@@ -110,7 +110,7 @@ async fn an_api_that_is_down_is_probed_by_one_request_at_a_time_until_it_answers
         .scrape_until("all completed", |e| (0..20).all(|i| e.status(&format!("w{i}")).as_deref() == Some("completed")))
         .await;
     assert_eq!(e.count("cekura_api_paused_until_timestamp_seconds"), 0);
-    assert_eq!(exporter.logs_of("api is back: polls resume").len(), 1);
+    assert_eq!(exporter.logged("api is back: polls resume", 1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn an_api_is_probed_even_while_all_of_its_watches_have_backed_off_for_long
     script_all(&upstream, 3, &Fault::BadGateway.reply());
     let polling = "min_interval: 50ms, max_interval: 200ms, backoff_max: 1d";
     let exporter = Exporter::with(config(&upstream, "api_key: k", polling, 3)).start().await;
-    eventually("it is known to be down", async || exporter.logs_of("api is down: one probe at a time").pop()).await;
+    exporter.logged("api is down: one probe at a time", 1).await;
     // Without probes, twenty failures would take days of backoff.
     eventually("it was probed", async || (upstream.requests().len() >= 60).then_some(())).await;
     script_all(&upstream, 3, &Reply::task("completed", None));
@@ -171,9 +171,9 @@ async fn rechecks_of_finished_runs_are_probes_too_when_the_api_is_down() {
     let exporter = Exporter::with(config(&upstream, api, polling, 9)).start().await;
     eventually("all are rechecked", async || (upstream.requests().len() >= 30).then_some(())).await;
     script_all(&upstream, 9, &Fault::BadGateway.reply());
-    eventually("it is known to be down", async || exporter.logs_of("api is down: one probe at a time").pop()).await;
+    exporter.logged("api is down: one probe at a time", 1).await;
     script_all(&upstream, 9, &Reply::task("completed", None));
-    eventually("it is back", async || exporter.logs_of("api is back: polls resume").pop()).await;
+    exporter.logged("api is back: polls resume", 1).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::harness::{Authority, Client, Exporter, FAR, Pair, curl, eventually};
+use crate::harness::{Authority, Client, Exporter, FAR, Pair, curl};
 
 const FAILED: &str = "TLS handshake failed";
 
@@ -28,7 +28,7 @@ async fn who_shows_no_good_certificate_is_refused_in_one_line_and_who_shows_one_
         for (count, (pair, what)) in shown.iter().enumerate() {
             let client = pair.iter().fold(client.clone(), Client::showing);
             assert_eq!(exporter.status_for(&client, "/metrics").await, None, "{what}");
-            let line = eventually("it is logged", async || exporter.logs_of(FAILED).get(count).cloned()).await;
+            let line = &exporter.logged(FAILED, count + 1).await[count];
             let text = |field: &str| line[field].as_str().unwrap();
             assert_eq!(text("level"), "WARN");
             assert!(text("peer").starts_with("127.0.0.1:") && text("error").contains(what), "{what}: {line}");

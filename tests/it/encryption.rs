@@ -7,11 +7,10 @@ use std::net::TcpStream;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
-use crate::harness::{Authority, Client, Exporter, Start, eventually, tool};
+use crate::harness::{Authority, Client, Exporter, Start, tool};
 
 /// The longest that is waited for another program, or for an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -51,14 +50,6 @@ async fn s_client(exporter: &Exporter, args: &[&str]) -> Result<String, String> 
     if said.contains(" 200 OK\r\n") { Ok(said) } else { Err(said) }
 }
 
-/// The lines about handshakes that failed, of which there are so many.
-async fn failed(exporter: &Exporter, count: usize) -> Vec<Value> {
-    eventually("each handshake that failed is logged", async || {
-        Some(exporter.logs_of(FAILED)).filter(|lines| lines.len() >= count)
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_scrape_over_tls_says_when_the_certificate_expires_and_its_files_are_beside_the_web_configuration() {
     let authority = Authority::new("servers");
@@ -84,7 +75,7 @@ async fn a_scrape_over_tls_says_when_the_certificate_expires_and_its_files_are_b
 async fn plain_http_is_refused_where_tls_is_spoken_and_said_in_one_line() {
     let exporter = encrypted(&Authority::new("servers"), &[]).start().await;
     assert_eq!(exporter.status_for(&Client::default(), "/-/ready").await, None);
-    failed(&exporter, 1).await;
+    exporter.logged(FAILED, 1).await;
     assert_eq!(exporter.get("/-/ready").await.0, 200);
     let (logs, errors) = exporter.last_words().await;
     let lines: Vec<_> = logs.iter().filter(|line| line["message"] == FAILED).collect();
@@ -100,7 +91,7 @@ async fn versions_before_1_2_are_refused_in_one_line_each_and_1_2_and_1_3_are_sp
     for (count, version) in ["-tls1", "-tls1_1"].into_iter().enumerate() {
         let said = s_client(&exporter, &[version, "-cipher", "DEFAULT@SECLEVEL=0"]).await.unwrap_err();
         assert!(said.contains(" alert "), "{version}: {said}");
-        assert_eq!(failed(&exporter, count + 1).await[count]["level"], "WARN");
+        assert_eq!(exporter.logged(FAILED, count + 1).await[count]["level"], "WARN");
     }
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let said = s_client(&exporter, &[version]).await.unwrap();
@@ -116,7 +107,7 @@ async fn a_lowest_version_of_1_3_refuses_1_2() {
     let exporter = encrypted(&Authority::new("servers"), &["min_version: TLS13"]).start().await;
     assert!(s_client(&exporter, &["-tls1_2"]).await.unwrap_err().contains("alert protocol version"));
     s_client(&exporter, &["-tls1_3"]).await.unwrap();
-    assert_eq!(failed(&exporter, 1).await.len(), 1);
+    assert_eq!(exporter.logged(FAILED, 1).await.len(), 1);
 }
 
 #[tokio::test]

@@ -82,8 +82,8 @@ async fn what_is_over_the_cap_of_a_peer_is_closed_at_once_and_others_get_in() {
         (ask(&mut connect(&exporter, Ipv4Addr::LOCALHOST), "/-/ready") == Some(200)).then_some(())
     })
     .await;
-    let said = exporter.logs_of("connection refused: there are too many, see web.max_connections");
-    assert!(!said.is_empty() && said[0]["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{said:?}");
+    let said = exporter.logged("connection refused: there are too many, see web.max_connections", 1).await;
+    assert!(said[0]["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{said:?}");
 }
 
 #[tokio::test]

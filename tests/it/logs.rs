@@ -2,7 +2,7 @@
 
 use cekura_exporter::demo::simulator::Reply;
 
-use crate::harness::{Exporter, Exposition, KEY, Upstream, eventually, run};
+use crate::harness::{Exporter, Exposition, KEY, Upstream, run};
 
 const WATCH: &str = "  - {name: w, agent_id: 7, progress_id: p, expect: enabled}\n";
 
@@ -12,7 +12,7 @@ async fn each_line_is_one_flat_object_and_a_state_change_has_its_fields() {
     let failed = r#"{"status":"failed","mock_enabled":null,"message":"two\nlines","error":"no"}"#;
     upstream.script("p", [Reply::new(200, failed)]);
     let exporter = Exporter::polling(&upstream, WATCH).start().await;
-    let line = eventually("the change is logged", async || exporter.logs_of("toggle changed state").pop()).await;
+    let line = &exporter.logged("toggle changed state", 1).await[0];
     for (field, value) in [
         ("level", "WARN".into()),
         ("toggle", "w".into()),
@@ -89,8 +89,8 @@ async fn the_key_of_one_api_does_not_show_in_what_another_answers() {
 #[tokio::test]
 async fn the_level_flag_decides_what_is_written() {
     let quiet = Exporter::with("watches: []\n").arg("--log.level=info").start().await;
+    assert_eq!(quiet.logged("configuration warning", 1).await.len(), 1, "an empty watch list is said in one warning");
     assert!(quiet.logs().iter().all(|line| line["level"] != "DEBUG"));
-    assert_eq!(quiet.logs_of("configuration warning").len(), 1, "an empty watch list is said in one warning");
 }
 
 #[test]

@@ -217,7 +217,7 @@ async fn a_key_file_is_read_again_when_it_changes_and_a_missing_one_sends_nothin
     assert!(e.value("cekura_api_requests_total", &[("outcome", "credentials")]).unwrap() >= 1.0);
     assert_eq!(e.value("cekura_api_request_duration_seconds_count", &[]), Some(0.0));
     assert!(upstream.requests().is_empty());
-    assert_eq!(exporter.logs_of("no usable api key").len(), 1);
+    assert_eq!(exporter.logged("no usable api key", 1).await.len(), 1);
     for key in ["first-key", "second-key"] {
         std::fs::write(exporter.folder().join("key"), format!("{key}\n")).unwrap();
         eventually("the key is used", async || {

@@ -50,7 +50,7 @@ async fn each_fault_of_an_answer_has_its_reason_and_changes_nothing_that_was_kno
         })
         .await;
     // What comes after it may be polled over a connection that another fault is just closing.
-    let failures = exporter.logs_of("poll failed");
+    let failures = exporter.logged("poll failed", Fault::ALL.len()).await;
     for fault in Fault::ALL {
         let name = format!("{fault:?}");
         let first = failures.iter().find(|failure| failure["toggle"] == name.as_str()).unwrap();

@@ -167,8 +167,7 @@ async fn registrations_expire_by_what_became_of_their_runs_and_do_not_come_back(
     .await;
     assert_eq!(exporter.toggle("bad").await["status"], "failed");
     assert_eq!(exporter.toggle("answers").await["status"], "in_progress", "its last answer is young");
-    let expired = || exporter.logs_of("registration expired").len();
-    eventually("both are logged", async || (expired() == 2).then_some(())).await;
+    assert_eq!(exporter.logged("registration expired", 2).await.len(), 2);
     exporter.kill().await;
     let exporter = Exporter::with(config("1h", "1h")).start().await;
     assert_eq!(names(&exporter).await, ["answers", "bad"]);
@@ -210,8 +209,7 @@ async fn no_more_than_a_hundred_thousand_can_be_registered() {
     assert_eq!(exporter.put("last", &task("p2")).await.0, 200, "what is there can be replaced");
     assert_eq!(exporter.delete("last").await, 204);
     assert_eq!(exporter.put("more", &task("p")).await.0, 201);
-    let warned = || exporter.logs_of("very many watches").len();
-    eventually("it is warned of", async || (warned() == 1).then_some(())).await;
+    assert_eq!(exporter.logged("very many watches", 1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -220,7 +218,8 @@ async fn that_anybody_can_register_is_said_once_where_it_is_so() {
     for (address, warnings) in [("127.0.0.1:0", 0), ("0.0.0.0:0", 1)] {
         let start = Exporter::with(Exporter::registering(&upstream, Path::new("state")));
         let exporter = start.arg(&format!("--web.listen-address={address}")).start().await;
-        let warned = exporter.logs().iter().filter(|line| line.to_string().contains("without authentication")).count();
+        let (logs, _) = exporter.last_words().await;
+        let warned = logs.iter().filter(|line| line.to_string().contains("without authentication")).count();
         assert_eq!(warned, warnings, "{address}");
     }
     let output =

@@ -35,7 +35,7 @@ async fn a_reload_by_signal_or_by_request_takes_over_what_is_new_and_keeps_what_
     exporter.reconfigure(Exporter::quick(&upstream, W));
     assert_eq!(exporter.reload().await, (200, "reloaded\n".to_owned()));
     assert!(!exporter.scrape().await.text.contains("toggle=\"x\""), "gone when the reload is answered");
-    eventually("both are logged", async || (exporter.logs_of("configuration reloaded").len() == 2).then_some(())).await;
+    exporter.logged("configuration reloaded", 2).await;
     let other = exporter.request(Method::GET, "/-/reload").await;
     assert_eq!((other.status().as_u16(), other.headers()["allow"].to_str().unwrap()), (405, "POST"));
 }
@@ -163,8 +163,7 @@ async fn apis_come_and_go_and_what_needs_one_that_is_gone_waits_for_it() {
     let e = exporter.scrape().await;
     assert!(!e.text.contains("api=\"other\""), "{}", e.text);
     assert_eq!(e.value("cekura_exporter_watches_rejected", &[("source", "http")]), Some(1.0));
-    let refused = || exporter.logs_of("watch refused: its api is not configured").len();
-    eventually("it is logged", async || (refused() == 1).then_some(())).await;
+    assert_eq!(exporter.logged("watch refused: its api is not configured", 1).await.len(), 1);
     exporter.reconfigure(both);
     assert_eq!(exporter.reload().await.0, 200);
     exporter.scrape_until("it is polled again", |e| e.status("a").as_deref() == Some("in_progress")).await;

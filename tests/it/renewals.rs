@@ -165,7 +165,7 @@ async fn a_key_that_is_gone_or_broken_is_said_once_and_the_last_good_certificate
         }
         let (status, text) = exporter.reload().await;
         assert!(status == 500 && text.contains("server.key ") && text.contains(what), "{status} {text}");
-        let said = eventually("it is said", async || exporter.logs_of(FAILED).get(count).cloned()).await;
+        let said = &exporter.logged(FAILED, count + 1).await[count];
         let problem = said["problem"].as_str().unwrap();
         assert!(said["level"] == "ERROR" && problem.contains("server.key ") && problem.contains(what), "{said}");
         let e = exporter.scrape().await;

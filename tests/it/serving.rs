@@ -128,7 +128,7 @@ async fn stopped_amid_a_request(exporter: &Exporter) -> TcpStream {
         })
         .await;
     exporter.signal(Signal::TERM);
-    eventually("it drains", async || (!exporter.logs_of("stopping").is_empty()).then_some(())).await;
+    exporter.logged("stopping", 1).await;
     stream
 }
 

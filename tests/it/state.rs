@@ -71,7 +71,7 @@ async fn a_run_that_completes_in_the_wrong_state_is_a_mismatch() {
     assert_eq!(e.value("cekura_toggle_mock_enabled", &[("toggle", "nothing")]), None);
     let outcome = |outcome| e.value("cekura_api_runs_finished_total", &[("outcome", outcome)]);
     assert_eq!((outcome("mismatched"), outcome("completed")), (Some(2.0), Some(1.0)));
-    assert_eq!(exporter.logs_of("toggle completed in another state than expected").len(), 2);
+    assert_eq!(exporter.logged("toggle completed in another state than expected", 2).await.len(), 2);
     assert_eq!(exporter.toggle("off").await["mismatch"], true);
 }
 
@@ -90,13 +90,8 @@ async fn a_failed_run_shows_its_error_in_json_and_log_but_never_as_a_label() {
     assert_eq!(e.value("cekura_toggle_duration_seconds_count", &[("status", "failed")]), Some(0.0));
     let shown = exporter.toggle("f").await;
     assert_eq!((&shown["status"], &shown["error"]), (&"failed".into(), &"no tools at <url>".into()));
-    let logged = &logged(&exporter, "toggle changed state").await[0];
+    let logged = &exporter.logged("toggle changed state", 1).await[0];
     assert_eq!((&logged["to"], &logged["toggle_error"]), (&"failed".into(), &"no tools at <url>".into()));
-}
-
-/// The lines with this message, once there is one: a thread of its own writes them.
-async fn logged(exporter: &Exporter, message: &str) -> Vec<serde_json::Value> {
-    eventually(message, async || Some(exporter.logs_of(message)).filter(|lines| !lines.is_empty())).await
 }
 
 #[tokio::test]
@@ -125,14 +120,14 @@ async fn a_failed_poll_keeps_what_was_known_and_recovery_clears_the_error() {
     let asked = upstream.url().replace("http://", "GET ");
     let asked = format!("{asked}/test_framework/v2/aiagents/1/toggle-mock-tools-progress/");
     assert_eq!(exporter.toggle("a").await["poll_error_detail"], format!("{asked}: HTTP 500: oops"));
-    let failures = logged(&exporter, "poll failed").await;
+    let failures = exporter.logged("poll failed", 1).await;
     assert_eq!(failures[0]["detail"], format!("{asked}: HTTP 500: oops"));
     assert_eq!(failures.len(), 1, "a repeated failure is logged once");
 
     upstream.script("a", [Reply::task("in_progress", None)]);
     let e = exporter.scrape_until("it is up again", |e| e.value("cekura_toggle_up", &a) == Some(1.0)).await;
     assert_eq!(e.poll_error("a"), None);
-    let recovered = logged(&exporter, "polls succeed again").await;
+    let recovered = exporter.logged("polls succeed again", 1).await;
     assert!(recovered[0]["lasted_seconds"].as_f64().unwrap() > 0.0, "{recovered:?}");
 }
 
@@ -148,7 +143,7 @@ async fn an_undocumented_status_is_unknown_counted_and_logged_once() {
         })
         .await;
     assert_eq!((e.status("q").as_deref(), e.value("cekura_toggle_up", &[])), (Some("unknown"), Some(1.0)));
-    let logged = logged(&exporter, "toggle has an unrecognised status").await;
+    let logged = exporter.logged("toggle has an unrecognised status", 1).await;
     assert_eq!((logged.len(), &logged[0]["status"]), (1, &"paused".into()));
     assert_eq!(exporter.toggle("q").await["raw_status"], "paused");
     assert!(exporter.get("/").await.1.contains("sent as paused"));

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::net::UnixDatagram;
 
-use crate::harness::{Exporter, eventually, run, run_with_sockets};
+use crate::harness::{Exporter, run, run_with_sockets};
 
 const EMPTY: &str = "watches: []\n";
 
@@ -133,7 +133,6 @@ async fn a_systemd_that_cannot_be_told_is_logged_once_and_hinders_nothing() {
         }
         exporter.signal(Signal::TERM);
         assert_eq!(exporter.ended().await.code(), Some(0));
-        eventually("all is logged", async || (exporter.logs_of("stopped").len() == 1).then_some(())).await;
         let complaints = exporter.logs_of("systemd cannot be told how the exporter is doing");
         assert_eq!(complaints.len(), 1, "{complaints:?}");
         assert_eq!(complaints[0]["socket"], socket);
@@ -157,8 +156,8 @@ async fn listen_addresses_beside_it_are_not_used_and_that_is_said() {
     let start = Exporter::with(EMPTY).handing_over(&["tcp"]).arg("--web.listen-address=127.0.0.1:1");
     let exporter = start.start().await;
     assert_ne!(exporter.urls, ["http://127.0.0.1:1"]);
-    let said = || exporter.logs_of("listen addresses are not used: the listeners are those of systemd").len();
-    eventually("that is said", async || (said() == 1).then_some(())).await;
+    let said = exporter.logged("listen addresses are not used: the listeners are those of systemd", 1).await;
+    assert_eq!(said.len(), 1);
     assert_eq!(exporter.get("/-/ready").await.0, 200);
     exporter.stop().await;
 }

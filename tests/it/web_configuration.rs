@@ -255,15 +255,14 @@ async fn a_web_configuration_is_followed_and_each_change_is_said_once() {
     let web = exporter.folder().join("web.yaml");
     fs::write(&web, "{a: b}").unwrap();
     exporter.scrape_until("it is bad", |e| e.value(SUCCESSFUL, &[]) == Some(0.0)).await;
-    let said = exporter.logs_of("web configuration not reloaded: the one in force stays");
+    let said = exporter.logged("web configuration not reloaded: the one in force stays", 1).await;
     assert_eq!(said.len(), 1);
     assert!(said[0]["level"] == "ERROR" && said[0]["problem"].as_str().unwrap().starts_with("web.yaml: a: is not"));
     fs::write(&web, DENY).unwrap();
     exporter.scrape_until("it is good", |e| e.value(SUCCESSFUL, &[]) == Some(1.0)).await;
     // What nobody changed is not reloaded, though it is looked at.
     exporter.signal(Signal::HUP);
-    eventually("the signal is heard", async || (exporter.logs_of("configuration reloaded").len() == 1).then_some(()))
-        .await;
+    exporter.logged("configuration reloaded", 1).await;
     assert_eq!(exporter.logs_of("web configuration reloaded").len(), 1);
     assert_eq!(exporter.logs_of("web configuration not reloaded: the one in force stays").len(), 1);
 }
@@ -286,7 +285,8 @@ async fn registrations_are_said_to_be_open_to_all_only_where_nobody_has_to_log_i
     let warnings = |exporter: &Exporter| {
         exporter.logs().iter().filter(|line| line["message"].as_str().unwrap().starts_with("registrations are")).count()
     };
-    assert_eq!(warnings(&start(DENY).await), 1);
+    let exporter = start(DENY).await;
+    eventually("it is said", async || (warnings(&exporter) == 1).then_some(())).await;
     let exporter = start(users).await;
     assert_eq!(warnings(&exporter), 0);
     fs::write(exporter.folder().join("web.yaml"), DENY).unwrap();

@@ -232,6 +232,12 @@ impl Exporter {
         self.logs().into_iter().filter(|line| line["message"] == message).collect()
     }
 
+    /// The log lines with this message, once there are so many: what has been done may not be logged yet.
+    pub(crate) async fn logged(&self, message: &str, count: usize) -> Vec<Value> {
+        let what = format!("{message:?} is logged {count} times");
+        eventually(&what, async || Some(self.logs_of(message)).filter(|lines| lines.len() >= count)).await
+    }
+
     /// What was written to standard error so far.
     pub(crate) fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
@@ -344,7 +350,6 @@ impl Exporter {
     pub(crate) async fn last_words(mut self) -> (Vec<Value>, String) {
         self.signal(rustix::process::Signal::TERM);
         assert_eq!(self.ended().await.code(), Some(0));
-        self.reading.drain(..).for_each(|reading| reading.join().unwrap());
         (self.logs(), self.errors())
     }
 
@@ -358,9 +363,11 @@ impl Exporter {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself and all that it wrote has been read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        eventually("the exporter ended", async || self.child.try_wait().unwrap()).await
+        let status = eventually("the exporter ended", async || self.child.try_wait().unwrap()).await;
+        self.reading.drain(..).for_each(|reading| reading.join().unwrap());
+        status
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
