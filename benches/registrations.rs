@@ -277,7 +277,7 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
         ..Tally::default()
     };
     let toggle = Toggle { watch: watch.clone(), run, tally };
-    (watch.name.clone(), Some(SavedToggle::of(&toggle, u64::from(number) + 1)))
+    (watch.name.clone(), vec![SavedToggle::of(&toggle, u64::from(number) + 1)])
 }
 
 fn agent(number: u32, now: Timestamp) -> Result<AgentChange, Failure> {

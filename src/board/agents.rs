@@ -1,6 +1,6 @@
 //! What is known of the mocks of all agents.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::{AgentKey, AgentRow};
@@ -18,6 +18,8 @@ struct Agent {
     mock: Option<Box<AgentMock>>,
     /// How many watches it has.
     watches: u32,
+    /// How many runs of it are remembered whose watch may come yet.
+    remembered: u32,
 }
 
 // === impl Agents ===
@@ -27,7 +29,7 @@ impl Agents {
     pub(super) fn restored(mocks: impl IntoIterator<Item = (AgentKey, AgentMock)>) -> Self {
         let mut agents = Self::default();
         for ((api, id), mock) in mocks {
-            let agent = Agent { mock: Some(Box::new(mock)), watches: 0 };
+            let agent = Agent { mock: Some(Box::new(mock)), ..Agent::default() };
             agents.apis.entry(api).or_default().insert(id, agent);
         }
         agents
@@ -47,11 +49,9 @@ impl Agents {
     /// The agent has one watch more. Says, as all of these do, whether what is saved of it is to be
     /// saved anew.
     pub(super) fn watched(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
-        if !self.apis.contains_key(api) {
-            self.apis.insert(api.clone(), BTreeMap::new());
+        if let Some(agent) = self.entry(api, id) {
+            agent.watches += 1;
         }
-        let Some(agents) = self.apis.get_mut(api) else { return false };
-        agents.entry(id).or_default().watches += 1;
         self.keep(api, id, now)
     }
 
@@ -61,6 +61,28 @@ impl Agents {
             agent.watches = agent.watches.saturating_sub(1);
         }
         self.keep(api, id, now)
+    }
+
+    /// A run of the agent is remembered.
+    pub(super) fn remembered(&mut self, api: &ApiName, id: AgentId) {
+        if let Some(agent) = self.entry(api, id) {
+            agent.remembered += 1;
+        }
+    }
+
+    /// A run of the agent is not remembered any more.
+    pub(super) fn forgot(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
+        let agent = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id));
+        let Some(agent) = agent else { return false };
+        agent.remembered = agent.remembered.saturating_sub(1);
+        agent.is_unused() && self.keep(api, id, now)
+    }
+
+    fn entry(&mut self, api: &ApiName, id: AgentId) -> Option<&mut Agent> {
+        if !self.apis.contains_key(api) {
+            self.apis.insert(api.clone(), BTreeMap::new());
+        }
+        Some(self.apis.get_mut(api)?.entry(id).or_default())
     }
 
     /// Takes what a run shows after an answer.
@@ -74,7 +96,7 @@ impl Agents {
         before != mock
     }
 
-    /// Forgets an agent without a watch, unless it is to be remembered.
+    /// Forgets what is known of an agent without a watch, unless it is to be remembered.
     pub(super) fn keep(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
         let Some(agents) = self.apis.get_mut(api) else { return false };
         let Some(agent) = agents.get_mut(&id) else { return false };
@@ -83,7 +105,10 @@ impl Agents {
         let keep = mock.keep(agent.watches > 0, now);
         agent.know(mock);
         if !keep {
-            agents.remove(&id);
+            agent.mock = None;
+            if agent.is_unused() {
+                agents.remove(&id);
+            }
             if agents.is_empty() {
                 self.apis.remove(api);
             }
@@ -91,11 +116,10 @@ impl Agents {
         !keep || before != mock
     }
 
-    /// Those that have no watch, but for these.
-    pub(super) fn without_watch(&self, but: &HashSet<AgentKey>) -> Vec<AgentKey> {
+    /// Those that have no watch, and that no remembered run is of.
+    pub(super) fn without_watch(&self) -> Vec<AgentKey> {
         let all = self.apis.iter().flat_map(|(api, agents)| agents.iter().map(move |(id, agent)| (api, *id, agent)));
-        let without = all.filter(|(_, _, agent)| agent.watches == 0).map(|(api, id, _)| (api.clone(), id));
-        without.filter(|key| !but.contains(key)).collect()
+        all.filter(|(_, _, agent)| agent.is_unused()).map(|(api, id, _)| (api.clone(), id)).collect()
     }
 
     /// Adds agents whose mock state is known to `rows`, sorted by API and id, until all of the `most`
@@ -122,6 +146,11 @@ impl Agents {
 // === impl Agent ===
 
 impl Agent {
+    /// Whether it has no watch, and none that may come yet.
+    fn is_unused(&self) -> bool {
+        self.watches == 0 && self.remembered == 0
+    }
+
     fn known(&self) -> AgentMock {
         self.mock.as_deref().copied().unwrap_or_default()
     }

@@ -5,10 +5,11 @@
 
 mod agents;
 mod history;
+mod remembered;
 mod rows;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -104,7 +105,8 @@ pub struct Awaited {
 /// What changed since it was saved.
 #[derive(Debug, Default)]
 pub struct Unsaved {
-    /// Watches; nothing for those that are gone.
+    /// Watches, with what is known of their run and of those that may come back; nothing for those that
+    /// are gone.
     pub toggles: Vec<ToggleChange>,
     /// Agents; nothing for those that are forgotten.
     pub agents: Vec<AgentChange>,
@@ -116,10 +118,13 @@ impl Board {
     /// How many agents are looked at under the lock at a time.
     const AGENTS_AT_A_TIME: usize = 1024;
 
+    /// How many names are looked through under the lock at a time for what is remembered.
+    const NAMES_AT_A_TIME: usize = 1024;
+
     /// A board that remembers what an earlier process saved of watches and agents, and keeps account
     /// of what is to be saved.
     pub fn restored(
-        toggles: HashMap<WatchName, SavedToggle>,
+        toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
     ) -> Self {
         Self { state: RwLock::new(State::restored(toggles, agents)), ..Self::default() }
@@ -210,10 +215,29 @@ impl Board {
         self.write().forget_agents(now);
     }
 
-    /// Forgets what is remembered of runs that are not on the list, but for those to keep. Says of how
-    /// many.
-    pub fn forget_remembered(&self, keep: impl Fn(&WatchName, &SavedToggle) -> bool, now: Timestamp) -> usize {
-        self.write().forget_remembered(keep, now)
+    /// Forgets what is remembered under this name of runs that are not on the list, but for those to keep.
+    /// Says whether that was anything.
+    pub fn forget_remembered(
+        &self,
+        name: &WatchName,
+        keep: impl Fn(&WatchName, &SavedToggle) -> bool,
+        now: Timestamp,
+    ) -> bool {
+        // Most names have nothing remembered, and whoever reads is not to be held up for them.
+        !self.read().remembered(name).is_empty() && self.write().forget_remembered(name, keep, now)
+    }
+
+    /// As [`Board::forget_remembered`], for all names. Says for how many that was anything. They are gone
+    /// through some at a time, so that nobody waits for the lock for long.
+    pub fn forget_all_remembered(&self, keep: impl Fn(&WatchName, &SavedToggle) -> bool, now: Timestamp) -> usize {
+        let (mut last, mut forgotten) = (None, 0);
+        loop {
+            let names = self.read().remembered_after(last.as_ref(), Self::NAMES_AT_A_TIME);
+            let Some(name) = names.last() else { return forgotten };
+            last = Some(name.clone());
+            let mut state = self.write_unseen();
+            forgotten += names.iter().filter(|name| state.forget_remembered(name, &keep, now)).count();
+        }
     }
 
     /// Resolves when a run finished since this last did.
@@ -367,10 +391,19 @@ mod tests {
     impl Shown {
         /// Makes the board show exactly these watches.
         fn set(&mut self, watches: &[Arc<Watch>], now: Timestamp) -> Updated {
+            self.show(watches, false, now)
+        }
+
+        /// As [`Shown::set`]; what was shown before may come back.
+        fn displace(&mut self, watches: &[Arc<Watch>], now: Timestamp) -> Updated {
+            self.show(watches, true, now)
+        }
+
+        fn show(&mut self, watches: &[Arc<Watch>], may_come_back: bool, now: Timestamp) -> Updated {
             let mut edit = self.list.edit();
             edit.set_apis([ApiName::default_api()].into());
             edit.replace(&Origin::Config, watches.iter().cloned().map(Into::into));
-            self.board.update(&edit.finish(|_| false).changes, now)
+            self.board.update(&edit.finish(|_| may_come_back).changes, now)
         }
 
         fn begin(&mut self, watches: &[Arc<Watch>], now: Timestamp) -> RunId {
@@ -380,13 +413,13 @@ mod tests {
         /// What another process has that starts with what this one saved.
         fn restarted(&self) -> Self {
             let Unsaved { toggles, agents } = self.board.take_unsaved(usize::MAX);
-            let toggles = toggles.into_iter().filter_map(|(name, saved)| Some((name, saved?)));
+            let toggles = toggles.into_iter().filter(|(_, runs)| !runs.is_empty()).collect();
             let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
-            Self { list: WatchList::default(), board: Board::restored(toggles.collect(), agents) }
+            Self { list: WatchList::default(), board: Board::restored(toggles, agents) }
         }
 
         fn remembering() -> Self {
-            Self { list: WatchList::default(), board: Board::restored(HashMap::new(), []) }
+            Self { list: WatchList::default(), board: Board::restored(BTreeMap::new(), []) }
         }
     }
 
@@ -481,10 +514,12 @@ mod tests {
         let mut again = shown.restarted();
         again.set(&[watch("a", "1")], at(1));
         assert_eq!(again.board.take_unsaved(9).toggles.len(), 0, "it is saved as it is");
-        assert_eq!(again.board.forget_remembered(|name, _| name.as_str() == "b", at(1)), 0);
-        assert_eq!(again.board.forget_remembered(|_, _| false, at(1)), 1);
-        let unsaved = again.board.take_unsaved(9).toggles;
-        assert!(unsaved.len() == 1 && unsaved[0].0.as_str() == "b" && unsaved[0].1.is_none(), "{unsaved:?}");
+        assert_eq!(again.board.forget_all_remembered(|name, _| name.as_str() == "b", at(1)), 0);
+        let (a, b) = (&watch("a", "1").name, &watch("b", "1").name);
+        assert!(!again.board.forget_remembered(a, |_, _| false, at(1)), "that one is on the list");
+        assert!(again.board.forget_remembered(b, |_, _| false, at(1)));
+        assert_eq!(again.board.take_unsaved(9).toggles, [(b.clone(), Vec::new())]);
+        assert_eq!(again.board.forget_all_remembered(|_, _| false, at(1)), 0);
     }
 
     #[test]
@@ -505,8 +540,53 @@ mod tests {
         shown.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
         let again = shown.restarted();
         assert_eq!(again.board.agents().len(), 1);
-        again.board.forget_remembered(|_, _| false, at(99));
+        assert_eq!(again.board.forget_all_remembered(|_, _| false, at(99)), 1);
         assert!(again.board.agents().is_empty());
+    }
+
+    #[test]
+    fn many_names_are_gone_through_in_parts_and_none_is_passed_over() {
+        let mut shown = Shown::remembering();
+        let watches: Vec<_> = (0..=3 * Board::NAMES_AT_A_TIME).map(|i| watch(&format!("w{i}"), "1")).collect();
+        shown.set(&watches, at(0));
+        let again = shown.restarted();
+        assert_eq!(again.board.forget_all_remembered(|_, _| false, at(1)), watches.len());
+        assert_eq!(again.board.take_unsaved(usize::MAX).toggles.len(), watches.len());
+    }
+
+    #[test]
+    fn a_run_that_takes_the_place_of_another_takes_nothing_of_what_is_known_of_it() {
+        let mut shown = Shown::remembering();
+        let status = |shown: &Shown| shown.board.row("a").unwrap().toggle.run.shown.status;
+        let (first, second) = (watch("a", "1"), watch("a", "2"));
+        let run = shown.begin(std::slice::from_ref(&first), at(0));
+        shown.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+        let run = shown.displace(std::slice::from_ref(&second), at(2)).begun[0].run;
+        shown.board.apply(run, Ok(answer(Reported::Failed, None)), at(3), |_| None).unwrap();
+        let mut again = shown.restarted();
+        // Back and forth, in this process and in the next.
+        for shown in [&mut shown, &mut again] {
+            shown.displace(std::slice::from_ref(&first), at(4));
+            assert_eq!(status(shown), Status::Completed);
+            shown.displace(std::slice::from_ref(&second), at(5));
+            assert_eq!(status(shown), Status::Failed);
+            shown.displace(&[], at(6));
+            shown.displace(std::slice::from_ref(&first), at(7));
+            assert_eq!(status(shown), Status::Completed);
+            let tally = &shown.board.row("a").unwrap().toggle.tally;
+            assert_eq!((tally.polls, tally.completed, tally.failed), (2, 1, 1), "each run is counted once");
+        }
+    }
+
+    #[test]
+    fn of_very_many_runs_that_took_the_place_of_one_another_the_oldest_is_forgotten() {
+        let mut shown = Shown::remembering();
+        for i in 0..20 {
+            shown.displace(&[watch("a", &i.to_string())], at(i));
+        }
+        let saved = shown.board.take_unsaved(9).toggles;
+        let ids: Vec<_> = saved[0].1.iter().map(|run| run.progress_id.as_str()).collect();
+        assert_eq!(ids, ["19", "18", "17", "16", "15", "14", "13", "12", "11"]);
     }
 
     #[test]
@@ -514,8 +594,8 @@ mod tests {
         let mut shown = Shown::remembering();
         let run = shown.begin(&[watch("a", "1")], at(0));
         shown.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
-        let toggles = shown.board.take_unsaved(9).toggles.into_iter().map(|(name, saved)| (name, saved.unwrap()));
-        let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles.collect(), []) };
+        let toggles = shown.board.take_unsaved(9).toggles.into_iter().collect();
+        let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles, []) };
         again.set(&[watch("a", "1")], at(100));
         let mock = again.board.agents()[0].mock;
         assert_eq!((mock.enabled(), mock.enabled_since()), (Some(true), Some(at(1))));

@@ -1,7 +1,6 @@
 //! What the board holds, and how it changes as a whole.
 
-use std::collections::hash_map;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::agents::Agents;
 use super::history::{Event, History, What};
+use super::remembered::Remembered;
 use super::rows::{Entry, Rows};
 use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::sources::{Change, Definition};
@@ -33,9 +33,7 @@ pub(super) struct State {
     messages: VecDeque<Text>,
     /// Who waits for a run to finish, or for its end otherwise.
     waiting: HashMap<RunId, Arc<Notify>>,
-    /// What is known of runs that are not on the list now and may come back: what an earlier process
-    /// saved, and what another source's watch was put in the place of.
-    remembered: HashMap<WatchName, SavedToggle>,
+    remembered: Remembered,
     /// What changed since it was saved; `None` if nothing is ever saved.
     changed: Option<Changed>,
 }
@@ -54,15 +52,17 @@ impl State {
 
     /// A state that remembers what an earlier process saved, and says what is to be saved.
     pub(super) fn restored(
-        toggles: HashMap<WatchName, SavedToggle>,
+        toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
     ) -> Self {
-        let agents = Agents::restored(agents);
+        let mut agents = Agents::restored(agents);
+        let remembered = Remembered::restored(toggles);
+        remembered.iter().for_each(|saved| agents.remembered(&saved.api, saved.agent_id));
         Self {
             // What begins now comes after all that is remembered.
-            places: toggles.values().map(|saved| saved.place).chain(agents.newest_place()).max().unwrap_or_default(),
+            places: remembered.iter().map(|saved| saved.place).chain(agents.newest_place()).max().unwrap_or_default(),
             agents,
-            remembered: toggles,
+            remembered,
             changed: Some(Changed::default()),
             ..Self::default()
         }
@@ -74,7 +74,7 @@ impl State {
         let coming = changes.iter().filter(|change| change.now.is_some()).count();
         let mut updated = Updated { begun: Vec::with_capacity(coming), gone: Vec::new() };
         for change in changes.iter().filter(|change| change.may_come_back) {
-            self.remember(&change.name);
+            self.remember(&change.name, now);
         }
         let gone = changes.iter().filter(|change| change.now.is_none());
         let gone: Vec<_> = gone.filter_map(|change| self.run_of(change.name.as_str())).collect();
@@ -146,7 +146,7 @@ impl State {
         let before = row.toggle.watch.clone();
         let started = definition.started.unwrap_or(now);
         if row.toggle.redefine(watch.clone(), started) {
-            let place = self.recall(&mut row.toggle);
+            let place = self.recall(&mut row.toggle, now);
             self.wake(old);
             let what = What::Began { progress_id: watch.progress_id.clone() };
             self.history.record(old.slot, Event { at: now, what });
@@ -169,35 +169,35 @@ impl State {
     /// one.
     fn toggle(&mut self, definition: &Definition, now: Timestamp) -> (Toggle, Option<u64>) {
         let mut toggle = Toggle::new(definition.watch.clone(), definition.started.unwrap_or(now));
-        let place = self.recall(&mut toggle);
-        if place.is_none()
-            && let Some(saved) = self.remembered.get(&toggle.watch.name)
-        {
-            toggle.tally = saved.tally.clone();
+        if let Some(tally) = self.remembered.tally(&toggle.watch.name) {
+            toggle.tally = tally.clone();
         }
+        let place = self.recall(&mut toggle, now);
         (toggle, place)
     }
 
-    /// Gives a toggle what is remembered of its run, and returns the run's place; `None` if another
-    /// run is remembered, or none. Counters of a toggle that was not on the board come with it.
-    fn recall(&mut self, toggle: &mut Toggle) -> Option<u64> {
-        let hash_map::Entry::Occupied(saved) = self.remembered.entry(toggle.watch.name.clone()) else { return None };
-        if !saved.get().is_run_of(&toggle.watch) {
-            return None;
-        }
-        let saved = saved.remove();
+    /// Gives a toggle what is remembered of its run, and returns the run's place; `None` if nothing is.
+    fn recall(&mut self, toggle: &mut Toggle, now: Timestamp) -> Option<u64> {
+        let saved = self.remembered.take(&toggle.watch)?;
+        self.forgot(&saved, now);
         toggle.run = saved.run;
-        if toggle.tally.polls == 0 {
-            toggle.tally = saved.tally;
-        }
         Some(saved.place)
     }
 
     /// Remembers what is known of the run under this name.
-    fn remember(&mut self, name: &WatchName) {
-        if let Some(entry) = self.run_of(name.as_str()).and_then(|run| self.entry(run)) {
-            let saved = SavedToggle::of(&entry.row.toggle, entry.place);
-            self.remembered.insert(name.clone(), saved);
+    fn remember(&mut self, name: &WatchName, now: Timestamp) {
+        let Some(entry) = self.run_of(name.as_str()).and_then(|run| self.entry(run)) else { return };
+        let saved = SavedToggle::of(&entry.row.toggle, entry.place);
+        self.agents.remembered(&saved.api, saved.agent_id);
+        if let Some(oldest) = self.remembered.put(name, saved) {
+            self.forgot(&oldest, now);
+        }
+    }
+
+    /// A run is not remembered any more.
+    fn forgot(&mut self, saved: &SavedToggle, now: Timestamp) {
+        if self.agents.forgot(&saved.api, saved.agent_id, now) {
+            self.agent_changed((saved.api.clone(), saved.agent_id));
         }
     }
 
@@ -258,10 +258,7 @@ impl State {
 
     /// Forgets agents that were without a watch for long enough.
     pub(super) fn forget_agents(&mut self, now: Timestamp) {
-        // Watches that are only remembered may come yet.
-        let remembered: HashSet<AgentKey> =
-            self.remembered.values().map(|saved| (saved.api.clone(), saved.agent_id)).collect();
-        for key in self.agents.without_watch(&remembered) {
+        for key in self.agents.without_watch() {
             if self.agents.keep(&key.0, key.1, now) {
                 self.agent_changed(key);
             }
@@ -317,21 +314,32 @@ impl State {
         }
     }
 
-    /// Forgets what is remembered, but for what to keep, and the agents that were known for it alone.
+    /// Forgets what is remembered under this name, but for what to keep. Says whether that was anything.
     pub(super) fn forget_remembered(
         &mut self,
+        name: &WatchName,
         keep: impl Fn(&WatchName, &SavedToggle) -> bool,
         now: Timestamp,
-    ) -> usize {
-        let forgotten = self.remembered.extract_if(|name, saved| !keep(name, saved));
-        let forgotten: Vec<_> = forgotten.map(|(name, _)| name).collect();
-        for name in &forgotten {
-            self.changed(name);
+    ) -> bool {
+        let forgotten = self.remembered.forget(name, keep);
+        if forgotten.is_empty() {
+            return false;
         }
-        if !forgotten.is_empty() {
-            self.forget_agents(now);
+        self.changed(name);
+        for saved in &forgotten {
+            self.forgot(saved, now);
         }
-        forgotten.len()
+        true
+    }
+
+    /// What is remembered under this name, the newest first.
+    pub(super) fn remembered(&self, name: &WatchName) -> &[SavedToggle] {
+        self.remembered.of(name)
+    }
+
+    /// So many names at most under which runs are remembered, those that come next after `last`, sorted.
+    pub(super) fn remembered_after(&self, last: Option<&WatchName>, most: usize) -> Vec<WatchName> {
+        self.remembered.names(last, most)
     }
 
     pub(super) fn take_unsaved(&mut self, most: usize) -> Unsaved {
@@ -340,8 +348,8 @@ impl State {
         let agents: Vec<_> = std::iter::from_fn(|| changed.agents.pop_first()).take(most).collect();
         let saved = |name: WatchName| {
             let entry = self.run_of(name.as_str()).and_then(|run| self.entry(run));
-            let saved = entry.map(|entry| SavedToggle::of(&entry.row.toggle, entry.place));
-            let saved = saved.or_else(|| self.remembered.get(&name).cloned());
+            let current = entry.map(|entry| SavedToggle::of(&entry.row.toggle, entry.place));
+            let saved = current.into_iter().chain(self.remembered.of(&name).iter().cloned()).collect();
             (name, saved)
         };
         let mock = |key: AgentKey| {

@@ -49,6 +49,13 @@ pub(super) fn watch_files(news: &News) {
     }
 }
 
+/// What was known of the runs of so many watches was dropped.
+pub(super) fn forgotten(watches: usize) {
+    if watches > 0 {
+        info!(watches, "state of watches that no source lists was dropped");
+    }
+}
+
 /// The configuration was read again, with these problems if it is not good.
 pub(super) fn reloaded(problems: Option<&Problems>) {
     let Some(Problems(problems)) = problems else {

@@ -253,12 +253,15 @@ impl Intake {
     }
 
     async fn take_scan(&mut self, scan: Scan) {
+        let were_up = self.all_up;
         let mut edit = self.list.edit();
-        lay_files(&mut edit, &mut self.laid, &scan);
+        let changed = lay_files(&mut edit, &mut self.laid, &scan);
         let edited = edit.finish(|old| self.registry.has_run_of(old));
         self.publish(edited, None).await;
         self.note_scan(&scan);
-        self.forget_remembered();
+        if changed || !were_up {
+            self.forget_all_remembered();
+        }
     }
 
     /// Reports a look at the watch files, once what it found is on the board: whoever sees that a source is
@@ -269,20 +272,29 @@ impl Intake {
         self.all_up = scan.up.iter().all(|(_, up)| *up);
     }
 
-    /// Drops the state of runs that no source defines, unless a file that cannot be read may do so.
-    fn forget_remembered(&self) {
-        if !self.all_up {
-            return;
+    /// Drops the state of runs under these names that no source defines, unless a file that cannot be read
+    /// may do so.
+    fn forget_remembered<'n>(&self, names: impl IntoIterator<Item = &'n WatchName>) {
+        if self.all_up {
+            let (board, now) = (&self.means.board, wall_clock());
+            let forget = |name: &&WatchName| board.forget_remembered(name, |name, run| self.defines(name, run), now);
+            events::forgotten(names.into_iter().filter(forget).count());
         }
-        let is_defined = |name: &WatchName, saved: &SavedToggle| {
-            // Registrations that are not enabled are not on the list, and may be enabled again.
-            let registered = self.registry.get(name).is_some_and(|kept| saved.is_run_of(&kept.watch));
-            registered || self.list.defines_run(name, |watch| saved.is_run_of(watch))
-        };
-        let forgotten = self.means.board.forget_remembered(is_defined, wall_clock());
-        if forgotten > 0 {
-            tracing::info!(watches = forgotten, "state of watches that no source lists was dropped");
+    }
+
+    /// As [`Intake::forget_remembered`], under all names.
+    fn forget_all_remembered(&self) {
+        if self.all_up {
+            let keep = |name: &WatchName, run: &SavedToggle| self.defines(name, run);
+            events::forgotten(self.means.board.forget_all_remembered(keep, wall_clock()));
         }
+    }
+
+    /// Whether any source defines this run.
+    fn defines(&self, name: &WatchName, run: &SavedToggle) -> bool {
+        // Registrations that are not enabled are not on the list, and may be enabled again.
+        let registered = self.registry.get(name).is_some_and(|kept| run.is_run_of(&kept.watch));
+        registered || self.list.defines_run(name, |watch| run.is_run_of(watch))
     }
 
     /// Has the poller take over what changed, and waits until every reader sees it.
@@ -422,6 +434,7 @@ impl Intake {
         };
         self.note_written(&changes, &written);
         written?;
+        let names: Vec<_> = changes.iter().map(|change| change.name().clone()).collect();
         let mut edit = self.list.edit();
         for change in changes {
             match change {
@@ -439,7 +452,7 @@ impl Intake {
         }
         let edited = edit.finish(|old| self.registry.has_run_of(old));
         self.publish(edited, None).await;
-        self.forget_remembered();
+        self.forget_remembered(&names);
         Ok(())
     }
 
@@ -478,17 +491,21 @@ async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<()
     }
 }
 
-/// Lays what the watch files have into the list.
-fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &Scan) {
+/// Lays what the watch files have into the list. Says whether any of them has something else than before.
+fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &Scan) -> bool {
+    let mut changed = false;
     for path in laid.keys().filter(|path| !scan.files.contains_key(*path)) {
         edit.replace(&Origin::File(path.clone()), []);
+        changed = true;
     }
     for (path, watches) in &scan.files {
         if laid.get(path).is_none_or(|laid| !Arc::ptr_eq(laid, watches)) {
             edit.replace(&Origin::File(path.clone()), watches.iter().cloned().map(Definition::from));
+            changed = true;
         }
     }
     laid.clone_from(&scan.files);
+    changed
 }
 
 /// Takes out the watches of files that no glob matches any more. The others cannot be looked at now.

@@ -90,7 +90,7 @@ impl Intake {
             edit.replace(&Origin::Http, registered);
         }
         match &scan {
-            Some(scan) => lay_files(&mut edit, &mut self.laid, scan),
+            Some(scan) => _ = lay_files(&mut edit, &mut self.laid, scan),
             None => keep_covered(&mut edit, &mut self.laid, &config.watch_files),
         }
         let edited = edit.finish(|old| self.registry.has_run_of(old));
@@ -101,7 +101,7 @@ impl Intake {
             Some(scan) => self.note_scan(scan),
             None => self.note_no_scan(&config),
         }
-        self.forget_remembered();
+        self.forget_all_remembered();
         if config.registrations.enabled && !self.config.registrations.enabled {
             self.warn_if_exposed();
         }

@@ -11,7 +11,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -63,8 +63,9 @@ pub struct SavedToggle {
 pub struct Saved {
     /// The registrations, sorted by name.
     pub registrations: Vec<Registration>,
-    /// What was known of each watch, whatever its source.
-    pub toggles: HashMap<WatchName, SavedToggle>,
+    /// What was known of each watch, whatever its source: of the run that was watched, and then of
+    /// those that another source's watch had been put in the place of, the newest first.
+    pub toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
     /// What was known of each agent.
     pub agents: Vec<((ApiName, AgentId), AgentMock)>,
 }
@@ -78,8 +79,8 @@ pub enum RegistrationChange {
     Remove(WatchName),
 }
 
-/// What is now known of a watch; `None` to forget it.
-pub type ToggleChange = (WatchName, Option<SavedToggle>);
+/// What is now known of a watch, as [`Saved`] has it; empty to forget it.
+pub type ToggleChange = (WatchName, Vec<SavedToggle>);
 
 /// What is now known of an agent; `None` to forget it.
 pub type AgentChange = ((ApiName, AgentId), Option<AgentMock>);
@@ -155,10 +156,12 @@ impl Store {
         }
         self.transact(|transaction| {
             let mut table = transaction.open_table(TOGGLES)?;
-            for (name, toggle) in toggles {
-                match toggle {
-                    Some(toggle) => table.insert(name.as_str(), record::write_toggle(toggle)?.as_slice())?,
-                    None => table.remove(name.as_str())?,
+            for (name, runs) in toggles {
+                match runs.as_slice() {
+                    [newest, displaced @ ..] => {
+                        table.insert(name.as_str(), record::write_toggle(newest, displaced)?.as_slice())?
+                    }
+                    [] => table.remove(name.as_str())?,
                 };
             }
             let mut table = transaction.open_table(AGENTS)?;

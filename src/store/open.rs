@@ -5,7 +5,7 @@
 //! locked before that, and stays locked as long as the store lives, so what was verified is what is
 //! then opened.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -253,9 +253,9 @@ fn read_registrations(transaction: &ReadTransaction) -> Result<Vec<Registration>
     Ok(registrations)
 }
 
-fn read_toggles(transaction: &ReadTransaction) -> Result<HashMap<WatchName, SavedToggle>, Fault> {
+fn read_toggles(transaction: &ReadTransaction) -> Result<BTreeMap<WatchName, Vec<SavedToggle>>, Fault> {
     let table = transaction.open_table(TOGGLES).map_err(Fault::of_reading)?;
-    let mut toggles = HashMap::with_capacity(length(&table)?);
+    let mut toggles = BTreeMap::new();
     for entry in table.iter().map_err(Fault::of_reading)? {
         let (key, value) = entry.map_err(Fault::of_reading)?;
         let toggle = watch_name(key.value()).and_then(|name| Ok((name, record::read_toggle(value.value())?)));

@@ -1,7 +1,9 @@
 //! What is stored: JSON of types of our own, so that the format changes only when it is meant to.
 //!
-//! Fields that are not known are ignored, so that a later version may add some. What is absent is
-//! not written. What is read goes through the same checks as what users write.
+//! Fields that are not known are ignored, and words of a closed set that are not known (a status, a
+//! reason, what is expected) count as unknown, so that a later version may add some and an earlier one still
+//! reads the file. A later version that must not be read by this one raises the version of the file. What is
+//! absent is not written. What is read otherwise goes through the same checks as what users write.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -44,6 +46,9 @@ struct ToggleRecord<'r> {
     run: RunRecord<'r>,
     #[serde(default, skip_serializing_if = "is_default")]
     tally: TallyRecord,
+    /// The runs that another source's watch was put in the place of, the newest first; these have none.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    displaced: Vec<ToggleRecord<'r>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,7 +146,7 @@ pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registra
         api: ApiName::parse(&record.api)?,
         agent_id: agent_id(record.agent_id)?,
         progress_id: ProgressId::parse(&record.progress_id)?,
-        expect: record.expect.map(|expect| Expect::parse(&expect)).transpose()?,
+        expect: record.expect.and_then(|expect| Expect::parse(&expect).ok()),
         labels: record.labels.into_iter().map(label).collect::<Result<_, String>>()?,
         source: Source::Http,
     };
@@ -154,27 +159,40 @@ pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registra
 
 // === Toggles ===
 
-pub(super) fn write_toggle(toggle: &SavedToggle) -> io::Result<Vec<u8>> {
-    json(&ToggleRecord {
-        api: toggle.api.as_str().into(),
-        agent_id: toggle.agent_id.get(),
-        progress_id: toggle.progress_id.as_str().into(),
-        place: toggle.place,
-        run: RunRecord::of(&toggle.run),
-        tally: TallyRecord::of(&toggle.tally),
-    })
+pub(super) fn write_toggle(newest: &SavedToggle, displaced: &[SavedToggle]) -> io::Result<Vec<u8>> {
+    let displaced = displaced.iter().map(ToggleRecord::of).collect();
+    json(&ToggleRecord { displaced, ..ToggleRecord::of(newest) })
 }
 
-pub(super) fn read_toggle(json: &[u8]) -> Result<SavedToggle, String> {
-    let record: ToggleRecord<'_> = parse(json)?;
-    Ok(SavedToggle {
-        api: ApiName::parse(&record.api)?,
-        agent_id: agent_id(record.agent_id)?,
-        progress_id: ProgressId::parse(&record.progress_id)?,
-        run: record.run.restore()?,
-        tally: record.tally.restore(),
-        place: record.place,
-    })
+pub(super) fn read_toggle(json: &[u8]) -> Result<Vec<SavedToggle>, String> {
+    let mut newest: ToggleRecord<'_> = parse(json)?;
+    let displaced = std::mem::take(&mut newest.displaced);
+    std::iter::once(newest).chain(displaced).map(ToggleRecord::restore).collect()
+}
+
+impl<'r> ToggleRecord<'r> {
+    fn of(toggle: &'r SavedToggle) -> Self {
+        Self {
+            api: toggle.api.as_str().into(),
+            agent_id: toggle.agent_id.get(),
+            progress_id: toggle.progress_id.as_str().into(),
+            place: toggle.place,
+            run: RunRecord::of(&toggle.run),
+            tally: TallyRecord::of(&toggle.tally),
+            displaced: Vec::new(),
+        }
+    }
+
+    fn restore(self) -> Result<SavedToggle, String> {
+        Ok(SavedToggle {
+            api: ApiName::parse(&self.api)?,
+            agent_id: agent_id(self.agent_id)?,
+            progress_id: ProgressId::parse(&self.progress_id)?,
+            run: self.run.restore(),
+            tally: self.tally.restore(),
+            place: self.place,
+        })
+    }
 }
 
 impl<'r> RunRecord<'r> {
@@ -201,9 +219,9 @@ impl<'r> RunRecord<'r> {
         }
     }
 
-    fn restore(self) -> Result<Run, String> {
+    fn restore(self) -> Run {
         let shown = Shown {
-            status: Status::parse(&self.status).ok_or("a status that there is not")?,
+            status: Status::parse(&self.status).unwrap_or_default(),
             mock_enabled: self.mock_enabled,
             mcp_endpoints: self.mcp_endpoints,
             mcp_tools: self.mcp_tools,
@@ -214,21 +232,22 @@ impl<'r> RunRecord<'r> {
         let unrecognised = self.unrecognised.iter().take(Run::MAX_UNRECOGNISED).map(|text| Text::restore(text));
         let raw =
             RawStatuses { last: self.raw_status.as_deref().map(Text::restore), unrecognised: unrecognised.collect() };
-        Ok(Run {
+        Run {
             started: Timestamp::from_millis(self.started),
             shown,
             finished: timestamp(self.finished).map(|at| Finish { at, at_first_answer }),
             last_success: timestamp(self.last_success),
-            failing: self.failing.map(FailingRecord::restore).transpose()?.map(Arc::new),
+            failing: self.failing.and_then(FailingRecord::restore).map(Arc::new),
             raw: (raw != RawStatuses::default()).then(|| Arc::new(raw)),
-        })
+        }
     }
 }
 
 impl FailingRecord<'_> {
-    fn restore(self) -> Result<Failing, String> {
-        Ok(Failing {
-            reason: Reason::parse(&self.reason).ok_or("a reason that there is not")?,
+    /// Nothing where the reason is one that only a later version has: the next poll brings one that is known.
+    fn restore(self) -> Option<Failing> {
+        Some(Failing {
+            reason: Reason::parse(&self.reason)?,
             detail: self.detail.as_deref().map(Text::restore),
             since: Timestamp::from_millis(self.since),
             polls: self.polls,

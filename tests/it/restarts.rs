@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cekura_exporter::demo::simulator::Reply;
-use cekura_exporter::store::Store;
+use cekura_exporter::store::{SavedToggle, Store};
 use serde_json::json;
 
 use crate::harness::{Exporter, Upstream, eventually};
@@ -86,10 +86,9 @@ async fn what_is_known_survives_a_kill_once_it_is_saved() {
         // A copy that was taken amid a write may be torn.
         let saved = Store::open(&copy).ok()?.1;
         let is_saved = |name: &str, failing: bool| {
-            saved.toggles.iter().any(|(saved_name, toggle)| {
-                saved_name.as_str() == name
-                    && (toggle.run.finished.is_some() || (failing && toggle.run.failing.is_some()))
-            })
+            let run = |runs: &Vec<_>| runs.first().map(|saved: &SavedToggle| saved.run.clone());
+            let run = saved.toggles.get(name).and_then(run);
+            run.is_some_and(|run| run.finished.is_some() || (failing && run.failing.is_some()))
         };
         (is_saved("good", false) && is_saved("bad", false) && is_saved("young", true) && !saved.agents.is_empty())
             .then_some(())
