@@ -14,6 +14,7 @@ pub mod board;
 pub mod cekura;
 pub mod check;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod demo;
 pub mod exposition;
@@ -37,7 +38,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -223,11 +224,6 @@ async fn linger_on(last_change: &LastChange, linger: Duration) {
     }
 }
 
-/// The wall clock, as the domain has it.
-pub(crate) fn wall_clock() -> toggle::Timestamp {
-    SystemTime::now().into()
-}
-
 // === impl Running ===
 
 impl Running {
@@ -237,7 +233,7 @@ impl Running {
         let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
         let (store, saved) = open_store(&config).await?;
         let board = Arc::new(match &store {
-            Some(_) => Board::restored(saved.toggles, saved.agents),
+            Some(_) => Board::restored(saved.toggles, saved.agents, clock::now()),
             None => Board::default(),
         });
         let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);

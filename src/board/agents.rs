@@ -35,6 +35,20 @@ impl Agents {
         agents
     }
 
+    /// Changes every time in what is known of all agents, and returns those of which something is.
+    pub(super) fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) -> Vec<AgentKey> {
+        let mut changed = Vec::new();
+        for (api, agents) in &mut self.apis {
+            for (id, agent) in agents {
+                if let Some(mock) = &mut agent.mock {
+                    mock.map_times(&map);
+                    changed.push((api.clone(), *id));
+                }
+            }
+        }
+        changed
+    }
+
     /// The latest place in the watch list of any run that counted.
     pub(super) fn newest_place(&self) -> Option<u64> {
         let mocks = self.apis.values().flat_map(BTreeMap::values).filter_map(|agent| agent.mock.as_ref());

@@ -115,6 +115,13 @@ impl History {
         }
     }
 
+    /// Changes the time of every event.
+    pub(super) fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        for event in self.events.values_mut() {
+            event.at = map(event.at);
+        }
+    }
+
     /// Forgets all of a slot.
     pub(super) fn clear(&mut self, slot: u32) {
         while self.drop_first(slot) {}

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::sources::Change;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
+    AgentId, AgentMock, ApiName, Jump, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
 };
 pub use history::{Event, What};
 pub use rows::Rows;
@@ -122,12 +122,21 @@ impl Board {
     const NAMES_AT_A_TIME: usize = 1024;
 
     /// A board that remembers what an earlier process saved of watches and agents, and keeps account
-    /// of what is to be saved.
+    /// of what is to be saved. No time of that is taken to be later than `now`.
     pub fn restored(
         toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
+        now: Timestamp,
     ) -> Self {
-        Self { state: RwLock::new(State::restored(toggles, agents)), ..Self::default() }
+        Self { state: RwLock::new(State::restored(toggles, agents, now)), ..Self::default() }
+    }
+
+    /// Moves every time that it shows by a jump of the clock. `set_clock` does that to the clock, before
+    /// anybody sees the times.
+    pub fn follow(&self, jump: Jump, set_clock: impl FnOnce(Jump)) {
+        let mut state = self.write();
+        set_clock(jump);
+        state.follow(jump);
     }
 
     /// Takes over changes of the watch list, all at once. A watch whose run is the same keeps what
@@ -381,6 +390,9 @@ mod tests {
         board.rows().iter().map(|row| row.toggle.watch.name.to_string()).collect()
     }
 
+    /// Later than anything that happens.
+    const FAR: Timestamp = Timestamp::from_millis(u64::MAX / 2);
+
     /// A board and the list that it shows.
     #[derive(Default)]
     struct Shown {
@@ -415,11 +427,11 @@ mod tests {
             let Unsaved { toggles, agents } = self.board.take_unsaved(usize::MAX);
             let toggles = toggles.into_iter().filter(|(_, runs)| !runs.is_empty()).collect();
             let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
-            Self { list: WatchList::default(), board: Board::restored(toggles, agents) }
+            Self { list: WatchList::default(), board: Board::restored(toggles, agents, FAR) }
         }
 
         fn remembering() -> Self {
-            Self { list: WatchList::default(), board: Board::restored(BTreeMap::new(), []) }
+            Self { list: WatchList::default(), board: Board::restored(BTreeMap::new(), [], at(0)) }
         }
     }
 
@@ -545,6 +557,46 @@ mod tests {
     }
 
     #[test]
+    fn what_was_saved_with_a_clock_that_was_ahead_keeps_nothing_that_finishes_later_from_counting() {
+        const YEAR: u64 = 365 * 86_400;
+        let mut shown = Shown::remembering();
+        let run = shown.begin(&[watch("a", "1")], at(YEAR));
+        shown.board.apply(run, Ok(completed(true)), at(YEAR), |_| None).unwrap();
+        let Unsaved { toggles, agents } = shown.board.take_unsaved(9);
+        let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
+        let board = Board::restored(toggles.into_iter().collect(), agents, at(9));
+        let mut again = Shown { list: WatchList::default(), board };
+        again.set(&[watch("a", "1")], at(9));
+        assert_eq!(again.board.row("a").unwrap().toggle.run.finished.unwrap().at, at(9));
+        assert_eq!(again.board.agents()[0].mock.enabled_since(), Some(at(9)));
+        let run = again.begin(&[watch("a", "2")], at(10));
+        again.board.apply(run, Ok(completed(false)), at(11), |_| None).unwrap();
+        assert_eq!(again.board.agents()[0].mock.enabled(), Some(false));
+        assert_eq!(again.board.row("a").unwrap().toggle.tally.last_completed, Some(at(11)));
+    }
+
+    #[test]
+    fn all_times_move_with_the_clock_and_keep_their_order() {
+        let hour = Jump::from_millis(-3_600_000);
+        let mut shown = Shown::remembering();
+        let begun = shown.set(&[watch("a", "1"), watch("b", "1")], at(9000)).begun;
+        shown.board.apply(begun[0].run, Ok(completed(true)), at(9001), |_| None).unwrap();
+        shown.board.apply(begun[1].run, Err(Failure::new(Reason::Dns)), at(9002), |_| Some(at(9009))).unwrap();
+        shown.displace(&[watch("a", "2"), watch("b", "1")], at(9003));
+        while !shown.board.take_unsaved(9).is_empty() {}
+        shown.board.follow(hour, |jump| assert_eq!(jump, hour));
+        let a = shown.board.row("a").unwrap().toggle;
+        assert_eq!((a.run.started, a.tally.last_completed), (at(5403), Some(at(5401))));
+        let b = shown.board.row("b").unwrap();
+        assert_eq!((b.toggle.run.failing.as_ref().unwrap().since, b.next_poll), (at(5402), Some(at(5409))));
+        assert_eq!(shown.board.agents()[0].mock.enabled_since(), Some(at(5401)));
+        assert!(shown.board.events("a").unwrap().iter().all(|event| event.at <= at(5403)));
+        let unsaved = shown.board.take_unsaved(9);
+        assert_eq!((unsaved.toggles.len(), unsaved.agents.len()), (2, 1), "all of it is saved again");
+        assert_eq!(unsaved.toggles[0].1[1].run.finished.unwrap().at, at(5401));
+    }
+
+    #[test]
     fn many_names_are_gone_through_in_parts_and_none_is_passed_over() {
         let mut shown = Shown::remembering();
         let watches: Vec<_> = (0..=3 * Board::NAMES_AT_A_TIME).map(|i| watch(&format!("w{i}"), "1")).collect();
@@ -595,7 +647,7 @@ mod tests {
         let run = shown.begin(&[watch("a", "1")], at(0));
         shown.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
         let toggles = shown.board.take_unsaved(9).toggles.into_iter().collect();
-        let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles, []) };
+        let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles, [], FAR) };
         again.set(&[watch("a", "1")], at(100));
         let mock = again.board.agents()[0].mock;
         assert_eq!((mock.enabled(), mock.enabled_since()), (Some(true), Some(at(1))));

@@ -30,6 +30,14 @@ impl Remembered {
         self.runs.values().flatten()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut SavedToggle> {
+        self.runs.values_mut().flatten()
+    }
+
+    pub(super) fn all_names(&self) -> impl Iterator<Item = &WatchName> {
+        self.runs.keys()
+    }
+
     /// Those under this name, the newest first.
     pub(super) fn of(&self, name: &WatchName) -> &[SavedToggle] {
         self.runs.get(name).map(Vec::as_slice).unwrap_or_default()

@@ -13,7 +13,7 @@ use super::rows::{Entry, Rows};
 use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
-use crate::toggle::{AgentMock, Outcome, Status, Text, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{AgentMock, Jump, Outcome, Status, Text, Timestamp, Toggle, Watch, WatchName};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -54,9 +54,13 @@ impl State {
     pub(super) fn restored(
         toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
+        now: Timestamp,
     ) -> Self {
         let mut agents = Agents::restored(agents);
-        let remembered = Remembered::restored(toggles);
+        let mut remembered = Remembered::restored(toggles);
+        // What an earlier process stamped with a clock that was ahead would stay ahead of all that comes.
+        agents.map_times(|time| time.min(now));
+        remembered.iter_mut().for_each(|saved| saved.map_times(|time| time.min(now)));
         remembered.iter().for_each(|saved| agents.remembered(&saved.api, saved.agent_id));
         Self {
             // What begins now comes after all that is remembered.
@@ -65,6 +69,26 @@ impl State {
             remembered,
             changed: Some(Changed::default()),
             ..Self::default()
+        }
+    }
+
+    /// Moves every time with the clock.
+    pub(super) fn follow(&mut self, jump: Jump) {
+        let moved = |time: Timestamp| time.moved(jump);
+        let slots: Vec<_> = self.rows.slots().collect();
+        for slot in slots {
+            if let Some(Entry { row, .. }) = self.rows.entry_mut(slot) {
+                row.toggle.map_times(moved);
+                row.next_poll = row.next_poll.map(moved);
+            }
+        }
+        self.remembered.iter_mut().for_each(|saved| saved.map_times(moved));
+        self.history.map_times(moved);
+        let agents = self.agents.map_times(moved);
+        if let Some(changed) = &mut self.changed {
+            changed.agents.extend(agents);
+            changed.toggles.extend(self.rows.iter().map(|row| row.toggle.watch.name.clone()));
+            changed.toggles.extend(self.remembered.all_names().cloned());
         }
     }
 

@@ -29,11 +29,11 @@ use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
 use super::{negotiate, toggles};
 use crate::board::Board;
+use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
 use crate::toggle::Timestamp;
-use crate::wall_clock;
 use crate::web::Web;
 
 /// An answer to a request.
@@ -125,7 +125,7 @@ impl Site {
             telemetry_path,
             renderings: Renderings::new(),
             process: fastrand::u64(..),
-            started: wall_clock(),
+            started: clock::now(),
             listening: watch::Sender::new(false),
             leaving: AtomicBool::new(false),
             draining,
@@ -304,7 +304,7 @@ impl Site {
         let (board, subject) = (self.board.clone(), Subject::Toggles(selection.clone()));
         let list = move || {
             let rows = board.rows();
-            Source::Text(encoded(&toggles::List::of(&rows, &selection, wall_clock())).unwrap_or_default())
+            Source::Text(encoded(&toggles::List::of(&rows, &selection, clock::now())).unwrap_or_default())
         };
         let mut answer = self.large(subject, JSON, headers, list).await;
         etag.mark(&mut answer);
@@ -321,7 +321,7 @@ impl Site {
     async fn overview(&self, headers: &HeaderMap) -> Answer {
         let (board, apis, started) = (self.board.clone(), self.apis(), self.started);
         let overview = move || {
-            let overview = Overview::of(&board.rows(), apis(), started, wall_clock());
+            let overview = Overview::of(&board.rows(), apis(), started, clock::now());
             Source::Text(encoded(&overview).unwrap_or_default())
         };
         self.large(Subject::Overview, JSON, headers, overview).await
@@ -339,7 +339,7 @@ impl Site {
             let (board, subject) = (self.board.clone(), Subject::Page(selection.clone()));
             let (started, telemetry_path) = (self.started, self.telemetry_path.clone());
             let page = move || {
-                let (rows, now) = (board.rows(), wall_clock());
+                let (rows, now) = (board.rows(), clock::now());
                 let page = Page {
                     overview: &Overview::of(&rows, apis(), started, now),
                     rows: &rows,
@@ -464,7 +464,7 @@ pub(super) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
 }
 
 fn this_minute() -> u64 {
-    wall_clock().as_millis() / 60_000
+    clock::now().as_millis() / 60_000
 }
 
 /// What is part of the program, unless the client has it.

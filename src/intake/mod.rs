@@ -25,13 +25,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::board::Board;
 use crate::cekura::{Api, Client, Keyring};
+use crate::clock;
 use crate::config::{Checked, Config, Problem, Problems};
 use crate::exposition::Metrics;
 use crate::poller::{Settings, Update};
 use crate::sources::{Definition, Edit, Edited, Origin, Scan, WatchGlob, WatchList, Watches};
 use crate::store::{Registration, RegistrationChange, SavedToggle, Store};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
-use crate::wall_clock;
 use crate::web::Web;
 use follow::FileFollower;
 use registry::Registry;
@@ -179,7 +179,11 @@ impl Intake {
         mut means: Means,
     ) -> Result<(Self, mpsc::Sender<Order>, watch::Receiver<InForce>), Box<dyn Error + Send + Sync>> {
         let (sender, orders) = mpsc::channel(ORDERS_WAITING);
-        let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
+        let registry = Registry::new(
+            std::mem::take(&mut means.registrations),
+            config.registrations.retention.clone(),
+            clock::now(),
+        );
         let keyring = Keyring::default();
         let apis = reload::clients(&[], config.apis.clone(), means.proxies, &keyring).await?;
         let before = Arc::new(Config {
@@ -210,7 +214,7 @@ impl Intake {
         };
         let scan = intake.files.rescan(config.watch_files.clone(), reload::names(&apis)).await;
         intake.put_in_force(config, apis, scan).await;
-        intake.means.metrics.reloaded(true, wall_clock());
+        intake.means.metrics.reloaded(true, clock::now());
         Ok((intake, sender, told))
     }
 
@@ -276,7 +280,7 @@ impl Intake {
     /// may do so.
     fn forget_remembered<'n>(&self, names: impl IntoIterator<Item = &'n WatchName>) {
         if self.all_up {
-            let (board, now) = (&self.means.board, wall_clock());
+            let (board, now) = (&self.means.board, clock::now());
             let forget = |name: &&WatchName| board.forget_remembered(name, |name, run| self.defines(name, run), now);
             events::forgotten(names.into_iter().filter(forget).count());
         }
@@ -286,7 +290,7 @@ impl Intake {
     fn forget_all_remembered(&self) {
         if self.all_up {
             let keep = |name: &WatchName, run: &SavedToggle| self.defines(name, run);
-            events::forgotten(self.means.board.forget_all_remembered(keep, wall_clock()));
+            events::forgotten(self.means.board.forget_all_remembered(keep, clock::now()));
         }
     }
 
@@ -323,6 +327,7 @@ impl Intake {
     /// names. Returns the first that is not.
     async fn take_registrations(&mut self, first: Order) -> Option<Order> {
         let mut batch = Batch::default();
+        self.registry.follow(clock::moved());
         let mut next = Some(first);
         let mut considered = 0;
         let left = loop {
@@ -370,7 +375,7 @@ impl Intake {
         if !self.apis.iter().any(|(api, _)| api.name == watch.api) {
             return Err(Refusal::NoSuchApi);
         }
-        let now = wall_clock();
+        let now = clock::now();
         match self.registry.get(&watch.name) {
             Some(old) if *old.watch == watch => {
                 let again = self.unsure.contains(&watch.name).then(|| old.clone());
@@ -414,7 +419,8 @@ impl Intake {
 
     /// Removes what expired, and says whether there is more to be looked at.
     async fn expire(&mut self) -> bool {
-        let (expired, more) = self.registry.expired(&self.means.board, wall_clock(), BATCH);
+        self.registry.follow(clock::moved());
+        let (expired, more) = self.registry.expired(&self.means.board, clock::now(), BATCH);
         let changes = expired.iter().map(|name| RegistrationChange::Remove(name.clone())).collect();
         if self.commit(changes, events::expired).await.is_err() {
             self.registry.look_again(expired);

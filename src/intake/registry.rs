@@ -8,7 +8,7 @@ use crate::board::{Board, Row};
 use crate::config::Retention;
 use crate::sources::Definition;
 use crate::store::Registration;
-use crate::toggle::{Source, Status, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{Jump, Source, Status, Timestamp, Toggle, Watch, WatchName};
 
 /// What is registered, by name.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Registry {
     looks: BinaryHeap<Reverse<Look>>,
     /// Looks so far.
     count: u64,
+    /// The jumps of the clock that all times are moved by.
+    moved: Jump,
 }
 
 /// When to look whether a registration expired, with a number of its own.
@@ -37,19 +39,35 @@ impl Registry {
     /// Looks that are void and kept all the same.
     const ROOM: usize = 64;
 
-    pub(super) fn new(registrations: Vec<Registration>, retention: Retention) -> Self {
+    /// Registrations of an earlier process. No time of theirs is taken to be later than `now`.
+    pub(super) fn new(registrations: Vec<Registration>, retention: Retention, now: Timestamp) -> Self {
         let mut registry = Self {
             registrations: HashMap::with_capacity(registrations.len()),
             retention,
             looks: BinaryHeap::new(),
             count: 0,
+            moved: Jump::default(),
         };
-        for registration in registrations {
+        for mut registration in registrations {
+            registration.map_times(|time| time.min(now));
             let name = registration.watch.name.clone();
             registry.registrations.insert(name, Kept { registration, look: 0 });
         }
         registry.look_at_all();
         registry
+    }
+
+    /// Moves every time with the clock, of which these are all jumps so far.
+    pub(super) fn follow(&mut self, moved: Jump) {
+        let by = Jump::from_millis(moved.as_millis() - self.moved.as_millis());
+        if by == Jump::default() {
+            return;
+        }
+        self.moved = moved;
+        for kept in self.registrations.values_mut() {
+            kept.registration.map_times(|time| time.moved(by));
+        }
+        self.look_at_all();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -220,6 +238,9 @@ mod tests {
         Registration { watch: Arc::new(watch), started: at(registered), registered: at(registered) }
     }
 
+    /// Later than anything that happens.
+    const FAR: Timestamp = Timestamp::from_millis(u64::MAX / 2);
+
     fn retention() -> Retention {
         let seconds = Duration::from_secs;
         Retention { completed: seconds(10), failed: seconds(100), unfinished: seconds(50) }
@@ -265,7 +286,7 @@ mod tests {
     fn each_expires_by_what_became_of_its_run() {
         let registrations = ["good", "bad", "silent", "answers"].map(|name| registration(name, "p", 0));
         let board = board(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention());
+        let mut registry = Registry::new(registrations.into(), retention(), FAR);
         answers(&board, "good", Reported::Completed, 5);
         answers(&board, "bad", Reported::Failed, 5);
         answers(&board, "answers", Reported::InProgress, 40);
@@ -282,7 +303,7 @@ mod tests {
     fn after_a_day_of_downtime_no_unfinished_run_expires_before_it_was_polled() {
         let registrations = [registration("w", "p", 0)];
         let board = unpolled(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention());
+        let mut registry = Registry::new(registrations.into(), retention(), FAR);
         for now in [86_400, 86_401, 86_500] {
             assert_eq!(expired(&mut registry, &board, now), [""; 0], "{now}");
         }
@@ -296,7 +317,7 @@ mod tests {
         let watch = Arc::new(Watch { expect: Some(Expect::Disabled), ..Watch::clone(&watch) });
         let registrations = [Registration { watch, ..registration("w", "p", 0) }];
         let board = board(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention());
+        let mut registry = Registry::new(registrations.into(), retention(), FAR);
         // Nothing is said of mocks.
         answers(&board, "w", Reported::Completed, 5);
         assert_eq!(expired(&mut registry, &board, 104), [""; 0]);
@@ -306,7 +327,7 @@ mod tests {
     #[test]
     fn a_slot_that_is_registered_again_and_again_takes_no_room_and_expires_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(Vec::new(), retention());
+        let mut registry = Registry::new(Vec::new(), retention(), FAR);
         for i in 0..10_000 {
             registry.insert(registration("w", "p", i % 9));
         }
@@ -323,7 +344,7 @@ mod tests {
     #[test]
     fn what_could_not_be_removed_expires_again() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention(), FAR);
         let (names, more) = registry.expired(&board, at(50), 9);
         assert_eq!((names.len(), more, registry.expired(&board, at(51), 9).0.len()), (1, false, 0));
         registry.look_again(names);
@@ -334,7 +355,7 @@ mod tests {
     fn a_clock_that_is_set_back_does_not_keep_them_for_ever() {
         let ahead = 1_000_000;
         let board = board(&[registration("w", "p", ahead)]);
-        let mut registry = Registry::new(Vec::new(), retention());
+        let mut registry = Registry::new(Vec::new(), retention(), FAR);
         registry.insert(registration("w", "p", ahead));
         assert_eq!(expired(&mut registry, &board, 0), [""; 0]);
         answers(&board, "w", Reported::Completed, 5);
@@ -344,7 +365,7 @@ mod tests {
     #[test]
     fn another_retention_holds_at_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention(), FAR);
         assert_eq!(expired(&mut registry, &board, 9), [""; 0]);
         registry.set_retention(Retention { unfinished: Duration::from_secs(3), ..retention() });
         assert_eq!(expired(&mut registry, &board, 9), ["w"]);
@@ -359,7 +380,7 @@ mod tests {
         let changes: Vec<Change> = edit.finish(|_| false).changes;
         board.update(&changes, at(0));
         answers(&board, "w", Reported::Completed, 1);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention(), FAR);
         assert_eq!(expired(&mut registry, &board, 49), [""; 0], "the run that completed is another source's");
         assert_eq!(expired(&mut registry, &board, 50), ["w"]);
     }

@@ -8,12 +8,12 @@ use tokio::task::AbortHandle;
 
 use super::{InForce, Intake, keep_covered, lay_files, problem};
 use crate::cekura::{self, Api, Client, Keyring};
+use crate::clock;
 use crate::config::{Checked, Config, Problems};
 use crate::intake::events;
 use crate::poller::Settings;
 use crate::sources::{Origin, Scan, share_equal};
 use crate::toggle::{ApiName, Source};
-use crate::wall_clock;
 
 type Clients = Vec<(Api, Arc<Client>)>;
 
@@ -49,7 +49,7 @@ impl Intake {
             Ok(checked) => self.try_reload(*checked).await,
             Err(problems) => Err(problems),
         };
-        self.means.metrics.reloaded(done.is_ok(), wall_clock());
+        self.means.metrics.reloaded(done.is_ok(), clock::now());
         events::reloaded(done.as_ref().err());
         done
     }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::board::RunId;
 use crate::cekura::{Api, Budget, Client};
+use crate::clock;
 use crate::exposition::ApiMetrics;
 use crate::poller::outage::Outage;
 use crate::toggle::Watch;
-use crate::wall_clock;
 
 /// One API, as the poller sees it.
 pub(super) struct Lane {
@@ -176,7 +176,7 @@ impl Lane {
         let pause = self.paused(now);
         if self.shown_pause != pause {
             self.shown_pause = pause;
-            let until = |pause: Instant| wall_clock().after(pause.saturating_duration_since(now));
+            let until = |pause: Instant| clock::now().after(pause.saturating_duration_since(now));
             self.metrics.set_paused_until(pause.map(until));
         }
     }

@@ -27,16 +27,19 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::board::{Board, Row, RunId, Updated};
 use crate::cekura::{Api, Client, Polled};
+use crate::clock;
 use crate::config::Polling;
 use crate::exposition::Metrics;
 use crate::sources;
 use crate::toggle::{ApiName, Failure, Outcome, Reason, Transition, Watch};
-use crate::wall_clock;
 use lane::Lane;
 use outage::{Change, Poll, Verdict};
 
 /// How often agents without a watch are looked over.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often it is looked whether the system's clock was set.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is to be different from now on: all of it at once.
 pub struct Update {
@@ -126,6 +129,8 @@ impl Poller {
     pub async fn run(mut self) {
         let mut beat = interval(Pulse::INTERVAL);
         let mut forget = interval(FORGET_INTERVAL);
+        let mut look = interval(CLOCK_INTERVAL);
+        let mut system_clock = clock::Follower::default();
         loop {
             let wake = self.advance(Instant::now());
             tokio::select! {
@@ -140,7 +145,10 @@ impl Poller {
                 Some(api) = self.key_changes.recv() => self.key_changed(&api),
                 () = sleep_until(wake) => {}
                 _ = beat.tick() => {}
-                _ = forget.tick() => self.board.forget_agents(wall_clock()),
+                _ = forget.tick() => self.board.forget_agents(clock::now()),
+                _ = look.tick() => if let Some(jump) = system_clock.look() {
+                    self.board.follow(jump, clock::jump);
+                }
             }
         }
     }
@@ -211,7 +219,7 @@ impl Poller {
     /// whether the API went down or came back with it.
     fn apply(&mut self, flight: &Flight, outcome: Outcome) -> Option<Change> {
         let lane = self.lanes.get_mut(&flight.watch.api)?;
-        let (now, ended) = (wall_clock(), Instant::now());
+        let (now, ended) = (clock::now(), Instant::now());
         // Polls keep their interval from start to start; a failing one is left alone from its end,
         // or one that times out would come back at once.
         let from = if outcome.is_ok() { flight.started } else { ended };
@@ -282,14 +290,14 @@ impl Poller {
     fn replan(&mut self, due: Instant, run: RunId) {
         if self.schedule.replan(due, run) {
             let until = due.saturating_duration_since(Instant::now());
-            self.board.plan(run, Some(wall_clock().after(until)));
+            self.board.plan(run, Some(clock::now().after(until)));
         }
     }
 
     /// Takes over settings and changes of the watch list.
     fn update(&mut self, update: Update) {
         let apis = update.settings.map(|settings| self.take_settings(settings));
-        let Updated { begun, gone } = self.board.update(&update.changes, wall_clock());
+        let Updated { begun, gone } = self.board.update(&update.changes, clock::now());
         for run in gone {
             self.lanes.values_mut().for_each(|lane| lane.remove(run));
             self.schedule.cancel(run);
@@ -324,7 +332,7 @@ impl Poller {
     fn plan_by_cadence(&mut self, run: RunId, now: Instant) {
         let Some(row) = self.board.row_of(run) else { return };
         let Some(lane) = self.lanes.get_mut(&row.toggle.watch.api) else { return };
-        let clock = wall_clock();
+        let clock = clock::now();
         let delay = cadence::next_delay(&row.toggle.run, &self.polling, clock, fastrand::f64());
         if let Some(delay) = delay {
             lane.outage.add(run);
@@ -369,7 +377,7 @@ impl Poller {
     /// Other intervals hold: no run waits longer than they say, and finished ones are rechecked, or
     /// are no more.
     fn polling_changed(&mut self, now: Instant) {
-        let clock = wall_clock();
+        let clock = clock::now();
         let late = |run, row: &Row| {
             let delay = cadence::next_delay(&row.toggle.run, &self.polling, clock, fastrand::f64());
             let is_late = match (self.schedule.due(run), delay) {

@@ -198,6 +198,16 @@ fn unwritten(error: redb::Error) -> StoreError {
     Fault::Unwritten { what, full }.into()
 }
 
+// === impl Registration ===
+
+impl Registration {
+    /// Changes every time in it.
+    pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        self.started = map(self.started);
+        self.registered = map(self.registered);
+    }
+}
+
 // === impl RegistrationChange ===
 
 impl RegistrationChange {
@@ -224,6 +234,12 @@ impl SavedToggle {
             tally: tally.clone(),
             place,
         }
+    }
+
+    /// Changes every time in it.
+    pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        self.run.map_times(&map);
+        self.tally.map_times(&map);
     }
 
     /// Whether the run is the one that is in this watch now.

@@ -52,7 +52,9 @@ impl AgentMock {
     /// Takes what a run shows after an answer. Only a completed run that says true or false
     /// changes anything, and only if no newer one was seen.
     pub fn observe(&mut self, run: &Run, place: u64, now: Timestamp) {
-        let Some(order) = FinishOrder::of(run, place) else { return };
+        let Some(mut order) = FinishOrder::of(run, place) else { return };
+        // Else nothing that finishes later would count until a time that was ahead has come.
+        order.at = order.at.min(now);
         let (Status::Completed, Some(enabled)) = (run.shown.status, run.shown.mock_enabled) else { return };
         if self.known.is_some_and(|known| known.newest > order) {
             return;
@@ -69,6 +71,15 @@ impl AgentMock {
     /// Since when mocks are on; `None` while they are off.
     pub fn enabled_since(&self) -> Option<Timestamp> {
         self.known?.enabled_since
+    }
+
+    /// Changes every time in it.
+    pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        if let Some(known) = &mut self.known {
+            known.newest.at = map(known.newest.at);
+            known.enabled_since = known.enabled_since.map(&map);
+        }
+        self.unwatched_since = self.unwatched_since.map(&map);
     }
 
     /// What it consists of, to be stored.

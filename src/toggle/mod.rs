@@ -23,5 +23,5 @@ pub use run::{Failing, Finish, RawStatuses, Run, Shown, Status};
 pub use slot::{Tally, Toggle, Transition};
 pub use standing::Standing;
 pub use text::{Hidden, Text};
-pub use time::Timestamp;
+pub use time::{Jump, Timestamp};
 pub use watch::{AgentId, ApiName, Expect, ProgressId, Source, Watch, WatchName};

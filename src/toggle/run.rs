@@ -132,6 +132,19 @@ impl Run {
         }
         first
     }
+
+    /// Changes every time in it.
+    pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        self.started = map(self.started);
+        if let Some(finish) = &mut self.finished {
+            finish.at = map(finish.at);
+        }
+        self.last_success = self.last_success.map(&map);
+        if let Some(failing) = &mut self.failing {
+            let failing = Arc::make_mut(failing);
+            failing.since = map(failing.since);
+        }
+    }
 }
 
 // === impl Shown ===

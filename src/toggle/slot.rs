@@ -117,6 +117,12 @@ impl Toggle {
         }
     }
 
+    /// Changes every time in it.
+    pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        self.run.map_times(&map);
+        self.tally.map_times(&map);
+    }
+
     /// Whether the run completed in another state than was expected; `None` if nothing was.
     pub fn mismatch(&self) -> Option<bool> {
         let shown = &self.run.shown;
@@ -160,12 +166,23 @@ impl Toggle {
 impl Tally {
     /// Notes when a run was last seen to finish so. A recheck that finds a completed run failed
     /// moves this too, so that the alert on it fires; the run is still counted once.
+    ///
+    /// The two times are compared to see how the last run ended, so the newer one is always the later one,
+    /// also within a millisecond and by a clock that goes back.
     fn note_finish(&mut self, status: Status, now: Timestamp) {
+        let after =
+            |other: Option<Timestamp>| Some(other.map_or(now, |other| now.max(other.after(Duration::from_millis(1)))));
         match status {
-            Status::Completed => self.last_completed = Some(now),
-            Status::Failed => self.last_failed = Some(now),
+            Status::Completed => self.last_completed = after(self.last_failed),
+            Status::Failed => self.last_failed = after(self.last_completed),
             Status::InProgress | Status::Unknown => {}
         }
+    }
+
+    /// Changes every time in it.
+    pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        self.last_completed = self.last_completed.map(&map);
+        self.last_failed = self.last_failed.map(&map);
     }
 
     fn count_finish(&mut self, status: Status) {
@@ -179,6 +196,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -216,6 +235,22 @@ mod tests {
         );
         assert_eq!((toggle.tally.completed, toggle.tally.failed), (0, 1));
         assert_eq!(toggle.tally.last_failed, Some(at(9)));
+    }
+
+    #[test]
+    fn what_finished_last_has_the_later_time_also_by_a_clock_that_goes_back() {
+        let mut toggle = toggle(None);
+        let order = |toggle: &Toggle| toggle.tally.last_completed.cmp(&toggle.tally.last_failed);
+        toggle.apply(Ok(answer(Reported::Completed, None)), at(3600));
+        for (second, reported, expected) in [
+            (3600, Reported::Failed, Ordering::Less),
+            (10, Reported::Completed, Ordering::Greater),
+            (0, Reported::Failed, Ordering::Less),
+        ] {
+            toggle.redefine(watch(&format!("{second}{reported:?}"), None), at(second));
+            toggle.apply(Ok(answer(reported, None)), at(second));
+            assert_eq!(order(&toggle), expected, "{second}");
+        }
     }
 
     #[test]

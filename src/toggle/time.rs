@@ -11,6 +11,13 @@ pub struct Timestamp(
     NonZeroU64,
 );
 
+/// By how much the clock of this process was moved, and all that was stamped with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Jump {
+    /// Negative if it was set back.
+    millis: i64,
+}
+
 // === impl Timestamp ===
 
 impl Timestamp {
@@ -29,11 +36,31 @@ impl Timestamp {
         Duration::from_millis(self.as_millis().saturating_sub(earlier.as_millis()))
     }
 
+    /// What was stamped before a jump, as it is to be shown after it.
+    #[must_use]
+    pub fn moved(self, jump: Jump) -> Self {
+        Self::from_millis(self.as_millis().saturating_add_signed(jump.millis))
+    }
+
     /// `self` later by `delay`.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
+    }
+}
+
+// === impl Jump ===
+
+impl Jump {
+    /// From milliseconds; negative if the clock was set back.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self { millis }
+    }
+
+    /// Milliseconds; negative if the clock was set back.
+    pub const fn as_millis(self) -> i64 {
+        self.millis
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::Web;
 use super::files::Seen;
+use crate::clock;
 use crate::config::{self, Problem, Problems};
-use crate::wall_clock;
 
 /// How often the files are read at most, if they are swapped while they are read.
 const MOST_READINGS: usize = 3;
@@ -121,7 +121,7 @@ impl Loaded {
         let text = seen.read(path);
         let is_blank = text.as_ref().is_ok_and(|text| says_nothing(text));
         let outcome = match text {
-            Ok(text) => config::web(path, &text, &mut |named| seen.read(named), wall_clock()),
+            Ok(text) => config::web(path, &text, &mut |named| seen.read(named), clock::now()),
             Err(what) => Err(Problems(vec![Problem { origin: path.display().to_string(), path: String::new(), what }])),
         };
         Self { seen, is_blank, outcome }

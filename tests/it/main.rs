@@ -6,6 +6,7 @@
 mod budgets;
 mod cli;
 mod client_certificates;
+mod clocks;
 mod compression;
 mod configuration;
 mod corpora;

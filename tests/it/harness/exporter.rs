@@ -366,6 +366,8 @@ impl Exporter {
     /// Waits until it has ended by itself and all that it wrote has been read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let status = eventually("the exporter ended", async || self.child.try_wait().unwrap()).await;
+        let read = || self.reading.iter().all(JoinHandle::is_finished);
+        eventually("all that it wrote is read", async || read().then_some(())).await;
         self.reading.drain(..).for_each(|reading| reading.join().unwrap());
         status
     }
