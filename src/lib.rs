@@ -28,6 +28,7 @@ pub mod sources;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+pub mod threads;
 pub mod toggle;
 pub mod web;
 
@@ -35,7 +36,6 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,14 +45,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::board::Board;
+use crate::cekura::Clients;
 use crate::config::Config;
 use crate::exposition::Metrics;
-use crate::http::{Desk, Site};
+use crate::http::{Desk, Known, Site};
 use crate::intake::{InForce, Intake, Load, Means, Reloader};
 use crate::poller::{LastChange, Poller};
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
 use crate::systemd::Notifier;
+use crate::threads::{Panicked, Standing, Thread, Work};
 use crate::web::{Follower, WebFile};
 
 /// What this was built from: version, revision, version of the compiler.
@@ -102,7 +104,7 @@ struct Running {
     in_force: watch::Receiver<InForce>,
     drain: watch::Sender<bool>,
     /// Ends when it is told, and then changes nothing any more.
-    polling: JoinHandle<()>,
+    polling: Work<()>,
     stop_polling: oneshot::Sender<()>,
     /// Ends when it is told, after what is known is saved.
     saving: JoinHandle<()>,
@@ -163,20 +165,19 @@ pub async fn run(
 /// Opens the state file, if there is one, with all that is in it.
 async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunError> {
     let Some(file) = config.state_file.clone() else { return Ok((None, Saved::default())) };
-    let opening = tokio::task::spawn_blocking(move || {
-        Store::open(&file.path).map_err(|error| StateFileError { path: file.path.clone(), error })
-    });
-    match opening.await {
+    let open = move || Store::open(&file.path).map_err(|error| StateFileError { path: file.path.clone(), error });
+    match threads::apart("state-file", open).await {
         Ok(Ok((store, saved))) => Ok((Some(Arc::new(store)), saved)),
         Ok(Err(error)) => Err(RunError::new("the state file cannot be used", error)),
-        Err(panic) => Err(RunError::new("reading the state died", panic)),
+        Err(lost) => Err(RunError::new("the state file could not be read", lost)),
     }
 }
 
 /// Polls on a thread of its own until told to stop. Polls are one small step after the other: between
 /// threads, handing these over would cost more than doing them, and nothing that serves scrapes is ever
 /// behind them.
-fn poll_apart(poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<JoinHandle<()>> {
+fn poll_apart(poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<Work<()>> {
+    let thread = Thread::start("poller")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let polling = async {
         tokio::select! {
@@ -185,12 +186,7 @@ fn poll_apart(poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<JoinHan
             _ = stop => {}
         }
     };
-    Ok(tokio::task::spawn_blocking(move || {
-        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(polling)));
-        // Names that are being looked up are not waited for, be it that the poller died.
-        runtime.shutdown_background();
-        ended.unwrap_or_else(|panic| resume_unwind(panic));
-    }))
+    Ok(thread.run(move || runtime.block_on(polling)))
 }
 
 /// Saves what is known until told to stop, if there is a state file.
@@ -246,6 +242,9 @@ impl Running {
         let (stop_polling, polling_stops) = oneshot::channel();
         let polling =
             poll_apart(poller, polling_stops).map_err(|e| RunError::new("the poller could not be started", e))?;
+        // Before anything is polled: a lookup could have the last thread that is to be had.
+        let renderer = Standing::start("renderer").map_err(|e| RunError::new("the server could not be started", e))?;
+        let clients = Arc::new(Clients::new(proxies));
         let means = Means {
             board: board.clone(),
             metrics: metrics.clone(),
@@ -253,20 +252,26 @@ impl Running {
             key_changes,
             store: store.clone(),
             registrations: saved.registrations,
-            proxies,
+            clients: clients.clone(),
             web: web.clone(),
             exposed,
         };
-        let (intake, orders, in_force) = Intake::start(config, means).await.map_err(RunError::of_client)?;
+        let state_file = config.state_file.as_ref().map(|file| file.path.clone());
+        let (intake, orders, files, in_force) = Intake::start(config, means)
+            .await
+            .map_err(|e| RunError::new("the client of an API could not be set up", e))?;
         tasks.spawn(intake.run(lists));
         tasks.spawn(follower.run());
-        let reloader = Arc::new(Reloader::new(load, web_looks, orders.clone(), notifier.clone()));
+        let reloader = Reloader::new(load, state_file, clients, files, web_looks, orders.clone(), notifier.clone());
+        let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
         let desk = Desk::new(orders, reloader.clone(), in_force.clone());
-        let site = Site::new(board.clone(), metrics, pulse.clone(), desk, web, draining, telemetry_path);
-        let site = Arc::new(site.map_err(|e| RunError::new("logins could not be set up", e))?);
+        let known = Known { board: board.clone(), metrics, pulse };
+        let site = Site::new(known, renderer, desk, web, draining, telemetry_path);
+        let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         tasks.spawn(follow(site.clone(), reloader, hangups, notifier.clone()));
-        tasks.spawn(async move { notifier.watch_over(&pulse).await });
+        let watched = site.clone();
+        tasks.spawn(async move { notifier.watch_over(|| watched.ailment().is_none()).await });
         let (stop_saving, saving_stops) = oneshot::channel();
         let saving = tokio::spawn(save(board, store, saving_stops));
         Ok(Self { site, tasks, last_change, in_force, drain, polling, stop_polling, saving, stop_saving })
@@ -276,11 +281,7 @@ impl Running {
 // === impl RunError ===
 
 impl RunError {
-    fn of_client(source: Box<dyn Error + Send + Sync>) -> Self {
-        Self { what: "the client of an API could not be set up", source: Some(source) }
-    }
-
-    fn of_poller(panic: JoinError) -> Self {
+    fn of_poller(panic: Panicked) -> Self {
         Self::new("the poller died", panic)
     }
 

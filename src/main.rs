@@ -10,7 +10,7 @@ use cekura_exporter::config::{self, Checked, Problems, Read};
 use cekura_exporter::signals::Signals;
 use cekura_exporter::systemd::{self, Notifier};
 use cekura_exporter::web::WebFile;
-use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry, web};
+use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry, threads, web};
 use clap::Parser;
 use tokio::sync::watch;
 
@@ -37,14 +37,15 @@ fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
 fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     // Before there are threads.
     let sockets = cli.systemd_socket.then(systemd::sockets);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = threads::start_or_exit(|| builder.worker_threads(2).enable_all().build())?;
     let stopped = runtime.block_on(async {
         // Before all else: a signal that comes early is a clean stop too.
         let signals = Signals::listen()?;
         let checked = (!cli.demo).then(|| config::load(&cli.config_file, std::env::vars_os())).transpose();
         let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();
         let (checked, web) = Problems::of_both(checked, web)?;
-        let _logs = telemetry::init(cli.log_level.clone(), cli.log_format)?;
+        let _logs = threads::start_or_exit(|| telemetry::init(cli.log_level.clone(), cli.log_format))?;
         let [version, revision, rustc] = BUILD;
         tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
         let mut service = match checked {

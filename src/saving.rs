@@ -7,6 +7,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::board::Board;
 use crate::store::Store;
+use crate::threads;
 
 /// How often what changed is saved: what a crash can lose at most. That a run finished is saved at
 /// once.
@@ -58,11 +59,11 @@ impl Saver {
             // What changes meanwhile has time until the next round.
             let is_last = unsaved.toggles.len() < BATCH && unsaved.agents.len() < BATCH;
             let (store, saving) = (self.store.clone(), unsaved.clone());
-            let writing = tokio::task::spawn_blocking(move || store.save(&saving.toggles, &saving.agents));
-            let problem = match writing.await {
+            let save = move || store.save(&saving.toggles, &saving.agents);
+            let problem = match threads::apart("saver", save).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(panic) => Some(panic.to_string()),
+                Err(lost) => Some(lost.to_string()),
             };
             if let Some(problem) = problem {
                 self.board.keep_unsaved(&unsaved);

@@ -8,7 +8,7 @@ use std::net;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net as unix;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use rustix::time::{ClockId, clock_gettime};
@@ -17,7 +17,6 @@ use tokio::net::{TcpListener, UnixDatagram};
 use tracing::warn;
 
 use crate::cli::ListenAddress;
-use crate::poller::Pulse;
 
 /// Tells systemd how the process is doing. The default tells nobody.
 ///
@@ -118,20 +117,16 @@ impl Notifier {
         self.tell("STOPPING=1").await;
     }
 
-    /// Gives signs of life for as long as the poller is alive, twice as often as they are wanted,
+    /// Gives signs of life for as long as the exporter is healthy, twice as often as they are wanted,
     /// for ever.
-    pub async fn watch_over(&self, pulse: &Pulse) {
+    pub async fn watch_over(&self, is_healthy: impl Fn() -> bool) {
         let Some(period) = self.watchdog else { return std::future::pending().await };
         let mut ticks = tokio::time::interval((period / 2).max(Duration::from_millis(1)));
         loop {
             ticks.tick().await;
-            self.vouch_for(pulse, Instant::now()).await;
-        }
-    }
-
-    async fn vouch_for(&self, pulse: &Pulse, now: Instant) {
-        if pulse.is_alive(now) {
-            self.tell("WATCHDOG=1").await;
+            if is_healthy() {
+                self.tell("WATCHDOG=1").await;
+            }
         }
     }
 
@@ -192,6 +187,8 @@ impl Error for SocketError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU32;
+
     use super::*;
 
     fn of(variables: &[(&str, &str)]) -> Notifier {
@@ -217,20 +214,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stuck_poller_is_not_vouched_for() {
+    async fn an_exporter_that_is_not_healthy_is_not_vouched_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let systemd = UnixDatagram::bind(&path).unwrap();
-        let notifier = of(&[("NOTIFY_SOCKET", path.to_str().unwrap())]);
-        let start = Instant::now();
-        let pulse = Pulse::new(start);
-        notifier.vouch_for(&pulse, start + Duration::from_hours(1)).await;
+        let notifier = of(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "2000")]);
+        let looks = AtomicU32::new(0);
+        let ill = || {
+            looks.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        assert!(tokio::time::timeout(Duration::from_millis(100), notifier.watch_over(ill)).await.is_err());
+        assert!(looks.into_inner() > 1);
         notifier.stopping().await;
-        notifier.vouch_for(&pulse, start).await;
-        for expected in ["STOPPING=1", "WATCHDOG=1"] {
+        let received = async || {
             let mut message = [0; 64];
             let length = systemd.recv(&mut message).await.unwrap();
-            assert_eq!(str::from_utf8(&message[..length]), Ok(expected));
+            String::from_utf8(message[..length].to_vec()).unwrap()
+        };
+        assert_eq!(received().await, "STOPPING=1", "nothing was sent before");
+        tokio::select! {
+            () = notifier.watch_over(|| true) => {}
+            message = received() => assert_eq!(message, "WATCHDOG=1"),
         }
     }
 

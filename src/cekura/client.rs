@@ -87,7 +87,7 @@ impl Client {
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .dns_resolver(SystemResolver)
+            .dns_resolver(SystemResolver::default())
             .tls_backend_preconfigured(tls)
             .pool_idle_timeout(POOL_IDLE);
         if !proxies {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
 use super::Client;
+use crate::threads;
 use crate::toggle::ApiName;
 
 /// How often a key file is read.
@@ -20,8 +21,9 @@ pub async fn follow_key(api: ApiName, client: Arc<Client>, changes: UnboundedSen
     let mut last_problem = None;
     while client.key_is_in_a_file() {
         let reading = client.clone();
-        match tokio::task::spawn_blocking(move || reading.refresh_key()).await {
-            Ok(Ok(is_new)) => {
+        let read = threads::apart("key", move || reading.refresh_key()).await;
+        match read.unwrap_or_else(|lost| Err(lost.to_string())) {
+            Ok(is_new) => {
                 let mended = last_problem.take().is_some();
                 if is_new || mended {
                     info!(api = api.as_str(), mended, "api key changed");
@@ -29,12 +31,12 @@ pub async fn follow_key(api: ApiName, client: Arc<Client>, changes: UnboundedSen
                     let _ = changes.send(api.clone());
                 }
             }
-            Ok(Err(problem)) if last_problem.as_ref() != Some(&problem) => {
+            Err(problem) if last_problem.as_ref() != Some(&problem) => {
                 warn!(api = api.as_str(), problem, "no usable api key");
                 last_problem = Some(problem);
             }
-            // Nothing new, or the read panicked and is tried again.
-            Ok(Err(_)) | Err(_) => {}
+            // Nothing new.
+            Err(_) => {}
         }
         tokio::time::sleep(INTERVAL).await;
     }

@@ -5,6 +5,7 @@
 mod answer;
 mod budget;
 mod client;
+mod clients;
 mod fault;
 mod follow;
 mod key;
@@ -14,6 +15,7 @@ mod tls;
 pub use answer::{decode, error_detail};
 pub use budget::{Budget, Rate};
 pub use client::{BuildError, Client, Polled, USER_AGENT, retry_after};
+pub use clients::{ApiClients, Clients};
 pub use follow::follow_key;
 pub use key::{KeyFile, KeySource, Keyring, Secret};
 pub use tls::CaBundle;

@@ -25,6 +25,6 @@ mod write;
 
 pub use auth::{Denied, Gate};
 pub use listen::{addresses, bind};
-pub use routes::Site;
+pub use routes::{Known, Site};
 pub use server::serve;
 pub use write::Desk;

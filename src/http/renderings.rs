@@ -13,7 +13,7 @@
 //!   still; when there are many, even one whose readers move. What it holds is free at once, and its
 //!   readers' connections end when they want the next piece.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fmt;
 use std::io::Write as _;
@@ -24,13 +24,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, OnceCell, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::events::Lines;
 use super::gzip::Streams;
 use super::select::Selection;
 use crate::exposition::{Encoder, Format, Snapshot};
+use crate::threads::{Panicked, Standing};
 
 /// How many scrapes are made at a time.
 const TURNS: usize = 2;
@@ -50,14 +52,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of a compressed body is kept in one piece, in bytes.
 const PIECE: usize = 64 * 1024;
 
+/// The longest that a body may take until it is sent. One that takes longer is given up by those who wait,
+/// and the exporter is not healthy.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// Makes large bodies.
 pub(super) struct Renderings {
+    /// Who makes them: it is there from the start, so that no scrape depends on a thread that the machine may
+    /// not give.
+    maker: Standing,
+    /// The longest that somebody waits for one.
+    patience: Duration,
     turns: Arc<Semaphore>,
     /// Of all but scrapes.
     other_turns: Arc<Semaphore>,
     room: Arc<Notify>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     cuts: Mutex<Lines>,
+    lates: Mutex<Lines>,
     streams: Arc<Streams>,
 }
 
@@ -65,6 +77,10 @@ pub(super) struct Renderings {
 struct State {
     /// What is waited for, by kind; once it is begun, it is no longer here.
     awaited: HashMap<Kind, Awaited>,
+    /// When those were begun that are being made, by a number of their own.
+    making: BTreeMap<u64, Instant>,
+    /// Begun so far.
+    begun: u64,
     alive: Vec<Weak<Rendering>>,
 }
 
@@ -150,26 +166,63 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct Cut;
 
-/// Making a body panicked.
-#[derive(Debug)]
-pub(super) struct Panicked;
+/// Why there is no body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotMade {
+    /// Making it panicked.
+    Panicked,
+    /// It took too long.
+    Late,
+}
+
+/// Being made. Counts for as long as it lives.
+struct Making {
+    state: Arc<Mutex<State>>,
+    number: u64,
+}
 
 // === impl Renderings ===
 
 impl Renderings {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(maker: Standing) -> Self {
         Self {
+            maker,
+            patience: LONGEST,
             turns: Arc::new(Semaphore::new(TURNS)),
             other_turns: Arc::new(Semaphore::new(1)),
             room: Arc::default(),
-            state: Mutex::default(),
+            state: Arc::default(),
             cuts: Mutex::default(),
+            lates: Mutex::default(),
             streams: Arc::new(Streams::new()),
         }
     }
 
+    /// Whether one has been made for longer than any may take.
+    pub(super) fn are_stuck(&self, now: Instant) -> bool {
+        let begun = self.state().making.values().next().copied();
+        begun.is_some_and(|begun| now.saturating_duration_since(begun) > LONGEST)
+    }
+
     /// A body of this kind that `make`, which blocks, begins to make after this call.
-    pub(super) async fn body<F>(&self, kind: Kind, make: F) -> Result<Reader, Panicked>
+    ///
+    /// # Errors
+    /// If making it panics, or takes too long. It goes on then, and its turn with it.
+    pub(super) async fn body<F>(&self, kind: Kind, make: F) -> Result<Reader, NotMade>
+    where
+        F: FnOnce() -> Source + Send + 'static,
+    {
+        timeout(self.patience, self.made(kind, make)).await.unwrap_or_else(|_| {
+            let unsaid = self.lates.lock().unwrap_or_else(PoisonError::into_inner).next(std::time::Instant::now());
+            if let Some(unsaid) = unsaid {
+                let patience_seconds = self.patience.as_secs_f64();
+                tracing::error!(patience_seconds, unsaid, "answer given up: it was not made in time");
+            }
+            Err(NotMade::Late)
+        })
+    }
+
+    async fn made<F>(&self, kind: Kind, make: F) -> Result<Reader, NotMade>
     where
         F: FnOnce() -> Source + Send + 'static,
     {
@@ -180,12 +233,15 @@ impl Renderings {
             self.make_room().await;
             self.state().stop_awaiting(&kind, &asker.body);
             let streams = self.streams.clone();
-            let making = tokio::task::spawn_blocking(move || {
+            let (making, runtime) = (self.begin(), Handle::current());
+            let content = self.maker.run(move || {
+                // Streams that are kept are looked after on it.
+                let _entered = runtime.enter();
                 // What was begun is made to its end, and has its turn for as long, whoever left.
-                let _turn = turn;
+                let _made = (turn, making);
                 Content::of(make(), kind.gzip, &streams)
             });
-            Ok(self.keep(making.await.map_err(|_| Panicked)?))
+            Ok(self.keep(content.await.map_err(|Panicked| NotMade::Panicked)?))
         });
         rendered.await.map(|rendering| Reader::of(rendering.clone()))
     }
@@ -195,6 +251,14 @@ impl Renderings {
         let awaited = state.awaited.entry(kind.clone()).or_default();
         awaited.askers += 1;
         Asker { renderings: self, kind, body: awaited.body.clone() }
+    }
+
+    fn begin(&self) -> Making {
+        let mut state = self.state();
+        state.begun += 1;
+        let number = state.begun;
+        state.making.insert(number, Instant::now());
+        Making { state: self.state.clone(), number }
     }
 
     async fn make_room(&self) {
@@ -218,7 +282,9 @@ impl Renderings {
     }
 
     fn cut(&self, rendering: &Rendering) {
-        rendering.cut();
+        let content = rendering.cut();
+        // It may be very many rows.
+        drop(self.maker.run(move || drop(content)));
         let unsaid = self.cuts.lock().unwrap_or_else(PoisonError::into_inner).next(std::time::Instant::now());
         if let Some(unsaid) = unsaid {
             tracing::warn!(unsaid, "large answer cut: its clients do not take it, and others need the room");
@@ -253,6 +319,14 @@ impl Drop for Asker<'_> {
                 state.stop_awaiting(self.kind, &self.body);
             }
         }
+    }
+}
+
+// === impl Making ===
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).making.remove(&self.number);
     }
 }
 
@@ -305,10 +379,9 @@ impl Rendering {
         self.moved.store(millis, Ordering::Relaxed);
     }
 
-    fn cut(&self) {
-        let content = self.content.write().unwrap_or_else(PoisonError::into_inner).take();
-        // It may be very many rows.
-        tokio::task::spawn_blocking(move || drop(content));
+    /// Takes out what it holds.
+    fn cut(&self) -> Option<Content> {
+        self.content.write().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -420,6 +493,10 @@ mod tests {
     use super::*;
     use crate::toggle::Status;
 
+    fn renderings() -> Renderings {
+        Renderings::new(Standing::start("renderer").unwrap())
+    }
+
     fn scrape() -> Kind {
         Kind { subject: Subject::Metrics(Format::Text), gzip: false }
     }
@@ -443,7 +520,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_read_is_what_was_made_compressed_or_not() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let long = "0123456789abcdef ".repeat(100_000);
         for gzip in [false, true] {
             let reader = renderings.body(Kind { gzip, ..scrape() }, text(&long)).await.unwrap();
@@ -462,7 +539,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_pieces_are_read_together_and_their_length_is_that_of_what_is_read() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let sizes = [10, 0, 3000, PIECE - 3010, 1, PIECE + 5, PIECE, 7, 7];
         let pieces: Vec<_> = (0..).zip(sizes).map(|(fill, size)| Bytes::from(vec![fill; size])).collect();
         let mut reader = Reader::of(renderings.keep(Content::Pieces(pieces.clone())));
@@ -475,7 +552,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_crowd_that_asks_while_others_are_made_shares_one_that_is_begun_later() {
-        let renderings = Arc::new(Renderings::new());
+        let renderings = Arc::new(renderings());
         let (go, gate) = mpsc::channel();
         let gate = Arc::new(Mutex::new(gate));
         let count = Arc::new(AtomicUsize::new(0));
@@ -507,7 +584,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_waiting_holds_nobody_up() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let turns = renderings.turns.acquire_many(2).await.unwrap();
         let gives_up = renderings.body(scrape(), text("never"));
         assert!(timeout_at(Instant::now(), gives_up).await.is_err());
@@ -517,7 +594,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_gives_up_leaves_nothing_behind_wherever_it_waited() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let of = |after: String| Kind {
             subject: Subject::Toggles(Selection { after: Some(after), ..Selection::default() }),
             gzip: false,
@@ -546,7 +623,7 @@ mod tests {
 
     #[tokio::test]
     async fn readers_that_stand_still_lose_their_place_and_those_that_read_do_not() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let long = "x".repeat(PIECE * 1000);
         let mut oldest = renderings.body(scrape(), text(&long)).await.unwrap();
         let mut still = Vec::new();
@@ -565,7 +642,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_cut_where_several_read() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let mut readers = Vec::new();
         for _ in 0..MOST_ALIVE {
             readers.push(renderings.body(scrape(), text("moves")).await.unwrap());
@@ -575,7 +652,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_nobody_waits_for_any_more_has_its_turn_until_it_is_made() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let (go, gate) = mpsc::channel::<()>();
         let (begins, begun) = mpsc::channel();
         let making = renderings.body(scrape(), move || {
@@ -596,7 +673,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_takes_long_to_make_keeps_no_scrape_waiting() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let list = |status| Kind {
             subject: Subject::Toggles(Selection { status: Some(status), ..Selection::default() }),
             gzip: false,
@@ -616,12 +693,12 @@ mod tests {
     }
 
     async fn begun_in(begun: mpsc::Receiver<()>) {
-        tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+        crate::threads::apart("test", move || begun.recv().unwrap()).await.unwrap();
     }
 
     #[tokio::test]
     async fn nobody_is_cut_where_bodies_end() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         let mut slow = renderings.body(scrape(), text("slow")).await.unwrap();
         for _ in 0..100 {
             assert_eq!(read(renderings.body(scrape(), text("fast")).await.unwrap()), b"fast");
@@ -630,11 +707,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_takes_too_long_is_given_up_by_those_who_wait_and_is_seen_until_it_ends() {
+        let mut renderings = renderings();
+        renderings.patience = Duration::from_millis(20);
+        let (go, gate) = mpsc::channel::<()>();
+        let stuck = renderings.body(scrape(), move || {
+            let _ = gate.recv();
+            Source::Text(Vec::new())
+        });
+        assert_eq!(stuck.await.err(), Some(NotMade::Late));
+        let now = Instant::now();
+        assert!(!renderings.are_stuck(now) && renderings.are_stuck(now + LONGEST));
+        renderings.patience = LONGEST;
+        assert_eq!(read(renderings.body(scrape(), text("another")).await.unwrap()), b"another");
+        drop(go);
+        while renderings.turns.available_permits() < TURNS {
+            tokio::task::yield_now().await;
+        }
+        assert!(!renderings.are_stuck(now + LONGEST));
+    }
+
+    #[tokio::test]
     async fn what_panics_while_it_is_made_is_an_error_and_the_next_one_is_made() {
-        let renderings = Renderings::new();
+        let renderings = renderings();
         for _ in 0..2 * TURNS {
             let made = renderings.body(scrape(), || -> Source { panic!("while it was made") }).await;
-            assert!(matches!(made, Err(Panicked)));
+            assert_eq!(made.err(), Some(NotMade::Panicked));
         }
         assert_eq!(read(renderings.body(scrape(), text("good")).await.unwrap()), b"good");
     }

@@ -23,7 +23,7 @@ use super::guard;
 use super::history::History;
 use super::overview::{ApiHealth, Overview};
 use super::page::{Asset, Page};
-use super::renderings::{Kind, Renderings, Source, Subject};
+use super::renderings::{Kind, NotMade, Renderings, Source, Subject};
 use super::select::Selection;
 use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
@@ -33,6 +33,7 @@ use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
+use crate::threads::Standing;
 use crate::toggle::Timestamp;
 use crate::web::Web;
 
@@ -98,22 +99,33 @@ struct Problem<'a> {
 /// Counts a connection for as long as it lives.
 pub(super) struct OpenConnection(IntGauge);
 
+/// What is shown, and whether it is kept up to date.
+pub struct Known {
+    /// What is known of every toggle.
+    pub board: Arc<Board>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether the poller is alive.
+    pub pulse: Pulse,
+}
+
 // === impl Site ===
 
 impl Site {
-    /// A site that is neither listening nor draining. What `draining` tells ends all waiting.
+    /// A site that is neither listening nor draining. Large answers are made by `renderer`. What `draining`
+    /// tells ends all waiting.
     ///
     /// # Errors
     /// If the machine gives no random bytes.
     pub fn new(
-        board: Arc<Board>,
-        metrics: Arc<Metrics>,
-        pulse: Pulse,
+        known: Known,
+        renderer: Standing,
         desk: Desk,
         web: watch::Receiver<Arc<Web>>,
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> io::Result<Self> {
+        let Known { board, metrics, pulse } = known;
         Ok(Self {
             events: Events::new(metrics.clone()),
             board,
@@ -123,13 +135,25 @@ impl Site {
             web,
             gate: Gate::new(draining.clone())?,
             telemetry_path,
-            renderings: Renderings::new(),
+            renderings: Renderings::new(renderer),
             process: fastrand::u64(..),
             started: clock::now(),
             listening: watch::Sender::new(false),
             leaving: AtomicBool::new(false),
             draining,
         })
+    }
+
+    /// Why the exporter should be started anew; `None` while it is healthy.
+    pub fn ailment(&self) -> Option<&'static str> {
+        let now = Instant::now();
+        if !self.pulse.is_alive(now) {
+            Some("the poller does not move")
+        } else if self.renderings.are_stuck(now.into()) {
+            Some("an answer has been made for half a minute, and is not done")
+        } else {
+            None
+        }
     }
 
     /// Readiness is refused from now on.
@@ -260,8 +284,10 @@ impl Site {
                 Ok(selection) => self.toggles(selection, headers).await,
                 Err(what) => problem(StatusCode::BAD_REQUEST, &what),
             },
-            Route::Healthy if self.pulse.is_alive(Instant::now()) => ok(TEXT, "healthy\n"),
-            Route::Healthy => problem(StatusCode::SERVICE_UNAVAILABLE, "the poller does not move"),
+            Route::Healthy => match self.ailment() {
+                None => ok(TEXT, "healthy\n"),
+                Some(ailment) => problem(StatusCode::SERVICE_UNAVAILABLE, ailment),
+            },
             Route::Ready if self.leaving.load(Ordering::Relaxed) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "draining")
             }
@@ -374,8 +400,14 @@ impl Site {
         F: FnOnce() -> Source + Send + 'static,
     {
         let gzip = negotiate::gzip(headers);
-        let Ok(reader) = self.renderings.body(Kind { subject, gzip }, make).await else {
-            return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made");
+        let reader = match self.renderings.body(Kind { subject, gzip }, make).await {
+            Ok(reader) => reader,
+            Err(NotMade::Panicked) => {
+                return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made");
+            }
+            Err(NotMade::Late) => {
+                return problem(StatusCode::SERVICE_UNAVAILABLE, "the answer could not be made in time");
+            }
         };
         let mut answer = Response::new(Body::shared(reader));
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -4,6 +4,7 @@
 //! own, and nobody waits for it for long.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Order;
 use crate::sources::{Files, Scan, WatchGlob};
+use crate::threads::Thread;
 use crate::toggle::ApiName;
 
 /// How often the watch files are looked at.
@@ -21,14 +23,23 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Looks at the watch files again and again.
-pub(super) struct FileFollower {
-    rescans: mpsc::UnboundedSender<Rescan>,
+pub struct FileFollower {
+    wanted: mpsc::UnboundedSender<Wanted>,
     /// Rescans so far.
-    count: u64,
+    count: AtomicU64,
 }
 
-/// Other globs or APIs.
-struct Rescan {
+/// A look with other globs or APIs.
+#[derive(Debug)]
+pub(super) struct Rescan {
+    /// Tells its looks from those with globs and APIs of before.
+    pub(super) number: u64,
+    /// What was found; `None` if looking takes long. Then it comes as an order.
+    pub(super) scan: Option<Scan>,
+}
+
+/// Other globs or APIs to look with.
+struct Wanted {
     globs: Vec<WatchGlob>,
     apis: BTreeSet<ApiName>,
     number: u64,
@@ -40,60 +51,72 @@ struct Rescan {
 impl FileFollower {
     /// One that looks at nothing yet. It ends with the receiver of the orders, or when dropped.
     pub(super) fn start(orders: mpsc::Sender<Order>) -> Self {
-        let (rescans, receiver) = mpsc::unbounded_channel();
+        let (wanted, receiver) = mpsc::unbounded_channel();
         tokio::spawn(follow(receiver, orders));
-        Self { rescans, count: 0 }
+        Self { wanted, count: AtomicU64::new(0) }
     }
 
-    /// Goes on with these globs and APIs. `None` if looking takes long; then the result comes as an
-    /// order.
-    pub(super) async fn rescan(&mut self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Option<Scan> {
-        self.count += 1;
+    /// Goes on with these globs and APIs, and waits for the first look with them, but not for long. The
+    /// intake takes orders meanwhile: what it is to do waits for no disk that is not its own.
+    pub(super) async fn rescan(&self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Rescan {
+        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let (scan, receiver) = oneshot::channel();
         // Who looks is gone only after a panic, which the answer tells too.
-        let _ = self.rescans.send(Rescan { globs, apis, number: self.count, scan });
-        match tokio::time::timeout(LONGEST_WAIT, receiver).await {
-            Ok(Ok(scan)) => return Some(scan),
-            Ok(Err(_)) => tracing::error!("watch files are not looked at any more: restart the exporter"),
-            Err(_) => tracing::warn!("watch files take long to look at: they are taken over when they were"),
-        }
-        None
-    }
-
-    /// Whether a scan is of the globs in force.
-    pub(super) fn is_current(&self, number: u64) -> bool {
-        self.count == number
+        let _ = self.wanted.send(Wanted { globs, apis, number, scan });
+        let scan = match tokio::time::timeout(LONGEST_WAIT, receiver).await {
+            Ok(Ok(scan)) => Some(scan),
+            Ok(Err(_)) => {
+                tracing::error!("watch files are not looked at any more: restart the exporter");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("watch files take long to look at: they are taken over when they were");
+                None
+            }
+        };
+        Rescan { number, scan }
     }
 }
 
-async fn follow(mut rescans: mpsc::UnboundedReceiver<Rescan>, orders: mpsc::Sender<Order>) {
+async fn follow(mut wanted: mpsc::UnboundedReceiver<Wanted>, orders: mpsc::Sender<Order>) {
     let mut files = Files::new(Vec::new(), BTreeSet::new());
     let mut number = 0;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let asked = tokio::select! {
-            rescan = rescans.recv() => match rescan {
-                Some(rescan) => Some(rescan),
+        let mut asked = tokio::select! {
+            asked = wanted.recv() => match asked {
+                Some(asked) => Some(asked),
                 None => return,
             },
             _ = ticks.tick() => None,
         };
-        let wanted = asked.map(|rescan| {
-            files.reconfigure(rescan.globs, rescan.apis);
-            number = rescan.number;
-            rescan.scan
-        });
-        if files.is_idle() && wanted.is_none() {
-            continue;
+        // After a look that took long, only the last that was asked for meanwhile counts.
+        while let Ok(later) = wanted.try_recv() {
+            asked = Some(later);
         }
-        let Ok((looked, scan)) = tokio::task::spawn_blocking(move || look(files)).await else {
-            tracing::error!("looking at the watch files panicked: they are looked at no more");
-            return;
+        let asked = asked.map(|asked| {
+            files.reconfigure(asked.globs, asked.apis);
+            number = asked.number;
+            asked.scan
+        });
+        let scan = if files.is_idle() {
+            if asked.is_none() {
+                continue;
+            }
+            // Nothing is looked at.
+            files.scan()
+        } else {
+            let thread = Thread::start_patiently("watch-files").await;
+            let Ok((looked, scan)) = thread.run(move || look(files)).await else {
+                tracing::error!("looking at the watch files panicked: they are looked at no more");
+                return;
+            };
+            files = looked;
+            scan
         };
-        files = looked;
-        let left = match wanted {
-            Some(wanted) => wanted.send(scan).err(),
+        let left = match asked {
+            Some(asked) => asked.send(scan).err(),
             None => Some(scan),
         };
         if let Some(scan) = left

@@ -11,10 +11,9 @@ mod reload;
 mod reloader;
 
 pub use events::configuration_warning;
-pub use reloader::{Load, Reloader};
+pub use reloader::{Load, Ready, Reloader};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +23,17 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::board::Board;
-use crate::cekura::{Api, Client, Keyring};
+use crate::cekura::{BuildError, Clients};
 use crate::clock;
-use crate::config::{Checked, Config, Problem, Problems};
+use crate::config::{Config, Problem, Problems};
 use crate::exposition::Metrics;
 use crate::poller::{Settings, Update};
 use crate::sources::{Definition, Edit, Edited, Origin, Scan, WatchGlob, WatchList, Watches};
 use crate::store::{Registration, RegistrationChange, SavedToggle, Store};
+use crate::threads;
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 use crate::web::Web;
-use follow::FileFollower;
+pub use follow::FileFollower;
 use registry::Registry;
 
 /// How often it is looked for registrations that expired.
@@ -57,9 +57,9 @@ pub enum Order {
     Register(Watch, Reply<Result<Registered, Refusal>>),
     /// Watch what was registered under this name no more.
     Deregister(WatchName, Reply<Result<(), Refusal>>),
-    /// Put a configuration in force that was read again, and read the watch files again.
-    Reload(Result<Box<Checked>, Problems>, Reply<Result<(), Problems>>),
-    /// The watch files were looked at. With the number of the reload whose globs they match.
+    /// Put a configuration in force that was read again, with all that takes time done.
+    Reload(Result<Box<Ready>, Problems>, Reply<Result<(), Problems>>),
+    /// The watch files were looked at. With the number of the rescan whose globs they match.
     Scanned(u64, Scan),
 }
 
@@ -117,8 +117,8 @@ pub struct Means {
     pub store: Option<Arc<Store>>,
     /// What was registered with an earlier process.
     pub registrations: Vec<Registration>,
-    /// Whether proxy variables of the environment are used.
-    pub proxies: bool,
+    /// The clients of the APIs.
+    pub clients: Arc<Clients>,
     /// The web configuration in force.
     pub web: watch::Receiver<Arc<Web>>,
     /// Whether others than this machine can register, unless somebody keeps them from it.
@@ -136,12 +136,12 @@ pub struct Intake {
     registry: Registry,
     /// The configuration in force.
     config: Arc<Config>,
-    apis: Vec<(Api, Arc<Client>)>,
-    keyring: Keyring,
+    apis: BTreeSet<ApiName>,
     /// Those who keep up with the key files of the APIs.
     key_followers: JoinSet<()>,
     key_follower_of: BTreeMap<ApiName, AbortHandle>,
-    files: FileFollower,
+    /// The number of the rescan whose globs and APIs are in force.
+    scans: u64,
     /// What the list has of each watch file.
     laid: Laid,
     /// Whether all watch files could be read when they were last looked at.
@@ -170,22 +170,21 @@ struct Batch {
 
 impl Intake {
     /// Puts a first configuration in force: with this, what it lists is on the board. Returns where
-    /// orders are taken, and what is in force.
+    /// orders are taken, who looks at the watch files, and what is in force. Blocks while keys are read.
     ///
     /// # Errors
     /// If the client of an API cannot be set up.
     pub async fn start(
         config: Config,
         mut means: Means,
-    ) -> Result<(Self, mpsc::Sender<Order>, watch::Receiver<InForce>), Box<dyn Error + Send + Sync>> {
+    ) -> Result<(Self, mpsc::Sender<Order>, FileFollower, watch::Receiver<InForce>), BuildError> {
         let (sender, orders) = mpsc::channel(ORDERS_WAITING);
         let registry = Registry::new(
             std::mem::take(&mut means.registrations),
             config.registrations.retention.clone(),
             clock::now(),
         );
-        let keyring = Keyring::default();
-        let apis = reload::clients(&[], config.apis.clone(), means.proxies, &keyring).await?;
+        let clients = means.clients.of(config.apis.clone())?;
         let before = Arc::new(Config {
             watches: Vec::new(),
             registrations: crate::config::Registrations::default(),
@@ -199,11 +198,10 @@ impl Intake {
             list: WatchList::default(),
             registry,
             config: before,
-            apis: Vec::new(),
-            keyring,
+            apis: BTreeSet::new(),
             key_followers: JoinSet::new(),
             key_follower_of: BTreeMap::new(),
-            files: FileFollower::start(sender.clone()),
+            scans: 0,
             laid: BTreeMap::new(),
             all_up: false,
             in_force,
@@ -212,10 +210,11 @@ impl Intake {
             problem: None,
             authenticates,
         };
-        let scan = intake.files.rescan(config.watch_files.clone(), reload::names(&apis)).await;
-        intake.put_in_force(config, apis, scan).await;
+        let files = FileFollower::start(sender.clone());
+        let scan = files.rescan(config.watch_files.clone(), clients.names()).await;
+        intake.put_in_force(config, clients, scan).await;
         intake.means.metrics.reloaded(true, clock::now());
-        Ok((intake, sender, told))
+        Ok((intake, sender, files, told))
     }
 
     /// Takes orders until dropped. `lists` is the watch list of a configuration that is in no file, as
@@ -249,8 +248,9 @@ impl Intake {
                 Order::Register(..) | Order::Deregister(..) => next = self.take_registrations(order).await,
                 // Whoever asked may have left.
                 Order::Reload(read, reply) => drop(reply.send(self.reload(read).await)),
-                Order::Scanned(reload, scan) if self.files.is_current(reload) => self.take_scan(scan).await,
-                // What is new since was found again with the globs in force, but is not news any more.
+                Order::Scanned(number, scan) if number == self.scans => self.take_scan(scan).await,
+                // It is of globs that were in force, or are about to be. What is new in it is found again, but
+                // is not news any more.
                 Order::Scanned(_, scan) => scan.news.iter().for_each(events::watch_files),
             }
         }
@@ -372,7 +372,7 @@ impl Intake {
     /// registry does not know yet.
     fn decide(&self, watch: Watch, more: usize) -> Result<(Registered, Option<Registration>), Refusal> {
         self.may_change(&watch.name)?;
-        if !self.apis.iter().any(|(api, _)| api.name == watch.api) {
+        if !self.apis.contains(&watch.api) {
             return Err(Refusal::NoSuchApi);
         }
         let now = clock::now();
@@ -488,12 +488,11 @@ impl Intake {
 
 /// Writes changes of registrations.
 async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), Refusal> {
-    let writing = tokio::task::spawn_blocking(move || store.register(&changes));
-    match writing.await {
+    match threads::apart("registrations", move || store.register(&changes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if error.is_for_want_of_room() => Err(Refusal::NoRoom(error.to_string())),
         Ok(Err(error)) => Err(Refusal::NotStored(error.to_string())),
-        Err(panic) => Err(Refusal::NotStored(panic.to_string())),
+        Err(lost) => Err(Refusal::NotStored(lost.to_string())),
     }
 }
 

@@ -1,52 +1,30 @@
 //! Putting a configuration in force: the first one and each that is read later, on one path.
 
-use std::collections::BTreeSet;
-use std::error::Error;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::{InForce, Intake, keep_covered, lay_files, problem};
-use crate::cekura::{self, Api, Client, Keyring};
+use super::follow::Rescan;
+use super::reloader::Ready;
+use super::{InForce, Intake, keep_covered, lay_files};
+use crate::cekura::{self, Api, ApiClients, Client};
 use crate::clock;
 use crate::config::{Checked, Config, Problems};
 use crate::intake::events;
 use crate::poller::Settings;
-use crate::sources::{Origin, Scan, share_equal};
-use crate::toggle::{ApiName, Source};
-
-type Clients = Vec<(Api, Arc<Client>)>;
-
-/// The clients of these APIs: those that there are, where how the API is reached is the same.
-pub(super) async fn clients(
-    before: &[(Api, Arc<Client>)],
-    apis: Vec<Api>,
-    proxies: bool,
-    keyring: &Keyring,
-) -> Result<Clients, Box<dyn Error + Send + Sync>> {
-    let (before, keyring) = (before.to_vec(), keyring.clone());
-    // A new client reads its key file.
-    let building = tokio::task::spawn_blocking(move || {
-        let client = |api: Api| {
-            let kept = before.iter().find(|(old, _)| old.is_asked_like(&api)).map(|(_, client)| client.clone());
-            let client = kept.map_or_else(|| Client::new(&api, proxies, keyring.clone()).map(Arc::new), Ok)?;
-            Ok((api, client))
-        };
-        apis.into_iter().map(client).collect()
-    });
-    building.await?
-}
-
-/// The names of the APIs.
-pub(super) fn names(apis: &[(Api, Arc<Client>)]) -> BTreeSet<ApiName> {
-    apis.iter().map(|(api, _)| api.name.clone()).collect()
-}
+use crate::sources::{Origin, share_equal};
+use crate::toggle::Source;
 
 impl Intake {
-    /// Puts a configuration in force that was read again, and reads the watch files again.
-    pub(super) async fn reload(&mut self, read: Result<Box<Checked>, Problems>) -> Result<(), Problems> {
-        let done = match read {
-            Ok(checked) => self.try_reload(*checked).await,
+    /// Puts a configuration in force that was read again.
+    pub(super) async fn reload(&mut self, ready: Result<Box<Ready>, Problems>) -> Result<(), Problems> {
+        let done = match ready {
+            Ok(ready) => {
+                let Ready { checked: Checked { config, warnings }, clients, scan } = *ready;
+                warnings.iter().for_each(events::configuration_warning);
+                self.put_in_force(config, clients, scan).await;
+                Ok(())
+            }
             Err(problems) => Err(problems),
         };
         self.means.metrics.reloaded(done.is_ok(), clock::now());
@@ -54,50 +32,31 @@ impl Intake {
         done
     }
 
-    /// Up to where everything is known to be good, nothing is changed.
-    async fn try_reload(&mut self, checked: Checked) -> Result<(), Problems> {
-        let Checked { config, warnings } = checked;
-        warnings.iter().for_each(events::configuration_warning);
-        self.refuse_what_needs_a_restart(&config)?;
-        let apis = clients(&self.apis, config.apis.clone(), self.means.proxies, &self.keyring).await;
-        let apis = apis.map_err(|error| problem("apis", format!("cannot be set up: {error}")))?;
-        let scan = self.files.rescan(config.watch_files.clone(), names(&apis)).await;
-        self.put_in_force(config, apis, scan).await;
-        Ok(())
-    }
-
-    fn refuse_what_needs_a_restart(&self, config: &Config) -> Result<(), Problems> {
-        let path = |config: &Config| config.state_file.as_ref().map(|file| file.path.clone());
-        if path(config) == path(&self.config) {
-            return Ok(());
-        }
-        let what = "cannot change while the exporter runs: restart it, or set the old one again";
-        Err(problem("state_file", what.to_owned()))
-    }
-
     /// Puts a configuration in force, all at once. Nothing in this can fail.
-    pub(super) async fn put_in_force(&mut self, mut config: Config, apis: Clients, scan: Option<Scan>) {
+    pub(super) async fn put_in_force(&mut self, mut config: Config, clients: ApiClients, scan: Rescan) {
+        let apis = clients.names();
         // Else those that stay would be in memory twice: the list keeps what it has.
         share_equal(&mut config.watches, &self.config.watches);
         // Of those of the configuration alone it was warned when it was read.
         self.warned_of_many |= config.watches.len() > Config::MANY_WATCHES;
         self.registry.set_retention(config.registrations.retention.clone());
         let mut edit = self.list.edit();
-        edit.set_apis(names(&apis));
+        edit.set_apis(apis.clone());
         edit.replace(&Origin::Config, config.watches.iter().cloned().map(Into::into));
         if config.registrations.enabled != self.config.registrations.enabled {
             let registered = if config.registrations.enabled { self.registry.definitions() } else { Vec::new() };
             edit.replace(&Origin::Http, registered);
         }
-        match &scan {
+        self.scans = scan.number;
+        match &scan.scan {
             Some(scan) => _ = lay_files(&mut edit, &mut self.laid, scan),
             None => keep_covered(&mut edit, &mut self.laid, &config.watch_files),
         }
         let edited = edit.finish(|old| self.registry.has_run_of(old));
-        self.follow_keys(&apis);
-        let settings = Settings { polling: config.polling.clone(), apis: apis.clone() };
+        self.follow_keys(&clients);
+        let settings = Settings { polling: config.polling.clone(), apis: clients.0.clone() };
         self.publish(edited, Some(settings)).await;
-        match &scan {
+        match &scan.scan {
             Some(scan) => self.note_scan(scan),
             None => self.note_no_scan(&config),
         }
@@ -106,7 +65,8 @@ impl Intake {
             self.warn_if_exposed();
         }
         let config = Arc::new(config);
-        self.in_force.send_replace(InForce { config: config.clone(), apis: Arc::new(names(&apis)) });
+        self.in_force.send_replace(InForce { config: config.clone(), apis: Arc::new(apis.clone()) });
+        self.means.clients.put_in_force(&clients);
         (self.config, self.apis) = (config, apis);
     }
 
@@ -134,10 +94,10 @@ impl Intake {
     }
 
     /// Keeps up with the key files of these APIs, and of no others.
-    fn follow_keys(&mut self, apis: &[(Api, Arc<Client>)]) {
+    fn follow_keys(&mut self, ApiClients(apis): &ApiClients) {
         let same =
             |old: &(Api, Arc<Client>)| apis.iter().any(|new| old.0.name == new.0.name && Arc::ptr_eq(&old.1, &new.1));
-        for (api, _) in self.apis.iter().filter(|old| !same(old)) {
+        for (api, _) in self.means.clients.current().0.iter().filter(|old| !same(old)) {
             self.key_follower_of.remove(&api.name).inspect(AbortHandle::abort);
         }
         for (api, client) in apis {

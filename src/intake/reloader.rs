@@ -1,15 +1,18 @@
 //! Reading the configuration again, on request or on a signal.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::follow::{FileFollower, Rescan};
 use super::{Order, problem};
-use crate::config::{Checked, Problems};
+use crate::cekura::{ApiClients, Clients};
+use crate::config::{Checked, Config, Problems};
 use crate::systemd::Notifier;
+use crate::threads::{Lost, Thread, Work};
 use crate::web::Looks;
 
 /// The longest that reading the configuration may take: it may be on a network volume.
@@ -24,6 +27,10 @@ pub type Load = Arc<dyn Fn() -> Result<Checked, Problems> + Send + Sync>;
 /// One reload is done after the other. All who ask while one is done share the next one.
 pub struct Reloader {
     load: Option<Load>,
+    /// The path of the state file, which cannot change.
+    state_file: Option<PathBuf>,
+    clients: Arc<Clients>,
+    files: FileFollower,
     /// The longest that a read is waited for.
     patience: Duration,
     web: Looks,
@@ -38,7 +45,15 @@ pub struct Reloader {
 /// stopped, so there is never more than one, and it takes one thread however often a reload is asked for.
 #[derive(Default)]
 struct Turn {
-    late: Option<JoinHandle<Result<Checked, Problems>>>,
+    late: Option<Work<Result<(Checked, ApiClients), Problems>>>,
+}
+
+/// A configuration that was read again, with all done that takes time: nothing in putting it in force can
+/// fail or hang.
+pub struct Ready {
+    pub(super) checked: Checked,
+    pub(super) clients: ApiClients,
+    pub(super) scan: Rescan,
 }
 
 /// What came of a reload; `None` if the process ends before it is done.
@@ -48,9 +63,20 @@ type Reloaded = Option<Result<(), Problems>>;
 
 impl Reloader {
     /// `load` is `None` if there is no configuration that could be read again.
-    pub fn new(load: Option<Load>, web: Looks, orders: mpsc::Sender<Order>, notifier: Arc<Notifier>) -> Self {
+    pub fn new(
+        load: Option<Load>,
+        state_file: Option<PathBuf>,
+        clients: Arc<Clients>,
+        files: FileFollower,
+        web: Looks,
+        orders: mpsc::Sender<Order>,
+        notifier: Arc<Notifier>,
+    ) -> Self {
         Self {
             load,
+            state_file,
+            clients,
+            files,
             patience: LONGEST_READ,
             web,
             orders,
@@ -100,9 +126,15 @@ impl Reloader {
 
     async fn put_in_force(&self, turn: &mut Turn) -> Reloaded {
         let (read, web) = tokio::join!(self.read(turn), self.web.look());
-        let read = Problems::of_both(read, web).map(|(checked, ())| Box::new(checked));
+        let ready = match Problems::of_both(read, web) {
+            Ok(((checked, clients), ())) => {
+                let scan = self.files.rescan(checked.config.watch_files.clone(), clients.names()).await;
+                Ok(Box::new(Ready { checked, clients, scan }))
+            }
+            Err(problems) => Err(problems),
+        };
         let (reply, done) = oneshot::channel();
-        self.orders.send(Order::Reload(read, reply)).await.ok()?;
+        self.orders.send(Order::Reload(ready, reply)).await.ok()?;
         done.await.ok()
     }
 
@@ -116,7 +148,8 @@ impl Reloader {
         std::future::pending::<()>().await;
     }
 
-    async fn read(&self, turn: &mut Turn) -> Result<Checked, Problems> {
+    /// Reads the configuration, and the keys of APIs that are new or reached otherwise.
+    async fn read(&self, turn: &mut Turn) -> Result<(Checked, ApiClients), Problems> {
         let Some(load) = self.load.clone() else {
             return Err(problem("", "there is no configuration that could be read again".to_owned()));
         };
@@ -131,7 +164,15 @@ impl Reloader {
             }
             turn.late = None;
         }
-        let mut reading = tokio::task::spawn_blocking(move || load());
+        let thread = Thread::start("reload").map_err(|refused| problem("", Lost::Refused(refused).to_string()))?;
+        let (clients, state_file) = (self.clients.clone(), self.state_file.clone());
+        let mut reading = thread.run(move || {
+            let checked = load()?;
+            refuse_what_needs_a_restart(&checked.config, state_file.as_deref())?;
+            let clients = clients.of(checked.config.apis.clone());
+            let clients = clients.map_err(|error| problem("apis", format!("cannot be set up: {error}")))?;
+            Ok((checked, clients))
+        });
         let Ok(read) = timeout_at(deadline, &mut reading).await else {
             turn.late = Some(reading);
             return Err(problem("", format!("reading it took longer than {:?}", self.patience)));
@@ -140,10 +181,20 @@ impl Reloader {
     }
 }
 
+fn refuse_what_needs_a_restart(config: &Config, state_file: Option<&Path>) -> Result<(), Problems> {
+    if config.state_file.as_ref().map(|file| &*file.path) == state_file {
+        return Ok(());
+    }
+    let what = "cannot change while the exporter runs: restart it, or set the old one again";
+    Err(problem("state_file", what.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc as gate;
+
+    use tokio::task::JoinHandle;
 
     use super::*;
     use crate::exposition::Metrics;
@@ -161,7 +212,9 @@ mod tests {
         });
         let (_, _, looks) = Follower::new(None, Arc::new(Metrics::new().unwrap()));
         let (orders, taken) = mpsc::channel(8);
-        let reloader = Reloader::new(Some(load), looks, orders, Arc::new(Notifier::from_env()));
+        let (clients, files) = (Arc::new(Clients::new(false)), FileFollower::start(orders.clone()));
+        let notifier = Arc::new(Notifier::from_env());
+        let reloader = Reloader::new(Some(load), None, clients, files, looks, orders, notifier);
         (reloader, taken, begun, go)
     }
 

@@ -13,6 +13,7 @@ use super::load::News;
 use super::{Web, WebFile, events};
 use crate::config::{Problem, Problems};
 use crate::exposition::Metrics;
+use crate::threads::Thread;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -65,7 +66,8 @@ impl Follower {
                 Some(ask) = self.asks.recv() => Some(ask),
                 _ = ticks.tick() => None,
             };
-            let Ok((file, news)) = tokio::task::spawn_blocking(move || look(file)).await else {
+            let thread = Thread::start_patiently("web-config").await;
+            let Ok((file, news)) = thread.run(move || look(file)).await else {
                 events::lost();
                 break;
             };

@@ -35,6 +35,7 @@ mod serving;
 mod state;
 mod stopping;
 mod systemd;
+mod threads;
 mod transport;
 mod waiting;
 mod watch_files;

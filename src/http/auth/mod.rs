@@ -30,6 +30,7 @@ use self::credentials::Credentials;
 use self::pace::{Cost, Failures, Schedule};
 use self::recent::{Recent, Tag, TagKey};
 use super::routes::{Answer, problem};
+use crate::threads::Thread;
 use crate::web::Users;
 
 /// Lets in who proves who they are. It lives as long as the process: what it remembers of a
@@ -194,22 +195,34 @@ impl Porter {
             (Awaited { porter: self, tag, verdict: Some(verdict) }, starts)
         };
         if starts {
-            let porter = self.clone();
-            // Once it runs it runs to its end, whoever has gone meanwhile.
-            tokio::task::spawn_blocking(move || porter.work());
+            self.begin();
         }
         awaited.verdict().await
     }
 
-    /// Verifies what waits until nothing does.
-    fn work(&self) {
-        let next = || self.notes().attempts.next();
-        while let Some((tag, attempt)) = next() {
-            let began = Instant::now();
-            // A panic would take a place along, for ever.
-            let good = catch_unwind(AssertUnwindSafe(|| (self.verify)(&attempt))).unwrap_or(false);
-            self.settle(tag, good, began.elapsed());
+    /// Verifies what waits until nothing does, to its end, whoever has gone meanwhile.
+    fn begin(self: &Arc<Self>) {
+        let porter = self.clone();
+        match Thread::start("login") {
+            Ok(thread) => drop(thread.run(move || while porter.verify_next() {})),
+            // Where the machine gives no thread, whoever else is served waits for each.
+            Err(_) => drop(tokio::spawn(async move {
+                while porter.verify_next() {
+                    tokio::task::yield_now().await;
+                }
+            })),
         }
+    }
+
+    /// Verifies the next that waits; says whether there was one.
+    fn verify_next(&self) -> bool {
+        let next = self.notes().attempts.next();
+        let Some((tag, attempt)) = next else { return false };
+        let began = Instant::now();
+        // A panic would take a place along, for ever.
+        let good = catch_unwind(AssertUnwindSafe(|| (self.verify)(&attempt))).unwrap_or(false);
+        self.settle(tag, good, began.elapsed());
+        true
     }
 
     fn settle(&self, tag: Tag, good: bool, took: Duration) {

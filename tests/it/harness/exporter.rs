@@ -44,7 +44,8 @@ pub(crate) fn run_with_sockets(kinds: &[&str], args: &[&str]) -> Output {
     run_through(&handing_over(kinds), args, &[])
 }
 
-fn run_through(through: &[String], args: &[&str], environment: &[(&str, &str)]) -> Output {
+/// As [`run`], started through another program, which gets its path and arguments at the end.
+pub(crate) fn run_through(through: &[String], args: &[&str], environment: &[(&str, &str)]) -> Output {
     let output = program_through(through).args(args).envs(environment.iter().copied()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!errors.contains("panicked"), "{args:?}: {errors}");
@@ -356,6 +357,11 @@ impl Exporter {
     /// What the system knows of its process: a file of its folder in `/proc`.
     pub(crate) fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

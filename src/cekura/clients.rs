@@ -1,0 +1,64 @@
+//! The clients of all APIs.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::client::BuildError;
+use super::{Api, Client, Keyring};
+use crate::toggle::ApiName;
+
+/// The clients of all APIs as they are now, and what new ones are made with.
+pub struct Clients {
+    /// Whether proxy variables of the environment are used.
+    proxies: bool,
+    keyring: Keyring,
+    current: Mutex<ApiClients>,
+}
+
+/// Every API with its client.
+#[derive(Clone, Default)]
+pub struct ApiClients(pub Vec<(Api, Arc<Client>)>);
+
+// === impl Clients ===
+
+impl Clients {
+    /// None yet.
+    pub fn new(proxies: bool) -> Self {
+        Self { proxies, keyring: Keyring::default(), current: Mutex::default() }
+    }
+
+    /// Clients of these APIs: those that there are, where how the API is reached is the same. Blocks, for a
+    /// new one reads its key file.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn of(&self, apis: Vec<Api>) -> Result<ApiClients, BuildError> {
+        let ApiClients(before) = self.current();
+        let client = |api: Api| {
+            let kept = before.iter().find(|(old, _)| old.is_asked_like(&api)).map(|(_, client)| client.clone());
+            let new = || Client::new(&api, self.proxies, self.keyring.clone()).map(Arc::new);
+            let client = kept.map_or_else(new, Ok)?;
+            Ok((api, client))
+        };
+        apis.into_iter().map(client).collect::<Result<_, _>>().map(ApiClients)
+    }
+
+    /// These are in force from now on.
+    pub fn put_in_force(&self, clients: &ApiClients) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = clients.clone();
+    }
+
+    /// Those in force.
+    pub fn current(&self) -> ApiClients {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+// === impl ApiClients ===
+
+impl ApiClients {
+    /// The names of the APIs.
+    pub fn names(&self) -> BTreeSet<ApiName> {
+        self.0.iter().map(|(api, _)| api.name.clone()).collect()
+    }
+}
