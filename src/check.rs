@@ -1,8 +1,10 @@
 //! Checking the files that a configuration names, without using them.
 
+use std::ffi::OsString;
 use std::path::Path;
 
-use crate::config::{Config, Problem};
+use crate::cekura::{BadProxy, Proxies};
+use crate::config::{Config, Problem, Problems};
 use crate::sources::{Files, News, Origin, Scan, WatchList};
 use crate::store::Store;
 use crate::web::WebFile;
@@ -28,6 +30,17 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
         }
     }
     warnings.extend(refused(config, scan));
+}
+
+/// The proxies that these variables name.
+///
+/// # Errors
+/// The variables that cannot be used.
+pub fn proxies(variable: impl Fn(&str) -> Option<OsString>) -> Result<Proxies, Problems> {
+    Proxies::from_env(variable).map_err(|bad| {
+        let problem = |BadProxy { variable, what }| Problem { origin: variable.to_owned(), path: String::new(), what };
+        Problems(bad.into_iter().map(problem).collect())
+    })
 }
 
 /// Reads the web configuration, if there is one, and the files that it names. Blocks.

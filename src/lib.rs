@@ -45,7 +45,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::board::Board;
-use crate::cekura::Clients;
+use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
 use crate::exposition::Metrics;
 use crate::http::{Desk, Known, Site};
@@ -77,8 +77,8 @@ pub struct Service {
     pub hangups: watch::Receiver<u32>,
     /// The path of the metrics.
     pub telemetry_path: String,
-    /// Whether proxy variables of the environment are used.
-    pub proxies: bool,
+    /// The proxies of the APIs.
+    pub proxies: Proxies,
 }
 
 /// Why the service stopped by itself, or did not start.
@@ -235,8 +235,8 @@ impl Running {
         let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
         let (follower, web, web_looks) = Follower::new(web, metrics.clone());
         let (updates, for_poller) = mpsc::channel(1);
-        let (key_changes, changed_keys) = mpsc::unbounded_channel();
-        let poller = Poller::new(board.clone(), metrics.clone(), for_poller, changed_keys);
+        let (renewals, renewed) = mpsc::unbounded_channel();
+        let poller = Poller::new(board.clone(), metrics.clone(), for_poller, renewed);
         let (pulse, last_change) = (poller.pulse(), poller.last_change());
         let mut tasks = JoinSet::new();
         let (stop_polling, polling_stops) = oneshot::channel();
@@ -249,7 +249,7 @@ impl Running {
             board: board.clone(),
             metrics: metrics.clone(),
             updates,
-            key_changes,
+            renewals,
             store: store.clone(),
             registrations: saved.registrations,
             clients: clients.clone(),

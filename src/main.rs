@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use cekura_exporter::cekura::Proxies;
 use cekura_exporter::cli::Cli;
 use cekura_exporter::config::{self, Checked, Problems, Read};
 use cekura_exporter::signals::Signals;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
 fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let Read { config, mut problems, mut warnings } = config::read(&cli.config_file, std::env::vars_os());
     check::files(config, &mut problems, &mut warnings);
+    problems.extend(check::proxies(|name| std::env::var_os(name)).err().into_iter().flat_map(|problems| problems.0));
     check::web(cli.web_config_file.as_deref(), &mut problems, &mut warnings);
     for warning in &warnings {
         say(&format!("warning: {warning}"));
@@ -42,14 +44,18 @@ fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let stopped = runtime.block_on(async {
         // Before all else: a signal that comes early is a clean stop too.
         let signals = Signals::listen()?;
-        let checked = (!cli.demo).then(|| config::load(&cli.config_file, std::env::vars_os())).transpose();
+        let read = || {
+            let proxies = check::proxies(|name| std::env::var_os(name));
+            Problems::of_both(config::load(&cli.config_file, std::env::vars_os()), proxies)
+        };
+        let checked = (!cli.demo).then(read).transpose();
         let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();
         let (checked, web) = Problems::of_both(checked, web)?;
         let _logs = threads::start_or_exit(|| telemetry::init(cli.log_level.clone(), cli.log_format))?;
         let [version, revision, rustc] = BUILD;
         tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
         let mut service = match checked {
-            Some(checked) => configured(checked, cli, &signals),
+            Some((checked, proxies)) => configured(checked, proxies, cli, &signals),
             None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
         };
         service.web = web.map(|(file, warnings)| {
@@ -78,7 +84,7 @@ fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     stopped
 }
 
-fn configured(checked: Checked, cli: &Cli, signals: &Signals) -> Service {
+fn configured(checked: Checked, proxies: Proxies, cli: &Cli, signals: &Signals) -> Service {
     checked.warnings.iter().for_each(intake::configuration_warning);
     let file = cli.config_file.clone();
     Service {
@@ -88,7 +94,7 @@ fn configured(checked: Checked, cli: &Cli, signals: &Signals) -> Service {
         web: None,
         hangups: signals.hangups(),
         telemetry_path: cli.telemetry_path.clone(),
-        proxies: true,
+        proxies,
     }
 }
 

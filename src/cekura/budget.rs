@@ -96,6 +96,12 @@ impl Budget {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
+    /// A request was sent that was not asked for here: the next one waits for it.
+    pub fn spend(&mut self, now: Instant) {
+        self.refill(now);
+        self.tokens -= 1.0;
+    }
+
     /// Whether no request is under way.
     pub fn is_idle(&self) -> bool {
         self.in_flight == 0

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode, redirect};
+use reqwest::{Response, StatusCode};
 use tokio::time::timeout_at;
 
+use super::connections::{Connections, Pool};
+use super::encoding::Encoding;
 use super::key::{KeySource, Keyring, Secret};
-use super::resolve::SystemResolver;
-use super::{Api, answer, fault, tls};
+use super::{Api, CaBundle, Proxies, answer, fault, tls};
 use crate::toggle::{AgentId, ApiName, Failure, Hidden, Outcome, ProgressId, Reason, Text};
 
 /// What the exporter calls itself in requests.
@@ -33,10 +34,6 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest pause that a Retry-After can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// Connections that were idle for this long are closed by us, before the usual 60 s of load
-/// balancers: a request on a connection that the other side is closing would be lost.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-
 /// Where the agents are below the base URL.
 const AGENTS: &str = "/test_framework/v2/aiagents/";
 
@@ -48,7 +45,7 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remov
 
 /// Polls one API over kept-alive connections. Redirects are not followed.
 pub struct Client {
-    http: reqwest::Client,
+    connections: Connections,
     /// The base URL up to the agent's id.
     agents_url: String,
     /// The same without its scheme: what a failure says of where it went.
@@ -57,6 +54,8 @@ pub struct Client {
     /// The key, or why there is none.
     key: Mutex<Result<Secret, String>>,
     source: KeySource,
+    /// The extra root certificates in use.
+    ca: Mutex<Option<CaBundle>>,
     api: ApiName,
     keyring: Keyring,
 }
@@ -67,6 +66,15 @@ pub struct Polled {
     pub outcome: Outcome,
     /// From connecting to the last byte; `None` if nothing was sent.
     pub took: Option<Duration>,
+    /// Whether the request was sent twice.
+    pub repeated: bool,
+}
+
+/// No answer came.
+struct Unanswered {
+    failure: Failure,
+    /// Whether the connection was reset before any byte of the answer came.
+    was_reset: bool,
 }
 
 /// A client that cannot be built.
@@ -81,27 +89,18 @@ impl Client {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(api: &Api, proxies: bool, keyring: Keyring) -> Result<Self, BuildError> {
-        let tls = tls::client_config(api.ca.as_ref()).map_err(|error| BuildError(error.into()))?;
-        let mut http = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .dns_resolver(SystemResolver::default())
-            .tls_backend_preconfigured(tls)
-            .pool_idle_timeout(POOL_IDLE);
-        if !proxies {
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(|error| BuildError(error.into()))?;
+    pub fn new(api: &Api, proxies: &Proxies, keyring: Keyring) -> Result<Self, BuildError> {
+        let tls = tls::client_config(api.ca.as_ref()).map_err(BuildError::of)?;
+        let proxy = proxies.of(&api.base_url).cloned();
         let base = api.base_url.as_str().trim_end_matches('/');
         let client = Self {
-            http,
+            connections: Connections::new(tls, proxy, api.timeout)?,
             agents_path: format!("{}{AGENTS}", base.split_once("://").map_or(base, |(_, rest)| rest)),
             agents_url: format!("{base}{AGENTS}"),
             timeout: api.timeout,
             key: Mutex::new(Err(String::new())),
             source: api.key.clone(),
+            ca: Mutex::new(api.ca.clone()),
             api: api.name.clone(),
             keyring,
         };
@@ -132,9 +131,27 @@ impl Client {
         Ok(before.ok() != Some(key))
     }
 
-    /// Whether the key can change while the process runs.
-    pub fn key_is_in_a_file(&self) -> bool {
-        matches!(self.source, KeySource::File(_))
+    /// Reads the extra root certificates again, if there are some. Blocks. Says whether they are others than
+    /// before; then they hold for connections from here on.
+    ///
+    /// # Errors
+    /// Why they cannot be used, as a sentence for the log. Those that there are stay in use.
+    pub fn refresh_authorities(&self) -> Result<bool, String> {
+        let Some(known) = self.ca.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(false) };
+        let place = |what: String| format!("the ca_file {} {what}", known.path().display());
+        let read = CaBundle::read(known.path()).map_err(place)?;
+        if read == known {
+            return Ok(false);
+        }
+        let tls = tls::client_config(Some(&read)).map_err(|error| place(format!("cannot be used: {error}")))?;
+        self.connections.set_tls(tls);
+        *self.ca.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
+        Ok(true)
+    }
+
+    /// Whether a file that it reads can change while the process runs.
+    pub fn reads_files(&self) -> bool {
+        matches!(self.source, KeySource::File(_)) || self.ca.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Asks once how the task goes. Never takes longer than the API's timeout.
@@ -143,31 +160,55 @@ impl Client {
             Ok(key) => key,
             Err(what) => {
                 let failure = Failure::new(Reason::Credentials).with_detail(Text::own(&what));
-                return Polled { outcome: Err(failure), took: None };
+                return Polled { outcome: Err(failure), took: None, repeated: false };
             }
         };
         let started = Instant::now();
-        let outcome = self.request(agent_id, progress_id, &key, started + self.timeout).await;
+        let (pool, url) = (self.connections.pool(), self.url(agent_id, progress_id));
+        let mut asked = self.ask(&pool, &url, &key, started + self.timeout).await;
+        // A server may give up a connection that it has not used for a while, just when it is used again.
+        let repeated = pool.has_answered() && asked.as_ref().is_err_and(|unanswered| unanswered.was_reset);
+        if repeated {
+            asked = self.ask(&self.connections.fresh(&pool), &url, &key, started + self.timeout).await;
+        }
+        let outcome = asked.unwrap_or_else(|unanswered| Err(unanswered.failure));
+        if outcome.as_ref().is_err_and(|failure| is_of_the_way(failure.reason)) {
+            self.connections.give_up(&pool);
+        }
         let outcome = outcome.map_err(|failure| self.saying_where(failure, agent_id));
-        Polled { outcome, took: Some(started.elapsed()) }
+        Polled { outcome, took: Some(started.elapsed()), repeated }
     }
 
-    async fn request(&self, agent: AgentId, progress_id: &ProgressId, key: &Secret, deadline: Instant) -> Outcome {
+    /// Asks once over these connections.
+    async fn ask(&self, pool: &Pool, url: &str, key: &Secret, deadline: Instant) -> Result<Outcome, Unanswered> {
         // Its own beside: the ring may have a newer one by now.
         let hidden = self.keyring.hidden().key(key.expose());
-        let sending = self
-            .http
-            .get(self.url(agent, progress_id))
-            .header(ACCEPT, "application/json")
-            .header(KEY_HEADER, key_header(key))
-            .send();
-        let sent = timeout_at(deadline.into(), sending).await.map_err(|_| self.timed_out())?;
-        let response = sent.map_err(|error| fault::failure_of(&error, &hidden))?;
+        let request = pool.http().get(url).header(ACCEPT, "application/json").header(KEY_HEADER, key_header(key));
+        let response = match timeout_at(deadline.into(), request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                let failure = fault::failure_of(&error, &hidden);
+                return Err(Unanswered { was_reset: fault::was_reset(&error), failure });
+            }
+            Err(_) => return Err(Unanswered { was_reset: false, failure: self.timed_out() }),
+        };
+        self.connections.answered(pool, response.remote_addr().map(|address| address.ip()));
+        Ok(self.answer(response, hidden, deadline).await)
+    }
+
+    async fn answer(&self, response: Response, hidden: Hidden, deadline: Instant) -> Outcome {
         match Reason::of_http_status(response.status().as_u16()) {
             None => {
+                let encoding = Encoding::of(response.headers())?;
                 let reading = read_body(response, MAX_BODY, &hidden);
                 let body = timeout_at(deadline.into(), reading).await.map_err(|_| self.timed_out())??;
-                answer::decode(&body, hidden)
+                answer::decode(&encoding.decoded(body, MAX_BODY)?, hidden)
+            }
+            Some(_)
+                if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+                    && self.connections.have_a_proxy() =>
+            {
+                Err(Failure::new(Reason::Connect).with_detail(Text::own(fault::PROXY_WANTS_A_LOGIN)))
             }
             Some(reason) => Err(error_answer(response, reason, &hidden, deadline).await),
         }
@@ -189,6 +230,12 @@ impl Client {
         let id = utf8_percent_encode(progress_id.as_str(), QUERY_VALUE);
         format!("{}{agent_id}{PROGRESS}?progress_id={id}", self.agents_url)
     }
+}
+
+/// Whether a failure may be one of the way that the connections lead: of where the name led once, or of what
+/// is behind it.
+fn is_of_the_way(reason: Reason) -> bool {
+    matches!(reason, Reason::Timeout | Reason::Aborted | Reason::Tls | Reason::ServerError)
 }
 
 /// Made anew for each request, so that the key stays in memory that is wiped.
@@ -224,8 +271,10 @@ async fn error_answer(response: Response, reason: Reason, hidden: &Hidden, deadl
         _ => None,
     };
     let until = deadline.min(Instant::now() + ERROR_BODY_TIMEOUT);
+    let encoding = Encoding::of(response.headers());
     let body = timeout_at(until.into(), read_body(response, MAX_ERROR_BODY, hidden)).await;
-    let said = body.ok().and_then(Result::ok).and_then(|body| answer::error_detail(&body, hidden));
+    let body = body.ok().and_then(Result::ok).and_then(|body| encoding.ok()?.decoded(body, MAX_ERROR_BODY).ok());
+    let said = body.and_then(|body| answer::error_detail(&body, hidden));
     let status = format!("HTTP {}", status.as_u16());
     let detail = said.map_or_else(|| status.clone(), |said| format!("{status}: {said}"));
     Failure { reason, detail: Some(Text::own(&detail)), retry_after }
@@ -245,6 +294,12 @@ pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
 }
 
 // === impl BuildError ===
+
+impl BuildError {
+    pub(super) fn of(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+}
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -272,7 +327,7 @@ mod tests {
             max_in_flight: NonZeroU32::MIN,
             requests_per_second: Rate::parse("1").unwrap(),
         };
-        Client::new(&api, false, Keyring::default()).unwrap()
+        Client::new(&api, &Proxies::default(), Keyring::default()).unwrap()
     }
 
     #[test]

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::BuildError;
-use super::{Api, Client, Keyring};
+use super::{Api, Client, Keyring, Proxies};
 use crate::toggle::ApiName;
 
 /// The clients of all APIs as they are now, and what new ones are made with.
 pub struct Clients {
-    /// Whether proxy variables of the environment are used.
-    proxies: bool,
+    proxies: Proxies,
     keyring: Keyring,
     current: Mutex<ApiClients>,
 }
@@ -23,7 +22,7 @@ pub struct ApiClients(pub Vec<(Api, Arc<Client>)>);
 
 impl Clients {
     /// None yet.
-    pub fn new(proxies: bool) -> Self {
+    pub fn new(proxies: Proxies) -> Self {
         Self { proxies, keyring: Keyring::default(), current: Mutex::default() }
     }
 
@@ -36,7 +35,7 @@ impl Clients {
         let ApiClients(before) = self.current();
         let client = |api: Api| {
             let kept = before.iter().find(|(old, _)| old.is_asked_like(&api)).map(|(_, client)| client.clone());
-            let new = || Client::new(&api, self.proxies, self.keyring.clone()).map(Arc::new);
+            let new = || Client::new(&api, &self.proxies, self.keyring.clone()).map(Arc::new);
             let client = kept.map_or_else(new, Ok)?;
             Ok((api, client))
         };

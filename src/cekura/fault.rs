@@ -38,9 +38,30 @@ fn connect_reason(error: &reqwest::Error) -> Reason {
     }
 }
 
+/// What a proxy's status 407 says.
+pub(super) const PROXY_WANTS_A_LOGIN: &str =
+    "the proxy wants a login (HTTP 407): put it into the proxy variable, as http://user:password@host:port";
+
+/// Whether the connection was there and then closed or reset before any byte of an answer came.
+pub(super) fn was_reset(error: &reqwest::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let io = || chain(error).filter_map(|e| e.downcast_ref::<io::Error>()).last();
+    let closed =
+        || chain(error).filter_map(|e| e.downcast_ref::<hyper::Error>()).any(hyper::Error::is_incomplete_message);
+    let reset =
+        || io().is_some_and(|io| matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof));
+    error.is_request() && !error.is_connect() && !error.is_timeout() && (closed() || reset())
+}
+
 /// What the innermost error says: the outer ones repeat the URL or say "error sending request".
 fn describe(error: &reqwest::Error, hidden: &Hidden) -> Text {
-    let innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
+    let mut innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
+    // What a tunnel through a proxy fails with has no public type.
+    match innermost.as_str() {
+        "tunnel error: proxy authorization required" => PROXY_WANTS_A_LOGIN.clone_into(&mut innermost),
+        "tunnel error: unsuccessful" => "the proxy refuses to connect there".clone_into(&mut innermost),
+        _ => {}
+    }
     Text::clean(&innermost, hidden)
 }
 

@@ -1,4 +1,4 @@
-//! Keeping up with a key file that changes, as rotated keys do.
+//! Keeping up with the files of an API that change: rotated keys and renewed authorities.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,36 +8,75 @@ use tracing::{info, warn};
 
 use super::Client;
 use crate::threads;
-use crate::toggle::ApiName;
+use crate::toggle::{ApiName, Reason};
 
-/// How often a key file is read.
+/// How often the files are read.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reads the client's key again and again, if it is in a file. What is wrong with it is logged
-/// when it begins to be, and again when it is something else.
+/// What is another one for an API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// Its key.
+    Key,
+    /// The authorities that its server may have its certificate of.
+    Authorities,
+}
+
+/// Reads the client's files again and again, if it has any. What is wrong with one is logged when it begins
+/// to be, and again when it is something else.
 ///
-/// Each change to a usable key is sent to `changes`.
-pub async fn follow_key(api: ApiName, client: Arc<Client>, changes: UnboundedSender<ApiName>) {
-    let mut last_problem = None;
-    while client.key_is_in_a_file() {
+/// Each change to something usable is sent to `changes`.
+pub async fn follow_files(api: ApiName, client: Arc<Client>, changes: UnboundedSender<(ApiName, Renewal)>) {
+    let (mut of_key, mut of_authorities) = (None, None);
+    while client.reads_files() {
         let reading = client.clone();
-        let read = threads::apart("key", move || reading.refresh_key()).await;
-        match read.unwrap_or_else(|lost| Err(lost.to_string())) {
-            Ok(is_new) => {
-                let mended = last_problem.take().is_some();
-                if is_new || mended {
-                    info!(api = api.as_str(), mended, "api key changed");
-                    // Nobody listens only while the process stops.
-                    let _ = changes.send(api.clone());
-                }
-            }
-            Err(problem) if last_problem.as_ref() != Some(&problem) => {
-                warn!(api = api.as_str(), problem, "no usable api key");
-                last_problem = Some(problem);
-            }
-            // Nothing new.
-            Err(_) => {}
+        let read = threads::apart("api-files", move || (reading.refresh_key(), reading.refresh_authorities())).await;
+        let (key, authorities) = read.unwrap_or_else(|lost| (Err(lost.to_string()), Ok(false)));
+        if is_news(&api, key, &mut of_key, Renewal::Key) {
+            // Nobody listens only while the process stops.
+            let _ = changes.send((api.clone(), Renewal::Key));
+        }
+        if is_news(&api, authorities, &mut of_authorities, Renewal::Authorities) {
+            let _ = changes.send((api.clone(), Renewal::Authorities));
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Whether what was read is another one, or good again. What is new about it is logged.
+fn is_news(api: &ApiName, read: Result<bool, String>, last_problem: &mut Option<String>, of: Renewal) -> bool {
+    let api = api.as_str();
+    match read {
+        Ok(is_new) => {
+            let mended = last_problem.take().is_some();
+            match of {
+                Renewal::Key if is_new || mended => info!(api, mended, "api key changed"),
+                Renewal::Authorities if is_new || mended => info!(api, mended, "api authorities changed"),
+                Renewal::Key | Renewal::Authorities => {}
+            }
+            is_new || mended
+        }
+        Err(problem) => {
+            if last_problem.as_ref() != Some(&problem) {
+                match of {
+                    Renewal::Key => warn!(api, problem, "no usable api key"),
+                    Renewal::Authorities => warn!(api, problem, "api authorities not changed: those in force stay"),
+                }
+                *last_problem = Some(problem);
+            }
+            false
+        }
+    }
+}
+
+// === impl Renewal ===
+
+impl Renewal {
+    /// Whether a poll that failed so may succeed now.
+    pub fn may_mend(self, reason: Reason) -> bool {
+        match self {
+            Self::Key => reason.is_for_want_of_a_key(),
+            Self::Authorities => reason == Reason::Tls,
+        }
     }
 }

@@ -6,9 +6,12 @@ mod answer;
 mod budget;
 mod client;
 mod clients;
+mod connections;
+mod encoding;
 mod fault;
 mod follow;
 mod key;
+mod proxy;
 mod resolve;
 mod tls;
 
@@ -16,8 +19,9 @@ pub use answer::{decode, error_detail};
 pub use budget::{Budget, Rate};
 pub use client::{BuildError, Client, Polled, USER_AGENT, retry_after};
 pub use clients::{ApiClients, Clients};
-pub use follow::follow_key;
+pub use follow::{Renewal, follow_files};
 pub use key::{KeyFile, KeySource, Keyring, Secret};
+pub use proxy::{BadProxy, Proxies};
 pub use tls::CaBundle;
 
 use std::num::NonZeroU32;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
@@ -19,6 +20,16 @@ use crate::threads::Thread;
 #[derive(Debug, Clone, Default)]
 pub(super) struct SystemResolver {
     lookups: Arc<Mutex<HashMap<String, Lookup>>>,
+    addresses: Arc<Mutex<Addresses>>,
+}
+
+/// What is known of addresses.
+#[derive(Debug, Default)]
+struct Addresses {
+    /// The order in which those of each name were last to be tried, until one is known to be reached.
+    tried: HashMap<String, Vec<IpAddr>>,
+    /// Those that were tried before another one was reached, and when.
+    passed_over: HashMap<IpAddr, Instant>,
 }
 
 /// What comes of a lookup; `None` until then.
@@ -66,6 +77,11 @@ impl SystemResolver {
         Ok(lookup)
     }
 
+    /// This address was reached. Those that come before it in the order were not.
+    pub(super) fn reached(&self, address: IpAddr) {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).reached(address, Instant::now());
+    }
+
     fn lookups(&self) -> MutexGuard<'_, HashMap<String, Lookup>> {
         self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,7 +91,10 @@ impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            let addresses = resolver.look_up(name.as_str()).await?;
+            let mut addresses = resolver.look_up(name.as_str()).await?;
+            let mut known = resolver.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            known.order(name.as_str(), &mut addresses, Instant::now());
+            drop(known);
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
@@ -86,6 +105,30 @@ fn addresses(name: &str) -> Found {
     // The port is a placeholder: the connector sets the URL's.
     let found: Vec<_> = (name, 0).to_socket_addrs()?.collect();
     if found.is_empty() { Err(io::Error::from(io::ErrorKind::NotFound).into()) } else { Ok(found) }
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// How long an address that was passed over is tried last.
+    const REMEMBERED: Duration = Duration::from_mins(5);
+
+    /// Puts those last that were passed over lately: each would be waited for anew.
+    fn order(&mut self, name: &str, addresses: &mut [SocketAddr], now: Instant) {
+        self.passed_over.retain(|_, since| now.saturating_duration_since(*since) < Self::REMEMBERED);
+        addresses.sort_by_key(|address| self.passed_over.contains_key(&address.ip()));
+        if addresses.len() > 1 {
+            self.tried.insert(name.to_owned(), addresses.iter().map(SocketAddr::ip).collect());
+        }
+    }
+
+    fn reached(&mut self, address: IpAddr, now: Instant) {
+        // Each order tells something once: later answers come over the same connection.
+        for (_, order) in self.tried.extract_if(|_, order| order.contains(&address)) {
+            self.passed_over.remove(&address);
+            self.passed_over.extend(order.into_iter().take_while(|tried| *tried != address).map(|tried| (tried, now)));
+        }
+    }
 }
 
 // === impl UnderWay ===
@@ -119,6 +162,26 @@ impl Error for ResolveError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_was_passed_over_is_tried_last_for_a_while() {
+        let (mut known, now) = (Addresses::default(), Instant::now());
+        let address = |last| SocketAddr::from(([192, 0, 2, last], 0));
+        let order = |known: &mut Addresses, now| {
+            let mut addresses = [1, 2, 3].map(address);
+            known.order("h", &mut addresses, now);
+            addresses
+        };
+        assert_eq!(order(&mut known, now), [1, 2, 3].map(address));
+        known.reached(address(2).ip(), now);
+        assert_eq!(order(&mut known, now), [2, 3, 1].map(address));
+        known.reached(address(1).ip(), now);
+        assert_eq!(order(&mut known, now), [1, 2, 3].map(address), "the others were passed over then");
+        known.reached(address(2).ip(), now);
+        // What comes over the same connection tells nothing new.
+        known.reached(address(2).ip(), now + Duration::from_mins(4));
+        assert_eq!(order(&mut known, now + Duration::from_mins(5)), [1, 2, 3].map(address));
+    }
 
     #[tokio::test]
     async fn those_who_ask_for_a_name_at_the_same_time_share_one_lookup() {

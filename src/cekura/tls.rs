@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::input_file;
 
@@ -58,18 +60,81 @@ impl fmt::Debug for CaBundle {
     }
 }
 
+/// Verifies servers by authorities, and takes a certificate too that is one of the user's itself.
+///
+/// A certificate that was made by `openssl req -x509` is its own authority. Verified as a server's it is
+/// refused, because authorities are no servers, although the user named exactly this one.
+#[derive(Debug)]
+struct Verifier {
+    by_authority: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
 /// How a client verifies servers: the machine's roots and `extra`.
 ///
 /// # Errors
 /// If the TLS library refuses its own defaults.
 pub(super) fn client_config(extra: Option<&CaBundle>) -> Result<ClientConfig, rustls::Error> {
-    let mut roots = system_roots().clone();
-    roots.add_parsable_certificates(extra.into_iter().flat_map(|bundle| bundle.certificates.iter().cloned()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let mut roots = system_roots().clone();
+    let Some(extra) = extra else { return Ok(builder.with_root_certificates(roots).with_no_client_auth()) };
+    roots.add_parsable_certificates(extra.certificates.iter().cloned());
+    let by_authority = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let by_authority = by_authority.map_err(|error| rustls::Error::General(error.to_string()))?;
+    let verifier = Arc::new(Verifier { by_authority, named: extra.certificates.clone() });
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+// === impl Verifier ===
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.by_authority.verify_server_cert(certificate, intermediates, name, ocsp_response, now);
+        match verified {
+            // All else was verified before, but for the name.
+            Err(error) if is_of_an_authority(&error) && self.named.contains(certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.by_authority.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.by_authority.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_authority.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate is refused for nothing but being an authority's. It is valid now then.
+fn is_of_an_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 /// The machine's root certificates, read once. Without any, every server is unknown and polls say

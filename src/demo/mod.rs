@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::watch;
 
 use crate::Service;
+use crate::cekura::Proxies;
 use scenario::Scenario;
 use simulator::{Request, Simulator};
 use tasks::Tasks;
@@ -35,7 +36,7 @@ pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io:
     let scenario = Scenario::new(tasks, simulator.address());
     let config = scenario.config().map_err(io::Error::other)?;
     let lists = scenario.live(simulator).map_err(io::Error::other)?;
-    Ok(Service { config, lists, load: None, web: None, hangups, telemetry_path, proxies: false })
+    Ok(Service { config, lists, load: None, web: None, hangups, telemetry_path, proxies: Proxies::default() })
 }
 
 /// What a person at a terminal wants to know: which addresses to open.

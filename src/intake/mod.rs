@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::board::Board;
-use crate::cekura::{BuildError, Clients};
+use crate::cekura::{BuildError, Clients, Renewal};
 use crate::clock;
 use crate::config::{Config, Problem, Problems};
 use crate::exposition::Metrics;
@@ -111,8 +111,8 @@ pub struct Means {
     pub metrics: Arc<Metrics>,
     /// Where the poller takes its updates from.
     pub updates: mpsc::Sender<Update>,
-    /// Where changed keys are told.
-    pub key_changes: mpsc::UnboundedSender<ApiName>,
+    /// Where renewed keys and authorities are told.
+    pub renewals: mpsc::UnboundedSender<(ApiName, Renewal)>,
     /// Where registrations are kept.
     pub store: Option<Arc<Store>>,
     /// What was registered with an earlier process.
@@ -137,9 +137,9 @@ pub struct Intake {
     /// The configuration in force.
     config: Arc<Config>,
     apis: BTreeSet<ApiName>,
-    /// Those who keep up with the key files of the APIs.
-    key_followers: JoinSet<()>,
-    key_follower_of: BTreeMap<ApiName, AbortHandle>,
+    /// Those who keep up with the files of the APIs.
+    followers: JoinSet<()>,
+    follower_of: BTreeMap<ApiName, AbortHandle>,
     /// The number of the rescan whose globs and APIs are in force.
     scans: u64,
     /// What the list has of each watch file.
@@ -199,8 +199,8 @@ impl Intake {
             registry,
             config: before,
             apis: BTreeSet::new(),
-            key_followers: JoinSet::new(),
-            key_follower_of: BTreeMap::new(),
+            followers: JoinSet::new(),
+            follower_of: BTreeMap::new(),
             scans: 0,
             laid: BTreeMap::new(),
             all_up: false,
@@ -236,7 +236,7 @@ impl Intake {
                     expiry.reset_immediately();
                 },
                 Ok(()) = self.means.web.changed() => self.note_web(),
-                Some(_) = self.key_followers.join_next() => {}
+                Some(_) = self.followers.join_next() => {}
             }
         }
     }

@@ -53,7 +53,7 @@ impl Intake {
             None => keep_covered(&mut edit, &mut self.laid, &config.watch_files),
         }
         let edited = edit.finish(|old| self.registry.has_run_of(old));
-        self.follow_keys(&clients);
+        self.follow_files(&clients);
         let settings = Settings { polling: config.polling.clone(), apis: clients.0.clone() };
         self.publish(edited, Some(settings)).await;
         match &scan.scan {
@@ -93,18 +93,18 @@ impl Intake {
         self.all_up = false;
     }
 
-    /// Keeps up with the key files of these APIs, and of no others.
-    fn follow_keys(&mut self, ApiClients(apis): &ApiClients) {
+    /// Keeps up with the files of these APIs, and of no others.
+    fn follow_files(&mut self, ApiClients(apis): &ApiClients) {
         let same =
             |old: &(Api, Arc<Client>)| apis.iter().any(|new| old.0.name == new.0.name && Arc::ptr_eq(&old.1, &new.1));
         for (api, _) in self.means.clients.current().0.iter().filter(|old| !same(old)) {
-            self.key_follower_of.remove(&api.name).inspect(AbortHandle::abort);
+            self.follower_of.remove(&api.name).inspect(AbortHandle::abort);
         }
         for (api, client) in apis {
-            if client.key_is_in_a_file() && !self.key_follower_of.contains_key(&api.name) {
-                let changes = self.means.key_changes.clone();
-                let following = cekura::follow_key(api.name.clone(), client.clone(), changes);
-                self.key_follower_of.insert(api.name.clone(), self.key_followers.spawn(following));
+            if client.reads_files() && !self.follower_of.contains_key(&api.name) {
+                let changes = self.means.renewals.clone();
+                let following = cekura::follow_files(api.name.clone(), client.clone(), changes);
+                self.follower_of.insert(api.name.clone(), self.followers.spawn(following));
             }
         }
     }

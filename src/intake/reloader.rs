@@ -197,6 +197,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::cekura::Proxies;
     use crate::exposition::Metrics;
     use crate::web::Follower;
 
@@ -212,7 +213,7 @@ mod tests {
         });
         let (_, _, looks) = Follower::new(None, Arc::new(Metrics::new().unwrap()));
         let (orders, taken) = mpsc::channel(8);
-        let (clients, files) = (Arc::new(Clients::new(false)), FileFollower::start(orders.clone()));
+        let (clients, files) = (Arc::new(Clients::new(Proxies::default())), FileFollower::start(orders.clone()));
         let notifier = Arc::new(Notifier::from_env());
         let reloader = Reloader::new(Some(load), None, clients, files, looks, orders, notifier);
         (reloader, taken, begun, go)

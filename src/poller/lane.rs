@@ -122,9 +122,13 @@ impl Lane {
         }
     }
 
-    /// A poll that was started has ended. The upstream may have asked for a pause.
-    pub(super) fn ended(&mut self, retry_after: Option<Duration>, now: Instant) {
+    /// A poll that was started has ended. The upstream may have asked for a pause, and the request may have
+    /// been sent twice.
+    pub(super) fn ended(&mut self, retry_after: Option<Duration>, repeated: bool, now: Instant) {
         self.budget.ended();
+        if repeated {
+            self.budget.spend(now);
+        }
         self.metrics.in_flight.dec();
         if let Some(pause) = retry_after {
             self.budget.pause(now, pause);

@@ -26,7 +26,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::board::{Board, Row, RunId, Updated};
-use crate::cekura::{Api, Client, Polled};
+use crate::cekura::{Api, Client, Polled, Renewal};
 use crate::clock;
 use crate::config::Polling;
 use crate::exposition::Metrics;
@@ -65,7 +65,7 @@ pub struct Poller {
     metrics: Arc<Metrics>,
     polling: Polling,
     updates: mpsc::Receiver<Update>,
-    key_changes: mpsc::UnboundedReceiver<ApiName>,
+    renewals: mpsc::UnboundedReceiver<(ApiName, Renewal)>,
     lanes: BTreeMap<ApiName, Lane>,
     /// Lanes so far.
     lane_count: u64,
@@ -97,14 +97,14 @@ impl Poller {
         board: Arc<Board>,
         metrics: Arc<Metrics>,
         updates: mpsc::Receiver<Update>,
-        key_changes: mpsc::UnboundedReceiver<ApiName>,
+        renewals: mpsc::UnboundedReceiver<(ApiName, Renewal)>,
     ) -> Self {
         Self {
             board,
             metrics,
             polling: Polling::default(),
             updates,
-            key_changes,
+            renewals,
             lanes: BTreeMap::new(),
             lane_count: 0,
             schedule: Schedule::new(Instant::now()),
@@ -142,7 +142,7 @@ impl Poller {
                     }
                 }
                 Some(update) = self.updates.recv() => self.update(update),
-                Some(api) = self.key_changes.recv() => self.key_changed(&api),
+                Some((api, renewal)) = self.renewals.recv() => self.renewed(&api, renewal),
                 () = sleep_until(wake) => {}
                 _ = beat.tick() => {}
                 _ = forget.tick() => self.board.forget_agents(clock::now()),
@@ -203,13 +203,13 @@ impl Poller {
         let polled = landed.map_or_else(
             |_| {
                 events::poll_panicked(&flight.watch);
-                Polled { outcome: Err(Failure::new(Reason::Aborted)), took: None }
+                Polled { outcome: Err(Failure::new(Reason::Aborted)), took: None, repeated: false }
             },
             |(_, polled)| polled,
         );
         // A pause is for the upstream that asked for it.
         let pause = retry_after(&polled.outcome).filter(|_| flight.ways == lane.ways);
-        lane.ended(pause, Instant::now());
+        lane.ended(pause, polled.repeated, Instant::now());
         lane.metrics.count_poll(&polled.outcome, polled.took);
         let change = self.apply(&flight, polled.outcome);
         self.report_outage(&flight.watch.api, change);
@@ -225,7 +225,9 @@ impl Poller {
         let from = if outcome.is_ok() { flight.started } else { ended };
         // The key, or all of the way to the API, is another one since: a failure that came of the
         // old one is not held against the run or the API, and no answer ends an outage of the new one.
-        let for_the_key = outcome.as_ref().is_err_and(|failure| failure.reason.is_for_want_of_a_key());
+        let for_the_key = outcome
+            .as_ref()
+            .is_err_and(|failure| failure.reason.is_for_want_of_a_key() || failure.reason == Reason::Tls);
         let detoured = flight.ways != lane.ways;
         let outdated = (detoured && outcome.is_err()) || (flight.keys != lane.keys && for_the_key);
         let (mut due, mut change) = (None, None);
@@ -270,12 +272,13 @@ impl Poller {
         }
     }
 
-    /// The key of an API is another one: what failed for want of a good one is tried at once.
-    fn key_changed(&mut self, api: &ApiName) {
+    /// The key of an API is another one, or its authorities are: what failed for want of a good one is tried
+    /// at once.
+    fn renewed(&mut self, api: &ApiName, renewal: Renewal) {
         let now = Instant::now();
         let Some(lane) = self.lanes.get_mut(api) else { return };
         lane.keys += 1;
-        let runs = self.board.failing(api, Reason::is_for_want_of_a_key);
+        let runs = self.board.failing(api, |reason| renewal.may_mend(reason));
         if runs.is_empty() {
             lane.outage.probe_at_once(now);
         } else {

@@ -71,6 +71,18 @@ impl Authority {
     }
 }
 
+// === impl Pair ===
+
+impl Pair {
+    /// A certificate for a host that is its own authority, as `openssl req -x509` makes them.
+    pub(crate) fn own_authority(host: &str) -> Self {
+        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = new_key();
+        Self { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+}
+
 fn new_key() -> KeyPair {
     KeyPair::generate().unwrap()
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::Authority;
+use super::{Authority, Pair};
 
 /// A server on loopback that shakes hands with a certificate for a host, and answers that every task
 /// is completed.
@@ -24,7 +24,11 @@ pub(crate) struct TlsUpstream {
 impl TlsUpstream {
     /// Its certificate is of this authority, for this host.
     pub(crate) async fn start(authority: &Authority, host: &str) -> Self {
-        let pair = authority.server_named(host);
+        Self::showing(&authority.server_named(host)).await
+    }
+
+    /// It has this certificate.
+    pub(crate) async fn showing(pair: &Pair) -> Self {
         let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
