@@ -13,15 +13,26 @@ use serde_json::value::RawValue;
 use crate::toggle::{Answer, Failure, Hidden, Reason, Reported, Text};
 
 /// The progress endpoint's answer. Fields may be absent or null except for the status; fields
-/// that are not named here are ignored.
+/// that are not named here are ignored. What the status and `mock_enabled` say counts whatever shape the
+/// rest is of, so the rest is read only when they are good.
 #[derive(Deserialize)]
 struct Body<'b> {
     #[serde(borrow)]
     status: Cow<'b, str>,
     mock_enabled: Option<bool>,
-    mcp_endpoints: Option<Vec<Object<Endpoint<'b>>>>,
-    message: Option<LossyText>,
-    error: Option<LossyText>,
+    #[serde(borrow)]
+    mcp_endpoints: Option<&'b RawValue>,
+    #[serde(borrow)]
+    message: Option<&'b RawValue>,
+    #[serde(borrow)]
+    error: Option<&'b RawValue>,
+}
+
+/// Reads the parts of an answer that need not be there, and remembers which are of another shape than
+/// documented.
+#[derive(Default)]
+struct Parts {
+    malformed: Vec<&'static str>,
 }
 
 /// A registered mock endpoint.
@@ -31,7 +42,8 @@ struct Endpoint<'b> {
     /// is no text does not matter.
     #[serde(borrow)]
     url: Option<&'b RawValue>,
-    tool_names: Option<Count>,
+    #[serde(borrow)]
+    tool_names: Option<&'b RawValue>,
 }
 
 /// A JSON object. What serde derives for a struct would also take a list of its fields.
@@ -53,15 +65,16 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
     let body = str::from_utf8(body).map_err(|_| not_documented("the body is not UTF-8"))?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let Object(body) = serde_json::from_str::<Object<Body<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
-    let endpoints = body.mcp_endpoints.as_deref();
-    let hidden = endpoints.into_iter().flatten().fold(hidden, |hidden, Object(endpoint)| {
-        match endpoint.url.and_then(|url| serde_json::from_str::<LossyText>(url.get()).ok()) {
-            Some(url) => hidden.url(&url.0),
-            None => hidden,
-        }
-    });
-    let tools = |list: &[Object<Endpoint<'_>>]| list.iter().filter_map(|e| Some(e.0.tool_names.as_ref()?.0)).sum();
-    let text = |raw: Option<LossyText>| raw.map(|raw| Text::clean(&raw.0, &hidden));
+    let mut parts = Parts::default();
+    let list: Option<Vec<&RawValue>> = parts.read("mcp_endpoints", body.mcp_endpoints);
+    let endpoints: Vec<Object<Endpoint<'_>>> =
+        list.iter().flatten().filter_map(|endpoint| parts.read("mcp_endpoints", Some(endpoint))).collect();
+    let urls = endpoints.iter().filter_map(|Object(endpoint)| endpoint.url);
+    let urls = urls.filter_map(|url| serde_json::from_str::<LossyText>(url.get()).ok());
+    let hidden = urls.fold(hidden, |hidden, url| hidden.url(&url.0));
+    let tools = parts.tools(&endpoints);
+    let mut text = |name, raw| parts.read(name, raw).map(|raw: LossyText| Text::clean(&raw.0, &hidden));
+    let (message, error) = (text("message", body.message), text("error", body.error));
     Ok(Answer {
         status: match &*body.status {
             "in_progress" => Reported::InProgress,
@@ -71,10 +84,11 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
             other => Reported::Unrecognised(Text::clean(other, &hidden)),
         },
         mock_enabled: body.mock_enabled,
-        mcp_endpoints: endpoints.map(|list| saturating(list.len())),
-        mcp_tools: endpoints.map(tools),
-        message: text(body.message),
-        error: text(body.error),
+        mcp_endpoints: list.as_ref().map(|list| saturating(list.len())),
+        mcp_tools: list.and(tools),
+        message,
+        error,
+        malformed: parts.malformed,
     })
 }
 
@@ -107,6 +121,27 @@ fn describe(error: &serde_json::Error) -> String {
         serde_json::error::Category::Data | serde_json::error::Category::Io => "a field is missing or of another type",
     };
     format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// A part, if it is there and of the documented shape.
+    fn read<'b, T: Deserialize<'b>>(&mut self, name: &'static str, raw: Option<&'b RawValue>) -> Option<T> {
+        let read = serde_json::from_str(raw?.get()).ok();
+        if read.is_none() && !self.malformed.contains(&name) {
+            self.malformed.push(name);
+        }
+        read
+    }
+
+    /// How many tools all endpoints have; `None` if that of one cannot be told.
+    fn tools(&mut self, endpoints: &[Object<Endpoint<'_>>]) -> Option<u32> {
+        let raw = endpoints.iter().filter_map(|Object(endpoint)| endpoint.tool_names);
+        let counts: Vec<Option<Count>> = raw.map(|raw| self.read("tool_names", Some(raw))).collect();
+        let known = !self.malformed.contains(&"mcp_endpoints");
+        counts.into_iter().try_fold(0u32, |sum, count| Some(sum.saturating_add(count?.0))).filter(|_| known)
+    }
 }
 
 fn saturating(len: usize) -> u32 {
@@ -220,6 +255,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_malformed_beside_a_good_status_is_unknown_and_named() {
+        for (more, malformed, endpoints, tools) in [
+            (r#""mcp_endpoints":{}"#, &["mcp_endpoints"][..], None, None),
+            (r#""mcp_endpoints":"none""#, &["mcp_endpoints"], None, None),
+            (r#""mcp_endpoints":["x",{"tool_names":["a"]}]"#, &["mcp_endpoints"], Some(2), None),
+            (r#""mcp_endpoints":[[null,["x"]]]"#, &["mcp_endpoints"], Some(1), None),
+            (r#""mcp_endpoints":[{"tool_names":"a"},{"tool_names":["b"]}]"#, &["tool_names"], Some(2), None),
+            (r#""mcp_endpoints":[{"mock_index":"0","tool_names":[1,null]}]"#, &[], Some(1), Some(2)),
+            (r#""message":{"a":1},"error":[115,107]"#, &["message", "error"], None, None),
+            (r#""message":7,"error":null"#, &["message"], None, None),
+        ] {
+            let answer = decoded(&format!(r#"{{"status":"completed","mock_enabled":true,{more}}}"#));
+            assert_eq!((answer.status, answer.mock_enabled), (Reported::Completed, Some(true)), "{more}");
+            assert_eq!((answer.mcp_endpoints, answer.mcp_tools), (endpoints, tools), "{more}");
+            assert_eq!((answer.malformed.as_slice(), answer.message, answer.error), (malformed, None, None), "{more}");
+        }
+    }
+
+    #[test]
     fn half_a_surrogate_pair_in_a_text_does_not_hide_that_a_run_failed() {
         let answer = decoded(r#"{"status":"failed","error":"bad \ud800 x"}"#);
         assert_eq!(answer.status, Reported::Failed);
@@ -261,13 +315,8 @@ mod tests {
             r#"{"status":1}"#,
             deep.as_str(),
             r#"{"status":"completed","mock_enabled":"sk-1"}"#,
-            r#"{"status":"completed","mcp_endpoints":{}}"#,
-            r#"{"status":"completed","mcp_endpoints":["sk-1"]}"#,
             r#"{"status":"completed"} sk-1"#,
-            r#"{"status":"completed","message":{"a":1}}"#,
-            r#"{"status":"completed","message":[115,107]}"#,
             r#"["completed",true,[],"sk-1",null]"#,
-            r#"{"status":"completed","mcp_endpoints":[[null,["sk-1"]]]}"#,
             r#"{"status":"compl"#,
         ];
         for body in bad {

@@ -90,6 +90,7 @@ struct ApiFamilies {
     paused_until: GaugeVec,
     throttle: CounterVec,
     unknown_statuses: IntCounterVec,
+    malformed_answers: IntCounterVec,
     runs_finished: IntCounterVec,
     run_duration: HistogramVec,
 }
@@ -112,6 +113,8 @@ pub struct ApiMetrics {
     paused: Mutex<Option<Timestamp>>,
     /// Answers with a status that is not documented.
     pub unknown_statuses: IntCounter,
+    /// Valid answers of which a part is not as documented.
+    pub malformed_answers: IntCounter,
     completed: IntCounter,
     failed: IntCounter,
     mismatched: IntCounter,
@@ -377,6 +380,12 @@ impl ApiFamilies {
                 "Answers whose status is not a documented one.",
                 &["api"],
             )?,
+            malformed_answers: int_counters(
+                registry,
+                "cekura_api_malformed_answers_total",
+                "Valid answers of which a part that is not needed is malformed, and counts as absent.",
+                &["api"],
+            )?,
             runs_finished: int_counters(
                 registry,
                 "cekura_api_runs_finished_total",
@@ -405,6 +414,7 @@ impl ApiFamilies {
         gone(self.paused_until.remove_label_values(&[api]));
         gone(self.throttle.remove_label_values(&[api]));
         gone(self.unknown_statuses.remove_label_values(&[api]));
+        gone(self.malformed_answers.remove_label_values(&[api]));
         for vec in [&self.request_duration, &self.poll_lag] {
             gone(vec.remove_label_values(&[api]));
         }
@@ -442,6 +452,7 @@ impl ApiMetrics {
             paused_until: families.paused_until.clone(),
             paused: Mutex::default(),
             unknown_statuses: families.unknown_statuses.with_label_values(&[api]),
+            malformed_answers: families.malformed_answers.with_label_values(&[api]),
             completed: run(completed),
             failed: run(failed),
             mismatched: run(mismatched),

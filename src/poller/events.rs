@@ -54,6 +54,12 @@ pub(super) fn api_back(api: &ApiName, runs: usize) {
     info!(api = api.as_str(), runs, "api is back: polls resume");
 }
 
+/// Parts of an answer are not as documented, which was not said of this API yet.
+pub(super) fn malformed(watch: &Watch, fields: &str) {
+    let (toggle, api) = (watch.name.as_str(), watch.api.as_str());
+    warn!(toggle, api, fields, "answer is malformed in part: the rest counts");
+}
+
 /// A poll's task ended by a panic, which is a fault of ours.
 pub(super) fn poll_panicked(watch: &Watch) {
     error!(toggle = watch.name.as_str(), api = watch.api.as_str(), "a poll panicked and counts as aborted");

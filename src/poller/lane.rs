@@ -24,6 +24,8 @@ pub(super) struct Lane {
     /// Tells this lane from an earlier one of an API of the same name.
     pub(super) number: u64,
     budget: Budget,
+    /// Fields that were malformed in an answer, and are logged.
+    malformed: Vec<&'static str>,
     /// Runs that are due, with the time since when, first come first; and some that are gone.
     queue: VecDeque<(Instant, RunId)>,
     /// Those in the queue that are not gone.
@@ -57,6 +59,7 @@ impl Lane {
             ways: 0,
             number,
             budget,
+            malformed: Vec::new(),
             queue: VecDeque::new(),
             waiting: HashSet::new(),
             shown_waiting: 0,
@@ -133,6 +136,17 @@ impl Lane {
         if let Some(pause) = retry_after {
             self.budget.pause(now, pause);
         }
+    }
+
+    /// Counts an answer with malformed fields, and says which of them none had before.
+    pub(super) fn note_malformed(&mut self, fields: &[&'static str]) -> Option<String> {
+        if fields.is_empty() {
+            return None;
+        }
+        self.metrics.malformed_answers.inc();
+        let unsaid: Vec<_> = fields.iter().copied().filter(|field| !self.malformed.contains(field)).collect();
+        self.malformed.extend(&unsaid);
+        (!unsaid.is_empty()).then(|| unsaid.join(", "))
     }
 
     /// Whether a probe is due, and nothing waits that could be it.

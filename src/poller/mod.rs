@@ -31,7 +31,7 @@ use crate::clock;
 use crate::config::Polling;
 use crate::exposition::Metrics;
 use crate::sources;
-use crate::toggle::{ApiName, Failure, Outcome, Reason, Transition, Watch};
+use crate::toggle::{Answer, ApiName, Failure, Outcome, Reason, Transition, Watch};
 use lane::Lane;
 use outage::{Change, Poll, Verdict};
 
@@ -211,6 +211,11 @@ impl Poller {
         let pause = retry_after(&polled.outcome).filter(|_| flight.ways == lane.ways);
         lane.ended(pause, polled.repeated, Instant::now());
         lane.metrics.count_poll(&polled.outcome, polled.took);
+        if let Ok(Answer { malformed, .. }) = &polled.outcome
+            && let Some(unsaid) = lane.note_malformed(malformed)
+        {
+            events::malformed(&flight.watch, &unsaid);
+        }
         let change = self.apply(&flight, polled.outcome);
         self.report_outage(&flight.watch.api, change);
     }

@@ -181,7 +181,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
     let mocks = (any::<Option<bool>>(), any::<Option<u32>>(), any::<Option<u32>>());
     let good =
         (status, mocks, texts).prop_map(|(status, (mock_enabled, mcp_endpoints, mcp_tools), (message, error))| {
-            Ok(Answer { status, mock_enabled, mcp_endpoints, mcp_tools, message, error })
+            Ok(Answer { status, mock_enabled, mcp_endpoints, mcp_tools, message, error, malformed: Vec::new() })
         });
     let reason = proptest::sample::select(&Reason::ALL[..]);
     let bad = (reason, proptest::option::of(any_text()))

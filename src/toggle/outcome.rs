@@ -22,6 +22,8 @@ pub struct Answer {
     pub message: Option<Text>,
     /// The task's error.
     pub error: Option<Text>,
+    /// The fields that are of another shape than documented, and count as absent.
+    pub malformed: Vec<&'static str>,
 }
 
 /// The status that an answer reports.

@@ -17,7 +17,15 @@ pub(crate) fn watch(name: &str, progress_id: &str) -> Watch {
 
 /// An answer that says no more than this.
 pub(crate) fn answer(status: Reported, mock_enabled: Option<bool>) -> Answer {
-    Answer { status, mock_enabled, mcp_endpoints: None, mcp_tools: None, message: None, error: None }
+    Answer {
+        status,
+        mock_enabled,
+        mcp_endpoints: None,
+        mcp_tools: None,
+        message: None,
+        error: None,
+        malformed: Vec::new(),
+    }
 }
 
 /// A time, in seconds.

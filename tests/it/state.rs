@@ -76,6 +76,23 @@ async fn a_run_that_completes_in_the_wrong_state_is_a_mismatch() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_malformed_in_part_counts_and_the_part_is_said_once() {
+    let upstream = Upstream::start().await;
+    let odd = r#"{"status":"in_progress","mock_enabled":true,"mcp_endpoints":"none","message":{"a":1},"error":null}"#;
+    upstream.script("o", [Reply::new(200, odd)]);
+    let exporter = Exporter::polling(&upstream, &watch("o", 1, "")).start().await;
+    let e = exporter
+        .scrape_until("it was answered often", |e| e.value("cekura_api_malformed_answers_total", &[]) >= Some(3.0))
+        .await;
+    assert_eq!(e.status("o").as_deref(), Some("in_progress"));
+    assert_eq!(e.value("cekura_toggle_mock_enabled", &[]), Some(1.0));
+    assert_eq!(e.value("cekura_toggle_up", &[]), Some(1.0));
+    assert_eq!(e.value("cekura_toggle_mcp_endpoints", &[]), None);
+    let said = exporter.logged("answer is malformed in part: the rest counts", 1).await;
+    assert_eq!((said.len(), &said[0]["fields"]), (1, &"mcp_endpoints, message".into()));
+}
+
+#[tokio::test]
 async fn a_failed_run_shows_its_error_in_json_and_log_but_never_as_a_label() {
     let upstream = Upstream::start().await;
     let failed = r#"{"status":"failed","mock_enabled":null,"message":null,"error":"no tools at https://x.invalid/1"}"#;
