@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use crate::board::Board;
+use crate::clock;
 use crate::store::Store;
 use crate::threads;
 
@@ -41,20 +42,29 @@ impl Saver {
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                _ = ticks.tick() => self.save().await,
+                _ = ticks.tick() => {
+                    self.save().await;
+                }
                 // That is not to be forgotten: its id may have expired when the next process asks.
-                () = self.board.run_finished() => self.save().await,
+                () = self.board.run_finished() => {
+                    self.save().await;
+                }
             }
         }
-        self.save().await;
+        if self.save().await {
+            let store = self.store.clone();
+            // If that fails, the next process counts from zero, as after a crash.
+            let _ = threads::apart("saver", move || store.end()).await;
+        }
     }
 
-    /// Saves all that changed until now. What cannot be saved is tried again the next time.
-    async fn save(&mut self) {
+    /// Saves all that changed until now. What cannot be saved is tried again the next time. Says whether all of
+    /// it is saved.
+    async fn save(&mut self) -> bool {
         loop {
-            let unsaved = Arc::new(self.board.take_unsaved(BATCH));
+            let unsaved = Arc::new(self.board.take_unsaved(BATCH, clock::now()));
             if unsaved.is_empty() {
-                return;
+                return true;
             }
             // What changes meanwhile has time until the next round.
             let is_last = unsaved.toggles.len() < BATCH && unsaved.agents.len() < BATCH;
@@ -67,11 +77,12 @@ impl Saver {
             };
             if let Some(problem) = problem {
                 self.board.keep_unsaved(&unsaved);
-                return self.failed(problem);
+                self.failed(problem);
+                return false;
             }
             self.saved();
             if is_last {
-                return;
+                return true;
             }
         }
     }

@@ -1,62 +1,9 @@
-//! What happened to each toggle lately. It is kept in memory only: a restart forgets it.
+//! What happened to each toggle lately.
 
 use std::collections::BTreeMap;
 use std::mem::size_of;
-use std::time::Duration;
 
-use crate::toggle::{ProgressId, Reason, Status, Text, Timestamp, Toggle, Transition};
-
-/// Something that happened to a toggle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// When it was seen.
-    pub at: Timestamp,
-    /// What it was.
-    pub what: What,
-}
-
-/// What happened to a toggle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// Another run is watched from now on.
-    Began {
-        /// Its task.
-        progress_id: ProgressId,
-    },
-    /// The status is another one.
-    Status {
-        /// The status before.
-        from: Status,
-        /// The status now.
-        to: Status,
-        /// From first watched to seen finished; `None` if it did not finish now, or the first answer
-        /// said so.
-        duration: Option<Duration>,
-        /// Whether it completed in another state than was expected.
-        mismatch: bool,
-        /// The task's error, or else its message.
-        text: Option<Text>,
-    },
-    /// The status is not a documented one, and the run did not answer so before.
-    Unrecognised {
-        /// The status as sent.
-        status: Text,
-    },
-    /// A poll failed where the one before did not, or did for another reason.
-    PollFailed {
-        /// The reason.
-        reason: Reason,
-        /// What more is known.
-        detail: Option<Text>,
-    },
-    /// Polls succeed again.
-    Recovered {
-        /// The reason of the last failure.
-        reason: Reason,
-        /// From the first failure of the row until now.
-        lasted: Duration,
-    },
-}
+use crate::toggle::{Event, Text, Timestamp, Toggle, Transition, What};
 
 /// The events of all toggles.
 #[derive(Debug)]
@@ -102,7 +49,7 @@ impl History {
     /// Takes up an event, and drops what there is no room for.
     pub(super) fn record(&mut self, slot: u32, event: Event) {
         self.came += 1;
-        self.bytes += event.size();
+        self.bytes += size(&event);
         self.events.insert((slot, self.came), event);
         self.slots.insert(self.came, slot);
         if self.of(slot).nth(Self::MOST_OF_ONE).is_some() {
@@ -122,6 +69,11 @@ impl History {
         }
     }
 
+    /// Takes up what an earlier process knew of a slot that is empty, the newest first.
+    pub(super) fn restore(&mut self, slot: u32, events: Vec<Event>) {
+        events.into_iter().rev().for_each(|event| self.record(slot, event));
+    }
+
     /// Forgets all of a slot.
     pub(super) fn clear(&mut self, slot: u32) {
         while self.drop_first(slot) {}
@@ -137,59 +89,22 @@ impl History {
         let first = self.events.range((slot, 0)..=(slot, u64::MAX)).next().map(|(key, _)| *key);
         let Some((key, event)) = first.and_then(|key| self.events.remove_entry(&key)) else { return false };
         self.slots.remove(&key.1);
-        self.bytes -= event.size();
+        self.bytes -= size(&event);
         true
     }
 }
 
-// === impl Event ===
-
-impl Event {
-    /// About what it takes, in bytes. Texts count in full, although runs share them. Nodes of a tree that
-    /// is filled in order are a little over half full.
-    fn size(&self) -> usize {
-        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_str().len());
-        let more = match &self.what {
-            What::Began { progress_id } => progress_id.as_str().len(),
-            What::Status { text: of, .. } | What::PollFailed { detail: of, .. } => text(of),
-            What::Unrecognised { status } => status.as_str().len(),
-            What::Recovered { .. } => 0,
-        };
-        2 * size_of::<((u32, u64), Self, u64, u32)>() + more
-    }
-}
-
-// === impl What ===
-
-impl What {
-    /// That the toggle has the status `to` now.
-    pub(super) fn status(toggle: &Toggle, from: Status, to: Status, duration: Option<Duration>) -> Self {
-        let mut texts = [&toggle.run.shown.error, &toggle.run.shown.message].into_iter().flatten();
-        let text = texts.find(|text| !text.as_str().is_empty()).cloned();
-        Self::Status { from, to, duration, mismatch: toggle.mismatch() == Some(true), text }
-    }
-
-    /// What a transition of a toggle is told as; `None` where another one tells it, or it is a repeat.
-    fn of(transition: &Transition, toggle: &Toggle, all: &[Transition]) -> Option<Self> {
-        Some(match transition {
-            Transition::Status { from, to } => {
-                let duration = all.iter().find_map(|transition| match transition {
-                    Transition::Finished { duration, .. } => *duration,
-                    _ => None,
-                });
-                Self::status(toggle, *from, *to, duration)
-            }
-            Transition::Unrecognised { status, first: true } => Self::Unrecognised { status: status.clone() },
-            Transition::PollFailed { changed: true } => {
-                let failing = toggle.run.failing.as_ref()?;
-                Self::PollFailed { reason: failing.reason, detail: failing.detail.clone() }
-            }
-            Transition::Recovered { reason, lasted } => Self::Recovered { reason: *reason, lasted: *lasted },
-            Transition::Finished { .. } | Transition::Unrecognised { .. } | Transition::PollFailed { .. } => {
-                return None;
-            }
-        })
-    }
+/// About what an event takes, in bytes. Texts count in full, although runs share them. Nodes of a tree that
+/// is filled in order are a little over half full.
+fn size(event: &Event) -> usize {
+    let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_str().len());
+    let more = match &event.what {
+        What::Began { progress_id } => progress_id.as_str().len(),
+        What::Status { text: of, .. } | What::PollFailed { detail: of, .. } => text(of),
+        What::Unrecognised { status } => status.as_str().len(),
+        What::Recovered { .. } => 0,
+    };
+    2 * size_of::<((u32, u64), Event, u64, u32)>() + more
 }
 
 #[cfg(test)]
@@ -197,6 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::toggle::Reason;
     use crate::toggle::sample::at;
 
     fn event(second: u64, text: usize) -> Event {
@@ -249,7 +165,7 @@ mod tests {
                     let first = list.iter().position(|(of, _)| *of == slot).unwrap();
                     list.remove(first);
                 }
-                while list.iter().map(|(_, event)| event.size()).sum::<usize>() > 30_000 {
+                while list.iter().map(|(_, event)| size(event)).sum::<usize>() > 30_000 {
                     list.remove(0);
                 }
             }
@@ -259,7 +175,7 @@ mod tests {
             }
             prop_assert_eq!(history.slots.len(), list.len());
             prop_assert_eq!(history.events.len(), list.len());
-            prop_assert_eq!(history.bytes, list.iter().map(|(_, event)| event.size()).sum::<usize>());
+            prop_assert_eq!(history.bytes, list.iter().map(|(_, event)| size(event)).sum::<usize>());
         }
     }
 }

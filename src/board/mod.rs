@@ -19,9 +19,8 @@ use tokio::sync::Notify;
 use crate::sources::Change;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Jump, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
+    AgentId, AgentMock, ApiName, Event, Jump, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
 };
-pub use history::{Event, What};
 pub use rows::Rows;
 use state::{State, agent_key};
 
@@ -255,8 +254,8 @@ impl Board {
     }
 
     /// Takes what changed since it was last taken: at most so many watches, and as many agents.
-    pub fn take_unsaved(&self, most: usize) -> Unsaved {
-        self.write_unseen().take_unsaved(most)
+    pub fn take_unsaved(&self, most: usize, now: Timestamp) -> Unsaved {
+        self.write_unseen().take_unsaved(most, now)
     }
 
     /// What was taken could not be saved: it is to be taken again.
@@ -372,7 +371,7 @@ mod tests {
     use super::*;
     use crate::sources::{Origin, WatchList};
     use crate::toggle::sample::{answer, at};
-    use crate::toggle::{Answer, Failure, Reported, Status, Text, sample};
+    use crate::toggle::{Answer, Failure, Reported, Status, Text, What, sample};
 
     fn watch(name: &str, progress_id: &str) -> Arc<Watch> {
         Arc::new(sample::watch(name, progress_id))
@@ -424,7 +423,7 @@ mod tests {
 
         /// What another process has that starts with what this one saved.
         fn restarted(&self) -> Self {
-            let Unsaved { toggles, agents } = self.board.take_unsaved(usize::MAX);
+            let Unsaved { toggles, agents } = self.board.take_unsaved(usize::MAX, FAR);
             let toggles = toggles.into_iter().filter(|(_, runs)| !runs.is_empty()).collect();
             let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
             Self { list: WatchList::default(), board: Board::restored(toggles, agents, FAR) }
@@ -525,12 +524,12 @@ mod tests {
         shown.set(&[watch("a", "1"), watch("b", "1")], at(0));
         let mut again = shown.restarted();
         again.set(&[watch("a", "1")], at(1));
-        assert_eq!(again.board.take_unsaved(9).toggles.len(), 0, "it is saved as it is");
+        assert_eq!(again.board.take_unsaved(9, FAR).toggles.len(), 0, "it is saved as it is");
         assert_eq!(again.board.forget_all_remembered(|name, _| name.as_str() == "b", at(1)), 0);
         let (a, b) = (&watch("a", "1").name, &watch("b", "1").name);
         assert!(!again.board.forget_remembered(a, |_, _| false, at(1)), "that one is on the list");
         assert!(again.board.forget_remembered(b, |_, _| false, at(1)));
-        assert_eq!(again.board.take_unsaved(9).toggles, [(b.clone(), Vec::new())]);
+        assert_eq!(again.board.take_unsaved(9, FAR).toggles, [(b.clone(), Vec::new())]);
         assert_eq!(again.board.forget_all_remembered(|_, _| false, at(1)), 0);
     }
 
@@ -562,7 +561,7 @@ mod tests {
         let mut shown = Shown::remembering();
         let run = shown.begin(&[watch("a", "1")], at(YEAR));
         shown.board.apply(run, Ok(completed(true)), at(YEAR), |_| None).unwrap();
-        let Unsaved { toggles, agents } = shown.board.take_unsaved(9);
+        let Unsaved { toggles, agents } = shown.board.take_unsaved(9, FAR);
         let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
         let board = Board::restored(toggles.into_iter().collect(), agents, at(9));
         let mut again = Shown { list: WatchList::default(), board };
@@ -583,7 +582,7 @@ mod tests {
         shown.board.apply(begun[0].run, Ok(completed(true)), at(9001), |_| None).unwrap();
         shown.board.apply(begun[1].run, Err(Failure::new(Reason::Dns)), at(9002), |_| Some(at(9009))).unwrap();
         shown.displace(&[watch("a", "2"), watch("b", "1")], at(9003));
-        while !shown.board.take_unsaved(9).is_empty() {}
+        while !shown.board.take_unsaved(9, FAR).is_empty() {}
         shown.board.follow(hour, |jump| assert_eq!(jump, hour));
         let a = shown.board.row("a").unwrap().toggle;
         assert_eq!((a.run.started, a.tally.last_completed), (at(5403), Some(at(5401))));
@@ -591,7 +590,7 @@ mod tests {
         assert_eq!((b.toggle.run.failing.as_ref().unwrap().since, b.next_poll), (at(5402), Some(at(5409))));
         assert_eq!(shown.board.agents()[0].mock.enabled_since(), Some(at(5401)));
         assert!(shown.board.events("a").unwrap().iter().all(|event| event.at <= at(5403)));
-        let unsaved = shown.board.take_unsaved(9);
+        let unsaved = shown.board.take_unsaved(9, FAR);
         assert_eq!((unsaved.toggles.len(), unsaved.agents.len()), (2, 1), "all of it is saved again");
         assert_eq!(unsaved.toggles[0].1[1].run.finished.unwrap().at, at(5401));
     }
@@ -603,7 +602,7 @@ mod tests {
         shown.set(&watches, at(0));
         let again = shown.restarted();
         assert_eq!(again.board.forget_all_remembered(|_, _| false, at(1)), watches.len());
-        assert_eq!(again.board.take_unsaved(usize::MAX).toggles.len(), watches.len());
+        assert_eq!(again.board.take_unsaved(usize::MAX, FAR).toggles.len(), watches.len());
     }
 
     #[test]
@@ -636,7 +635,7 @@ mod tests {
         for i in 0..20 {
             shown.displace(&[watch("a", &i.to_string())], at(i));
         }
-        let saved = shown.board.take_unsaved(9).toggles;
+        let saved = shown.board.take_unsaved(9, FAR).toggles;
         let ids: Vec<_> = saved[0].1.iter().map(|run| run.progress_id.as_str()).collect();
         assert_eq!(ids, ["19", "18", "17", "16", "15", "14", "13", "12", "11"]);
     }
@@ -646,7 +645,7 @@ mod tests {
         let mut shown = Shown::remembering();
         let run = shown.begin(&[watch("a", "1")], at(0));
         shown.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
-        let toggles = shown.board.take_unsaved(9).toggles.into_iter().collect();
+        let toggles = shown.board.take_unsaved(9, FAR).toggles.into_iter().collect();
         let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles, [], FAR) };
         again.set(&[watch("a", "1")], at(100));
         let mock = again.board.agents()[0].mock;
@@ -668,14 +667,14 @@ mod tests {
     fn what_could_not_be_saved_is_taken_again_and_nothing_is_taken_twice() {
         let mut shown = Shown::remembering();
         let run = shown.begin(&[watch("a", "1"), watch("b", "1")], at(0));
-        let first = shown.board.take_unsaved(1);
+        let first = shown.board.take_unsaved(1, FAR);
         assert_eq!((first.toggles.len(), first.agents.len()), (1, 0));
         shown.board.keep_unsaved(&first);
-        assert_eq!(shown.board.take_unsaved(9).toggles.len(), 2);
-        assert_eq!(shown.board.take_unsaved(9).toggles.len(), 0);
+        assert_eq!(shown.board.take_unsaved(9, FAR).toggles.len(), 2);
+        assert_eq!(shown.board.take_unsaved(9, FAR).toggles.len(), 0);
         shown.board.apply(run, Err(Failure::new(Reason::Dns)), at(1), |_| None).unwrap();
-        assert_eq!(shown.board.take_unsaved(9).toggles.len(), 1);
-        assert_eq!(Shown::default().board.take_unsaved(9).toggles.len(), 0);
+        assert_eq!(shown.board.take_unsaved(9, FAR).toggles.len(), 1);
+        assert_eq!(Shown::default().board.take_unsaved(9, FAR).toggles.len(), 0);
     }
 
     #[tokio::test]
@@ -698,6 +697,24 @@ mod tests {
     }
 
     #[test]
+    fn what_happened_to_a_toggle_in_trouble_is_told_again_after_a_restart() {
+        let mut shown = Shown::remembering();
+        let begun = shown.set(&[watch("bad", "1"), watch("good", "1")], at(0)).begun;
+        let apply = |run, outcome, second| drop(shown.board.apply(run, outcome, at(second), |_| None));
+        for second in 1..30 {
+            apply(begun[0].run, Err(Failure::new(Reason::Dns)), second);
+            apply(begun[0].run, Ok(answer(Reported::InProgress, None)), second);
+        }
+        apply(begun[0].run, Ok(answer(Reported::Failed, None)), 40);
+        apply(begun[1].run, Ok(completed(true)), 41);
+        let before = shown.board.events("bad").unwrap();
+        let mut again = shown.restarted();
+        again.set(&[watch("bad", "1"), watch("good", "2")], at(50));
+        assert_eq!(again.board.events("bad").unwrap(), before[..20]);
+        assert_eq!(again.board.events("good"), shown.board.events("good"), "those of the run before");
+    }
+
+    #[test]
     fn a_run_that_comes_back_is_told_with_what_is_known_of_it() {
         let mut shown = Shown::remembering();
         let run = shown.begin(&[watch("a", "1")], at(0));
@@ -712,7 +729,7 @@ mod tests {
             What::Status { from: Status::Unknown, to: Status::Failed, duration: None, mismatch: false, text },
             What::Began { progress_id: watch("a", "1").progress_id.clone() },
         ];
-        assert_eq!(again.board.events("a"), Some(expected.map(|what| Event { at: at(9), what }).into()));
+        assert_eq!(again.board.events("a").unwrap()[..2], expected.map(|what| Event { at: at(9), what }));
     }
 
     #[test]

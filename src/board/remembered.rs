@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::store::SavedToggle;
-use crate::toggle::{Tally, Watch, WatchName};
+use crate::toggle::{Event, Tally, Watch, WatchName};
 
 /// What is known of runs that are not on the list now and may come back: what an earlier process
 /// saved, and what another source's watch was put in the place of.
@@ -46,6 +46,12 @@ impl Remembered {
     /// What the watch of this name had counted.
     pub(super) fn tally(&self, name: &WatchName) -> Option<&Tally> {
         Some(&self.of(name).first()?.tally)
+    }
+
+    /// Takes out what had happened to the watch of this name, the newest first.
+    pub(super) fn take_events(&mut self, name: &WatchName) -> Vec<Event> {
+        let newest = self.runs.get_mut(name).and_then(|runs| runs.first_mut());
+        newest.map(|newest| std::mem::take(&mut newest.events)).unwrap_or_default()
     }
 
     /// Remembers a run that is not among those of its name. Returns the one that is forgotten for it.

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::agents::Agents;
-use super::history::{Event, History, What};
+use super::history::History;
 use super::remembered::Remembered;
 use super::rows::{Entry, Rows};
 use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
-use crate::toggle::{AgentMock, Jump, Outcome, Status, Text, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{
+    AgentMock, Event, Jump, Outcome, Standing, Status, Text, Timestamp, Toggle, Watch, WatchName, What,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -151,11 +153,13 @@ impl State {
     fn define(&mut self, definition: &Definition, now: Timestamp, updated: &mut Updated) -> u32 {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
+        let events = self.remembered.take_events(&watch.name);
         let (toggle, place) = self.toggle(definition, now);
         if place.is_none() {
             self.changed(&watch.name);
         }
         let slot = self.free_slot();
+        self.history.restore(slot, events);
         let begun = self.begin(slot, Row::new(toggle), place, now);
         self.tell_agent_of(begun.run);
         updated.begun.push(begun);
@@ -366,13 +370,13 @@ impl State {
         self.remembered.names(last, most)
     }
 
-    pub(super) fn take_unsaved(&mut self, most: usize) -> Unsaved {
+    pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> Unsaved {
         let Some(changed) = &mut self.changed else { return Unsaved::default() };
         let toggles: Vec<_> = std::iter::from_fn(|| changed.toggles.pop_first()).take(most).collect();
         let agents: Vec<_> = std::iter::from_fn(|| changed.agents.pop_first()).take(most).collect();
         let saved = |name: WatchName| {
             let entry = self.run_of(name.as_str()).and_then(|run| self.entry(run));
-            let current = entry.map(|entry| SavedToggle::of(&entry.row.toggle, entry.place));
+            let current = entry.map(|entry| self.to_save(entry, now));
             let saved = current.into_iter().chain(self.remembered.of(&name).iter().cloned()).collect();
             (name, saved)
         };
@@ -381,6 +385,22 @@ impl State {
             (key, mock)
         };
         Unsaved { toggles: toggles.into_iter().map(saved).collect(), agents: agents.into_iter().map(mock).collect() }
+    }
+}
+
+impl State {
+    /// The events of a toggle that are saved: the last ones, and more where somebody will want to know what
+    /// went wrong.
+    const FEW_EVENTS: usize = 2;
+    const MORE_EVENTS: usize = 20;
+
+    fn to_save(&self, entry: &Entry, now: Timestamp) -> SavedToggle {
+        let toggle = &entry.row.toggle;
+        let well = matches!(Standing::of(toggle, now), Standing::Completed | Standing::InProgress);
+        let most = if well { Self::FEW_EVENTS } else { Self::MORE_EVENTS };
+        let slot = self.rows.slot_of(toggle.watch.name.as_str());
+        let events = slot.into_iter().flat_map(|slot| self.history.of(slot)).take(most).cloned().collect();
+        SavedToggle { events, ..SavedToggle::of(toggle, entry.place) }
     }
 }
 

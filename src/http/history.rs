@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::board::{Event, What};
-use crate::toggle::Text;
+use crate::toggle::{Event, Text, What};
 
 /// The events of a toggle, the newest first.
 #[derive(Serialize)]

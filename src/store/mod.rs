@@ -20,7 +20,7 @@ use redb::{Database, TableDefinition, WriteTransaction};
 use self::backend::Disk;
 use self::error::Fault;
 pub use self::error::StoreError;
-use crate::toggle::{AgentId, AgentMock, ApiName, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{AgentId, AgentMock, ApiName, Event, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName};
 
 /// The state file, open and locked. All methods block until the disk has done its part.
 #[derive(Debug)]
@@ -28,6 +28,21 @@ pub struct Store {
     /// `None` after a transaction failed: redb then refuses everything until it is opened anew.
     database: Mutex<Option<Database>>,
     disk: Disk,
+    session: Session,
+}
+
+/// One process that has the file open, by what tells it from those before and after it.
+///
+/// What an earlier process had counted was scraped before it was saved. If that process did not end well,
+/// its counters would come back lower than they were, and Prometheus would take all of the count for new. So
+/// they count from zero then, and what is counted is marked with the number of the process, so that nothing
+/// that was saved before comes back later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Session {
+    /// The number of the process.
+    number: u64,
+    /// Counters that processes before this one saved count from zero.
+    counting_since: u64,
 }
 
 /// A watch that was handed over by HTTP.
@@ -56,6 +71,8 @@ pub struct SavedToggle {
     pub tally: Tally,
     /// The watch's place in the watch list.
     pub place: u64,
+    /// What had happened to the watch lately, the newest first.
+    pub events: Vec<Event>,
 }
 
 /// Everything that is in the state file.
@@ -88,6 +105,12 @@ pub type AgentChange = ((ApiName, AgentId), Option<AgentMock>);
 /// The version of what is stored; a file with a higher one is left alone.
 const VERSION: u64 = 1;
 
+// The keys of META beside the version: the number of the process that has the file open or had it last, of
+// the last that ended well, and of the first whose counters are good.
+const SESSION: &str = "session";
+const ENDED: &str = "ended";
+const COUNTING_SINCE: &str = "counting_since";
+
 // What is in the file: by name, the JSON of the types in `record`.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REGISTRATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("registrations");
@@ -104,9 +127,24 @@ impl Store {
     /// If the file cannot be opened or made, is in use, is damaged, is none of ours, or was
     /// written by a newer version. It is then as it was.
     pub fn open(path: &Path) -> Result<(Self, Saved), StoreError> {
-        let (disk, saved) = open::open(path)?;
+        let (disk, saved, session) = open::open(path)?;
         let database = open::database(&disk).map_err(unwritten)?;
-        Ok((Self { database: Mutex::new(Some(database)), disk }, saved))
+        let store = Self { database: Mutex::new(Some(database)), disk, session };
+        // If that fails, it is done with what is first saved.
+        let _ = store.transact(|_| Ok(()));
+        Ok((store, saved))
+    }
+
+    /// Notes that all that was known is saved: what was counted goes on in the next process. Nothing may be
+    /// saved after this.
+    ///
+    /// # Errors
+    /// As for [`Store::register`].
+    pub fn end(&self) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            transaction.open_table(META)?.insert(ENDED, self.session.number)?;
+            Ok(())
+        })
     }
 
     /// Says what [`Store::open`] would find wrong with the file, and leaves it as it is. A missing
@@ -159,7 +197,8 @@ impl Store {
             for (name, runs) in toggles {
                 match runs.as_slice() {
                     [newest, displaced @ ..] => {
-                        table.insert(name.as_str(), record::write_toggle(newest, displaced)?.as_slice())?
+                        let record = record::write_toggle(newest, displaced, self.session.number)?;
+                        table.insert(name.as_str(), record.as_slice())?
                     }
                     [] => table.remove(name.as_str())?,
                 };
@@ -182,7 +221,14 @@ impl Store {
             Some(database) => database,
             None => open::database(&self.disk).map_err(unwritten)?,
         };
-        open::transact(&database, work).map_err(unwritten)?;
+        let begin_and_work = |transaction: &WriteTransaction| {
+            let mut table = transaction.open_table(META)?;
+            table.insert(SESSION, self.session.number)?;
+            table.insert(COUNTING_SINCE, self.session.counting_since)?;
+            drop(table);
+            work(transaction)
+        };
+        open::transact(&database, begin_and_work).map_err(unwritten)?;
         *open = Some(database);
         Ok(())
     }
@@ -233,6 +279,7 @@ impl SavedToggle {
             run: run.clone(),
             tally: tally.clone(),
             place,
+            events: Vec::new(),
         }
     }
 
@@ -240,6 +287,9 @@ impl SavedToggle {
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.run.map_times(&map);
         self.tally.map_times(&map);
+        for event in &mut self.events {
+            event.at = map(event.at);
+        }
     }
 
     /// Whether the run is the one that is in this watch now.

@@ -23,7 +23,10 @@ use rustix::fs::Access;
 
 use super::backend::{Disk, InPlace, Scratch};
 use super::error::Fault;
-use super::{AGENTS, META, REGISTRATIONS, Registration, Saved, SavedToggle, TOGGLES, VERSION, record};
+use super::{
+    AGENTS, COUNTING_SINCE, ENDED, META, REGISTRATIONS, Registration, SESSION, Saved, SavedToggle, Session, TOGGLES,
+    VERSION, record,
+};
 use crate::toggle::{AgentId, AgentMock, ApiName, WatchName};
 
 /// What is known of an agent.
@@ -39,7 +42,7 @@ const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 const VERSION_KEY: &str = "version";
 
 /// The file at `path`, made if there is none, and what is in it.
-pub(super) fn open(path: &Path) -> Result<(Disk, Saved), Fault> {
+pub(super) fn open(path: &Path) -> Result<(Disk, Saved, Session), Fault> {
     let path = &followed(path);
     let file = match claim(path)? {
         Some(file) if is_empty(&file)? => create(path, Placing::Replace, Some(file))?,
@@ -47,8 +50,8 @@ pub(super) fn open(path: &Path) -> Result<(Disk, Saved), Fault> {
         None => create(path, Placing::New, None)?,
     };
     let disk = disk(file)?;
-    let saved = verify(&disk)?;
-    Ok((disk, saved))
+    let (saved, session) = verify(&disk)?;
+    Ok((disk, saved, session))
 }
 
 /// What [`open`] would say, but for a file that there is not yet, or that is in use.
@@ -214,7 +217,7 @@ fn place(made: &Path, path: &Path, placing: Placing) -> Result<(), Fault> {
 // === What is in it ===
 
 /// Reads everything, and verifies it. The disk stays as it is.
-fn verify(disk: &Disk) -> Result<Saved, Fault> {
+fn verify(disk: &Disk) -> Result<(Saved, Session), Fault> {
     let mut magic = [0; MAGIC.len()];
     match disk.read(0, &mut magic) {
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(Fault::Io { to_be: "read", error }),
@@ -231,15 +234,16 @@ fn verify(disk: &Disk) -> Result<Saved, Fault> {
 }
 
 /// Reads all tables, the two large ones at the same time.
-fn read(database: &Database) -> Result<Saved, Fault> {
+fn read(database: &Database) -> Result<(Saved, Session), Fault> {
     let transaction = database.begin_read().map_err(Fault::of_reading)?;
-    read_version(&transaction)?;
+    let session = read_meta(&transaction)?;
     let (registrations, toggles) = std::thread::scope(|scope| {
-        let toggles = scope.spawn(|| read_toggles(&transaction));
+        let toggles = scope.spawn(|| read_toggles(&transaction, session));
         (read_registrations(&transaction), toggles.join())
     });
     let toggles = toggles.map_err(|_| Fault::Damaged("it cannot be made sense of".into()))?;
-    Ok(Saved { registrations: registrations?, toggles: toggles?, agents: read_agents(&transaction)? })
+    let saved = Saved { registrations: registrations?, toggles: toggles?, agents: read_agents(&transaction)? };
+    Ok((saved, session))
 }
 
 fn read_registrations(transaction: &ReadTransaction) -> Result<Vec<Registration>, Fault> {
@@ -253,12 +257,16 @@ fn read_registrations(transaction: &ReadTransaction) -> Result<Vec<Registration>
     Ok(registrations)
 }
 
-fn read_toggles(transaction: &ReadTransaction) -> Result<BTreeMap<WatchName, Vec<SavedToggle>>, Fault> {
+fn read_toggles(
+    transaction: &ReadTransaction,
+    session: Session,
+) -> Result<BTreeMap<WatchName, Vec<SavedToggle>>, Fault> {
     let table = transaction.open_table(TOGGLES).map_err(Fault::of_reading)?;
     let mut toggles = BTreeMap::new();
     for entry in table.iter().map_err(Fault::of_reading)? {
         let (key, value) = entry.map_err(Fault::of_reading)?;
-        let toggle = watch_name(key.value()).and_then(|name| Ok((name, record::read_toggle(value.value())?)));
+        let toggle = watch_name(key.value())
+            .and_then(|name| Ok((name, record::read_toggle(value.value(), session.counting_since)?)));
         toggles.extend([toggle.map_err(bad_record("toggle", key.value()))?]);
     }
     Ok(toggles)
@@ -284,17 +292,24 @@ fn length(table: &impl ReadableTableMetadata) -> Result<usize, Fault> {
     Ok(usize::try_from(length.min(MOST)).unwrap_or_default())
 }
 
-fn read_version(transaction: &ReadTransaction) -> Result<(), Fault> {
+/// Checks the version, and says what the process is that opens the file now.
+fn read_meta(transaction: &ReadTransaction) -> Result<Session, Fault> {
     let table = match transaction.open_table(META) {
         Ok(table) => table,
         Err(TableError::Storage(error)) => return Err(Fault::of_reading(error)),
         Err(_) => return Err(Fault::Foreign),
     };
-    match table.get(VERSION_KEY).map_err(Fault::of_reading)?.map(|version| version.value()) {
-        Some(VERSION) => Ok(()),
-        Some(version) if version > VERSION => Err(Fault::Newer(version)),
-        _ => Err(Fault::Foreign),
+    let read = |key| Ok(table.get(key).map_err(Fault::of_reading)?.map(|value| value.value()));
+    match read(VERSION_KEY)? {
+        Some(VERSION) => {}
+        Some(version) if version > VERSION => return Err(Fault::Newer(version)),
+        _ => return Err(Fault::Foreign),
     }
+    let last = read(SESSION)?.unwrap_or_default();
+    let number = last.saturating_add(1);
+    let ended_well = read(ENDED)? == Some(last);
+    let counting_since = if ended_well { read(COUNTING_SINCE)?.unwrap_or(number) } else { number };
+    Ok(Session { number, counting_since })
 }
 
 fn watch_name(name: &str) -> Result<WatchName, String> {

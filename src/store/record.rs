@@ -9,13 +9,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedToggle};
 use crate::toggle::{
-    AgentId, AgentMock, AgentMockParts, ApiName, Expect, Failing, Finish, LabelName, ProgressId, RawStatuses, Reason,
-    Run, Shown, Source, Status, Tally, Text, Timestamp, Watch, WatchName,
+    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, ProgressId, RawStatuses,
+    Reason, Run, Shown, Source, Status, Tally, Text, Timestamp, Watch, WatchName, What,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +47,12 @@ struct ToggleRecord<'r> {
     run: RunRecord<'r>,
     #[serde(default, skip_serializing_if = "is_default")]
     tally: TallyRecord,
+    /// The number of the process that saved it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    session: u64,
+    /// What had happened to the watch lately, the newest first.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<EventRecord<'r>>,
     /// The runs that another source's watch was put in the place of, the newest first; these have none.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     displaced: Vec<ToggleRecord<'r>>,
@@ -78,6 +85,52 @@ struct RunRecord<'r> {
     unrecognised: Vec<Cow<'r, str>>,
     #[serde(default, skip_serializing_if = "is_default")]
     raw_status: Option<Cow<'r, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventRecord<'r> {
+    at: u64,
+    #[serde(borrow, flatten)]
+    what: WhatRecord<'r>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum WhatRecord<'r> {
+    Began {
+        #[serde(borrow)]
+        progress_id: Cow<'r, str>,
+    },
+    Status {
+        #[serde(borrow)]
+        from: Cow<'r, str>,
+        #[serde(borrow)]
+        to: Cow<'r, str>,
+        #[serde(default, skip_serializing_if = "is_default")]
+        millis: Option<u64>,
+        #[serde(default, skip_serializing_if = "is_default")]
+        mismatch: bool,
+        #[serde(default, skip_serializing_if = "is_default")]
+        text: Option<Cow<'r, str>>,
+    },
+    Unrecognised {
+        #[serde(borrow)]
+        status: Cow<'r, str>,
+    },
+    PollFailed {
+        #[serde(borrow)]
+        reason: Cow<'r, str>,
+        #[serde(default, skip_serializing_if = "is_default")]
+        detail: Option<Cow<'r, str>>,
+    },
+    Recovered {
+        #[serde(borrow)]
+        reason: Cow<'r, str>,
+        millis: u64,
+    },
+    /// What only a later version has.
+    #[serde(other)]
+    Other,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -159,15 +212,24 @@ pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registra
 
 // === Toggles ===
 
-pub(super) fn write_toggle(newest: &SavedToggle, displaced: &[SavedToggle]) -> io::Result<Vec<u8>> {
+pub(super) fn write_toggle(newest: &SavedToggle, displaced: &[SavedToggle], session: u64) -> io::Result<Vec<u8>> {
     let displaced = displaced.iter().map(ToggleRecord::of).collect();
-    json(&ToggleRecord { displaced, ..ToggleRecord::of(newest) })
+    json(&ToggleRecord { session, displaced, ..ToggleRecord::of(newest) })
 }
 
-pub(super) fn read_toggle(json: &[u8]) -> Result<Vec<SavedToggle>, String> {
+/// What was saved by a process before `counting_since` counts from zero.
+pub(super) fn read_toggle(json: &[u8], counting_since: u64) -> Result<Vec<SavedToggle>, String> {
     let mut newest: ToggleRecord<'_> = parse(json)?;
     let displaced = std::mem::take(&mut newest.displaced);
-    std::iter::once(newest).chain(displaced).map(ToggleRecord::restore).collect()
+    let counts = newest.session >= counting_since;
+    let mut toggles: Vec<_> =
+        std::iter::once(newest).chain(displaced).map(ToggleRecord::restore).collect::<Result<_, _>>()?;
+    if !counts {
+        for toggle in &mut toggles {
+            toggle.tally.count_from_zero();
+        }
+    }
+    Ok(toggles)
 }
 
 impl<'r> ToggleRecord<'r> {
@@ -179,6 +241,8 @@ impl<'r> ToggleRecord<'r> {
             place: toggle.place,
             run: RunRecord::of(&toggle.run),
             tally: TallyRecord::of(&toggle.tally),
+            session: 0,
+            events: toggle.events.iter().map(EventRecord::of).collect(),
             displaced: Vec::new(),
         }
     }
@@ -191,8 +255,60 @@ impl<'r> ToggleRecord<'r> {
             run: self.run.restore(),
             tally: self.tally.restore(),
             place: self.place,
+            events: self.events.into_iter().filter_map(EventRecord::restore).collect(),
         })
     }
+}
+
+impl<'r> EventRecord<'r> {
+    fn of(event: &'r Event) -> Self {
+        let what = match &event.what {
+            What::Began { progress_id } => WhatRecord::Began { progress_id: progress_id.as_str().into() },
+            What::Status { from, to, duration, mismatch, text: said } => WhatRecord::Status {
+                from: from.as_str().into(),
+                to: to.as_str().into(),
+                millis: duration.map(as_millis),
+                mismatch: *mismatch,
+                text: said.as_ref().map(text),
+            },
+            What::Unrecognised { status } => WhatRecord::Unrecognised { status: text(status) },
+            What::PollFailed { reason, detail } => {
+                WhatRecord::PollFailed { reason: reason.as_str().into(), detail: detail.as_ref().map(text) }
+            }
+            What::Recovered { reason, lasted } => {
+                WhatRecord::Recovered { reason: reason.as_str().into(), millis: as_millis(*lasted) }
+            }
+        };
+        Self { at: event.at.as_millis(), what }
+    }
+
+    /// Nothing for what only a later version has.
+    fn restore(self) -> Option<Event> {
+        let said = |text: Option<Cow<'_, str>>| text.as_deref().map(Text::restore);
+        let what = match self.what {
+            WhatRecord::Began { progress_id } => What::Began { progress_id: ProgressId::parse(&progress_id).ok()? },
+            WhatRecord::Status { from, to, millis, mismatch, text } => What::Status {
+                from: Status::parse(&from)?,
+                to: Status::parse(&to)?,
+                duration: millis.map(Duration::from_millis),
+                mismatch,
+                text: said(text),
+            },
+            WhatRecord::Unrecognised { status } => What::Unrecognised { status: Text::restore(&status) },
+            WhatRecord::PollFailed { reason, detail } => {
+                What::PollFailed { reason: Reason::parse(&reason)?, detail: said(detail) }
+            }
+            WhatRecord::Recovered { reason, millis } => {
+                What::Recovered { reason: Reason::parse(&reason)?, lasted: Duration::from_millis(millis) }
+            }
+            WhatRecord::Other => return None,
+        };
+        Some(Event { at: Timestamp::from_millis(self.at), what })
+    }
+}
+
+fn as_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl<'r> RunRecord<'r> {

@@ -3,7 +3,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use redb::{ReadableDatabase, StorageBackend};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::toggle::sample::{self, answer, at};
-use crate::toggle::{Answer, Expect, Failure, LabelName, Outcome, Reason, Reported, Source, Status, Text};
+use crate::toggle::{Answer, Event, Expect, Failure, LabelName, Outcome, Reason, Reported, Source, Status, Text, What};
 
 /// A folder of its own, and the path of a state file in it.
 fn folder() -> (TempDir, PathBuf) {
@@ -147,12 +147,39 @@ fn toggles_and_agents_come_back_until_they_are_forgotten() {
     store.save(&[(name("a"), runs.clone())], &[(key.clone(), Some(mock))]).unwrap();
     drop(store);
     let (store, both) = open(&path);
-    assert_eq!(both.toggles["a"], runs);
+    assert_eq!(both.toggles["a"].iter().map(|run| &run.run).collect::<Vec<_>>(), [&runs[0].run, &runs[1].run]);
     assert_eq!(both.agents, [(key.clone(), mock)]);
     store.save(&[(name("a"), vec![]), (name("never"), vec![])], &[(key, None)]).unwrap();
     store.save(&[], &[]).unwrap();
     drop(store);
     assert_eq!(saved(&path), Saved::default());
+}
+
+/// Prometheus takes a counter that comes back lower for one that began anew, and all of it for new.
+#[test]
+fn counters_go_on_after_a_good_end_and_count_from_zero_after_any_other() {
+    let (_folder, path) = folder();
+    let saved = || vec![(name("a"), vec![SavedToggle::of(&completed("a"), 0)])];
+    let counted = |saved: &Saved, name: &str| saved.toggles[name][0].tally.polls;
+    let (store, _) = open(&path);
+    store.save(&saved(), &[]).unwrap();
+    store.end().unwrap();
+    drop(store);
+    let (store, both) = open(&path);
+    assert_eq!(counted(&both, "a"), 1);
+    // Not ended: what it may have counted and not saved is not known.
+    store.save(&[(name("b"), vec![SavedToggle::of(&completed("b"), 0)])], &[]).unwrap();
+    drop(store);
+    let (store, both) = open(&path);
+    let tally = &both.toggles["a"][0].tally;
+    assert_eq!((tally.polls, tally.completed, tally.last_completed), (0, 0, completed("a").tally.last_completed));
+    assert_eq!(counted(&both, "b"), 0);
+    // What was not saved since stays at zero, what was goes on.
+    store.save(&[(name("b"), vec![SavedToggle::of(&completed("b"), 0)])], &[]).unwrap();
+    store.end().unwrap();
+    drop(store);
+    let (_store, both) = open(&path);
+    assert_eq!((counted(&both, "a"), counted(&both, "b")), (0, 1));
 }
 
 #[test]
@@ -167,6 +194,21 @@ fn a_saved_toggle_is_of_the_same_run_only() {
 fn any_text() -> impl Strategy<Value = Text> {
     prop_oneof![".{0,20}", "https://[a-z]{3}\\.example/[a-z\n\u{202e}]{0,9}", "(é\n){600}"]
         .prop_map(|raw| Text::own(&raw))
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let status = || proptest::sample::select(&Status::ALL[..]);
+    let reason = || proptest::sample::select(&Reason::ALL[..]);
+    let millis = || (0..9_999_999u64).prop_map(Duration::from_millis);
+    let what = prop_oneof![
+        "[!-~]{1,9}".prop_map(|id| What::Began { progress_id: ProgressId::parse(&id).unwrap() }),
+        (status(), status(), proptest::option::of(millis()), any::<bool>(), proptest::option::of(any_text()))
+            .prop_map(|(from, to, duration, mismatch, text)| What::Status { from, to, duration, mismatch, text }),
+        any_text().prop_map(|status| What::Unrecognised { status }),
+        (reason(), proptest::option::of(any_text())).prop_map(|(reason, detail)| What::PollFailed { reason, detail }),
+        (reason(), millis()).prop_map(|(reason, lasted)| What::Recovered { reason, lasted }),
+    ];
+    (0..9_999u64, what).prop_map(|(second, what)| Event { at: at(second), what })
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -195,6 +237,7 @@ proptest! {
     #[test]
     fn whatever_a_watch_went_through_comes_back_exactly(
         outcomes in proptest::collection::vec(any_outcome(), 0..30), place: u64, unwatched: bool,
+        events in proptest::collection::vec(any_event(), 0..4),
     ) {
         let mut toggle = Toggle::new(Arc::new(sample::watch("a", "p")), at(0));
         let mut agent = AgentMock::default();
@@ -206,13 +249,15 @@ proptest! {
         let (key, _) = self::agent();
         let (_folder, path) = folder();
         let (store, _) = open(&path);
-        store.save(&[(name("a"), vec![SavedToggle::of(&toggle, place)])], &[(key.clone(), Some(agent))]).unwrap();
+        let runs = vec![SavedToggle { events: events.clone(), ..SavedToggle::of(&toggle, place) }];
+        store.save(&[(name("a"), runs)], &[(key.clone(), Some(agent))]).unwrap();
+        store.end().unwrap();
         drop(store);
         let back = saved(&path);
         let run = &back.toggles["a"][0];
         prop_assert!(run.is_run_of(&toggle.watch));
         prop_assert_eq!(format!("{:?}", run.run), format!("{:?}", toggle.run));
-        prop_assert_eq!((&run.tally, run.place), (&toggle.tally, place));
+        prop_assert_eq!((&run.tally, run.place, &run.events), (&toggle.tally, place, &events));
         prop_assert_eq!(back.agents, [(key, agent)]);
     }
 }
@@ -240,15 +285,17 @@ fn words_of_a_later_version_count_as_unknown_and_hinder_nothing() {
         br#"{"api":"default","agent_id":1,"progress_id":"p","expect":"paused","started":1,"registered":2}"#;
     let toggle =
         br#"{"api":"default","agent_id":1,"progress_id":"p","run":{"started":1,"status":"rolled_back","last_success":5,
-        "failing":{"reason":"quota","since":7,"polls":1}},"tally":{"polls":3}}"#;
+        "failing":{"reason":"quota","since":7,"polls":1}},"tally":{"last_failed":3},
+        "events":[{"at":9,"event":"rolled_back","to":1},{"at":8,"event":"poll_failed","reason":"quota"}]}"#;
     tamper(&path, |transaction| {
         transaction.open_table(REGISTRATIONS).unwrap().insert("a", registration.as_slice()).unwrap();
         transaction.open_table(TOGGLES).unwrap().insert("a", toggle.as_slice()).unwrap();
     });
     let saved = saved(&path);
     assert_eq!(saved.registrations[0].watch.expect, None);
-    let SavedToggle { run, tally, .. } = &saved.toggles["a"][0];
-    assert_eq!((run.shown.status, run.up(), tally.polls), (Status::Unknown, Some(true), 3));
+    let SavedToggle { run, tally, events, .. } = &saved.toggles["a"][0];
+    assert_eq!((run.shown.status, run.up(), events.len()), (Status::Unknown, Some(true), 0));
+    assert_eq!(tally.last_failed, Some(Timestamp::from_millis(3)));
 }
 
 /// A file that an earlier release wrote is read, and what that release did not have is absent.
@@ -537,11 +584,11 @@ impl StorageBackend for Failing {
 fn a_full_disk_is_an_error_until_it_has_room_again_and_loses_nothing() {
     for what in 0..2 {
         let (_folder, path) = some_file();
-        let (disk, _) = open::open(&path).unwrap();
+        let (disk, _, session) = open::open(&path).unwrap();
         let failing = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
         let [writes, syncs] = failing.clone();
         let disk: Disk = Arc::new(Failing { disk, writes, syncs });
-        let store = Store { database: Mutex::new(Some(open::database(&disk).unwrap())), disk };
+        let store = Store { database: Mutex::new(Some(open::database(&disk).unwrap())), disk, session };
         store.register(&[put("before")]).unwrap();
         failing[what].store(true, Ordering::Relaxed);
         for _ in 0..3 {

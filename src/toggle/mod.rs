@@ -5,6 +5,7 @@
 //! [`Transition`] values.
 
 mod agent;
+mod event;
 mod label;
 mod outcome;
 mod run;
@@ -17,6 +18,7 @@ mod time;
 mod watch;
 
 pub use agent::{AgentMock, AgentMockParts};
+pub use event::{Event, What};
 pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
 pub use run::{Failing, Finish, RawStatuses, Run, Shown, Status};

@@ -179,6 +179,12 @@ impl Tally {
         }
     }
 
+    /// Forgets what was counted, but not when runs last finished.
+    pub fn count_from_zero(&mut self) {
+        let Self { last_completed, last_failed, .. } = *self;
+        *self = Self { last_completed, last_failed, ..Self::default() };
+    }
+
     /// Changes every time in it.
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.last_completed = self.last_completed.map(&map);
