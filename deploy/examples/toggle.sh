@@ -1,20 +1,259 @@
 #!/bin/sh
-# Hands a toggle over to cekura-exporter, waits until its run is finished, and fails unless it
-# completed in the expected state. Needs curl 7.76 or newer.
-# Usage: toggle.sh URL NAME AGENT_ID PROGRESS_ID enabled|disabled [SECONDS]
+# Registers a toggle with cekura-exporter, waits until its run is finished, and fails unless it
+# completed in the expected state. `toggle.sh --help` says what it takes.
 set -eu
-toggle=$1/api/v1/toggles/$2 id=$4 expect=$5 seconds=${6:-1800} end=$(($(date +%s) + ${6:-1800})) answer=
-body="{\"agent_id\": $3, \"progress_id\": \"$id\", \"expect\": \"$expect\"}"
-curl -sS --fail-with-body -m 10 --retry 5 --retry-connrefused --retry-max-time "$seconds" -X PUT -H content-type:application/json -d "$body" "$toggle" >&2
-while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
-    # Only this run is waited for. A lost connection and 503 mean: ask again.
-    answer=$(curl -sS -m 70 -G -d "wait=$((left < 60 ? left : 60))s" --data-urlencode "progress_id=$id" -w ' %{http_code}' "$toggle") || answer=' 503'
-    case $expect,$answer in
-    enabled,*'"status":"completed",'*'"mock_enabled":true,'*' 200' | disabled,*'"status":"completed",'*'"mock_enabled":false,'*' 200') exit 0 ;;
-    *'"status":"in_progress",'*' 200' | *'"status":"unknown",'*' 200') ;;
-    *' 503') sleep 2 ;;
+
+usage() {
+    cat <<'EOF'
+Usage: toggle.sh [OPTION...] URL NAME AGENT_ID PROGRESS_ID enabled|disabled [SECONDS]
+
+Registers a toggle with cekura-exporter, waits until its run is finished, and fails unless it
+completed with mocks in the expected state.
+
+  URL          the address of the exporter, for example http://cekura-exporter:10058
+  NAME         the name of the toggle in metrics and alerts
+  AGENT_ID     the id of the agent, a number
+  PROGRESS_ID  the id in the answer to the request that started the toggle
+  SECONDS      the longest time to wait; default 1800
+
+Options:
+  --api NAME          the API of the toggle, by its name in the exporter's configuration
+  --label NAME=VALUE  a label on every series of the toggle; can be repeated
+  --help              print this text
+
+Environment variables:
+  EXPORTER_USER           the user, if the exporter requires a login
+  EXPORTER_PASSWORD_FILE  a file that has the password
+  EXPORTER_PASSWORD       the password; give this or the file
+  EXPORTER_CA_FILE        the root certificates (PEM) that the exporter's certificate is verified with
+
+Exit codes: 0 completed in the expected state, 1 anything else, 2 bad usage.
+Needs curl 7.54 or newer.
+EOF
+}
+
+misused() {
+    echo "toggle.sh: $1" >&2
+    usage >&2
+    exit 2
+}
+
+# Escapes text for a string in JSON or in a configuration of curl.
+escaped() {
+    printf %s "$1" | sed 's/[\\"]/\\&/g'
+}
+
+api='' labels=''
+while :; do
+    case ${1:-} in
+    --*=*)
+        option=${1%%=*} value=${1#*=}
+        shift
+        set -- "$option" "$value" "$@"
+        ;;
+    --help | -h) usage && exit ;;
+    --api)
+        api=${2:-}
+        [ -n "$api" ] || misused '--api needs a name'
+        shift 2
+        ;;
+    --label)
+        case ${2:-} in ?*=*) ;; *) misused '--label needs NAME=VALUE' ;; esac
+        labels="${labels:+$labels, }\"$(escaped "${2%%=*}")\": \"$(escaped "${2#*=}")\""
+        shift 2
+        ;;
+    --) shift && break ;;
+    -*) misused "there is no option '$1'" ;;
     *) break ;;
     esac
 done
-echo "toggle $2 did not complete with mocks $expect: $answer" >&2
-exit 1
+
+[ "$#" -eq 5 ] || [ "$#" -eq 6 ] || misused "5 or 6 arguments are needed, $# are given"
+url=$(printf %s "$1" | sed 's:/*$::') name=$2 agent=$3 id=$4 expect=$5 seconds=${6-1800}
+[ -n "$url" ] || misused 'URL is empty'
+case $name in '' | *[!A-Za-z0-9._-]*) misused "NAME '$name' has other characters than letters, digits, '.', '_' and '-', or none" ;; esac
+case $agent in '' | *[!0-9]*) misused "AGENT_ID '$agent' is not a number" ;; esac
+[ -n "$id" ] || misused 'PROGRESS_ID is empty'
+case $expect in enabled | disabled) ;; *) misused "'$expect' is neither enabled nor disabled" ;; esac
+case $seconds in '' | *[!0-9]* | 0?*) misused "SECONDS '$seconds' is not a number of seconds" ;; esac
+case ${EXPORTER_USER:+user},${EXPORTER_PASSWORD:+text}${EXPORTER_PASSWORD_FILE:+file} in
+, | user,text | user,file) ;;
+*) misused 'a login needs EXPORTER_USER and one of EXPORTER_PASSWORD_FILE and EXPORTER_PASSWORD' ;;
+esac
+for file in "${EXPORTER_PASSWORD_FILE:-}" "${EXPORTER_CA_FILE:-}"; do
+    [ -z "$file" ] || [ -r "$file" ] || misused "the file '$file' cannot be read"
+done
+command -v curl >/dev/null || { echo 'toggle.sh: curl is missing from this image' >&2; exit 1; }
+
+body="{\"agent_id\": $agent, \"progress_id\": \"$(escaped "$id")\", \"expect\": \"$expect\", \"labels\": {$labels}"
+[ -z "$api" ] || body="$body, \"api\": \"$(escaped "$api")\""
+body="$body}"
+newline='
+'
+blank=$(printf '\r\n\r\n.') && blank=${blank%.}
+begun=$(date +%s)
+end=$((begun + seconds))
+
+# Prints the part of curl's configuration that must appear neither in the process list nor in a trace.
+access() (
+    set +x
+    [ -z "${EXPORTER_CA_FILE:-}" ] || printf 'cacert = "%s"\n' "$(escaped "$EXPORTER_CA_FILE")"
+    [ -n "${EXPORTER_USER:-}" ] || exit 0
+    password=${EXPORTER_PASSWORD:-}
+    [ -z "${EXPORTER_PASSWORD_FILE:-}" ] || password=$(cat "$EXPORTER_PASSWORD_FILE")
+    printf 'user = "%s"\n' "$(escaped "$EXPORTER_USER:$password")"
+)
+
+# Sends a request. Sets `failed` to curl's exit code, `code` to the HTTP status (000 without an answer),
+# `answer` to what came, and `state` to the JSON in it. Usage: ask SECONDS CURL_ARGUMENT...
+ask() {
+    limit=$1 failed=0
+    shift
+    answer=$(access | curl -sS -i --suppress-connect-headers -m "$limit" -K - -w '\n%{http_code}' "$@" "$url/api/v1/toggles/$name" 2>&1) || failed=$?
+    code=${answer##*"$newline"}
+    [ "$failed" -eq 0 ] || code=000
+    state=${answer#*"$blank"}
+    # The labels, which users name, are before the status; all that is read is after it.
+    case $state in *'"status":"'*) state="{\"status\":\"${state#*'"status":"'}" ;; esac
+}
+
+# Prints a text field of the JSON that was answered, in one line.
+field() {
+    printf '%s\n' "$state" |
+        sed -n 's/.*[{,]"'"$1"'":"\([^"\\]*\(\\.[^"\\]*\)*\)".*/\1/p' | sed 's/\\n/, /g; s/\\\(["\\/]\)/\1/g'
+}
+
+# Prints a text in parentheses, if it has any.
+aside() {
+    [ -z "$1" ] || printf ' (%s)' "$1"
+}
+
+# Prints a line of progress when it differs from the last one, or half a minute after that. The remedy is
+# for when the time is over. Usage: tell STATE REMEDY
+told='' told_at=0 remedy=''
+tell() {
+    remedy=$2
+    now=$(date +%s)
+    if [ "$1" != "$told" ] || [ $((now - told_at)) -ge 30 ]; then
+        told=$1 told_at=$now
+        echo "toggle.sh: toggle $name: $1 ($((now - begun)) of $seconds s)" >&2
+    fi
+}
+
+# Ends the job with one sentence: what is wrong, and what to do.
+fail() {
+    echo "toggle.sh: toggle $name did not complete with mocks $expect: $1; $2." >&2
+    exit 1
+}
+
+# Pauses before the next attempt: as long as Retry-After says, a minute at most, or longer and longer.
+pause=1
+try_again() {
+    tell "$1" 'check that the exporter runs and can be reached, then start the job again'
+    left=$((end - $(date +%s)))
+    [ "$left" -gt 0 ] || fail "$1, and $seconds s are over" "$remedy"
+    after=$(printf '%s\n' "$answer" |
+        sed -n '/^[[:space:]]*$/q; s/^[Rr][Ee][Tt][Rr][Yy]-[Aa][Ff][Tt][Ee][Rr]:[[:space:]]*\([0-9]\{1,9\}\)[[:space:]]*$/\1/p' | sed -n 1p)
+    [ -n "$after" ] || after=$pause
+    # Without leading zeros, which would make it octal.
+    after=$(printf %s "$after" | sed 's/^0*\(.\)/\1/')
+    pause=$((pause < 8 ? pause * 2 : 15))
+    after=$((after > 60 ? 60 : after < 1 ? 1 : after))
+    sleep "$((after < left ? after : left))"
+}
+
+# Ends the job because of a status that repeating the request does not change.
+refused() {
+    text=$(field error)
+    what="the exporter refused the request with $code$(aside "$text")"
+    case $registered,$code,$text in
+    *,400,?*) fail "$what" 'correct the arguments' ;;
+    *,401,*) fail "$what" 'check EXPORTER_USER and the password' ;;
+    *,403,*) fail "$what" 'check that a proxy between this job and the exporter lets it through' ;;
+    no,405,?*) fail "$what" 'enable registrations in the configuration of the exporter' ;;
+    no,409,?*) fail "$what" 'choose another NAME, or remove the watch of that name from its source' ;;
+    yes,404,?*) fail "the registration was removed while this job waited ($code)" 'start the toggle again, and find out who removed it' ;;
+    yes,409,?*) fail "another run took its place while this job waited ($code)" 'give each job that runs at the same time a NAME of its own' ;;
+    *) fail "$url answered with $code$(aside "$text")" 'check that URL is the address of the exporter' ;;
+    esac
+}
+
+# Deals with a request that curl could not complete.
+unanswered() {
+    # Without times, which differ each time.
+    problem=$(printf '%s\n' "$answer" | sed -n 's/ after [0-9]* m[a-z]*//; s/^curl: ([0-9]*) //p' | sed -n 1p)
+    case $failed in
+    # Proxy and host names, connections that are refused, end early or take too long.
+    5 | 6 | 7 | 16 | 18 | 28 | 35 | 52 | 55 | 56 | 92 | 95 | 96 | 97) try_again "the exporter did not answer$(aside "$problem")" ;;
+    51 | 60) fail "the certificate of the exporter is not trusted$(aside "$problem")" 'set EXPORTER_CA_FILE to the certificate of its authority' ;;
+    *) fail "curl failed with exit code $failed$(aside "$problem")" 'check URL and EXPORTER_CA_FILE' ;;
+    esac
+}
+
+# Deals with polls of the exporter that fail. Those that the API refuses have 20 s to recover: it may
+# not know a new id at once.
+refused_since=''
+polls_fail() {
+    reason=$1
+    polls="the exporter's polls fail with $reason$(aside "$(field poll_error_detail)")"
+    case $reason in
+    bad_request | not_found) advice="check that AGENT_ID $agent and PROGRESS_ID $id are of one toggle in that API and that it was started lately" ;;
+    unauthorized | forbidden | credentials) advice="give the exporter a key of that API that may read agent $agent" ;;
+    *)
+        refused_since=''
+        tell "$polls" 'check that the exporter reaches the API, and start the toggle again'
+        return
+        ;;
+    esac
+    now=$(date +%s)
+    refused_since=${refused_since:-$now}
+    [ $((now - refused_since)) -lt 20 ] || fail "$polls" "$advice"
+    longest=10
+    tell "$polls" "$advice"
+}
+
+# Looks at the toggle as it was answered: ends the job if its run is finished.
+look() {
+    longest=25
+    case $expect,$state in
+    enabled,*'"status":"completed",'*'"mock_enabled":true,'* | disabled,*'"status":"completed",'*'"mock_enabled":false,'*)
+        echo "toggle.sh: toggle $name completed with mocks $expect" >&2
+        exit 0
+        ;;
+    *,*'"status":"completed",'*) fail 'it completed in another state' 'start the toggle again before anything relies on it' ;;
+    *,*'"status":"failed",'*) fail "it failed$(aside "$(field error)")" 'start the toggle again' ;;
+    *,*'"status":"'*) ;;
+    *) fail "$url did not answer as cekura-exporter does" 'check that URL is the address of the exporter' ;;
+    esac
+    reason=$(field poll_error)
+    if [ -n "$reason" ]; then
+        polls_fail "$reason"
+    else
+        refused_since=''
+        tell "its status is $(field status)" 'look at it on the page of the exporter, and start it again if it hangs'
+    fi
+}
+
+registered=no longest=5
+while :; do
+    left=$((end - $(date +%s)))
+    if [ "$registered" = no ]; then
+        ask $((left < 10 ? left + 10 : 20)) -X PUT -H content-type:application/json -H expect: -d "$body"
+    elif [ "$left" -gt 0 ]; then
+        # Only this run is waited for, and in steps: proxies end requests that take a minute.
+        step=$((left < longest ? left : longest))
+        ask $((left < step + 13 ? left + 2 : step + 15)) -G -d "wait=${step}s" --data-urlencode "progress_id=$id"
+    else
+        fail "$told, and $seconds s are over" "$remedy"
+    fi
+    case $code in
+    200 | 201)
+        pause=1
+        look
+        [ "$registered" = yes ] || registered=yes longest=5
+        ;;
+    000) unanswered ;;
+    429 | 5??) try_again "the exporter or a proxy answered with $code$(aside "$(field error)")" ;;
+    *) refused ;;
+    esac
+done

@@ -296,3 +296,32 @@ async fn nothing_is_toggled_where_a_tool_is_missing() {
     assert_eq!((code, agent.toggles()), (Some(1), vec![]), "{said}");
     assert!(said.contains("setsid is missing"), "{said}");
 }
+
+#[tokio::test]
+async fn a_slash_at_the_end_of_a_url_changes_nothing() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    let mut command = pod.command(&["/bin/sh"], &agent, "exit 0");
+    command.env("CEKURA_URL", agent.url() + "/").env("EXPORTER", pod.exporter.urls[0].clone() + "//");
+    let (code, said) = ended(command.env("TOGGLE_SECONDS", "20").spawn().unwrap()).await;
+    assert_eq!((code, pod.ran()), (Some(0), true), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_proxy_answers_in_place_of_the_exporter_is_no_end_of_a_toggle() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    let passing = Mutex::new(vec![429, 500, 502, 504]);
+    let proxy = Simulator::start(move |request| {
+        if let Some(status) = passing.lock().unwrap().pop() {
+            return Reply::new(status, "<html>no</html>");
+        }
+        let on = request.path == "/api/v1/toggles/bookings-enabled";
+        Reply::new(200, format!(r#"{{"status":"completed","mock_enabled":{on},"up":true}}"#))
+    });
+    let proxy = proxy.await.unwrap();
+    let mut command = pod.command(&["/bin/sh"], &agent, "exit 0");
+    command.env("EXPORTER", format!("http://{}", proxy.address()));
+    let (code, said) = ended(command.spawn().unwrap()).await;
+    assert_eq!((code, pod.ran()), (Some(0), true), "{said}");
+}

@@ -7,7 +7,6 @@
 set -eu
 : "${CEKURA_URL:?}" "${CEKURA_KEY_FILE:?}" "${AGENT_ID:?}" "${SLOT:?}" "${TEAM:?}"
 toggles=${TOGGLES:-/toggles}
-exporter=${EXPORTER:-http://127.0.0.1:10058}
 # For longer than CekuraToggleStuck waits, so that somebody is told of a toggle that is given up.
 seconds=${TOGGLE_SECONDS:-2100}
 # When the job is stopped, the tests have so long to end. The grace period of the pod is 90 s.
@@ -20,6 +19,8 @@ done
 for tool in curl setsid; do
     command -v "$tool" >/dev/null || { echo "mocked-tests: $tool is missing from this image" >&2; exit 1; }
 done
+api=$(printf %s "$CEKURA_URL" | sed 's:/*$::')
+exporter=$(printf %s "${EXPORTER:-http://127.0.0.1:10058}" | sed 's:/*$::')
 
 # Starts a toggle, hands it over, and waits. One that the API cannot start for a moment is asked for again.
 # Usage: toggle true|false enabled|disabled
@@ -27,7 +28,7 @@ toggle() {
     slot=$SLOT-$2
     answer=$(printf 'header = "X-CEKURA-API-KEY: %s"\n' "$(cat "$CEKURA_KEY_FILE")" |
         curl -sS --fail-with-body -m 20 --retry 3 --retry-delay 2 --retry-connrefused -K - -H content-type:application/json -d "{\"enabled\": $1}" \
-            "$CEKURA_URL/test_framework/v2/aiagents/$AGENT_ID/toggle-mock-tools/") || return 1
+            "$api/test_framework/v2/aiagents/$AGENT_ID/toggle-mock-tools/") || return 1
     id=$(printf %s "$answer" | sed -n 's/.*"progress_id"[[:space:]]*:[[:space:]]*"\([^"\\]*\)".*/\1/p')
     [ -n "$id" ] || { echo "mocked-tests: no progress_id was answered" >&2; return 1; }
     # Written beside and renamed, so that nobody reads half of it.
@@ -38,11 +39,11 @@ toggle() {
     end=$(($(date +%s) + seconds))
     while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
         # Not yet known: the exporter looks at the folder every two seconds. Another run: it has not
-        # seen the new file yet.
+        # seen the new file yet. 429 and 5xx: it restarts, or a proxy before it is busy.
         answer=$(curl -sS -m 25 -G -d "wait=$((left < 15 ? left : 15))s" --data-urlencode "progress_id=$id" \
             -w ' %{http_code}' "$exporter/api/v1/toggles/$slot") || answer=' 000'
         case $1,$answer in
-        *,*' 000' | *,*' 404' | *,*' 409' | *,*' 503') sleep 1 ;;
+        *,*' 000' | *,*' 404' | *,*' 409' | *,*' 429' | *,*' 5'[0-9][0-9]) sleep 1 ;;
         *,*'"status":"in_progress",'*' 200' | *,*'"status":"unknown",'*' 200') ;;
         true,*'"status":"completed",'*'"mock_enabled":true,'*' 200') return 0 ;;
         false,*'"status":"completed",'*'"mock_enabled":false,'*' 200') return 0 ;;
