@@ -26,6 +26,7 @@ mod polling;
 mod prometheus;
 mod protection;
 mod raw;
+mod readme;
 mod reasons;
 mod registrations;
 mod reloading;
