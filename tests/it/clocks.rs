@@ -1,39 +1,15 @@
 //! A clock that is set while the exporter runs, or between two of its lives.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cekura_exporter::demo::simulator::Reply;
 use serde_json::json;
 
-use crate::harness::{Exporter, Exposition, Start, Upstream, tool};
+use crate::harness::{Exporter, Exposition, Upstream, by_clock, set_clock};
 
 const HOUR: f64 = 3600.0;
 const YEAR: f64 = 365.0 * 24.0 * HOUR;
-
-/// Where the clock that an exporter sees is set, in the folder that it works in.
-const CLOCK: &str = "clock";
-
-/// Starts it with a clock that is so many seconds off, until [`set`].
-fn by_clock(start: Start, off: f64) -> Start {
-    // What it preloads. Started through it, signals would go to it and not to the exporter.
-    let mut asked = Command::new(tool("faketime"));
-    asked.args(["-m", "-f", "+0s", "sh", "-c", r#"printf %s "$LD_PRELOAD""#]);
-    let preloaded = String::from_utf8(asked.output().unwrap().stdout).unwrap();
-    let start = start.env("LD_PRELOAD", &preloaded).env("FAKETIME_TIMESTAMP_FILE", CLOCK);
-    let start = start.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    start.file(CLOCK, &setting(off))
-}
-
-/// Sets its clock so many seconds off.
-fn set(exporter: &Exporter, off: f64) {
-    exporter.place(CLOCK, &setting(off));
-}
-
-fn setting(off: f64) -> String {
-    format!("{off:+.0}s\n")
-}
 
 /// Waits until it has seen its clock set so often.
 async fn seen(exporter: &Exporter, times: usize) {
@@ -64,7 +40,7 @@ async fn runs_are_in_the_order_in_which_they_finish_while_the_clock_is_set() {
     assert_eq!(register("enable").await, 201);
     exporter.scrape_until("it completed", |e| e.status("w").as_deref() == Some("completed")).await;
     for (times, off) in [(1, -HOUR), (2, YEAR)] {
-        set(&exporter, off);
+        set_clock(&exporter, off);
         seen(&exporter, times).await;
         assert_eq!(register("fails").await, 200);
         let e = exporter.scrape_until("it failed", |e| e.status("w").as_deref() == Some("failed")).await;
@@ -94,11 +70,11 @@ async fn a_clock_that_is_days_ahead_for_a_moment_expires_no_registration() {
         assert_eq!(exporter.put(id, &json!({"agent_id": 1, "progress_id": id})).await.0, 201);
     }
     exporter.scrape_until("it completed", |e| e.status("q").as_deref() == Some("completed")).await;
-    set(&exporter, 48.0 * HOUR);
+    set_clock(&exporter, 48.0 * HOUR);
     seen(&exporter, 1).await;
     // It is looked for what expired once a second.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    set(&exporter, 0.0);
+    set_clock(&exporter, 0.0);
     let e = exporter.scrape().await;
     assert!(e.status("p").is_some() && e.status("q").is_some(), "{}", e.text);
     assert!(exporter.logs_of("registration expired").is_empty());
@@ -114,7 +90,7 @@ async fn a_clock_that_is_set_for_good_is_followed_and_all_times_move_with_it() {
     assert_eq!(exporter.put("w", &json!({"agent_id": 1, "progress_id": "p"})).await.0, 201);
     let e = exporter.scrape_until("it completed", |e| e.status("w").as_deref() == Some("completed")).await;
     assert!(stamp(&e, "w", "finished") > now() + YEAR - HOUR, "{}", e.text);
-    set(&exporter, 0.0);
+    set_clock(&exporter, 0.0);
     exporter.logged("system clock was set: all times that are shown are moved by as much", 1).await;
     let e = exporter.scrape_until("times are moved", |e| (stamp(e, "w", "finished") - now()).abs() < 2.0 * 60.0).await;
     for what in ["last_completed", "started", "last_success"] {

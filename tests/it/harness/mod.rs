@@ -4,6 +4,7 @@
 mod alertmanager;
 mod authority;
 mod client;
+mod clock;
 mod curl;
 mod exporter;
 mod exposition;
@@ -17,6 +18,7 @@ mod upstream;
 pub(crate) use alertmanager::{Alertmanager, Webhook};
 pub(crate) use authority::{Authority, FAR, Pair};
 pub(crate) use client::Client;
+pub(crate) use clock::{by_clock, set_clock};
 pub(crate) use curl::curl;
 pub(crate) use exporter::{Exporter, Start, TLS, run, run_through, run_with_sockets};
 pub(crate) use exposition::Exposition;
