@@ -15,10 +15,13 @@ use cekura_exporter::toggle::{
 /// What stands for the API key.
 const KEY: &str = "sk-fuzz-key";
 
-/// An answer's body is decoded or refused, and no text that comes out of it shows a key, a URL or a
+/// What a key can be broken up by, and still be read.
+const INVISIBLE: [char; 6] = ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}'];
+
+/// An answer's body is decoded or refused, and no text that comes out of it shows a key, a URL, a query or a
 /// control character, or is too long.
 pub(crate) fn answer(bytes: &[u8]) {
-    let hidden = Hidden::default().key(KEY);
+    let hidden = Hidden::default().key(KEY).query("progress_id=it's 1");
     let texts: Vec<Text> = match cekura::decode(bytes, hidden.clone()) {
         Ok(answer) => [answer.status.raw(), answer.message, answer.error].into_iter().flatten().collect(),
         Err(failure) => failure.detail.into_iter().collect(),
@@ -28,7 +31,9 @@ pub(crate) fn answer(bytes: &[u8]) {
     for text in texts.iter().chain(cekura::error_detail(bytes, &hidden).iter()).chain([&cleaned]) {
         let text = text.as_str();
         assert!(text.len() <= Text::MAX_BYTES, "{} bytes", text.len());
-        assert!(!text.contains(KEY) && !text.contains("http://") && !text.contains("https://"), "{text}");
+        let visible: String = text.chars().filter(|c| !INVISIBLE.contains(c)).collect();
+        assert!(!visible.contains(KEY) && !text.contains("http://") && !text.contains("https://"), "{text}");
+        assert!(!text.contains("?progress_id="), "{text}");
         assert!(!text.chars().any(char::is_control), "{text:?}");
     }
 }

@@ -244,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn neither_the_query_of_the_request_nor_a_listed_url_without_its_scheme_shows() {
+        let said = r#"{"status":"failed","error":"GET /test_framework/v2/aiagents/7/toggle-mock-tools-progress/?progress_id=p-1: h:8443/m/x no",
+            "message":"https://h:8443/m/x y/z is down","mcp_endpoints":[{"url":"https://h:8443/m/x"},{"url":"https://h:8443/m/x y/z"}]}"#;
+        let answer = decode(said.as_bytes(), key().query("progress_id=p-1")).unwrap();
+        let shown = "GET /test_framework/v2/aiagents/7/toggle-mock-tools-progress/?<query> <url> no";
+        assert_eq!(answer.error.unwrap().as_str(), shown);
+        assert_eq!(answer.message.unwrap().as_str(), "<url> is down");
+        let detail = error_detail(br#"{"detail":"no /a/?progress_id=p-1"}"#, &key()).unwrap();
+        assert_eq!(detail.as_str(), "no /a/?<query>");
+    }
+
+    #[test]
     fn absent_null_and_extra_fields_are_tolerated() {
         let answer = decoded(r#"{"status":"in_progress","extra":{"a":[1]}}"#);
         assert_eq!((answer.mock_enabled, answer.mcp_endpoints, answer.mcp_tools), (None, None, None));

@@ -165,11 +165,13 @@ impl Client {
         };
         let started = Instant::now();
         let (pool, url) = (self.connections.pool(), self.url(agent_id, progress_id));
-        let mut asked = self.ask(&pool, &url, &key, started + self.timeout).await;
+        // Its own key beside: the ring may have a newer one by now.
+        let hidden = self.keyring.hidden().key(key.expose()).query(&format!("progress_id={}", progress_id.as_str()));
+        let mut asked = self.ask(&pool, &url, &key, &hidden, started + self.timeout).await;
         // A server may give up a connection that it has not used for a while, just when it is used again.
         let repeated = pool.has_answered() && asked.as_ref().is_err_and(|unanswered| unanswered.was_reset);
         if repeated {
-            asked = self.ask(&self.connections.fresh(&pool), &url, &key, started + self.timeout).await;
+            asked = self.ask(&self.connections.fresh(&pool), &url, &key, &hidden, started + self.timeout).await;
         }
         let outcome = asked.unwrap_or_else(|unanswered| Err(unanswered.failure));
         if outcome.as_ref().is_err_and(|failure| is_of_the_way(failure.reason)) {
@@ -180,20 +182,25 @@ impl Client {
     }
 
     /// Asks once over these connections.
-    async fn ask(&self, pool: &Pool, url: &str, key: &Secret, deadline: Instant) -> Result<Outcome, Unanswered> {
-        // Its own beside: the ring may have a newer one by now.
-        let hidden = self.keyring.hidden().key(key.expose());
+    async fn ask(
+        &self,
+        pool: &Pool,
+        url: &str,
+        key: &Secret,
+        hidden: &Hidden,
+        deadline: Instant,
+    ) -> Result<Outcome, Unanswered> {
         let request = pool.http().get(url).header(ACCEPT, "application/json").header(KEY_HEADER, key_header(key));
         let response = match timeout_at(deadline.into(), request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let failure = fault::failure_of(&error, &hidden);
+                let failure = fault::failure_of(&error, hidden);
                 return Err(Unanswered { was_reset: fault::was_reset(&error), failure });
             }
             Err(_) => return Err(Unanswered { was_reset: false, failure: self.timed_out() }),
         };
         self.connections.answered(pool, response.remote_addr().map(|address| address.ip()));
-        Ok(self.answer(response, hidden, deadline).await)
+        Ok(self.answer(response, hidden.clone(), deadline).await)
     }
 
     async fn answer(&self, response: Response, hidden: Hidden, deadline: Instant) -> Outcome {
