@@ -43,6 +43,11 @@ impl fmt::Display for Problem {
 }
 
 impl Problems {
+    /// Each as a line of its own.
+    pub fn to_strings(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
     /// Both, or the problems of either.
     ///
     /// # Errors
@@ -58,8 +63,7 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<_> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&lines.join("\n"))
+        f.write_str(&self.to_strings().join("\n"))
     }
 }
 

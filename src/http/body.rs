@@ -34,6 +34,14 @@ impl Body {
         Self { content: Content::Shared(reader), _sending: None }
     }
 
+    /// Changes the content, if it is all there.
+    pub(super) fn map<B: Into<Bytes>>(self, change: impl FnOnce(Bytes) -> B) -> Self {
+        match self.content {
+            Content::Whole(Some(whole)) => Self { content: Content::Whole(Some(change(whole).into())), ..self },
+            content => Self { content, ..self },
+        }
+    }
+
     /// The same, with something that is dropped when it was sent.
     pub(super) fn noted(self, sending: Sending) -> Self {
         Self { _sending: Some(sending), ..self }

@@ -10,6 +10,7 @@ mod events;
 mod guard;
 mod gzip;
 mod history;
+mod layout;
 mod listen;
 mod negotiate;
 mod overview;

@@ -30,6 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::events::Lines;
 use super::gzip::Streams;
+use super::layout::Layout;
 use super::select::Selection;
 use crate::exposition::{Encoder, Format, Snapshot};
 use crate::threads::{Panicked, Standing};
@@ -106,11 +107,11 @@ pub(super) enum Subject {
     /// The metrics.
     Metrics(Format),
     /// Toggles as JSON.
-    Toggles(Selection),
+    Toggles(Selection, Layout),
     /// The status page.
     Page(Selection),
     /// How all is.
-    Overview,
+    Overview(Layout),
     /// The configuration in force.
     Config,
 }
@@ -596,7 +597,7 @@ mod tests {
     async fn whoever_gives_up_leaves_nothing_behind_wherever_it_waited() {
         let renderings = renderings();
         let of = |after: String| Kind {
-            subject: Subject::Toggles(Selection { after: Some(after), ..Selection::default() }),
+            subject: Subject::Toggles(Selection { after: Some(after), ..Selection::default() }, Layout::Compact),
             gzip: false,
         };
         let turn = renderings.other_turns.acquire().await.unwrap();
@@ -675,7 +676,7 @@ mod tests {
     async fn what_takes_long_to_make_keeps_no_scrape_waiting() {
         let renderings = renderings();
         let list = |status| Kind {
-            subject: Subject::Toggles(Selection { status: Some(status), ..Selection::default() }),
+            subject: Subject::Toggles(Selection { status: Some(status), ..Selection::default() }, Layout::Compact),
             gzip: false,
         };
         let (go, gate) = mpsc::channel::<()>();

@@ -21,6 +21,7 @@ use super::etag::ETag;
 use super::events::Events;
 use super::guard;
 use super::history::History;
+use super::layout::Layout;
 use super::overview::{ApiHealth, Overview};
 use super::page::{Asset, Page};
 use super::renderings::{Kind, NotMade, Renderings, Source, Subject};
@@ -40,7 +41,7 @@ use crate::web::Web;
 /// An answer to a request.
 pub(super) type Answer = Response<Body>;
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const YAML: &str = "application/yaml";
 const HTML: &str = "text/html; charset=utf-8";
@@ -94,6 +95,9 @@ enum Route<'p> {
 #[derive(Serialize)]
 struct Problem<'a> {
     error: &'a str,
+    /// What `error` consists of, one by one; only where there may be several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<&'a [String]>,
 }
 
 /// Counts a connection for as long as it lives.
@@ -193,17 +197,19 @@ impl Site {
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
+        let path = request.uri().path().to_owned();
+        let (layout, query) = Layout::of_query(request.uri().query());
         let route = Route::of(&path, &self.telemetry_path);
         let web = self.web.borrow().clone();
-        let mut answer = if names_one_host(&request) {
+        let answer = if names_one_host(&request) {
             match self.admit(route, &request, &web, peer).await {
-                Ok(()) => self.dispatch(route, query.as_deref(), &mut request).await,
+                Ok(()) => self.dispatch(route, query.as_deref(), layout, &mut request).await,
                 Err(denied) => denied.into(),
             }
         } else {
             problem(StatusCode::BAD_REQUEST, "a request must have one Host header")
         };
+        let mut answer = layout.apply(answer);
         guard::protect(answer.headers_mut(), &web.headers);
         if !request.body().is_end_stream() {
             // What may be left of the body would stand before the next request.
@@ -225,21 +231,29 @@ impl Site {
         if is_probe { Ok(()) } else { self.gate.admit(&web.users, request.headers(), peer).await }
     }
 
-    async fn dispatch<B>(&self, route: Option<Route<'_>>, query: Option<&str>, request: &mut Request<B>) -> Answer
+    async fn dispatch<B>(
+        &self,
+        route: Option<Route<'_>>,
+        query: Option<&str>,
+        layout: Layout,
+        request: &mut Request<B>,
+    ) -> Answer
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        if !reads && guard::is_cross_site(request.headers()) {
+        // A page of another site that asks with OPTIONS what it may do is not told that it may do anything.
+        if !reads && request.method() != Method::OPTIONS && guard::is_cross_site(request.headers()) {
             return problem(StatusCode::FORBIDDEN, "this is not for pages of other sites");
         }
         match (route, request.method()) {
             (None, _) => problem(StatusCode::NOT_FOUND, "no such path"),
+            (Some(route), &Method::OPTIONS) => allow(answer(StatusCode::NO_CONTENT, None, ""), self.methods(route)),
             (Some(Route::Toggle(name)), &Method::PUT) => self.desk.register(&decoded(name), request, &self.board).await,
             (Some(Route::Toggle(name)), &Method::DELETE) => self.desk.deregister(&decoded(name), request).await,
             (Some(Route::Reload), &Method::POST) => self.desk.reload(request).await,
-            (Some(route), _) if reads => self.get(route, query, request.headers()).await,
+            (Some(route), _) if reads => self.get(route, query, layout, request.headers()).await,
             (Some(route), _) => self.refuse_method(route),
         }
     }
@@ -266,7 +280,7 @@ impl Site {
         }
     }
 
-    async fn get(&self, route: Route<'_>, query: Option<&str>, headers: &HeaderMap) -> Answer {
+    async fn get(&self, route: Route<'_>, query: Option<&str>, layout: Layout, headers: &HeaderMap) -> Answer {
         match route {
             Route::Metrics => self.metrics(headers).await,
             Route::Page => self.page(Selection::of_page(query), headers).await,
@@ -276,12 +290,12 @@ impl Site {
                 guard::protect_page(answer.headers_mut());
                 answer
             }
-            Route::Overview => self.overview(headers).await,
+            Route::Overview => self.overview(layout, headers).await,
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
             Route::Events(name) => self.happened(&decoded(name)),
             // A job that asks to wait must not take the answer for the end of the waiting.
             Route::Toggles => match Selection::parse(query) {
-                Ok(selection) => self.toggles(selection, headers).await,
+                Ok(selection) => self.toggles(selection, layout, headers).await,
                 Err(what) => problem(StatusCode::BAD_REQUEST, &what),
             },
             Route::Healthy => match self.ailment() {
@@ -298,12 +312,17 @@ impl Site {
         }
     }
 
-    fn refuse_method(&self, route: Route<'_>) -> Answer {
-        let allowed = match route {
+    /// The methods that a path answers.
+    fn methods(&self, route: Route<'_>) -> &'static str {
+        match route {
             Route::Toggle(_) => self.desk.toggle_methods(),
-            Route::Reload => "POST",
-            _ => "GET, HEAD",
-        };
+            Route::Reload => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    fn refuse_method(&self, route: Route<'_>) -> Answer {
+        let allowed = self.methods(route);
         method_not_allowed(allowed, &format!("this path answers {allowed} only"))
     }
 
@@ -321,16 +340,17 @@ impl Site {
     }
 
     /// Toggles, unless the client has them as they are.
-    async fn toggles(&self, selection: Selection, headers: &HeaderMap) -> Answer {
+    async fn toggles(&self, selection: Selection, layout: Layout, headers: &HeaderMap) -> Answer {
         let minute = selection.is_of_its_time().then(this_minute);
-        let etag = ETag::of((self.process, self.board.revision(), minute));
+        let etag = ETag::of((self.process, self.board.revision(), minute, layout));
         if etag.is_known(headers) {
             return etag.not_modified();
         }
-        let (board, subject) = (self.board.clone(), Subject::Toggles(selection.clone()));
+        let (board, subject) = (self.board.clone(), Subject::Toggles(selection.clone(), layout));
         let list = move || {
             let rows = board.rows();
-            Source::Text(encoded(&toggles::List::of(&rows, &selection, clock::now())).unwrap_or_default())
+            let list = encoded(&toggles::List::of(&rows, &selection, clock::now()));
+            Source::Text(layout.lay_out(list.unwrap_or_default()))
         };
         let mut answer = self.large(subject, JSON, headers, list).await;
         etag.mark(&mut answer);
@@ -344,13 +364,13 @@ impl Site {
     }
 
     /// How all is.
-    async fn overview(&self, headers: &HeaderMap) -> Answer {
+    async fn overview(&self, layout: Layout, headers: &HeaderMap) -> Answer {
         let (board, apis, started) = (self.board.clone(), self.apis(), self.started);
         let overview = move || {
-            let overview = Overview::of(&board.rows(), apis(), started, clock::now());
-            Source::Text(encoded(&overview).unwrap_or_default())
+            let overview = encoded(&Overview::of(&board.rows(), apis(), started, clock::now()));
+            Source::Text(layout.lay_out(overview.unwrap_or_default()))
         };
-        self.large(Subject::Overview, JSON, headers, overview).await
+        self.large(Subject::Overview(layout), JSON, headers, overview).await
     }
 
     /// The status page, unless the client has it as it is.
@@ -523,12 +543,22 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
 }
 
 pub(super) fn problem(status: StatusCode, error: &str) -> Answer {
-    let body = encoded(&Problem { error }).unwrap_or_default();
+    let body = encoded(&Problem { error, problems: None }).unwrap_or_default();
+    answer(status, Some(JSON), body)
+}
+
+/// Problems of what may have several, also as a list.
+pub(super) fn problems(status: StatusCode, problems: &[String]) -> Answer {
+    let body = encoded(&Problem { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
     answer(status, Some(JSON), body)
 }
 
 pub(super) fn method_not_allowed(allowed: &'static str, error: &str) -> Answer {
-    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, error);
+    allow(problem(StatusCode::METHOD_NOT_ALLOWED, error), allowed)
+}
+
+/// Says in an answer which methods its path answers.
+fn allow(mut answer: Answer, allowed: &'static str) -> Answer {
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }

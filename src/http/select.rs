@@ -37,7 +37,7 @@ impl Selection {
                 "after" => selection.after = Some(name_of(value.into_owned())?),
                 "status" => selection.status = status(&value)?,
                 "q" => selection.text = words(value.into_owned())?,
-                _ => return Err("takes only the query parameters limit, after, status and q".to_owned()),
+                _ => return Err("takes only the query parameters limit, after, status, q and pretty".to_owned()),
             }
             if given.contains(&name) {
                 return Err(format!("{name}: is given a second time: keep one of them"));
@@ -167,8 +167,8 @@ mod tests {
             ("status=Failed", "status"),
             ("q=a&q=a", "q"),
             ("status=&status=failed", "status"),
-            ("wait=5s", "limit, after, status and q"),
-            ("Q=a", "limit, after, status and q"),
+            ("wait=5s", "limit, after, status, q and pretty"),
+            ("Q=a", "limit, after, status, q and pretty"),
             (&*format!("q={}", "a+".repeat(17)), "16 words"),
             (&*format!("q={}", "é".repeat(257)), "256 characters"),
             (&*format!("after={}", "a".repeat(129)), "128 bytes"),

@@ -48,7 +48,7 @@ impl Query {
                     asked.wait.replace(wait.min(LONGEST)).is_some()
                 }
                 "progress_id" => asked.progress_id.replace(value.into_owned()).is_some(),
-                _ => return Err("takes only the query parameters wait and progress_id".to_owned()),
+                _ => return Err("takes only the query parameters wait, progress_id and pretty".to_owned()),
             };
             if twice {
                 return Err(format!("{name}: is given a second time: keep one of them"));

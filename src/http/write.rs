@@ -10,10 +10,10 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::routes::{Answer, TEXT, answer, method_not_allowed, ok, problem};
+use super::routes::{Answer, TEXT, answer, method_not_allowed, ok, problem, problems};
 use super::toggles;
 use crate::board::Board;
-use crate::config::{self, Config, ConnectionLimits, Problems};
+use crate::config::{self, Config, ConnectionLimits};
 use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
 use crate::toggle::WatchName;
 
@@ -54,7 +54,11 @@ impl Desk {
 
     /// The methods that a toggle's path answers.
     pub(super) fn toggle_methods(&self) -> &'static str {
-        if self.in_force.borrow().config.registrations.enabled { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" }
+        if self.in_force.borrow().config.registrations.enabled {
+            "GET, HEAD, PUT, DELETE, OPTIONS"
+        } else {
+            "GET, HEAD, OPTIONS"
+        }
     }
 
     /// Registers the watch that the body defines.
@@ -76,7 +80,7 @@ impl Desk {
         let apis = self.in_force.borrow().apis.clone();
         let watch = match config::definition(name, &body, &apis) {
             Ok(watch) => watch,
-            Err(problems) => return problem(StatusCode::BAD_REQUEST, &problems.to_string()),
+            Err(wrong) => return problems(StatusCode::BAD_REQUEST, &wrong.to_strings()),
         };
         match self.order(|reply| Order::Register(watch, reply)).await {
             Some(Ok(registered)) => registered_answer(name, registered, board),
@@ -116,10 +120,7 @@ impl Desk {
         }
         match self.reloader.reload().await {
             Some(Ok(())) => ok(TEXT, "reloaded\n"),
-            Some(Err(Problems(problems))) => {
-                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                problem(StatusCode::INTERNAL_SERVER_ERROR, &lines.join("\n"))
-            }
+            Some(Err(wrong)) => problems(StatusCode::INTERNAL_SERVER_ERROR, &wrong.to_strings()),
             None => stopping(),
         }
     }
@@ -142,7 +143,7 @@ impl Desk {
                 problem(StatusCode::CONFLICT, &what)
             }
             Refusal::Unknown => problem(StatusCode::NOT_FOUND, "nothing is registered under that name"),
-            Refusal::NoSuchApi => problem(StatusCode::BAD_REQUEST, "api: is not under `apis` any more"),
+            Refusal::NoSuchApi => problems(StatusCode::BAD_REQUEST, &["api: is not under `apis` any more".to_owned()]),
             Refusal::Full => {
                 let most = intake::MOST_REGISTRATIONS;
                 let what =
@@ -223,7 +224,7 @@ where
     match reading.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body ended early or is malformed")),
+        Ok(Err(_)) => Err(problems(StatusCode::BAD_REQUEST, &["the body ended early or is malformed".to_owned()])),
         Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 s")),
     }
 }

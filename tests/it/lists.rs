@@ -174,7 +174,10 @@ async fn what_happened_to_a_toggle_is_told_with_times_and_reasons() {
     );
     assert_eq!(exporter.get("/api/v1/toggles/b/events").await.0, 404);
     let refused = exporter.request(Method::PUT, "/api/v1/toggles/a/events").await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()["allow"]), (405, &HeaderValue::from_static("GET, HEAD")));
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["allow"]),
+        (405, &HeaderValue::from_static("GET, HEAD, OPTIONS"))
+    );
 }
 
 #[tokio::test]
@@ -187,4 +190,71 @@ async fn json_ends_with_a_newline_whatever_it_answers() {
     }
     let refused = exporter.request(Method::PUT, "/api/v1/toggles/c").await.text().await.unwrap();
     assert!(refused.ends_with("}\n"), "{refused:?}");
+}
+
+/// Indented JSON on one line.
+#[track_caller]
+fn compacted(pretty: &str) -> String {
+    assert!(pretty.starts_with("{\n  \"") && pretty.ends_with("\n}\n"), "{pretty}");
+    pretty.lines().map(str::trim_start).collect::<String>().replace("\": ", "\":") + "\n"
+}
+
+#[tokio::test]
+async fn pretty_indents_all_json_beside_other_parameters_and_is_refused_nowhere() {
+    let config = "state_file: state\nregistrations: {enabled: true}\n\
+                  watches: [{name: a, agent_id: 1, progress_id: p, labels: {team: 'a,{b:c}'}}]\n";
+    let exporter = Exporter::with(config).start().await;
+    exporter.scrape_until("it was polled", |e| e.value("cekura_toggle_up", &[("toggle", "a")]).is_some()).await;
+    for (path, query) in [
+        ("/api/v1/toggles", ""),
+        ("/api/v1/toggles", "limit=1&status=unknown"),
+        ("/api/v1/toggles/a", ""),
+        ("/api/v1/toggles/a", "wait=1ms&progress_id=p"),
+        ("/api/v1/toggles/a/events", ""),
+        ("/api/v1/status", ""),
+    ] {
+        for pretty in ["pretty", "pretty=", "pretty=true"] {
+            let (status, indented) = exporter.get(&format!("{path}?{query}&{pretty}")).await;
+            assert_eq!(status, 200, "{path}?{query}&{pretty}: {indented}");
+            let plain: Value = serde_json::from_str(&exporter.get(&format!("{path}?{query}")).await.1).unwrap();
+            let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            assert_eq!(fields(&serde_json::from_str(&indented).unwrap()), fields(&plain), "{path}");
+            let compacted: Value = serde_json::from_str(&compacted(&indented)).unwrap();
+            assert_eq!(compacted, serde_json::from_str::<Value>(&indented).unwrap());
+        }
+    }
+    let list = exporter.get("/api/v1/toggles?pretty&q=a").await.1;
+    assert!(list.contains("\"team\": \"a,{b:c}\""), "{list}");
+    for (method, path, status) in [
+        (Method::GET, "/nowhere?pretty", 404),
+        (Method::GET, "/api/v1/toggles?pretty&limit=0", 400),
+        (Method::GET, "/api/v1/toggles/b?pretty", 404),
+        (Method::GET, "/api/v1/toggles/a?wait=1s&pretty&progress_id=other", 409),
+        (Method::PUT, "/api/v1/toggles/c?pretty", 415),
+        (Method::DELETE, "/api/v1/toggles/c?pretty", 404),
+        (Method::POST, "/metrics?pretty", 405),
+    ] {
+        let answer = exporter.request(method, path).await;
+        assert_eq!(answer.status(), status, "{path}");
+        let text = answer.text().await.unwrap();
+        assert!(text.starts_with("{\n  \"error\": \""), "{path}: {text}");
+    }
+    let put = exporter.http().put(format!("{}/api/v1/toggles/d?pretty=1", exporter.urls[0]));
+    let put = put.header("content-type", "application/json").body(r#"{"agent_id": 1, "progress_id": "p"}"#);
+    let put = put.send().await.unwrap();
+    assert_eq!(put.status(), 201);
+    compacted(&put.text().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_list_that_is_known_compact_is_not_known_indented() {
+    let exporter = Exporter::with("watches: []\n").start().await;
+    let tag = exporter.request(Method::GET, "/api/v1/toggles").await.headers()[ETAG].clone();
+    let ask = async |query: &str| {
+        let url = format!("{}/api/v1/toggles{query}", exporter.urls[0]);
+        exporter.http().get(url).header(IF_NONE_MATCH, &tag).send().await.unwrap()
+    };
+    assert_eq!(ask("").await.status(), 304);
+    let indented = ask("?pretty").await;
+    assert_eq!((indented.status().as_u16(), &*indented.text().await.unwrap()), (200, "{\n  \"toggles\": []\n}\n"));
 }

@@ -46,15 +46,15 @@ async fn ask(exporter: &Exporter, client: &Client, method: &Method, path: &str) 
 
 /// Every path, with the methods that it answers and the status.
 const PATHS: [(&str, &[(&str, u16)]); 10] = [
-    ("/metrics", &[("GET", 200), ("HEAD", 200), ("POST", 405)]),
-    ("/", &[("GET", 200), ("HEAD", 200)]),
+    ("/metrics", &[("GET", 200), ("HEAD", 200), ("OPTIONS", 204), ("POST", 405)]),
+    ("/", &[("GET", 200), ("HEAD", 200), ("OPTIONS", 204)]),
     ("/config", &[("GET", 200), ("HEAD", 200)]),
     ("/api/v1/toggles", &[("GET", 200), ("HEAD", 200)]),
     ("/api/v1/toggles/w", &[("GET", 404), ("HEAD", 404), ("PUT", 201), ("GET", 200), ("DELETE", 204)]),
     ("/api/v1/toggles/w?wait=1s", &[("GET", 404)]),
     ("/api/v1/toggles/w/events", &[("GET", 404)]),
-    ("/-/reload", &[("POST", 200), ("GET", 405)]),
-    ("/nothing", &[("GET", 404), ("PUT", 404)]),
+    ("/-/reload", &[("POST", 200), ("GET", 405), ("OPTIONS", 204)]),
+    ("/nothing", &[("GET", 404), ("PUT", 404), ("OPTIONS", 404)]),
     ("//-/healthy", &[("GET", 404)]),
 ];
 

@@ -84,6 +84,7 @@ async fn every_answer_carries_the_protection_whatever_its_path_and_status() {
         (Method::DELETE, "/api/v1/toggles/w", &[("sec-fetch-site", "cross-site")], "", 403),
         (Method::GET, "/nothing", &[], "", 404),
         (Method::POST, "/metrics", &[], "", 405),
+        (Method::OPTIONS, "/metrics", &[("sec-fetch-site", "cross-site")], "", 204),
     ] {
         let what = format!("{method} {path}");
         let expected = if path == "/" { OF_THE_PAGE } else { PROTECTION };

@@ -28,7 +28,7 @@ async fn registrations_are_off_by_default_and_the_refusal_says_what_would_enable
     for method in [Method::PUT, Method::DELETE] {
         let answer = exporter.request(method, "/api/v1/toggles/a").await;
         assert_eq!(answer.status(), 405);
-        assert_eq!(answer.headers()["allow"], "GET, HEAD");
+        assert_eq!(answer.headers()["allow"], "GET, HEAD, OPTIONS");
         assert!(answer.text().await.unwrap().contains("registrations.enabled"));
     }
 }
@@ -87,8 +87,11 @@ async fn what_is_wrong_with_a_registration_is_said_and_changes_nothing() {
         let (status, answer) = exporter.put_text("a", "application/json", body).await;
         assert_eq!(status, 400, "{body}: {answer}");
         assert!(answer["error"].as_str().unwrap().contains(what), "{body}: {answer}");
+        let problems = answer["problems"].as_array().unwrap();
+        assert!(problems.iter().any(|problem| problem.as_str().unwrap().contains(what)), "{body}: {answer}");
     }
     let (status, both) = exporter.put_text("-a", "application/json", r#"{"agent_id": 0}"#).await;
+    assert_eq!(both["problems"].as_array().unwrap().len(), 3, "{both}");
     let both = both["error"].as_str().unwrap();
     assert!(status == 400 && both.contains("watch name") && both.contains("agent_id") && both.contains("progress_id"));
     assert_eq!(exporter.put_text("a", "text/plain", task("p").to_string()).await.0, 415);

@@ -37,7 +37,7 @@ async fn a_reload_by_signal_or_by_request_takes_over_what_is_new_and_keeps_what_
     assert!(!exporter.scrape().await.text.contains("toggle=\"x\""), "gone when the reload is answered");
     exporter.logged("configuration reloaded", 2).await;
     let other = exporter.request(Method::GET, "/-/reload").await;
-    assert_eq!((other.status().as_u16(), other.headers()["allow"].to_str().unwrap()), (405, "POST"));
+    assert_eq!((other.status().as_u16(), other.headers()["allow"].to_str().unwrap()), (405, "POST, OPTIONS"));
 }
 
 #[tokio::test]
@@ -57,6 +57,10 @@ async fn a_bad_configuration_is_refused_whole_and_the_one_in_force_stays() {
         exporter.reconfigure(config);
         let (status, text) = exporter.reload().await;
         assert!(status == 500 && text.contains(what), "{what}: {status} {text}");
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let problems: Vec<_> = answer["problems"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
+        assert!(problems.iter().any(|problem| problem.contains(what)), "{text}");
+        assert_eq!(answer["error"], problems.join("\n"));
         assert_eq!(successful(&exporter.scrape().await), Some(0.0));
         assert_eq!(exporter.get("/config").await.1, good);
         assert_eq!(exporter.get("/api/v1/toggles/y").await.0, 404);

@@ -47,16 +47,57 @@ async fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
         let problem: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(problem["error"].as_str().is_some_and(|error| !error.is_empty()), "{text}");
     }
-    for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::TRACE] {
         let answer = exporter.request(method.clone(), "/metrics").await;
         assert_eq!(answer.status(), 405, "{method}");
-        assert_eq!(answer.headers()["allow"], "GET, HEAD");
+        assert_eq!(answer.headers()["allow"], "GET, HEAD, OPTIONS");
     }
     let e = exporter.scrape().await;
     let requests =
         |handler, code| e.value("cekura_exporter_http_requests_total", &[("handler", handler), ("code", code)]);
     assert_eq!((requests("other", "404"), requests("/metrics", "405")), (Some(5.0), Some(5.0)));
     assert_eq!(requests("/api/v1/toggles/{name}", "404"), Some(1.0));
+}
+
+#[tokio::test]
+async fn options_on_a_known_path_answers_204_with_its_methods_and_404_elsewhere() {
+    let exporter = Exporter::with("state_file: state\nregistrations: {enabled: true}\n").start().await;
+    for (path, allowed) in [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/metrics", "GET, HEAD, OPTIONS"),
+        ("/config", "GET, HEAD, OPTIONS"),
+        ("/-/healthy", "GET, HEAD, OPTIONS"),
+        ("/-/ready", "GET, HEAD, OPTIONS"),
+        ("/-/reload", "POST, OPTIONS"),
+        ("/runbooks", "GET, HEAD, OPTIONS"),
+        ("/api/v1/status", "GET, HEAD, OPTIONS"),
+        ("/api/v1/toggles?wait=soon", "GET, HEAD, OPTIONS"),
+        ("/api/v1/toggles/none", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("/api/v1/toggles/none/events", "GET, HEAD, OPTIONS"),
+    ] {
+        let answer = exporter.request(Method::OPTIONS, path).await;
+        assert_eq!(answer.status(), 204, "{path}");
+        assert_eq!(answer.headers()["allow"], allowed, "{path}");
+        let content: Vec<_> = answer.headers().keys().filter(|name| name.as_str().starts_with("content-t")).collect();
+        assert!(content.is_empty() && !answer.headers().contains_key("content-length"), "{path}: {content:?}");
+        assert_eq!(answer.text().await.unwrap(), "", "{path}");
+    }
+    for path in ["/nothing", "/metrics/", "/api/v1/toggles/a/b"] {
+        let answer = exporter.request(Method::OPTIONS, path).await;
+        assert_eq!((answer.status().as_u16(), answer.headers().get("allow")), (404, None), "{path}");
+    }
+    assert_eq!(exporter.logs_of("configuration reloaded").len(), 0);
+}
+
+#[tokio::test]
+async fn the_health_check_of_haproxy_is_answered_without_a_host() {
+    let exporter = Exporter::with(EMPTY).start().await;
+    let mut stream = TcpStream::connect(exporter.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"OPTIONS / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 204 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
 #[tokio::test]
