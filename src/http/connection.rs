@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::admission::Admitted;
 use super::body::Body;
+use super::plaintext;
 use super::progress::{Noted, Progress, STALL};
 use super::routes::Site;
 use crate::web::Web;
@@ -72,12 +75,17 @@ pub(super) async fn connection(
     let retire = retirement(web, tls.clone(), draining);
     match tls {
         None => serve(stream, peer, site, began, retire).await,
-        Some(config) => match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+        Some(config) => match timeout(HANDSHAKE, handshake(stream, config)).await {
             Ok(Ok(stream)) => serve(stream, peer, site, began, retire).await,
             Ok(Err(error)) => site.events.handshake_failed(peer, &error),
             Err(_) => site.events.handshake_late(peer),
         },
     }
+}
+
+async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream<TcpStream>> {
+    plaintext::refuse(&mut stream).await?;
+    TlsAcceptor::from(config).accept(stream).await
 }
 
 /// These are optimisations and further bounds, so failing is fine.

@@ -102,9 +102,7 @@ fn cause(error: &io::Error) -> String {
         Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
             "the certificate of the client names nobody in client_allowed_sans".to_owned()
         }
-        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            "the client does not speak TLS: plain HTTP, perhaps".to_owned()
-        }
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "the client does not speak TLS".to_owned(),
         Some(Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired)) => {
             "the client speaks only versions of TLS that are too old".to_owned()
         }

@@ -15,6 +15,7 @@ mod listen;
 mod negotiate;
 mod overview;
 mod page;
+mod plaintext;
 mod progress;
 mod renderings;
 mod routes;

@@ -71,10 +71,59 @@ async fn a_scrape_over_tls_says_when_the_certificate_expires_and_its_files_are_b
     assert!(bad.len() == 1 && bad[0]["message"] == "configuration warning" && errors.is_empty(), "{bad:?} {errors}");
 }
 
+/// What is answered to bytes that are not TLS, until the connection ends, and how it ends.
+fn answered(exporter: &Exporter, sent: &[u8], part: usize) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(exporter.address()).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    sent.chunks(part).try_for_each(|part| stream.write_all(part))?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn plain_http_is_answered_with_400_in_words_where_tls_is_spoken() {
+    let exporter = encrypted(&Authority::new("servers"), &[]).start().await;
+    let large = format!("PUT /x HTTP/1.1\r\nhost: x\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000));
+    let requests = ["GET /-/ready HTTP/1.1\r\nhost: x\r\n\r\n", "OPTIONS / HTTP/1.0\r\n\r\n", &large];
+    for request in requests {
+        for part in [1, request.len()] {
+            let answer = answered(&exporter, request.as_bytes(), part).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
+            assert!(body.contains("HTTPS") && body.ends_with('\n'), "{answer}");
+        }
+    }
+    let said = exporter.logged(FAILED, 6).await;
+    assert!(said.iter().all(|line| line["error"] == "the client speaks plain HTTP"), "{said:?}");
+    let name = "cekura_exporter_http_connection_errors_total";
+    assert_eq!(exporter.scrape().await.value(name, &[("reason", "handshake")]), Some(6.0));
+}
+
+#[tokio::test]
+async fn bytes_that_are_neither_tls_nor_http_are_closed_without_words() {
+    let exporter = encrypted(&Authority::new("servers"), &[]).start().await;
+    let sent = [
+        &b"SSH-2.0-OpenSSH_9.6\r\n"[..],
+        b"GETTING /",
+        b"get / HTTP/1.1\r\n\r\n",
+        &[0; 40],
+        b"\xff\xfe\xfd\xfc\xfb\xfa",
+    ];
+    for sent in sent {
+        // A reset is as good as an end: what came was not read.
+        let answer = answered(&exporter, sent, sent.len()).unwrap_or_default();
+        assert!(!answer.contains("HTTP"), "{answer}");
+    }
+    let said = exporter.logged(FAILED, sent.len()).await;
+    assert!(said.iter().all(|line| line["error"] == "the client does not speak TLS"), "{said:?}");
+}
+
 #[tokio::test]
 async fn plain_http_is_refused_where_tls_is_spoken_and_said_in_one_line() {
     let exporter = encrypted(&Authority::new("servers"), &[]).start().await;
-    assert_eq!(exporter.status_for(&Client::default(), "/-/ready").await, None);
+    assert_eq!(exporter.status_for(&Client::default(), "/-/ready").await, Some(400));
     exporter.logged(FAILED, 1).await;
     assert_eq!(exporter.get("/-/ready").await.0, 200);
     let (logs, errors) = exporter.last_words().await;
@@ -82,7 +131,7 @@ async fn plain_http_is_refused_where_tls_is_spoken_and_said_in_one_line() {
     assert!(lines.len() == 1 && errors.is_empty(), "{lines:?} {errors}");
     let text = |field: &str| lines[0][field].as_str().unwrap();
     assert!(text("level") == "WARN" && text("peer").starts_with("127.0.0.1:"), "{lines:?}");
-    assert_eq!(text("error"), "the client does not speak TLS: plain HTTP, perhaps");
+    assert_eq!(text("error"), "the client speaks plain HTTP");
 }
 
 #[tokio::test]
@@ -238,10 +287,11 @@ async fn a_connection_is_not_negotiated_anew() {
 async fn a_handshake_that_does_not_go_on_ends_the_connection() {
     let exporter = encrypted(&Authority::new("servers"), &[]).start().await;
     let hello = hello(0xc02b, &[0]);
-    let clients = [0, 1, hello.len() / 2, hello.len()].map(|bytes| {
+    let begun = [&hello[..0], &hello[..1], &hello[..hello.len() / 2], &hello, b"GE"];
+    let clients = begun.map(|begun| {
         let mut stream = TcpStream::connect(exporter.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&hello[..bytes]).unwrap();
+        stream.write_all(begun).unwrap();
         stream
     });
     assert_eq!(exporter.get("/-/ready").await.0, 200, "others get in meanwhile");
@@ -249,5 +299,5 @@ async fn a_handshake_that_does_not_go_on_ends_the_connection() {
         stream.read_to_end(&mut Vec::new()).unwrap();
     }
     let name = "cekura_exporter_http_connection_errors_total";
-    assert_eq!(exporter.scrape().await.value(name, &[("reason", "timeout")]), Some(4.0));
+    assert_eq!(exporter.scrape().await.value(name, &[("reason", "timeout")]), Some(5.0));
 }

@@ -194,7 +194,7 @@ async fn tls_is_turned_on_and_off_by_the_file_for_new_connections_and_ends_those
     exporter.place("web.yaml", TLS);
     answers(&tls).await;
     assert_eq!(rest(kept).await, "");
-    assert_eq!(exporter.status_for(&plain, "/-/ready").await, None);
+    assert_eq!(exporter.status_for(&plain, "/-/ready").await, Some(400));
     let mut kept = connect(&exporter, &tls).await;
     ask(&mut kept, "/-/ready").await;
     answer(&mut kept).await;

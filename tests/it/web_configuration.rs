@@ -333,7 +333,8 @@ async fn renewed_certificates_and_authorities_of_clients_hold_without_a_restart(
     let known = client(&server, Some(&clients));
     assert_eq!(expiry(&metrics(&known).await.unwrap()), Some(4_102_444_800.0));
     assert!(metrics(&client(&server, None)).await.is_none(), "who shows no certificate does not get in");
-    assert!(reqwest::get(format!("{}/metrics", exporter.urls[0])).await.is_err(), "nor does plain HTTP");
+    let plain = exporter.status_for(&crate::harness::Client::default(), "/metrics").await;
+    assert_eq!(plain, Some(400), "nor does plain HTTP");
 
     folder.issue("server", [(2020, 1, 1), (2099, 1, 1)]);
     let renewed = client(&read("server.pem"), Some(&clients));

@@ -1,0 +1,82 @@
+//! Plain HTTP that is sent to a port where TLS is spoken.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use rustls::InvalidMessage;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// What requests begin with.
+const METHODS: [&[u8]; 9] =
+    [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE "];
+
+const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\
+    Connection: close\r\n\
+    \r\n\
+    This port takes HTTPS only, and the request came as plain HTTP.\n";
+
+/// The most that is read of a request that was answered, in bytes.
+const MOST_READ: u64 = 256 * 1024;
+
+/// How long a client that was answered is given to close the connection.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// A client that speaks plain HTTP.
+#[derive(Debug)]
+struct PlainHttp;
+
+/// Waits for the first byte, and refuses what does not begin like TLS: an HTTP request with an answer that
+/// says why. Of TLS nothing is read. The caller bounds the time.
+///
+/// # Errors
+/// If it is not TLS, or the connection breaks.
+pub(super) async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    // TLS begins with a small number. All else is for the handshake to refuse.
+    if !first[0].is_ascii_uppercase() {
+        return Ok(());
+    }
+    if !begins_request(stream).await? {
+        let error = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+    }
+    // A client that does not take the answer loses only that.
+    let _ = answer(stream).await;
+    Err(io::Error::new(io::ErrorKind::InvalidData, PlainHttp))
+}
+
+async fn begins_request(stream: &mut TcpStream) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    while METHODS.iter().any(|method| method.starts_with(&begin)) {
+        begin.push(stream.read_u8().await?);
+        if METHODS.contains(&begin.as_slice()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn answer(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(ANSWER).await?;
+    stream.shutdown().await?;
+    // Closing with unread data resets the connection, and the client could lose the answer.
+    let rest = async { tokio::io::copy(&mut stream.take(MOST_READ), &mut tokio::io::sink()).await };
+    let _ = timeout(CLOSING, rest).await;
+    Ok(())
+}
+
+// === impl PlainHttp ===
+
+impl fmt::Display for PlainHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client speaks plain HTTP")
+    }
+}
+
+impl Error for PlainHttp {}
