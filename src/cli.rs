@@ -21,7 +21,7 @@ pub struct Cli {
     #[arg(long = "config.check", conflicts_with = "demo")]
     pub config_check: bool,
 
-    /// Where to listen; repeatable; ":10058" means all interfaces [default: :10058]
+    /// Where to listen; repeatable; ":10058" means all interfaces [default: :10058; with --demo localhost:10058]
     #[arg(long = "web.listen-address", value_name = "ADDR")]
     pub listen: Vec<ListenAddress>,
 
@@ -45,7 +45,8 @@ pub struct Cli {
     #[arg(long = "log.format", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
-    /// Run against an embedded simulated Cekura API: no configuration, no key, no network
+    /// Run against an embedded simulated Cekura API: no configuration, no key, no network; listens for this machine
+    /// alone unless --web.listen-address is given
     #[arg(long, conflicts_with = "config_file")]
     pub demo: bool,
 }
@@ -60,7 +61,7 @@ pub enum ListenAddress {
     },
     /// One address.
     Address(SocketAddr),
-    /// The addresses of a host name.
+    /// All addresses of a host name.
     Host {
         /// The name.
         name: String,
@@ -114,7 +115,9 @@ impl Cli {
     /// Where to listen, if not where systemd does.
     pub fn addresses(&self) -> Cow<'_, [ListenAddress]> {
         if self.listen.is_empty() {
-            Cow::Owned(vec![ListenAddress::All { port: DEFAULT_PORT }])
+            // The demo asks nobody for a login.
+            let localhost = || ListenAddress::Host { name: "localhost".to_owned(), port: DEFAULT_PORT };
+            Cow::Owned(vec![if self.demo { localhost() } else { ListenAddress::All { port: DEFAULT_PORT } }])
         } else {
             Cow::Borrowed(&self.listen)
         }
@@ -206,6 +209,15 @@ mod tests {
         assert_eq!(cli.config_file, PathBuf::from("config.yaml"));
         assert_eq!(*cli.addresses(), [ListenAddress::All { port: 10058 }]);
         assert_eq!((cli.telemetry_path.as_str(), cli.log_format), ("/metrics", None));
+    }
+
+    #[test]
+    fn the_demo_listens_for_this_machine_alone_unless_it_is_told_where() {
+        let addresses = |args: &[&str]| {
+            parse(args).unwrap().addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(addresses(&["--demo"]), "localhost:10058");
+        assert_eq!(addresses(&["--demo", "--web.listen-address=:1"]), ":1");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use cekura_exporter::demo::simulator::Reply;
 use reqwest::Method;
 use rustix::process::Signal;
 
-use crate::harness::{Exporter, KEY, Upstream, eventually};
+use crate::harness::{Exporter, KEY, ReservedPort, Upstream, eventually, has_ipv6};
 
 const EMPTY: &str = "watches: []\n";
 
@@ -121,6 +121,55 @@ async fn every_listen_address_serves() {
         let url = url.replace("[::]", "127.0.0.1").replace("0.0.0.0", "127.0.0.1");
         let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(format!("{url}/-/ready")).send().await;
         assert_eq!(answer.unwrap().status(), 200, "{url}");
+    }
+}
+
+/// The status that a URL is answered with, whatever the environment's proxies.
+async fn status_of(url: &str) -> u16 {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.get(format!("{url}/-/ready")).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn localhost_is_both_loopback_addresses_on_one_port() {
+    let exporter = Exporter::with(EMPTY).arg("--web.listen-address=localhost:0").start().await;
+    let port = exporter.address().rsplit_once(':').unwrap().1;
+    let mut expected = vec![format!("http://127.0.0.1:{port}")];
+    expected.extend(has_ipv6().then(|| format!("http://[::1]:{port}")));
+    assert_eq!(exporter.urls, expected);
+    for url in &exporter.urls {
+        assert_eq!(status_of(url).await, 200, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn ipv4_and_ipv6_can_be_listened_on_by_two_addresses_with_one_port_in_either_order() {
+    if !has_ipv6() {
+        return;
+    }
+    for [first, second] in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["", "0.0.0.0"]] {
+        let reserved = ReservedPort::new();
+        let port = reserved.address.port();
+        let address = |host| format!("--web.listen-address={host}:{port}");
+        let exporter = Exporter::with(EMPTY).arg(&address(first)).arg(&address(second)).start().await;
+        let mut urls = exporter.urls.clone();
+        urls.sort();
+        assert_eq!(urls, [format!("http://0.0.0.0:{port}"), format!("http://[::]:{port}")]);
+        for host in ["127.0.0.1", "[::1]"] {
+            assert_eq!(status_of(&format!("http://{host}:{port}")).await, 200, "{first} and {second}: {host}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_unspecified_address_of_ipv6_alone_serves_ipv4_too() {
+    if !has_ipv6() {
+        return;
+    }
+    let exporter = Exporter::with(EMPTY).arg("--web.listen-address=[::]:0").start().await;
+    let port = exporter.address().rsplit_once(':').unwrap().1;
+    for host in ["127.0.0.1", "[::1]"] {
+        assert_eq!(status_of(&format!("http://{host}:{port}")).await, 200, "{host}");
     }
 }
 

@@ -30,6 +30,8 @@ fn every_service_is_pinned_hardened_and_for_this_machine_alone() {
             assert_eq!(port["host_ip"], "127.0.0.1", "{name}: {port}");
         }
     }
+    // By itself the demo listens for its own container alone.
+    assert_eq!(services["exporter"]["command"], serde_json::json!(["--demo", "--web.listen-address=:10058"]));
     assert_eq!(services["exporter"]["image"], format!("cekura-exporter:{}", env!("CARGO_PKG_VERSION")));
     let build = &services["exporter"]["build"];
     let context = std::path::Path::new(build["context"].as_str().unwrap());

@@ -65,6 +65,20 @@ pub(crate) struct Exporter {
     reading: Vec<JoinHandle<()>>,
 }
 
+/// How many listeners an argument asks for.
+fn listeners_of(arg: &str) -> usize {
+    match arg.strip_prefix("--web.listen-address") {
+        Some(address) if address.starts_with("=localhost:") && has_ipv6() => 2,
+        Some(_) => 1,
+        None => 0,
+    }
+}
+
+/// Whether this machine has the loopback address of IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    std::net::TcpListener::bind("[::1]:0").is_ok()
+}
+
 /// The block of a web configuration that has it speak TLS with the certificate that [`Start::server`]
 /// gives it.
 pub(crate) const TLS: &str = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
@@ -155,7 +169,7 @@ impl Start {
         ];
         let http = self.client.http();
         let mut exporter = Exporter { child, logs, errors, urls: Vec::new(), http, folder, reading };
-        let addresses = self.args.iter().filter(|arg| arg.starts_with("--web.listen-address")).count();
+        let addresses: usize = self.args.iter().map(|arg| listeners_of(arg)).sum();
         let listeners = if self.sockets.is_empty() { addresses.max(1) } else { self.sockets.len() };
         exporter.urls = eventually("the exporter listens", async || {
             assert_eq!(exporter.child.try_wait().unwrap(), None, "it ended before it listened");

@@ -20,7 +20,7 @@ pub(crate) use authority::{Authority, FAR, Pair};
 pub(crate) use client::Client;
 pub(crate) use clock::{by_clock, set_clock};
 pub(crate) use curl::curl;
-pub(crate) use exporter::{Exporter, Start, TLS, run, run_through, run_with_sockets};
+pub(crate) use exporter::{Exporter, Start, TLS, has_ipv6, run, run_through, run_with_sockets};
 pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;
