@@ -64,14 +64,27 @@ impl Hidden {
     }
 }
 
+/// As much of a text as is looked at. It ends with a whole word: half of what is hidden would not be found.
+fn whole_words(raw: &str) -> &str {
+    if raw.len() <= Text::MOST_RAW_BYTES {
+        return raw;
+    }
+    let begin = &raw[..raw.floor_char_boundary(Text::MOST_RAW_BYTES)];
+    begin.rfind(char::is_whitespace).map_or("", |end| &begin[..end])
+}
+
 // === impl Text ===
 
 impl Text {
     /// The longest text that is kept, in bytes, the ellipsis of a shortened one included.
     pub const MAX_BYTES: usize = 1024;
 
+    /// What is looked at of a text, in bytes. Looking for all that is hidden takes time for each byte.
+    const MOST_RAW_BYTES: usize = 16 * 1024;
+
     /// Cleans what the upstream sent.
     pub fn clean(raw: &str, hidden: &Hidden) -> Self {
+        let raw = whole_words(raw);
         // URLs go before keys: a key within one must not end it. All go before the cap, which could
         // cut one of them in two.
         let mut clean = match &hidden.query {
@@ -438,6 +451,19 @@ mod tests {
 
     fn clean(raw: &str) -> String {
         Text::clean(raw, &Hidden::default().key("sk-key+1")).as_str().to_owned()
+    }
+
+    #[test]
+    fn of_a_very_long_text_whole_words_are_looked_at_and_nothing_hidden_is_cut_in_two() {
+        let hidden = Hidden::default().key("sk-secret-key");
+        for padding in 0..40 {
+            let url = "https://mock.example/x ";
+            let raw = format!("{}{} sk-secret-key", " ".repeat(padding), url.repeat(9_000));
+            let text = Text::clean(&raw.replace(url, "sk-secret-key "), &hidden);
+            assert!(!text.as_str().contains("sk-"), "{padding}: {text:?}");
+            assert!(Text::clean(&raw, &hidden).as_str().starts_with(&" ".repeat(padding)), "{padding}");
+        }
+        assert_eq!(Text::own(&"x".repeat(99_999)).as_str(), "");
     }
 
     #[test]
