@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 
 use super::problem::{Problem, Problems, show};
 use super::section::{Node, Reading};
+use super::validate::WATCHES;
 use super::watches::{Entries, Shared, unnamed_watch, watch};
 use super::yaml::{Fault, Parsed, Stream};
 use super::{json, yaml};
@@ -29,7 +30,10 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     let text = text_of(path, text)?;
     let parsed = read(text, Some(Stream { key: None, sink: &mut entries }));
     validated(path, parsed, |node| {
-        if node.is_map() {
+        if node.is_map() && node.has(WATCHES) && !node.has("agent_id") && !node.has("progress_id") {
+            node.place().key(WATCHES).note("does not belong in a watch file: put the entries at the top, as a list");
+            Vec::new()
+        } else if node.is_map() {
             let only = watch(&node, &Shared::of(Some(apis)), Source::File).and_then(|(_, watch)| watch);
             only.into_iter().map(Arc::new).collect()
         } else if node.is_list() || node.is_empty() {
@@ -248,6 +252,31 @@ mod tests {
     fn a_long_text_in_the_place_of_an_api_is_shown_in_part() {
         let found = problems("f.yaml", &format!("- {{agent_id: 1, progress_id: p, api: {}}}", "k".repeat(200)));
         assert!(found.contains("[0].api: `kkk") && !found.contains(&"k".repeat(65)), "{found}");
+    }
+
+    #[test]
+    fn a_file_that_has_its_list_below_a_key_says_where_the_entries_belong() {
+        let what = "watches: does not belong in a watch file: put the entries at the top, as a list";
+        for name in ["f.json", "f.yaml"] {
+            let found = problems(name, r#"{"watches": [{"agent_id": 1, "progress_id": "p"}]}"#);
+            assert_eq!(found, format!("{name}: {what}"));
+        }
+        assert_eq!(problems("f.yaml", "apis: {}\nwatches: []\n"), format!("f.yaml: {what}"));
+        assert!(problems("f.yaml", "agent_id: 1\nwatches: []\n").contains("progress_id: is missing"));
+    }
+
+    #[test]
+    fn white_space_at_the_ends_of_ids_and_names_is_refused_wherever_they_come_from() {
+        let json = r#"{"agent_id": 7, "progress_id": "p\n"}"#;
+        for (found, origin) in [(put("a", json).unwrap_err(), "body"), (problems("f.json", json), "f.json")] {
+            assert_eq!(found, format!("{origin}: progress_id: `p\\n` begins or ends with white space: take that away"));
+        }
+        let entry = "{name: ' a', agent_id: 7, progress_id: ' p'}";
+        let in_config = crate::config::parse(&format!("watches: [{entry}]")).unwrap_err().to_string();
+        for found in [problems("f.yaml", entry), in_config] {
+            assert!(found.contains("name: ` a` begins or ends with white space"), "{found}");
+            assert!(found.contains("progress_id: ` p` begins or ends with white space"), "{found}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The web configuration: TLS, headers and users, in the format of the Prometheus exporter-toolkit.
 //!
-//! A setting is honoured or refused, never ignored: what is set here keeps somebody out, and whoever
-//! set it relies on that.
+//! A setting that keeps somebody out is honoured or refused, never ignored: whoever set it relies on
+//! that. `http2` and `rate_limit` keep nobody out, and files that serve other exporters have them, so
+//! they are only warned of.
 
 use std::path::Path;
 
@@ -41,7 +42,8 @@ pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> R
     let web = definitions::validated(file, yaml::parse(text), |node| {
         let root = node.section()?;
         let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
-        let headers = root.take("http_server_config").map(http).unwrap_or_default();
+        let headers = root.take("http_server_config").map(|node| http(node, &mut warnings)).unwrap_or_default();
+        warnings.extend(root.take("rate_limit").and_then(rate_limit));
         let users = root.take("basic_auth_users").map(|node| users(node, &mut warnings)).unwrap_or_default();
         root.finish();
         Some(Web { tls, users, headers })
@@ -190,16 +192,32 @@ fn distinct<T: PartialEq, E: AsRef<str>>(
 }
 
 /// The headers.
-fn http(node: Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
+fn http(node: Node<'_>, warnings: &mut Vec<Problem>) -> Vec<(HeaderName, HeaderValue)> {
     let Some(section) = node.section() else { return Vec::new() };
     if let Some(node) = section.take("http2")
         && node.parsed(Show::Value, switch) == Some(true)
     {
-        node.note("cannot be true, because HTTP/2 is not spoken: set it to false, or take it away");
+        warnings.push(node.place().warning("HTTP/2 is not spoken: clients use HTTP/1.1"));
     }
     let headers = section.take("headers").and_then(|node| node.section().map(|section| headers(&section)));
     section.finish();
     headers.unwrap_or_default()
+}
+
+/// A warning if there are limits. Only their keys are looked at.
+fn rate_limit(node: Node<'_>) -> Option<Problem> {
+    if node.is_empty() {
+        return None;
+    }
+    let place = node.place();
+    let section = node.section()?;
+    for key in ["interval", "burst"] {
+        section.take(key);
+    }
+    section.finish();
+    let what =
+        "rate_limit is not honoured: bound connections with web.max_connections and web.max_connections_per_peer";
+    Some(place.warning(what))
 }
 
 /// The headers that are set; an empty value sets none.

@@ -198,7 +198,7 @@ pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registra
         name,
         api: ApiName::parse(&record.api)?,
         agent_id: agent_id(record.agent_id)?,
-        progress_id: ProgressId::parse(&record.progress_id)?,
+        progress_id: ProgressId::restore(&record.progress_id)?,
         expect: record.expect.and_then(|expect| Expect::parse(&expect).ok()),
         labels: record.labels.into_iter().map(label).collect::<Result<_, String>>()?,
         source: Source::Http,
@@ -251,7 +251,7 @@ impl<'r> ToggleRecord<'r> {
         Ok(SavedToggle {
             api: ApiName::parse(&self.api)?,
             agent_id: agent_id(self.agent_id)?,
-            progress_id: ProgressId::parse(&self.progress_id)?,
+            progress_id: ProgressId::restore(&self.progress_id)?,
             run: self.run.restore(),
             tally: self.tally.restore(),
             place: self.place,

@@ -8,7 +8,7 @@ pub(crate) fn watch(name: &str, progress_id: &str) -> Watch {
         name: WatchName::parse(name).unwrap(),
         api: ApiName::default_api(),
         agent_id: AgentId::parse("4321").unwrap(),
-        progress_id: ProgressId::parse(progress_id).unwrap(),
+        progress_id: ProgressId::restore(progress_id).unwrap(),
         expect: None,
         labels: Labels::default(),
         source: Source::Config,

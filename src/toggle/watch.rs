@@ -37,7 +37,7 @@ pub struct ApiName(Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentId(NonZeroU64);
 
-/// The id of a toggle task: any text of 1 to 256 bytes.
+/// The id of a toggle task: any text of 1 to 256 bytes without white space at its ends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProgressId(Box<str>);
 
@@ -59,6 +59,13 @@ pub enum Source {
     File,
     /// A registration over HTTP.
     Http,
+}
+
+/// What is wrong with a text that white space was left around.
+const WHITE_SPACE: &str = "begins or ends with white space: take that away";
+
+fn has_white_space_at_its_ends(text: &str) -> bool {
+    text.trim().len() < text.len()
 }
 
 // === impl Watch ===
@@ -83,6 +90,8 @@ impl WatchName {
         let goes_on_well = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
         if starts_well && goes_on_well && name.len() <= Self::MOST_BYTES {
             Ok(Self(name.into()))
+        } else if has_white_space_at_its_ends(name) {
+            Err(WHITE_SPACE.into())
         } else {
             Err("is not a watch name: 1 to 128 letters, digits, dots, underscores and hyphens, \
                  a letter or digit first"
@@ -156,9 +165,20 @@ impl ProgressId {
     /// The longest id, in bytes.
     pub const MAX_BYTES: usize = 256;
 
+    /// Takes an id from a user. White space at its ends is never part of an id: it is left over from a shell or
+    /// a text file, and the upstream would not know the id.
+    ///
     /// # Errors
     /// What is wrong with the id, as a sentence for the user.
     pub fn parse(id: &str) -> Result<Self, String> {
+        if has_white_space_at_its_ends(id) { Err(WHITE_SPACE.into()) } else { Self::restore(id) }
+    }
+
+    /// Takes an id that was stored, which an earlier version may have taken with white space at its ends.
+    ///
+    /// # Errors
+    /// What is wrong with the id, as a sentence for the user.
+    pub fn restore(id: &str) -> Result<Self, String> {
         match id.len() {
             0 => Err("is empty: the id that starting the toggle answered is needed".into()),
             1..=Self::MAX_BYTES => Ok(Self(id.into())),
@@ -269,8 +289,22 @@ mod tests {
     }
 
     #[test]
+    fn white_space_at_the_ends_of_a_progress_id_or_a_name_is_refused_in_words() {
+        for id in [" p", "p ", "p\n", "\tp", "p\u{a0}", " "] {
+            assert!(ProgressId::parse(id).unwrap_err().contains("white space"), "{id:?}");
+            assert!(WatchName::parse(id).unwrap_err().contains("white space"), "{id:?}");
+        }
+        assert!(ProgressId::parse("a b").is_ok());
+    }
+
+    #[test]
+    fn progress_ids_that_were_stored_are_restored_as_they_were() {
+        assert_eq!(ProgressId::restore(" p\n").unwrap().as_str(), " p\n");
+        assert!(ProgressId::restore("").is_err() && ProgressId::restore(&"x".repeat(257)).is_err());
+    }
+
+    #[test]
     fn progress_ids_have_one_to_256_bytes_of_anything() {
-        assert!(ProgressId::parse(" ").is_ok());
         assert!(ProgressId::parse(&"é".repeat(128)).is_ok());
         assert!(ProgressId::parse("").is_err());
         assert!(ProgressId::parse(&"x".repeat(257)).is_err());

@@ -78,6 +78,7 @@ async fn what_is_wrong_with_a_registration_is_said_and_changes_nothing() {
         (r#"{"agent_id": 0, "progress_id": "p"}"#, "agent_id: `0`"),
         (r#"{"agent_id": 1.5, "progress_id": "p"}"#, "agent_id: `1.5`"),
         (r#"{"agent_id": 7, "progress_id": ""}"#, "progress_id"),
+        (r#"{"agent_id": 7, "progress_id": " p"}"#, "progress_id: ` p` begins or ends with white space"),
         (r#"{"agent_id": 7, "progress_id": "p", "expect": "on"}"#, "expect: `on`"),
         (r#"{"agent_id": 7, "progress_id": "p", "api": "none"}"#, "api: `none`"),
         (r#"{"agent_id": 7, "progress_id": "p", "labels": {"job": "x"}}"#, "labels.job"),
