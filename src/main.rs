@@ -1,23 +1,26 @@
 //! The process: flags, logs, signals, exit code.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use cekura_exporter::cekura::Proxies;
 use cekura_exporter::cli::Cli;
 use cekura_exporter::config::{self, Checked, Problems, Read};
-use cekura_exporter::signals::Signals;
+use cekura_exporter::signals::{self, Caught, Signals};
 use cekura_exporter::systemd::{self, Notifier};
 use cekura_exporter::web::WebFile;
 use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry, threads, web};
 use clap::Parser;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 
 fn main() -> ExitCode {
+    // First of all: whoever asks for a reload does not know how far the start is.
+    let hangup = signals::catch(SignalKind::hangup());
     let cli = Cli::parse();
-    let done = if cli.config_check { check(&cli) } else { serve(&cli) };
+    let done = if cli.config_check { check(&cli) } else { serve(&cli, hangup) };
     let Err(error) = done else { return ExitCode::SUCCESS };
     let causes = std::iter::successors(Some(&*error as &dyn Error), |error| (*error).source());
     say(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "));
@@ -36,14 +39,16 @@ fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems).into()) }
 }
 
-fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
+fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
+    // A signal to stop that comes early is a clean stop too.
+    let stops = [signals::catch(SignalKind::terminate())?, signals::catch(SignalKind::interrupt())?];
+    let hangup = hangup?;
     // Before there are threads.
     let sockets = cli.systemd_socket.then(systemd::sockets);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = threads::start_or_exit(|| builder.worker_threads(2).enable_all().build())?;
     let stopped = runtime.block_on(async {
-        // Before all else: a signal that comes early is a clean stop too.
-        let signals = Signals::listen()?;
+        let signals = Signals::listen(hangup, stops);
         let read = || {
             let proxies = check::proxies(|name| std::env::var_os(name));
             Problems::of_both(config::load(&cli.config_file, std::env::vars_os()), proxies)

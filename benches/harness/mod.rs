@@ -19,8 +19,9 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cekura_exporter::signals::Signals;
+use cekura_exporter::signals::{self, Signals};
 use tempfile::TempDir;
+use tokio::signal::unix::SignalKind;
 
 pub(crate) use self::buckets::Buckets;
 pub(crate) use self::connection::{Connection, Took};
@@ -56,7 +57,9 @@ pub(crate) fn main(limit: Duration, measure: impl AsyncFnOnce(Vec<String>) -> Re
 fn run(limit: Duration, measure: impl AsyncFnOnce(Vec<String>) -> Result<(), Failure>) -> Result<(), Failure> {
     let arguments = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     tokio::runtime::Runtime::new()?.block_on(async {
-        let stopped = Signals::listen()?;
+        let [hangup, term, int] =
+            [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signals::catch);
+        let stopped = Signals::listen(hangup?, [term?, int?]);
         tokio::select! {
             measured = tokio::time::timeout(limit, measure(arguments)) => measured.map_err(|_| "It took too long.")?,
             () = stopped.told(1) => Err("It was stopped.".into()),

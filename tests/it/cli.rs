@@ -1,8 +1,13 @@
 //! Flags and exit codes.
 
+use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 
-use crate::harness::run;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{eventually, run};
 
 #[test]
 fn version_and_help_exit_with_0() {
@@ -71,4 +76,26 @@ fn a_port_that_is_taken_exits_with_1_and_names_the_address() {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains(&taken) && errors.to_lowercase().contains("in use"), "{errors}");
     drop(held);
+}
+
+#[tokio::test]
+async fn a_hangup_does_not_end_it_even_while_it_reads_its_flags() {
+    // As much as a pipe holds: what the program writes waits for a reader.
+    let full = vec![b'x'; 64 * 1024];
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&full).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cekura-exporter"));
+    let mut child = command.env_clear().arg("--version").stdout(writer).spawn().unwrap();
+    drop(command);
+    let catches_hangups = async || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+        (u64::from_str_radix(&caught, 16).unwrap() & 1 == 1).then_some(())
+    };
+    eventually("it catches SIGHUP", catches_hangups).await;
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(text[full.len()..].starts_with("cekura-exporter "), "{text}");
 }

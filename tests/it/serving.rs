@@ -237,8 +237,7 @@ async fn a_request_that_is_under_way_is_answered_while_draining_and_readiness_is
 async fn a_second_signal_stops_at_once() {
     let mut exporter = Exporter::with(EMPTY).start().await;
     let _stream = stopped_amid_a_request(&exporter).await;
-    exporter.signal(Signal::TERM);
-    assert_eq!(exporter.ended().await.code(), Some(0));
+    assert_eq!(exporter.told_again().await.code(), Some(0));
     assert_eq!(exporter.logs_of("stopped at once").len(), 1);
     assert!(exporter.logs_of("stopped").is_empty(), "it drained to the end");
 }

@@ -77,6 +77,20 @@ async fn a_second_signal_ends_the_lingering() {
     let mut exporter = Exporter::with(config).start().await;
     exporter.scrape_until("it completed", |e| e.status("w").as_deref() == Some("completed")).await;
     lingering(&exporter).await;
-    exporter.signal(Signal::TERM);
-    assert_eq!(exporter.ended().await.code(), Some(0));
+    assert_eq!(exporter.told_again().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_signal_that_is_delivered_twice_drains() {
+    for second in [Signal::TERM, Signal::INT] {
+        let upstream = Upstream::start().await;
+        upstream.script("p", [Reply::task("completed", None)]);
+        let config = Exporter::quick(&upstream, &format!("shutdown: {{linger: 3s}}\n{WATCHES}"));
+        let mut exporter = Exporter::with(config).start().await;
+        exporter.scrape_until("it completed", |e| e.status("w").as_deref() == Some("completed")).await;
+        exporter.signal(Signal::TERM);
+        exporter.signal(second);
+        assert_eq!(exporter.ended().await.code(), Some(0));
+        assert_eq!((exporter.logs_of("stopped").len(), exporter.logs_of("stopped at once").len()), (1, 0));
+    }
 }

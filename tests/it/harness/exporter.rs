@@ -383,6 +383,16 @@ impl Exporter {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Tells it to stop until it has ended: it was told before, and for a while another signal is the same.
+    pub(crate) async fn told_again(&mut self) -> ExitStatus {
+        eventually("another signal stops it", async || {
+            self.signal(rustix::process::Signal::TERM);
+            self.child.try_wait().unwrap()
+        })
+        .await;
+        self.ended().await
+    }
+
     /// Waits until it has ended by itself and all that it wrote has been read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let status = eventually("the exporter ended", async || self.child.try_wait().unwrap()).await;
