@@ -57,7 +57,7 @@ fn check_state_file(config: &Config, problems: &mut Vec<Problem>) {
         && let Err(error) = Store::check(&file.path)
     {
         let origin = file.path.display().to_string();
-        problems.push(Problem { origin, path: String::new(), what: error.to_string() });
+        problems.push(Problem::new(origin, "", error.to_string()));
     }
 }
 
@@ -78,7 +78,7 @@ fn refused(config: Config, scan: Scan) -> Vec<Problem> {
                 Origin::Config | Origin::Http => "the configuration".to_owned(),
             };
             let what = format!("the name `{}` is taken by {by}: this watch is refused", refused.watch.name);
-            warnings.push(Problem { origin: path.display().to_string(), path: String::new(), what });
+            warnings.push(Problem::new(path.display().to_string(), "", what));
         }
     }
     warnings

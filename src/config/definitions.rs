@@ -9,6 +9,7 @@ use figment::Figment;
 use figment::value::Value;
 use zeroize::Zeroize;
 
+use super::position::locate;
 use super::problem::{Problem, Problems, show};
 use super::section::{Node, Reading};
 use super::validate::WATCHES;
@@ -29,7 +30,7 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     let mut entries = Entries::new(path, Source::File, Some(apis));
     let text = text_of(path, text)?;
     let parsed = read(text, Some(Stream { key: None, sink: &mut entries }));
-    validated(path, parsed, |node| {
+    validated(path, text, parsed, |node| {
         if node.is_map() && node.has(WATCHES) && !node.has("agent_id") && !node.has("progress_id") {
             node.place().key(WATCHES).note("does not belong in a watch file: put the entries at the top, as a list");
             Vec::new()
@@ -51,21 +52,22 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
 /// # Errors
 /// Every problem that there is. Its origin is `body`, or `path` if it is with the name.
 pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<Watch, Problems> {
-    let name = WatchName::parse(name).map_err(|what| Problem {
-        origin: "path".into(),
-        path: String::new(),
-        what: format!("`{}` {what}", show(name)),
-    });
+    let name = WatchName::parse(name).map_err(|what| Problem::new("path", "", format!("`{}` {what}", show(name))));
     let origin = Path::new("body");
     let slot = text_of(origin, body).and_then(|text| {
-        validated(origin, json::read(text, None), |node| {
-            if node.is_map() {
-                unnamed_watch(&node, &Shared::of(Some(apis)))
-            } else {
-                node.note("must be one JSON object");
-                None
-            }
-        })
+        validated_text(
+            origin,
+            json::read(text, None),
+            |fault| fault.of_text("body"),
+            |node| {
+                if node.is_map() {
+                    unnamed_watch(&node, &Shared::of(Some(apis)))
+                } else {
+                    node.note("must be one JSON object");
+                    None
+                }
+            },
+        )
     });
     match (name, slot) {
         (Ok(name), Ok(Some(slot))) => Ok(slot.named(name, Source::Http)),
@@ -81,13 +83,27 @@ pub(super) fn text_of<'t>(origin: &Path, bytes: &'t [u8]) -> Result<&'t str, Pro
     str::from_utf8(bytes).map_err(|_| Problems(vec![problem(origin, String::new(), "is not UTF-8 text".into())]))
 }
 
-/// What `validate` makes of a text that was parsed, if nothing is wrong with it.
+/// What `validate` makes of the text of a file that was parsed, if nothing is wrong with it.
 pub(super) fn validated<T>(
-    origin: &Path,
+    file: &Path,
+    text: &str,
     parsed: Result<Parsed, Fault>,
     validate: impl FnOnce(Node<'_>) -> T,
 ) -> Result<T, Problems> {
-    let problem_of = |fault: Fault| problem(origin, fault.path, fault.what);
+    let origin = file.display().to_string();
+    validated_text(file, parsed, |fault| fault.of_file(&origin), validate).map_err(|Problems(mut problems)| {
+        locate(text, &origin, &mut problems);
+        Problems(problems)
+    })
+}
+
+/// As [`validated`], of a text whose faults become problems by `problem_of`.
+fn validated_text<T>(
+    origin: &Path,
+    parsed: Result<Parsed, Fault>,
+    problem_of: impl Fn(Fault) -> Problem,
+    validate: impl FnOnce(Node<'_>) -> T,
+) -> Result<T, Problems> {
     let (mut tree, faults) = parsed.map_err(|fault| Problems(vec![problem_of(fault)]))?;
     let mut problems: Vec<_> = faults.into_iter().map(problem_of).collect();
     let figment = Figment::new();
@@ -99,7 +115,7 @@ pub(super) fn validated<T>(
 }
 
 fn problem(origin: &Path, path: String, what: String) -> Problem {
-    Problem { origin: origin.display().to_string(), path, what }
+    Problem::new(origin.display().to_string(), path, what)
 }
 
 /// Wipes all text of a tree from memory: there may be keys in it.
@@ -195,18 +211,18 @@ mod tests {
              progress_id: p, labels: {job: x, a: [1]}, nmae: x}\n- {agent_id: 1, agent_id: 1, progress_id: p}\n- x\n",
         );
         for expected in [
-            "dir/f.yaml: [0].agent_id: `0` is not an agent id",
-            "dir/f.yaml: [0].progress_id: `` is empty",
-            "dir/f.yaml: [1].api: `us` is not under `apis`; known are: default, eu",
-            "dir/f.yaml: [2].agent_id: is missing",
-            "dir/f.yaml: [2].progress_id: is missing",
-            "dir/f.yaml: [3]: the name `agent-1` is taken by [1]: give each watch a name of its own",
-            "dir/f.yaml: [3].labels.job: is reserved",
-            "dir/f.yaml: [3].labels.a: must be a single value",
-            "dir/f.yaml: [3].nmae: is not a known key; known here are name, agent_id, progress_id, expect, api, labels",
-            "dir/f.yaml: [4].agent_id: is given a second time (line 5)",
-            "dir/f.yaml: [4]: the name `agent-1` is taken by [1]",
-            "dir/f.yaml: [5]: must be a map of keys to values",
+            "dir/f.yaml:1:4: [0].agent_id: `0` is not an agent id",
+            "dir/f.yaml:1:17: [0].progress_id: `` is empty",
+            "dir/f.yaml:2:33: [1].api: `us` is not under `apis`; known are: default, eu",
+            "dir/f.yaml:3:3: [2].agent_id: is missing",
+            "dir/f.yaml:3:3: [2].progress_id: is missing",
+            "dir/f.yaml:4:3: [3]: the name `agent-1` is taken by [1]: give each watch a name of its own",
+            "dir/f.yaml:4:42: [3].labels.job: is reserved",
+            "dir/f.yaml:4:50: [3].labels.a: must be a single value",
+            "dir/f.yaml:4:59: [3].nmae: is not a known key; known here are name, agent_id, progress_id, expect, api, labels",
+            "dir/f.yaml:5:17: [4].agent_id: is given a second time: keep one of them",
+            "dir/f.yaml:5:3: [4]: the name `agent-1` is taken by [1]",
+            "dir/f.yaml:6:3: [5]: must be a map of keys to values",
         ] {
             assert!(found.contains(expected), "{expected}\n--\n{found}");
         }
@@ -223,8 +239,8 @@ mod tests {
             "- {}\n-\n- {name: a b, agent_id: 1, progress_id: p, job: 1}\n",
         ] {
             // A list with an anchor is read as a tree.
-            let tree = file("f.yaml", &["&list\n", text].concat()).map_err(|what| what.replace("(line 2)", "(line 1)"));
-            assert_eq!(file("f.yaml", text), tree, "{text}");
+            let [stream, tree] = ["# list\n", "&list\n"].map(|first| file("f.yaml", &[first, text].concat()));
+            assert_eq!(stream, tree, "{text}");
         }
     }
 
@@ -237,9 +253,9 @@ mod tests {
             writeln!(json, "{{\"agent_id\": {n}, \"progress_id\": \"p\"}},").unwrap();
         }
         let found = problems("f.yaml", &(yaml + "- {agent_id: 1\n"));
-        assert!(found.starts_with("f.yaml: line 3002, column ") && found.lines().count() == 1, "{found}");
+        assert!(found.starts_with("f.yaml:3002:") && found.lines().count() == 1, "{found}");
         let found = problems("f.json", &(json + "{]"));
-        assert!(found.starts_with("f.json: line 3001, column 2: is not JSON") && found.lines().count() == 1, "{found}");
+        assert!(found.starts_with("f.json:3001:2: is not JSON") && found.lines().count() == 1, "{found}");
     }
 
     #[test]
@@ -259,16 +275,16 @@ mod tests {
         let what = "watches: does not belong in a watch file: put the entries at the top, as a list";
         for name in ["f.json", "f.yaml"] {
             let found = problems(name, r#"{"watches": [{"agent_id": 1, "progress_id": "p"}]}"#);
-            assert_eq!(found, format!("{name}: {what}"));
+            assert_eq!(found, format!("{name}:1:2: {what}"));
         }
-        assert_eq!(problems("f.yaml", "apis: {}\nwatches: []\n"), format!("f.yaml: {what}"));
+        assert_eq!(problems("f.yaml", "apis: {}\nwatches: []\n"), format!("f.yaml:2:1: {what}"));
         assert!(problems("f.yaml", "agent_id: 1\nwatches: []\n").contains("progress_id: is missing"));
     }
 
     #[test]
     fn white_space_at_the_ends_of_ids_and_names_is_refused_wherever_they_come_from() {
         let json = r#"{"agent_id": 7, "progress_id": "p\n"}"#;
-        for (found, origin) in [(put("a", json).unwrap_err(), "body"), (problems("f.json", json), "f.json")] {
+        for (found, origin) in [(put("a", json).unwrap_err(), "body"), (problems("f.json", json), "f.json:1:17")] {
             assert_eq!(found, format!("{origin}: progress_id: `p\\n` begins or ends with white space: take that away"));
         }
         let entry = "{name: ' a', agent_id: 7, progress_id: ' p'}";
@@ -281,13 +297,13 @@ mod tests {
 
     #[test]
     fn the_problems_of_a_single_entry_have_no_index() {
-        assert!(problems("f.yaml", "agent_id: x\nprogress_id: p").starts_with("f.yaml: agent_id: `x` is not"));
+        assert!(problems("f.yaml", "agent_id: x\nprogress_id: p").starts_with("f.yaml:1:1: agent_id: `x` is not"));
         for (name, empty) in [("f.yaml", "{}"), ("f.json", "{}"), ("f.json", r#"{"agent_id": null}"#)] {
             let found = problems(name, empty);
             assert!(found.contains("agent_id: is missing") && found.contains("progress_id: is missing"), "{found}");
         }
         let twice = problems("f.json", "{\"agent_id\": 1,\n\"agent_id\": 2, \"progress_id\": \"p\"}");
-        assert_eq!(twice, "f.json: agent_id: is given a second time (line 2): keep one of them");
+        assert_eq!(twice, "f.json:2:13: agent_id: is given a second time: keep one of them");
     }
 
     #[test]
@@ -295,7 +311,7 @@ mod tests {
         let binary = definitions(Path::new("f.yaml"), b"a: \xff", &apis()).unwrap_err().to_string();
         assert_eq!(binary, "f.yaml: is not UTF-8 text");
         assert_eq!(problems("f.yaml", "a: [").lines().count(), 1);
-        assert_eq!(problems("f.json", "[{]"), "f.json: line 1, column 3: is not JSON: key must be a string");
+        assert_eq!(problems("f.json", "[{]"), "f.json:1:3: is not JSON: key must be a string");
         assert!(problems("f.json", "- agent_id: 1").contains("is not JSON"));
         for (name, scalar) in [("f.json", "1"), ("f.json", "\"x\""), ("f.yaml", "x")] {
             assert!(problems(name, scalar).ends_with("or a list of watches"));

@@ -48,7 +48,7 @@ pub(super) fn variables(
 }
 
 fn problem(name: &str, path: &str, what: &str) -> Problem {
-    Problem { origin: name.to_owned(), path: path.to_owned(), what: what.to_owned() }
+    Problem::new(name, path, what)
 }
 
 // === impl Variable ===
@@ -68,8 +68,8 @@ impl Variable {
         match yaml::parse(&value) {
             Ok((Value::String(..), _)) => one("must be a list or a map, as YAML"),
             Ok((value, faults)) if faults.is_empty() => Ok(Self { name, keys, value }),
-            Ok((_, faults)) => Err(faults.iter().map(|fault| problem(&name, &fault.path, &fault.what)).collect()),
-            Err(fault) => Err(vec![problem(&name, &fault.path, &fault.what)]),
+            Ok((_, faults)) => Err(faults.into_iter().map(|fault| fault.of_text(&name)).collect()),
+            Err(fault) => Err(vec![fault.of_text(&name)]),
         }
     }
 

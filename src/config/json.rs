@@ -11,7 +11,7 @@ use figment::value::{Dict, Tag, Value};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::problem::KeyPath;
+use super::problem::{KeyPath, Position};
 use super::yaml::{Fault, MAX_DEPTH, Parsed, Stream, index_key, not_empty, null};
 
 /// Reads one JSON text, with the elements of a list handed over as they are read.
@@ -100,8 +100,9 @@ impl<'t> Reader<'t, '_> {
         // Listed once: a text may have very many lines and very many faults.
         let breaks: Vec<usize> = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
         let fault = |(offset, path): (usize, String)| {
-            let line = breaks.partition_point(|at| *at < offset) + 1;
-            Fault { path, what: format!("is given a second time (line {line}): keep one of them") }
+            let before = breaks.partition_point(|at| *at < offset);
+            let start = before.checked_sub(1).map_or(0, |last| breaks[last] + 1);
+            Fault::given_twice(path, Position { line: before + 1, column: offset - start + 1 })
         };
         repeated.into_iter().map(fault).collect()
     }
@@ -152,7 +153,7 @@ impl<'de> Visitor<'de> for Members {
 }
 
 fn fault_at(line: usize, column: usize, what: &str) -> Fault {
-    Fault { path: String::new(), what: format!("line {line}, column {column}: {what}") }
+    Fault { path: String::new(), position: Position { line, column }, what: what.to_owned() }
 }
 
 #[cfg(test)]
@@ -168,7 +169,7 @@ mod tests {
 
     fn faults(text: &str) -> String {
         let faults = read(text, None).map_or_else(|fault| vec![fault], |(_, faults)| faults);
-        faults.iter().map(|f| [f.path.as_str(), "|", &f.what, "\n"].concat()).collect()
+        faults.into_iter().map(|fault| fault.of_file("f").to_string() + "\n").collect()
     }
 
     #[test]
@@ -208,16 +209,16 @@ mod tests {
     #[test]
     fn every_member_given_twice_is_reported_with_its_path() {
         let faults = faults("{\"a\": 1,\n\"b\": [{\"c\": 1, \"c\": 2}],\n\"\\u0061\": null}");
-        assert!(faults.contains("b[0].c|is given a second time (line 2)"), "{faults}");
-        assert!(faults.contains("a|is given a second time (line 3)"), "{faults}");
+        assert!(faults.contains("f:2:21: b[0].c: is given a second time"), "{faults}");
+        assert!(faults.contains("f:3:11: a: is given a second time"), "{faults}");
     }
 
     #[test]
     fn a_syntax_error_has_its_place_and_does_not_quote() {
         let place = |text: &str| faults(text).split(": ").next().unwrap_or_default().to_owned();
-        assert_eq!(place("{\"a\": 1,\n  \"b\": sesame}"), "|line 2, column 8");
-        assert_eq!(place("{\"a\":\n [{\"b\": \"x\\ud83d\"}]}"), "|line 2, column 17");
-        assert_eq!(place("[1] 2"), "|line 1, column 5");
+        assert_eq!(place("{\"a\": 1,\n  \"b\": sesame}"), "f:2:8");
+        assert_eq!(place("{\"a\":\n [{\"b\": \"x\\ud83d\"}]}"), "f:2:17");
+        assert_eq!(place("[1] 2"), "f:1:5");
         for bad in [
             "",
             " ",
@@ -249,7 +250,7 @@ mod tests {
         let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
         assert!(good(&nested(MAX_DEPTH)).as_dict().is_some());
         for depth in [MAX_DEPTH + 2, 100_000] {
-            assert!(faults(&nested(depth)).contains("line 1, column 34: collections nest too deep"));
+            assert!(faults(&nested(depth)).contains("f:1:34: collections nest too deep"));
         }
         assert!(faults(&"[".repeat(1_000_000)).contains("is not JSON"));
         assert!(faults(&["{\"a\":".repeat(10_000), "1".into(), "}".repeat(10_000)].concat()).contains("too deep"));

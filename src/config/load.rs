@@ -9,10 +9,11 @@ use figment::{Figment, Metadata, Profile, Provider};
 use zeroize::Zeroize;
 
 use super::environment::{Variable, variables};
+use super::position::locate;
 use super::problem::{Problem, Problems};
 use super::validate::{Keys, WATCHES, validate};
 use super::watches::Entries;
-use super::yaml::Stream;
+use super::yaml::{Fault, Stream};
 use super::{Config, yaml};
 use crate::cekura::{KeySource, Secret};
 use crate::input_file::{self, Content};
@@ -75,12 +76,25 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Read {
     let mut problems = Vec::new();
     let environment = Environment::of(environment.into_iter().collect());
-    let base = File::read(file, &environment, &mut problems);
+    let content = content(file);
+    let text = content.as_ref().map_err(Clone::clone).and_then(|content| text_of(content));
+    let base = match &text {
+        Ok(text) => File::parse(file, text, &environment, &mut problems, Fault::of_file),
+        Err(what) => {
+            problems.push(Problem::new(file.display().to_string(), "", what.clone()));
+            File::empty(file)
+        }
+    };
     let config = assemble(base, environment, &mut problems);
-    let warnings = match &config {
+    let mut warnings = match &config {
         Some(config) if problems.is_empty() => warnings(config, file),
         _ => Vec::new(),
     };
+    if let Ok(text) = text {
+        let origin = file.display().to_string();
+        locate(text, &origin, &mut problems);
+        locate(text, &origin, &mut warnings);
+    }
     Read { config, problems, warnings }
 }
 
@@ -92,7 +106,7 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 pub fn parse(text: &str) -> Result<Config, Problems> {
     let mut problems = Vec::new();
     let environment = Environment::of(Vec::new());
-    let base = File::parse(Path::new("configuration"), text, &environment, &mut problems);
+    let base = File::parse(Path::new("configuration"), text, &environment, &mut problems, Fault::of_text);
     let config = assemble(base, environment, &mut problems);
     usable(config, problems)
 }
@@ -121,9 +135,22 @@ fn assemble(mut base: File<'_>, environment: Environment, problems: &mut Vec<Pro
     validate(&figment, lists, base.entries, base.path, &keys, problems)
 }
 
+/// The content of a configuration file, or why it cannot be read.
+fn content(file: &Path) -> Result<Content, String> {
+    // Then variables are all that there is.
+    if file == Path::new("/dev/null") {
+        return Ok(Content::default());
+    }
+    input_file::read(file, MAX_BYTES).map_err(|error| format!("{error}; name the configuration with --config.file"))
+}
+
+fn text_of(content: &[u8]) -> Result<&str, String> {
+    str::from_utf8(content).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
 /// What is valid but perhaps not meant.
 fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
-    let problem = |path: String, what: String| Problem { origin: file.display().to_string(), path, what };
+    let problem = |path: String, what: String| Problem::new(file.display().to_string(), path, what);
     let mut warnings = Vec::new();
     for api in &config.apis {
         let (key, what) = match &api.key {
@@ -234,31 +261,29 @@ impl Environment {
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 impl<'p> File<'p> {
-    fn read(path: &'p Path, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
-        let variables_only = path == Path::new("/dev/null");
-        let content = if variables_only { Ok(Content::default()) } else { input_file::read(path, MAX_BYTES) };
-        let what = match content.as_deref().map(|content| str::from_utf8(content)) {
-            Ok(Ok(text)) => return Self::parse(path, text, environment, problems),
-            Ok(Err(_)) => "is not UTF-8 text".to_owned(),
-            Err(error) => format!("{error}; name the configuration with --config.file"),
-        };
-        problems.push(Problem { origin: path.display().to_string(), path: String::new(), what });
+    fn empty(path: &'p Path) -> Self {
         Self { path, tree: Dict::new(), entries: Entries::new(path, Source::Config, None) }
     }
 
-    fn parse(path: &'p Path, text: &str, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
-        let problem =
-            |path_of_key: String, what: String| Problem { origin: path.display().to_string(), path: path_of_key, what };
+    /// What `text` says, which is called `path`. Faults become problems by `problem_of`.
+    fn parse(
+        path: &'p Path,
+        text: &str,
+        environment: &Environment,
+        problems: &mut Vec<Problem>,
+        problem_of: impl Fn(Fault, &str) -> Problem,
+    ) -> Self {
+        let origin = path.display().to_string();
         let mut entries = Entries::new(path, Source::Config, None);
         // Where a variable is laid over the watch list, that is needed as a tree.
         let stream = (!environment.touches(WATCHES)).then_some(Stream { key: Some(WATCHES), sink: &mut entries });
         let (tree, faults) = yaml::read(text, stream).unwrap_or_else(|fault| (yaml::null(), vec![fault]));
-        problems.extend(faults.into_iter().map(|fault| problem(fault.path, fault.what)));
+        problems.extend(faults.into_iter().map(|fault| problem_of(fault, &origin)));
         let tree = match tree {
             Value::Dict(_, tree) => tree,
             Value::Empty(..) => Dict::new(),
             _ => {
-                problems.push(problem(String::new(), "must be a map of keys to values".into()));
+                problems.push(Problem::new(origin, "", "must be a map of keys to values"));
                 Dict::new()
             }
         };

@@ -11,6 +11,7 @@ mod effective;
 mod environment;
 mod json;
 mod load;
+mod position;
 mod problem;
 mod section;
 mod validate;

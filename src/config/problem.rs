@@ -9,10 +9,21 @@ use std::fmt;
 pub struct Problem {
     /// The file's path or the variable's name.
     pub origin: String,
+    /// Where in the file it is; `None` if it is in none, or nowhere in it.
+    pub position: Option<Position>,
     /// The path of the key, like `watches[3].agent_id`; empty if the problem is not with a key.
     pub path: String,
     /// What is wrong and what would be right.
     pub what: String,
+}
+
+/// A line and a column in a text, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters; in JSON that cannot be read, in bytes.
+    pub column: usize,
 }
 
 /// Everything that is wrong with a configuration; at least one problem.
@@ -33,11 +44,27 @@ pub(super) enum KeyPath<'p> {
 
 // === impl Problem ===
 
+impl Problem {
+    /// A problem whose position is not known.
+    pub fn new(origin: impl Into<String>, path: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { origin: origin.into(), position: None, path: path.into(), what: what.into() }
+    }
+
+    /// Whether both are the same problem, be it at another line than before.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.origin, &self.path, &self.what) == (&other.origin, &other.path, &other.what)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin)?;
+        if let Some(Position { line, column }) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
         match self.path.as_str() {
-            "" => write!(f, "{}: {}", self.origin, self.what),
-            path => write!(f, "{}: {path}: {}", self.origin, self.what),
+            "" => write!(f, ": {}", self.what),
+            path => write!(f, ": {path}: {}", self.what),
         }
     }
 }

@@ -245,7 +245,7 @@ impl Place<'_> {
     /// Something about the value that is no more than a warning.
     pub(super) fn warning(&self, what: impl Into<String>) -> Problem {
         let origin = self.reading.origin_of(self.tag).into_owned();
-        Problem { origin, path: self.path.to_string(), what: what.into() }
+        Problem::new(origin, self.path.to_string(), what)
     }
 }
 

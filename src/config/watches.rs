@@ -333,7 +333,10 @@ mod tests {
         {
             let said = said(&[first, second].concat());
             assert_eq!(said.lines().count(), problems, "{said}");
-            assert!(said.starts_with("configuration: watches: is given a second time (line 2)"), "{said}");
+            assert!(
+                said.starts_with("configuration: watches: is given a second time: keep one of them (line 2, column 1)"),
+                "{said}"
+            );
         }
     }
 

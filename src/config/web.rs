@@ -9,6 +9,7 @@ use std::path::Path;
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 
+use super::position::locate;
 use super::problem::{Problem, Problems};
 use super::section::{Node, Place, Section, Show};
 use super::validate::{not_empty_path, switch};
@@ -39,7 +40,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
 pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> Result<(Web, Vec<Problem>), Problems> {
     let mut warnings = Vec::new();
     let text = definitions::text_of(file, text)?;
-    let web = definitions::validated(file, yaml::parse(text), |node| {
+    let web = definitions::validated(file, text, yaml::parse(text), |node| {
         let root = node.section()?;
         let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
         let headers = root.take("http_server_config").map(|node| http(node, &mut warnings)).unwrap_or_default();
@@ -48,6 +49,7 @@ pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> R
         root.finish();
         Some(Web { tls, users, headers })
     });
+    locate(text, &file.display().to_string(), &mut warnings);
     web.map(|web| (web.unwrap_or_default(), warnings))
 }
 
@@ -397,7 +399,7 @@ mod tests {
             for (key, _) in HEADERS {
                 let text = format!("http_server_config: {{headers: {{{key}: {value}, unknown: {value}}}}}");
                 let said = said(&text, SECRET);
-                assert!(said.starts_with("web.yaml: ") && !said.contains(SECRET), "{text}: {said}");
+                assert!(said.starts_with("web.yaml:1:") && !said.contains(SECRET), "{text}: {said}");
             }
             let text = format!("basic_auth_users: {{a: {value}, b:c: {value}}}");
             assert!(!said(&text, SECRET).contains(SECRET), "{text}: {}", said(&text, SECRET));

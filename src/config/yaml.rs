@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use figment::value::{Dict, Empty, Tag, Value};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 
-use super::problem::KeyPath;
+use super::problem::{KeyPath, Position, Problem};
 
 /// How deep collections may nest; the configuration needs five levels.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -27,6 +27,7 @@ const MAX_ALIASED: usize = 100_000;
 pub(super) struct Fault {
     /// The path of the key; empty if the fault is not with a key.
     pub(super) path: String,
+    pub(super) position: Position,
     pub(super) what: String,
 }
 
@@ -86,6 +87,31 @@ struct Reader<'t, 's> {
 
 /// Why reading cannot go on.
 type Stop<T> = Result<T, Fault>;
+
+// === impl Fault ===
+
+impl Fault {
+    /// What is at `path` was given before.
+    pub(super) fn given_twice(path: String, position: Position) -> Self {
+        Self { path, position, what: "is given a second time: keep one of them".to_owned() }
+    }
+
+    /// The fault as a problem of a file.
+    pub(super) fn of_file(self, file: &str) -> Problem {
+        Problem { position: Some(self.position), ..Problem::new(file, self.path, self.what) }
+    }
+
+    /// The fault as a problem of a text that is no file: of a variable or of a request's body.
+    pub(super) fn of_text(self, origin: &str) -> Problem {
+        let Self { path, position: Position { line, column }, what } = self;
+        let what = if path.is_empty() {
+            format!("line {line}, column {column}: {what}")
+        } else {
+            format!("{what} (line {line}, column {column})")
+        };
+        Problem::new(origin, path, what)
+    }
+}
 
 // === impl Reader ===
 
@@ -169,11 +195,11 @@ impl<'t> Reader<'t, '_> {
     fn mapping(&mut self, path: &KeyPath<'_>, depth: usize) -> Stop<Value> {
         let mut dict = Dict::new();
         loop {
-            let (event, mark) = self.next()?;
+            let (event, key_mark) = self.next()?;
             let key = match event {
                 Event::MappingEnd => return Ok(Value::Dict(Tag::Default, dict)),
                 Event::Scalar(text, ..) => text.into_owned(),
-                _ => return Err(fault_at(&mark, "a key must be plain text")),
+                _ => return Err(fault_at(&key_mark, "a key must be plain text")),
             };
             let at = KeyPath::Key(path, &key);
             if let Some(stream) = self.stream.as_mut().filter(|stream| stream.is_at(&at)) {
@@ -182,8 +208,7 @@ impl<'t> Reader<'t, '_> {
             let (event, mark) = self.next()?;
             let value = self.value(event, &mark, &at, depth + 1)?;
             if dict.contains_key(&key) {
-                let what = format!("is given a second time (line {}): keep one of them", mark.line());
-                self.faults.push(Fault { path: at.to_string(), what });
+                self.faults.push(Fault::given_twice(at.to_string(), (&key_mark).into()));
             }
             dict.insert(key, value);
         }
@@ -251,7 +276,7 @@ fn syntax(error: &ScanError) -> Fault {
 }
 
 fn fault_at(mark: &Marker, what: &str) -> Fault {
-    Fault { path: String::new(), what: format!("line {}, column {}: {what}", mark.line(), mark.col() + 1) }
+    Fault { path: String::new(), position: mark.into(), what: what.to_owned() }
 }
 
 #[cfg(test)]
@@ -267,7 +292,7 @@ mod tests {
 
     fn faults(text: &str) -> String {
         let faults = parse(text).map_or_else(|fault| vec![fault], |(_, faults)| faults);
-        faults.iter().map(|f| [f.path.as_str(), "|", &f.what, "\n"].concat()).collect()
+        faults.into_iter().map(|fault| fault.of_file("f").to_string() + "\n").collect()
     }
 
     #[test]
@@ -296,14 +321,14 @@ mod tests {
     #[test]
     fn every_key_given_twice_is_reported_with_its_path() {
         let faults = faults("a: 1\nb:\n  - {c: 1, c: 2}\n\"a\": 2\n");
-        assert!(faults.contains("b[0].c|is given a second time (line 3)"), "{faults}");
-        assert!(faults.contains("a|is given a second time (line 4)"), "{faults}");
+        assert!(faults.contains("f:3:12: b[0].c: is given a second time"), "{faults}");
+        assert!(faults.contains("f:4:1: a: is given a second time"), "{faults}");
     }
 
     #[test]
     fn a_syntax_error_has_its_place() {
         assert!(faults("a: 1\nb: [1,\n").contains("is not YAML"));
-        assert!(faults("a:\n\t- b").contains("line 2"), "{}", faults("a:\n\t- b"));
+        assert!(faults("a:\n\t- b").contains("f:2:"), "{}", faults("a:\n\t- b"));
         assert!(faults("a: 1\n---\nb: 2\n").contains("a second document"));
         assert!(faults("? [a]\n: b\n").contains("a key must be plain text"));
     }
@@ -322,9 +347,9 @@ mod tests {
 
     #[test]
     fn nesting_without_end_is_refused() {
-        assert!(faults(&"[".repeat(100_000)).contains("line 1"));
+        assert!(faults(&"[".repeat(100_000)).contains("f:1:"));
         assert!(faults(&"- ".repeat(10_000)).contains("too deep"));
-        assert!(faults(&"{a: ".repeat(10_000)).contains("line 1"));
+        assert!(faults(&"{a: ".repeat(10_000)).contains("f:1:"));
     }
 
     proptest! {

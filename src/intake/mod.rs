@@ -522,5 +522,5 @@ fn keep_covered(edit: &mut Edit<'_>, laid: &mut Laid, globs: &[WatchGlob]) {
 
 /// What keeps a reload from being done.
 fn problem(path: &str, what: String) -> Problems {
-    Problems(vec![Problem { origin: "reload".to_owned(), path: path.to_owned(), what }])
+    Problems(vec![Problem::new("reload", path, what)])
 }

@@ -266,7 +266,7 @@ impl Files {
         let known = self.known.entry(path.into()).or_default();
         known.stamp = None;
         known.content = None;
-        let problem = Problem { origin: shown(path), path: String::new(), what };
+        let problem = Problem::new(shown(path), "", what);
         known.trouble(path, vec![problem], news);
         true
     }
@@ -287,7 +287,7 @@ impl Files {
             let glob = name.to_string();
             scan.news.push(match problems.len() {
                 0 => News::Found { glob },
-                _ => News::Astray { glob, problems: shortened(problems) },
+                _ => News::Astray { problems: shortened(problems, &glob), glob },
             });
         }
         self.troubles = troubles;
@@ -319,18 +319,19 @@ fn matched(walks: &mut [Walked]) -> Vec<Match> {
     matched
 }
 
-fn shortened(problems: &[Problem]) -> Vec<Problem> {
+/// The first problems of `origin`, and how many more there are.
+fn shortened(problems: &[Problem], origin: &str) -> Vec<Problem> {
     let mut told: Vec<_> = problems.iter().take(Files::MAX_PROBLEMS).cloned().collect();
-    if let Some(next) = problems.get(told.len()) {
+    if problems.len() > told.len() {
         let what = format!("{} more problems", problems.len() - told.len());
-        told.push(Problem { origin: next.origin.clone(), path: String::new(), what });
+        told.push(Problem::new(origin, "", what));
     }
     told
 }
 
 fn unreadable(path: &Path) -> Problems {
     let what = "cannot be made sense of".to_owned();
-    Problems(vec![Problem { origin: shown(path), path: String::new(), what }])
+    Problems(vec![Problem::new(shown(path), "", what)])
 }
 
 fn shown(path: &Path) -> String {
@@ -349,7 +350,7 @@ impl Walked {
         let mut problems = self.problems;
         if self.over {
             let what = format!("comes to more than {most} files, those of other globs included, or folders");
-            problems.push(Problem { origin: glob.configured().to_owned(), path: String::new(), what });
+            problems.push(Problem::new(glob.configured().to_owned(), "", what));
         }
         problems
     }
@@ -391,8 +392,11 @@ impl Known {
 
     /// Takes problems; the last good watches stay.
     fn trouble(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<News>) {
-        if problems != self.problems {
-            news.push(News::Failed { path: shown(path), problems: shortened(&problems) });
+        let same = problems.len() == self.problems.len()
+            && problems.iter().zip(&self.problems).all(|(now, before)| now.is_same(before));
+        if !same {
+            let path = shown(path);
+            news.push(News::Failed { problems: shortened(&problems, &path), path });
         }
         self.problems = problems;
     }
@@ -689,7 +693,7 @@ mod tests {
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into(), "b.yaml: b".into()], vec![false, true]));
         let [news] = &seen.news()[..] else { panic!("{:?}", seen.news()) };
-        assert!(news.starts_with("failed b.yaml: b.yaml: agent_id: `0` is not an agent id"), "{news}");
+        assert!(news.starts_with("failed b.yaml: b.yaml:1:1: agent_id: `0` is not an agent id"), "{news}");
         let again = folder.scan_in(LATER);
         assert_eq!((again.up(), again.news()), (vec![false, true], vec![]), "it is told once");
         folder.write_text("b.yaml", "# still\nagent_id: 0\nprogress_id: p\n");

@@ -282,7 +282,7 @@ impl Walk<'_> {
     }
 
     fn problem(&mut self, at: &Path, what: String) {
-        let problem = Problem { origin: or_here(at).display().to_string(), path: String::new(), what };
+        let problem = Problem::new(or_here(at).display().to_string(), "", what);
         self.walked.problems.push(problem);
     }
 }

@@ -116,7 +116,7 @@ impl Looks {
     /// Every problem that there is.
     pub async fn look(&self) -> Result<(), Problems> {
         let Some((path, asks)) = &self.asks else { return Ok(()) };
-        let problem = |what: String| Err(Problems(vec![Problem { origin: path.clone(), path: String::new(), what }]));
+        let problem = |what: String| Err(Problems(vec![Problem::new(path.clone(), "", what)]));
         let look = async {
             let (ask, judgement) = oneshot::channel();
             asks.send(ask).await.ok()?;

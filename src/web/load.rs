@@ -84,7 +84,7 @@ impl WebFile {
             // Shells empty a file before they write it, and a disk may be full.
             let what = "is empty, which would turn TLS and logins off: write {} if that is meant".to_owned();
             let origin = self.path.display().to_string();
-            outcome = Err(Problems(vec![Problem { origin, path: String::new(), what }]));
+            outcome = Err(Problems(vec![Problem::new(origin, "", what)]));
         }
         match outcome {
             Ok((web, warnings)) => {
@@ -94,7 +94,9 @@ impl WebFile {
             }
             Err(Problems(problems)) => {
                 let before = std::mem::replace(&mut self.problems, problems.clone());
-                News::Failed(problems.into_iter().filter(|problem| !before.contains(problem)).collect())
+                News::Failed(
+                    problems.into_iter().filter(|problem| !before.iter().any(|old| old.is_same(problem))).collect(),
+                )
             }
         }
     }
@@ -122,7 +124,7 @@ impl Loaded {
         let is_blank = text.as_ref().is_ok_and(|text| says_nothing(text));
         let outcome = match text {
             Ok(text) => config::web(path, &text, &mut |named| seen.read(named), clock::now()),
-            Err(what) => Err(Problems(vec![Problem { origin: path.display().to_string(), path: String::new(), what }])),
+            Err(what) => Err(Problems(vec![Problem::new(path.display().to_string(), "", what)])),
         };
         Self { seen, is_blank, outcome }
     }

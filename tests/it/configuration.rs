@@ -202,6 +202,22 @@ fn problems_of_variables_name_the_variable_and_never_the_secret() {
 }
 
 #[test]
+fn problems_of_a_file_have_the_line_and_the_column_where_it_has_them() {
+    let text = "# the list\nwatches:\n  - name: a\n    agent_id: 0\n    progress_id: p\n    progress_id: q\n  - agent_id: 1\nwatch: x\n";
+    let problems = in_force(text, &[]).unwrap_err();
+    let places: Vec<_> = problems.lines().map(|line| line.splitn(4, ": ").take(2).collect::<Vec<_>>()).collect();
+    let expected = [
+        ["FILE:6:5", "watches[0].progress_id"],
+        ["FILE:4:5", "watches[0].agent_id"],
+        ["FILE:7:5", "watches[1].progress_id"],
+        ["FILE:8:1", "watch"],
+    ];
+    assert_eq!(places, expected, "{problems}");
+    let syntax = in_force("watches:\n  - {agent_id: 1\nx: y\n", &[]).unwrap_err();
+    assert!(syntax.starts_with("FILE:3:2: is not YAML: "), "{syntax}");
+}
+
+#[test]
 fn a_problem_is_said_of_the_file_or_the_variable_that_has_it() {
     let problems = in_force(
         "polling: {max_interval: 1s}\nwatches: [{progress_id: p}]\n",
@@ -213,8 +229,8 @@ fn a_problem_is_said_of_the_file_or_the_variable_that_has_it() {
     assert_eq!(
         lines,
         [
-            "FILE: polling.max_interval: is below min_interval: it must be at least as long",
-            "FILE: watches[0].agent_id: is missing",
+            "FILE:1:11: polling.max_interval: is below min_interval: it must be at least as long",
+            "FILE:2:11: watches[0].agent_id: is missing",
         ]
     );
     let scalar = in_force("", &[("CEKURA_EXPORTER__POLLING", "5s")]).unwrap_err();

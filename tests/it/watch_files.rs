@@ -147,16 +147,16 @@ fn the_check_reads_the_watch_files_too() {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{errors}");
     for expected in [
-        "bad.toggle: [0].x: is not a known key",
-        "bad.toggle: [1].agent_id: `0`",
-        "bad.toggle: [1].progress_id: is missing",
+        "bad.toggle:1:33: [0].x: is not a known key",
+        "bad.toggle:2:4: [1].agent_id: `0`",
+        "bad.toggle:2:3: [1].progress_id: is missing",
     ] {
         assert!(errors.contains(expected), "{expected}: {errors}");
     }
     let text = "polling: {min_interval: 0s}\nstate_file: none/state\nwatch_files: [\"*.toggle\"]\n";
     fs::write(&config, text).unwrap();
     let errors = String::from_utf8_lossy(&check().stderr).into_owned();
-    for expected in ["polling.min_interval", "none/state: has no folder", "bad.toggle: [1].agent_id"] {
+    for expected in ["polling.min_interval", "none/state: has no folder", "bad.toggle:2:4: [1].agent_id"] {
         assert!(errors.contains(expected), "all at once: {expected}: {errors}");
     }
     fs::write(folder.path().join("bad.toggle"), "{name: agent-1, agent_id: 1, progress_id: p}").unwrap();

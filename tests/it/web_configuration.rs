@@ -193,7 +193,7 @@ fn a_bad_web_configuration_keeps_the_exporter_from_starting_even_as_a_demo() {
         let output = run(&args, &[]);
         assert_eq!(output.status.code(), Some(2));
         let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(errors.starts_with(&format!("{web}: tls: is not a known key")), "{errors}");
+        assert!(errors.starts_with(&format!("{web}:1:2: tls: is not a known key")), "{errors}");
         assert_eq!((errors.lines().count(), output.stdout), (1, vec![]));
     }
 }
@@ -207,7 +207,7 @@ fn the_problems_of_both_configurations_are_told_together() {
     for more in [&["--config.check"][..], &["--web.listen-address=127.0.0.1:0"]] {
         let output = run(&[&both, more].concat(), &[]);
         let errors = String::from_utf8(output.stderr).unwrap();
-        let starts = [format!("{}: a: ", config.display()), format!("{}: c: ", web.display())];
+        let starts = [format!("{}:1:2: a: ", config.display()), format!("{}:1:2: c: ", web.display())];
         assert_eq!((output.status.code(), errors.lines().count()), (Some(2), 2), "{errors}");
         assert!(errors.lines().zip(starts).all(|(line, start)| line.starts_with(&start)), "{errors}");
     }
@@ -227,7 +227,7 @@ async fn a_bad_web_configuration_fails_a_reload_and_then_the_main_configuration_
     exporter.reconfigure(&with_watch);
     fs::write(&web, "http_server_config: {headers: {X-Frame-Options: sk-fixture}}\n").unwrap();
     let (status, text) = exporter.reload().await;
-    assert!(status == 500 && text.contains("web.yaml: http_server_config.headers.X-Frame-Options"), "{text}");
+    assert!(status == 500 && text.contains("web.yaml:1:32: http_server_config.headers.X-Frame-Options"), "{text}");
     assert_eq!(exporter.get("/api/v1/toggles/w").await.0, 404);
     let e = exporter.scrape().await;
     assert_eq!(e.value(SUCCESSFUL, &[]), Some(0.0));
@@ -235,7 +235,10 @@ async fn a_bad_web_configuration_fails_a_reload_and_then_the_main_configuration_
 
     exporter.reconfigure("{a: b}");
     let (status, text) = exporter.reload().await;
-    assert!(status == 500 && text.contains("config.yaml: a: ") && text.contains("web.yaml: http_server"), "{text}");
+    assert!(
+        status == 500 && text.contains("config.yaml:1:2: a: ") && text.contains("web.yaml:1:32: http_server"),
+        "{text}"
+    );
 
     // One that is good is taken over by itself, whatever the other is like.
     fs::write(&web, DENY.replace("deny", "sameorigin")).unwrap();
@@ -257,7 +260,7 @@ async fn a_web_configuration_is_followed_and_each_change_is_said_once() {
     exporter.scrape_until("it is bad", |e| e.value(SUCCESSFUL, &[]) == Some(0.0)).await;
     let said = exporter.logged("web configuration not reloaded: the one in force stays", 1).await;
     assert_eq!(said.len(), 1);
-    assert!(said[0]["level"] == "ERROR" && said[0]["problem"].as_str().unwrap().starts_with("web.yaml: a: is not"));
+    assert!(said[0]["level"] == "ERROR" && said[0]["problem"].as_str().unwrap().starts_with("web.yaml:1:2: a: is not"));
     fs::write(&web, DENY).unwrap();
     exporter.scrape_until("it is good", |e| e.value(SUCCESSFUL, &[]) == Some(1.0)).await;
     // What nobody changed is not reloaded, though it is looked at.

@@ -22,13 +22,17 @@ pub(crate) fn comments(path: &Path, start: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned()).collect()
 }
 
-/// The lines on standard error about the configuration at `path`, each of which must start with that.
+/// The lines on standard error about the configuration at `path`, each of which must start with that, perhaps
+/// with line and column.
 pub(crate) fn lines(path: &Path, errors: &[u8]) -> Vec<String> {
     let text = String::from_utf8(errors.to_vec()).unwrap();
     assert!(!text.contains(FIXTURE_KEY), "a secret shows: {text}");
     let strip = |line: &str| {
         let line = line.strip_prefix("warning: ").unwrap_or(line);
-        line.strip_prefix(&format!("{}: ", path.display())).unwrap_or_else(|| panic!("no path: {line}")).to_owned()
+        let rest = line.strip_prefix(&format!("{}:", path.display())).unwrap_or_else(|| panic!("no path: {line}"));
+        let (place, what) = rest.split_once(' ').unwrap();
+        assert!(place.bytes().all(|b| b.is_ascii_digit() || b == b':'), "no place: {line}");
+        what.to_owned()
     };
     text.lines().map(strip).collect()
 }
