@@ -1,25 +1,33 @@
 //! The flags.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use crate::config::{Problem, Problems};
+use crate::input_file;
 
 /// A Prometheus exporter for Cekura's toggle-mock-tools tasks.
 #[derive(Debug, Parser)]
-#[command(name = "cekura-exporter", version = VERSION, disable_help_subcommand = true)]
+#[command(name = "cekura-exporter", version = VERSION, disable_help_subcommand = true, after_help = MORE)]
 pub struct Cli {
-    /// The configuration file
-    #[arg(long = "config.file", value_name = "PATH", default_value = "config.yaml")]
-    pub config_file: PathBuf,
+    /// The configuration file [default: config.yaml]
+    #[arg(long = "config.file", value_name = "PATH", value_parser = config_path)]
+    pub config_file: Option<PathBuf>,
 
-    /// Validate the configuration and the files that it names, print one line per problem, and exit
-    #[arg(long = "config.check", conflicts_with = "demo")]
-    pub config_check: bool,
+    /// Validate the configuration and the files that it names, print one line per problem, or one that says what
+    /// was found, and exit; with =online, also poll each API once
+    #[arg(long = "config.check", value_name = "online", conflicts_with = "demo", num_args = 0..=1)]
+    #[arg(require_equals = true, default_missing_value = "offline", hide_possible_values = true)]
+    pub config_check: Option<Check>,
 
     /// Where to listen; repeatable; ":10058" means all interfaces [default: :10058; with --demo localhost:10058]
     #[arg(long = "web.listen-address", value_name = "ADDR")]
@@ -34,7 +42,7 @@ pub struct Cli {
     pub telemetry_path: String,
 
     /// TLS, headers and users, in the format of the Prometheus exporter-toolkit
-    #[arg(long = "web.config.file", value_name = "PATH")]
+    #[arg(long = "web.config.file", value_name = "PATH", value_parser = path)]
     pub web_config_file: Option<PathBuf>,
 
     /// error, warn, info, debug or trace, or a tracing filter like `info,cekura_exporter::poller=debug`
@@ -52,7 +60,7 @@ pub struct Cli {
 }
 
 /// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     /// All interfaces, IPv6 included where the machine has it.
     All {
@@ -70,6 +78,15 @@ pub enum ListenAddress {
     },
 }
 
+/// What is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Check {
+    /// The files.
+    Offline,
+    /// The APIs too.
+    Online,
+}
+
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -85,6 +102,30 @@ pub struct LogFilter(pub Targets);
 
 /// Where it listens when nothing else is said.
 const DEFAULT_PORT: u16 = 10058;
+
+/// The configuration where no other is named.
+const DEFAULT_CONFIG: &str = "config.yaml";
+
+/// What `--help` says below the flags.
+const MORE: &str = "\
+Environment:
+  CEKURA_EXPORTER__…  set a key of the configuration: its path in capitals, levels joined by two
+                      underscores, as in CEKURA_EXPORTER__APIS__DEFAULT__BASE_URL
+  CEKURA_API_KEY      the key of the API `default` where the configuration gives it none
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
+                      proxies for polling
+  NO_COLOR            log text without colours
+
+Signals:
+  SIGHUP              reload the configuration, as POST /-/reload does
+  SIGTERM, SIGINT     drain and stop; again after a second: stop at once
+
+Exit codes:
+  0                   clean stop, or a good check
+  1                   could not start or run; with --config.check=online also: an API did not answer validly
+  2                   bad usage or configuration
+
+Documentation: README.md, and config.yaml for every key; a running exporter has its runbooks at /runbooks.";
 
 /// As `--version` says it.
 const VERSION: &str =
@@ -109,9 +150,76 @@ fn telemetry_path(path: &str) -> Result<String, String> {
     }
 }
 
+/// A path that is not meant for a shell.
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("is empty: the path of a file is needed".to_owned());
+    }
+    input_file::plain_path(text).map(PathBuf::from).map_err(str::to_owned)
+}
+
+/// As [`path`], and not what some programs take for standard input.
+fn config_path(text: &str) -> Result<PathBuf, String> {
+    if text == "-" {
+        let what = "does not stand for standard input: name a file (a pipe is not read either, as /dev/stdin)";
+        return Err(what.to_owned());
+    }
+    path(text)
+}
+
+/// The flag that an argument with one dash means.
+fn long_flag(argument: &str) -> Option<&str> {
+    let name = argument.strip_prefix('-')?.split('=').next()?;
+    let is_long = name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphabetic());
+    // The short ones may stand together.
+    (is_long && !name.bytes().all(|b| b"hV".contains(&b))).then_some(name)
+}
+
 // === impl Cli ===
 
 impl Cli {
+    /// Reads the arguments of a process, the first of which is its name.
+    ///
+    /// # Errors
+    /// What is wrong with them, or what `--help` and `--version` print.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        let wrong = |kind, what: String| Self::command().error(kind, what);
+        for argument in arguments.iter().skip(1) {
+            if let Some(name) = argument.to_str().and_then(long_flag) {
+                return Err(wrong(ErrorKind::UnknownArgument, format!("flags take two dashes: --{name}")));
+            }
+        }
+        let cli = Self::try_parse_from(arguments)?;
+        match cli.repeated_address() {
+            Some(address) => {
+                let what = format!("--web.listen-address {address} is given twice: keep one of them");
+                Err(wrong(ErrorKind::ValueValidation, what))
+            }
+            None => Ok(cli),
+        }
+    }
+
+    /// An address that is there twice and cannot be bound twice.
+    fn repeated_address(&self) -> Option<&ListenAddress> {
+        let mut before = HashSet::new();
+        self.listen.iter().filter(|address| !address.is_any_port()).find(|address| !before.insert(*address))
+    }
+
+    /// The configuration file.
+    ///
+    /// # Errors
+    /// If none is named and there is none where it is looked for.
+    pub fn config_file(&self) -> Result<PathBuf, Problems> {
+        let path = self.config_file.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
+        if self.config_file.is_none() && !path.exists() {
+            let what = "is not in the working directory, and no other is named: write it, name one with --config.file, \
+                        or try --demo, which needs none";
+            return Err(Problems(vec![Problem::new(DEFAULT_CONFIG, "", what)]));
+        }
+        Ok(path)
+    }
+
     /// Where to listen, if not where systemd does.
     pub fn addresses(&self) -> Cow<'_, [ListenAddress]> {
         if self.listen.is_empty() {
@@ -125,6 +233,14 @@ impl Cli {
 }
 
 // === impl ListenAddress ===
+
+impl ListenAddress {
+    /// Whether the system chooses the port.
+    fn is_any_port(&self) -> bool {
+        matches!(self, Self::All { port: 0 } | Self::Host { port: 0, .. })
+            || matches!(self, Self::Address(address) if address.port() == 0)
+    }
+}
 
 impl FromStr for ListenAddress {
     type Err = String;
@@ -200,13 +316,14 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(["cekura-exporter"].iter().chain(args))
+        Cli::read(["cekura-exporter"].iter().chain(args).map(OsString::from))
     }
 
     #[test]
     fn the_defaults_are_those_of_the_contract() {
         let cli = parse(&[]).unwrap();
-        assert_eq!(cli.config_file, PathBuf::from("config.yaml"));
+        // That of this crate, which is in the working directory of its tests.
+        assert_eq!(cli.config_file(), Ok(PathBuf::from("config.yaml")));
         assert_eq!(*cli.addresses(), [ListenAddress::All { port: 10058 }]);
         assert_eq!((cli.telemetry_path.as_str(), cli.log_format), ("/metrics", None));
     }
@@ -249,6 +366,15 @@ mod tests {
             &["--log.format=xml"],
             &["--demo", "--config.file=x"],
             &["--demo", "--config.check"],
+            &["--config.check=on-line"],
+            &["--config.check", "online"],
+            &["-config.file=x"],
+            &["-demo"],
+            &["--config.file", "-"],
+            &["--config.file=~/x"],
+            &["--web.config.file=~me/x"],
+            &["--web.listen-address=:1", "--web.listen-address=:1"],
+            &["--web.listen-address=localhost:1", "--web.listen-address=:2", "--web.listen-address=localhost:1"],
             &["--web.config.file="],
             &["--web.systemd-socket=yes"],
             &["--no-such-flag"],
@@ -256,6 +382,25 @@ mod tests {
         ] {
             assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
         }
+    }
+
+    #[test]
+    fn an_address_whose_port_the_system_chooses_may_be_given_twice() {
+        assert!(parse(&["--web.listen-address=127.0.0.1:0", "--web.listen-address=127.0.0.1:0"]).is_ok());
+        assert!(parse(&["--web.listen-address=127.0.0.1:1", "--web.listen-address=127.0.0.1:2"]).is_ok());
+    }
+
+    #[test]
+    fn a_check_is_offline_unless_it_is_said_to_be_online() {
+        for (args, check) in [
+            (&[][..], None),
+            (&["--config.check"], Some(Check::Offline)),
+            (&["--config.check=online"], Some(Check::Online)),
+            (&["--config.check", "--config.file", "-x"], None),
+        ] {
+            assert_eq!(parse(args).ok().and_then(|cli| cli.config_check), check, "{args:?}");
+        }
+        assert!(parse(&["-hV"]).unwrap_err().exit_code() == 0 && parse(&["-V"]).unwrap_err().exit_code() == 0);
     }
 
     #[test]

@@ -41,6 +41,15 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Content, InputError> {
     InputFile::open(path)?.content(most)
 }
 
+/// The path, unless a shell would have to expand it first.
+///
+/// # Errors
+/// That it begins with `~`, as a sentence for the user.
+pub(crate) fn plain_path(path: &str) -> Result<&str, &'static str> {
+    let expands = path == "~" || path.starts_with('~') && path.contains('/');
+    if expands { Err("begins with `~`, which is not expanded: write the whole path") } else { Ok(path) }
+}
+
 // === impl InputFile ===
 
 impl InputFile {
@@ -129,6 +138,16 @@ mod tests {
     fn a_file_that_has_more_than_its_size_says_is_read_up_to_the_most() {
         // Its size is said to be 0.
         assert!(matches!(read(Path::new("/proc/self/status"), 16), Err(InputError::TooLarge(16))));
+    }
+
+    #[test]
+    fn a_path_that_begins_with_somebodys_home_is_refused_and_a_name_with_a_tilde_is_not() {
+        for home in ["~", "~/x", "~me/x"] {
+            assert!(plain_path(home).is_err(), "{home}");
+        }
+        for plain in ["~x", "x/~/y", "./~/x", "/~/x", "x~", ""] {
+            assert_eq!(plain_path(plain), Ok(plain));
+        }
     }
 
     #[test]

@@ -2,25 +2,29 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use cekura_exporter::cekura::Proxies;
-use cekura_exporter::cli::Cli;
+use cekura_exporter::check::{self, Found};
+use cekura_exporter::cli::{Check, Cli};
 use cekura_exporter::config::{self, Checked, Problems, Read};
 use cekura_exporter::signals::{self, Caught, Signals};
 use cekura_exporter::systemd::{self, Notifier};
 use cekura_exporter::web::WebFile;
-use cekura_exporter::{BUILD, Service, check, demo, http, intake, run, telemetry, threads, web};
-use clap::Parser;
+use cekura_exporter::{BUILD, Service, demo, http, intake, run, telemetry, threads, web};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 
 fn main() -> ExitCode {
     // First of all: whoever asks for a reload does not know how far the start is.
     let hangup = signals::catch(SignalKind::hangup());
-    let cli = Cli::parse();
-    let done = if cli.config_check { check(&cli) } else { serve(&cli, hangup) };
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let done = match cli.config_check {
+        Some(what) => check(&cli, what),
+        None => serve(&cli, hangup),
+    };
     let Err(error) = done else { return ExitCode::SUCCESS };
     let causes = std::iter::successors(Some(&*error as &dyn Error), |error| (*error).source());
     say(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "));
@@ -28,15 +32,36 @@ fn main() -> ExitCode {
     ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
 }
 
-fn check(cli: &Cli) -> Result<(), Box<dyn Error>> {
-    let Read { config, mut problems, mut warnings } = config::read(&cli.config_file, std::env::vars_os());
-    check::files(config, &mut problems, &mut warnings);
-    problems.extend(check::proxies(|name| std::env::var_os(name)).err().into_iter().flat_map(|problems| problems.0));
+fn check(cli: &Cli, what: Check) -> Result<(), Box<dyn Error>> {
+    let file = cli.config_file();
+    let read = file.as_ref().map(|file| config::read(file, std::env::vars_os()));
+    let Read { config, mut problems, mut warnings } = read.unwrap_or_else(|problems| problems.clone().into());
+    let found = check::files(config, &mut problems, &mut warnings);
+    let proxies = proxies().map_err(|of_proxies| problems.extend(of_proxies.0));
     check::web(cli.web_config_file.as_deref(), &mut problems, &mut warnings);
     for warning in &warnings {
         say(&format!("warning: {warning}"));
     }
-    if problems.is_empty() { Ok(()) } else { Err(Problems(problems).into()) }
+    let (Ok(file), Some(found), Ok(proxies), true) = (file, found, proxies, problems.is_empty()) else {
+        return Err(Problems(problems).into());
+    };
+    print(&format!("{}: {found}: good", file.display()));
+    if what == Check::Online { check_online(found, proxies) } else { Ok(()) }
+}
+
+/// Those that the environment names.
+fn proxies() -> Result<Proxies, Problems> {
+    check::proxies(|name| std::env::var_os(name))
+}
+
+fn check_online(found: Found, proxies: Proxies) -> Result<(), Box<dyn Error>> {
+    let polls = check::polls(found, proxies)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answers = runtime.block_on(polls);
+    for answer in &answers {
+        print(&answer.to_string());
+    }
+    if answers.iter().all(|answer| answer.is_good) { Ok(()) } else { Err("not every API answered validly".into()) }
 }
 
 fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
@@ -50,8 +75,9 @@ fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
     let stopped = runtime.block_on(async {
         let signals = Signals::listen(hangup, stops);
         let read = || {
-            let proxies = check::proxies(|name| std::env::var_os(name));
-            Problems::of_both(config::load(&cli.config_file, std::env::vars_os()), proxies)
+            let configuration =
+                cli.config_file().and_then(|file| Ok((config::load(&file, std::env::vars_os())?, file)));
+            Problems::of_both(configuration, proxies())
         };
         let checked = (!cli.demo).then(read).transpose();
         let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();
@@ -60,7 +86,7 @@ fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
         let [version, revision, rustc] = BUILD;
         tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
         let mut service = match checked {
-            Some((checked, proxies)) => configured(checked, proxies, cli, &signals),
+            Some(((checked, file), proxies)) => configured(checked, file, proxies, &signals, cli),
             None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
         };
         service.web = web.map(|(file, warnings)| {
@@ -89,9 +115,8 @@ fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
     stopped
 }
 
-fn configured(checked: Checked, proxies: Proxies, cli: &Cli, signals: &Signals) -> Service {
+fn configured(checked: Checked, file: PathBuf, proxies: Proxies, signals: &Signals, cli: &Cli) -> Service {
     checked.warnings.iter().for_each(intake::configuration_warning);
-    let file = cli.config_file.clone();
     Service {
         config: checked.config,
         lists: watch::Sender::new(Vec::new()).subscribe(),
@@ -101,6 +126,11 @@ fn configured(checked: Checked, proxies: Proxies, cli: &Cli, signals: &Signals) 
         telemetry_path: cli.telemetry_path.clone(),
         proxies,
     }
+}
+
+/// Writes to standard output. If nobody reads it, there is nobody to tell.
+fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Writes to standard error. If nobody reads it, there is nobody to tell.

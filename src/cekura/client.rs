@@ -9,6 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout_at;
+use url::Url;
 
 use super::connections::{Connections, Pool};
 use super::encoding::Encoding;
@@ -80,6 +81,21 @@ struct Unanswered {
 /// A client that cannot be built.
 #[derive(Debug)]
 pub struct BuildError(Box<dyn Error + Send + Sync>);
+
+/// The base URL that was meant, where `base` ends in a part of the path that a poll adds to it.
+pub fn without_endpoint(base: &Url) -> Option<String> {
+    let names = |path: &'static str| path.split('/').filter(|name| !name.is_empty()).map(Some);
+    // The id of an agent may be anything.
+    let endpoint: Vec<Option<&str>> = names(AGENTS).chain([None]).chain(names(PROGRESS)).collect();
+    let path: Vec<_> = base.path().split('/').filter(|name| !name.is_empty()).collect();
+    let begins_endpoint = |part: &[&str]| {
+        part.len() <= endpoint.len() && part.iter().zip(&endpoint).all(|(name, of)| of.is_none_or(|of| of == *name))
+    };
+    let start = (0..path.len()).find(|start| begins_endpoint(&path[*start..]))?;
+    let mut meant = base.clone();
+    meant.set_path(&path[..start].join("/"));
+    Some(meant.as_str().trim_end_matches('/').to_owned())
+}
 
 // === impl Client ===
 
@@ -229,8 +245,13 @@ impl Client {
     /// The failure with what was asked before its detail, but for the query.
     fn saying_where(&self, failure: Failure, agent_id: AgentId) -> Failure {
         let what = failure.detail.as_ref().map_or(failure.reason.as_str(), Text::as_str);
-        let detail = Text::own(&format!("GET {}{agent_id}{PROGRESS}: {what}", self.agents_path));
+        let detail = Text::own(&format!("{}: {what}", self.place(agent_id)));
         failure.with_detail(detail)
+    }
+
+    /// What a poll asks: method, host and path, without the query.
+    pub fn place(&self, agent_id: AgentId) -> String {
+        format!("GET {}{agent_id}{PROGRESS}", self.agents_path)
     }
 
     fn url(&self, agent_id: AgentId, progress_id: &ProgressId) -> String {
@@ -349,6 +370,23 @@ mod tests {
             ("https://h/a/b/", "https://h/a/b"),
         ] {
             assert_eq!(client(base).url(agent, &id), format!("{prefix}{tail}"));
+        }
+    }
+
+    #[test]
+    fn a_base_url_that_ends_in_a_part_of_the_endpoint_is_known_with_what_was_meant() {
+        for (base, meant) in [
+            ("https://h/test_framework", Some("https://h")),
+            ("https://h/test_framework/v2/", Some("https://h")),
+            ("https://h/a/b/test_framework/v2/aiagents", Some("https://h/a/b")),
+            ("https://h:1/test_framework/v2/aiagents/7/toggle-mock-tools-progress/", Some("https://h:1")),
+            ("https://h", None),
+            ("https://h/v2", None),
+            ("https://h/test_framework/v1", None),
+            ("https://h/test_framework/x", None),
+            ("https://h/test_framework/v2/aiagents/7/toggle-mock-tools-progress/x", None),
+        ] {
+            assert_eq!(without_endpoint(&base.parse().unwrap()).as_deref(), meant, "{base}");
         }
     }
 

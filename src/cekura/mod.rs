@@ -17,7 +17,7 @@ mod tls;
 
 pub use answer::{decode, error_detail};
 pub use budget::{Budget, Rate};
-pub use client::{BuildError, Client, Polled, USER_AGENT, retry_after};
+pub use client::{BuildError, Client, Polled, USER_AGENT, retry_after, without_endpoint};
 pub use clients::{ApiClients, Clients};
 pub use follow::{Renewal, follow_files};
 pub use key::{KeyFile, KeySource, Keyring, Secret};

@@ -219,7 +219,7 @@ mod tests {
             "dir/f.yaml:4:3: [3]: the name `agent-1` is taken by [1]: give each watch a name of its own",
             "dir/f.yaml:4:42: [3].labels.job: is reserved",
             "dir/f.yaml:4:50: [3].labels.a: must be a single value",
-            "dir/f.yaml:4:59: [3].nmae: is not a known key; known here are name, agent_id, progress_id, expect, api, labels",
+            "dir/f.yaml:4:59: [3].nmae: is not a known key: did you mean `name`? Known here are name, agent_id, progress_id, expect, api, labels",
             "dir/f.yaml:5:17: [4].agent_id: is given a second time: keep one of them",
             "dir/f.yaml:5:3: [4]: the name `agent-1` is taken by [1]",
             "dir/f.yaml:6:3: [5]: must be a map of keys to values",

@@ -8,16 +8,16 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use zeroize::Zeroize;
 
-use super::environment::{Variable, variables};
+use super::environment::{Variable, misspelt_variables, variables};
 use super::position::locate;
 use super::problem::{Problem, Problems};
 use super::validate::{Keys, WATCHES, validate};
 use super::watches::Entries;
 use super::yaml::{Fault, Stream};
 use super::{Config, yaml};
-use crate::cekura::{KeySource, Secret};
+use crate::cekura::{KeySource, Secret, without_endpoint};
 use crate::input_file::{self, Content};
-use crate::toggle::Source;
+use crate::toggle::{ApiName, Source};
 
 /// The variable that holds the key of the API `default`.
 const KEY_VARIABLE: &str = "CEKURA_API_KEY";
@@ -60,6 +60,12 @@ pub struct Read {
     pub warnings: Vec<Problem>,
 }
 
+impl From<Problems> for Read {
+    fn from(Problems(problems): Problems) -> Self {
+        Self { config: None, problems, warnings: Vec::new() }
+    }
+}
+
 /// Reads and validates the configuration in `file`, with the variables of `environment` laid over
 /// it. Blocks.
 ///
@@ -75,7 +81,9 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 /// a configuration with problems nothing is warned.
 pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Read {
     let mut problems = Vec::new();
-    let environment = Environment::of(environment.into_iter().collect());
+    let variables: Vec<_> = environment.into_iter().collect();
+    let misspelt = misspelt_variables(&variables);
+    let environment = Environment::of(variables);
     let content = content(file);
     let text = content.as_ref().map_err(Clone::clone).and_then(|content| text_of(content));
     let base = match &text {
@@ -87,7 +95,7 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
     };
     let config = assemble(base, environment, &mut problems);
     let mut warnings = match &config {
-        Some(config) if problems.is_empty() => warnings(config, file),
+        Some(config) if problems.is_empty() => [misspelt, warnings(config, file)].concat(),
         _ => Vec::new(),
     };
     if let Ok(text) = text {
@@ -141,7 +149,7 @@ fn content(file: &Path) -> Result<Content, String> {
     if file == Path::new("/dev/null") {
         return Ok(Content::default());
     }
-    input_file::read(file, MAX_BYTES).map_err(|error| format!("{error}; name the configuration with --config.file"))
+    input_file::read(file, MAX_BYTES).map_err(|error| format!("{error}; --config.file names the configuration"))
 }
 
 fn text_of(content: &[u8]) -> Result<&str, String> {
@@ -153,13 +161,21 @@ fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
     let problem = |path: String, what: String| Problem::new(file.display().to_string(), path, what);
     let mut warnings = Vec::new();
     for api in &config.apis {
+        if let Some(meant) = without_endpoint(&api.base_url) {
+            let what = format!("ends in a part of the endpoint's path, which is added to it: write {meant}");
+            warnings.push(problem(format!("apis.{}.base_url", api.name), what));
+        }
         let (key, what) = match &api.key {
             KeySource::File(key) => match key.read() {
                 Ok(_) => continue,
                 Err(what) => ("api_key_file", format!("{} {what}", key.path().display())),
             },
             KeySource::Unusable(what) => ("api_key", (*what).to_owned()),
-            KeySource::Given(_) | KeySource::None => continue,
+            KeySource::None => {
+                warnings.push(problem(format!("apis.{}", api.name), no_key(&api.name)));
+                continue;
+            }
+            KeySource::Given(_) => continue,
         };
         let what = format!("{what}; until that is mended, polls fail with `credentials`");
         warnings.push(problem(format!("apis.{}.{key}", api.name), what));
@@ -175,6 +191,13 @@ fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
         _ => {}
     }
     warnings
+}
+
+/// What is to be said of an API without any key.
+fn no_key(api: &ApiName) -> String {
+    let or_variable =
+        if *api == ApiName::default_api() { format!(", or the variable {KEY_VARIABLE}") } else { String::new() };
+    format!("has no key, so its polls fail with `credentials`: set api_key_file or api_key{or_variable}")
 }
 
 fn key_of_default(environment: &[(OsString, OsString)]) -> KeySource {

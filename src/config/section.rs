@@ -251,6 +251,9 @@ impl Place<'_> {
 
 // === impl Section ===
 
+/// The most characters of a key that are compared with known ones.
+const MOST_COMPARED: usize = 64;
+
 /// Room for the keys of most sections.
 const USUAL_KEYS: usize = 8;
 
@@ -307,11 +310,69 @@ impl Section<'_> {
         let known = self.known.borrow();
         for (key, value) in self.dict.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
             let node = self.reading.node(KeyPath::Key(&self.path, key), value);
-            node.note(format!("is not a known key; known here are {}", known.join(", ")));
+            let known_here = known.join(", ");
+            node.note(match nearest(key, &known) {
+                Some(meant) => format!("is not a known key: did you mean `{meant}`? Known here are {known_here}"),
+                None => format!("is not a known key; known here are {known_here}"),
+            });
         }
     }
 }
 
+/// The known key that was most likely meant.
+fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    // A key that was cut short is meant, too, and one slip more is likely in a long one.
+    let begun = known.iter().copied().find(|known| key.len() > 2 && known.starts_with(key));
+    let near = known.iter().map(|known| (edits(key, known), *known));
+    let near = near.filter(|(edits, known)| *edits <= 1 + key.len().min(known.len()) / 4);
+    begun.or(near.min().map(|(_, known)| known))
+}
+
+/// How many letters have to be put in, taken out, replaced or swapped with the next to get from one to the other.
+fn edits(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<_>, Vec<_>) = (from.chars().take(MOST_COMPARED).collect(), to.chars().collect());
+    let mut rows = vec![(0..=to.len()).collect::<Vec<_>>()];
+    for i in 1..=from.len() {
+        let mut row = vec![i];
+        for j in 1..=to.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[from.len()][to.len()]
+}
+
 fn is_list(dict: &Dict) -> bool {
     !dict.is_empty() && dict.keys().all(|key| yaml::index_of(key).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_that_was_most_likely_meant_is_named() {
+        let known = ["apis", "polling", "watches", "watch_files", "name", "agent_id", "min_interval"];
+        for (key, meant) in [
+            ("watch", Some("watches")),
+            ("watchs", Some("watches")),
+            ("nmae", Some("name")),
+            ("agent", Some("agent_id")),
+            ("agentId", Some("agent_id")),
+            ("min-interval", Some("min_interval")),
+            ("api", Some("apis")),
+            ("x", None),
+            ("labels", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(key, &known), meant, "{key}");
+        }
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(nearest(&"x".repeat(1_000_000), &known), None);
+    }
 }

@@ -14,8 +14,17 @@ use super::section::{Node, Place, Reading, Section, Show};
 use super::watches::Entries;
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
+use crate::input_file;
 use crate::sources::WatchGlob;
 use crate::toggle::{ApiName, Watch};
+
+/// The keys at the top.
+pub(super) const KEYS: [&str; 8] =
+    ["apis", "polling", WATCHES, "watch_files", "registrations", "state_file", "shutdown", "web"];
+
+/// The keys of an API.
+pub(super) const API_KEYS: [&str; 7] =
+    ["base_url", "api_key", "api_key_file", "ca_file", "timeout", "max_in_flight", "requests_per_second"];
 
 /// The keys at the top that hold lists.
 pub(super) const LISTS: [&str; 2] = [WATCHES, "watch_files"];
@@ -221,6 +230,10 @@ fn watch_files(root: &Section<'_>) -> Vec<WatchGlob> {
 fn state_file(root: &Section<'_>) -> Option<StateFile> {
     let node = root.take("state_file")?;
     let configured = node.text().filter(|text| !text.is_empty())?.to_owned();
+    if let Err(what) = input_file::plain_path(&configured) {
+        node.note(what);
+        return None;
+    }
     if configured.ends_with('/') {
         node.note("is a folder: the path of a file is needed");
     }
@@ -321,7 +334,10 @@ fn base_url(text: &str) -> Result<Url, String> {
 }
 
 pub(super) fn not_empty_path(text: &str) -> Result<String, &'static str> {
-    if text.is_empty() { Err("is empty: the path of a file is needed") } else { Ok(text.to_owned()) }
+    if text.is_empty() {
+        return Err("is empty: the path of a file is needed");
+    }
+    input_file::plain_path(text).map(str::to_owned)
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

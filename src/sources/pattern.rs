@@ -16,6 +16,7 @@ use std::sync::Arc;
 use glob::{MatchOptions, Pattern};
 
 use crate::config::Problem;
+use crate::input_file;
 
 /// A glob as it was configured, and what it matches. A path without wildcards is that of one file.
 ///
@@ -83,6 +84,7 @@ impl WatchGlob {
         if configured.is_empty() {
             return Err("is empty: the path of a file, or a glob like /etc/watches/*.yaml, is needed".into());
         }
+        input_file::plain_path(configured)?;
         if matches!(configured.rsplit('/').next(), None | Some("" | "." | ".." | "**")) {
             return Err("is for folders: a glob for files ends like /*.yaml, or **/*.yaml with those below".into());
         }

@@ -142,6 +142,9 @@ impl ApiName {
 // === impl AgentId ===
 
 impl AgentId {
+    /// The least id.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
     /// # Errors
     /// What is wrong with the id, as a sentence for the user.
     pub fn parse(id: &str) -> Result<Self, String> {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{eventually, run};
+use crate::harness::{eventually, run, run_through};
 
 #[test]
 fn version_and_help_exit_with_0() {
@@ -33,6 +33,19 @@ fn version_and_help_exit_with_0() {
     ] {
         assert!(text.contains(flag), "{flag} is not in\n{text}");
     }
+    for more in [
+        "CEKURA_EXPORTER__",
+        "CEKURA_API_KEY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "NO_COLOR",
+        "SIGHUP",
+        "SIGTERM, SIGINT",
+        "Exit codes:",
+        "README.md",
+    ] {
+        assert!(text.contains(more), "{more} is not in\n{text}");
+    }
 }
 
 #[test]
@@ -47,6 +60,15 @@ fn bad_usage_exits_with_2_and_says_what_is_wrong() {
         (&["--web.telemetry-path=/config"], "/config"),
         (&["--demo", "--config.check"], "--config.check"),
         (&["stray"], "stray"),
+        (&["-config.file=c.yaml"], "flags take two dashes: --config.file\n"),
+        (&["--log.level=info", "-demo"], "flags take two dashes: --demo\n"),
+        (&["--config.file=-"], "does not stand for standard input"),
+        (&["--config.file=~/c.yaml"], "begins with `~`, which is not expanded"),
+        (&["--web.config.file=~/c.yaml"], "begins with `~`, which is not expanded"),
+        (
+            &["--web.listen-address=127.0.0.1:1", "--web.listen-address=127.0.0.1:1"],
+            "--web.listen-address 127.0.0.1:1 is given twice",
+        ),
     ] {
         let output = run(args, &[]);
         let errors = String::from_utf8(output.stderr).unwrap();
@@ -56,11 +78,23 @@ fn bad_usage_exits_with_2_and_says_what_is_wrong() {
 }
 
 #[test]
-fn without_a_configuration_it_says_which_file_is_missing() {
-    let output = run(&["--config.file=there-is-none.yaml"], &[]);
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(errors.contains("there-is-none.yaml") && errors.contains("--config.file"), "{errors}");
+fn a_configuration_that_was_named_and_is_missing_is_told_from_one_that_nobody_named() {
+    let empty = tempfile::tempdir().unwrap();
+    let script = format!("cd {} && exec \"$0\" \"$@\"", empty.path().display());
+    let through: Vec<_> = ["/bin/sh", "-c", &script].map(str::to_owned).into();
+    for check in [&[][..], &["--config.check"]] {
+        let said = |more: &[&str]| {
+            let output = run_through(&through, &[check, more].concat(), &[]);
+            assert_eq!(output.status.code(), Some(2));
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let named = said(&["--config.file=config.yaml"]);
+        assert!(named.starts_with("config.yaml: cannot be read: ") && named.contains("--config.file"), "{named}");
+        assert!(!named.contains("--demo"), "{named}");
+        let unnamed = said(&[]);
+        assert!(unnamed.starts_with("config.yaml: is not in the working directory"), "{unnamed}");
+        assert!(unnamed.contains("--config.file") && unnamed.contains("--demo"), "{unnamed}");
+    }
 }
 
 #[test]

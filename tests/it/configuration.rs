@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Output;
 
 use cekura_exporter::config;
+use cekura_exporter::demo::simulator::Reply;
 
-use crate::harness::{comments, fixtures, lines, run};
+use crate::harness::{Exporter, KEY, Upstream, comments, fixtures, lines, run};
 
 fn check(path: &Path, environment: &[(&str, &str)]) -> Output {
     run(&["--config.check", "--config.file", path.to_str().unwrap()], environment)
@@ -235,6 +236,105 @@ fn a_problem_is_said_of_the_file_or_the_variable_that_has_it() {
     );
     let scalar = in_force("", &[("CEKURA_EXPORTER__POLLING", "5s")]).unwrap_err();
     assert_eq!(scalar, "CEKURA_EXPORTER__POLLING: must be a list or a map, as YAML");
+}
+
+#[test]
+fn a_good_check_says_in_one_line_what_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    for (text, found) in [
+        ("", "0 watches, 1 API"),
+        ("apis: {a: {}, b: {}}\nwatches: [{agent_id: 1, progress_id: p, api: a}]\n", "1 watch, 2 APIs"),
+        ("watch_files: [\"*.toggle\"]\n", "0 watches, 1 API, 0 watch files"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let output = check(&path, &[]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}: {found}: good\n", path.display()));
+    }
+    fs::write(&path, "x: y\n").unwrap();
+    assert!(check(&path, &[]).stdout.is_empty());
+}
+
+#[test]
+fn variables_that_are_nearly_ours_are_warned_of() {
+    let path = fixtures("config", "minimal.good.yaml").remove(0);
+    let variables = [
+        ("CEKURA_EXPORTER_APIS_DEFAULT_API_KEY", "sk-fixture"),
+        ("CEKURA_EXPORTER_PORT", "tcp://10.0.0.1:10058"),
+        ("CEKURA_EXPORTER_PORT_10058_TCP_ADDR", "10.0.0.1"),
+        ("CEKURA_EXPORTER_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let output = check(&path, &variables);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "warning: CEKURA_EXPORTER_APIS_DEFAULT_API_KEY: is not read, because levels are joined by two underscores: did \
+         you mean CEKURA_EXPORTER__APIS__DEFAULT__API_KEY?\n"
+    );
+}
+
+/// What a check that polls the APIs says on standard output behind its first line, and its exit code.
+fn checked_online(text: &str) -> (Option<i32>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    fs::write(&path, text).unwrap();
+    let output = run(&["--config.check=online", "--config.file", path.to_str().unwrap()], &[]);
+    let said = [&output.stdout[..], &output.stderr].concat();
+    assert!(!String::from_utf8_lossy(&said).contains(KEY), "a key shows");
+    let lines = String::from_utf8(output.stdout).unwrap().lines().skip(1).map(str::to_owned).collect();
+    (output.status.code(), lines)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_online_check_polls_each_api_once_and_says_what_came_back() {
+    let upstream = Upstream::start().await;
+    upstream.script("p", [Reply::task("completed", Some(true))]);
+    upstream.script("bad", [Reply::detail(401, &format!("no such key: {KEY}"))]);
+    let api = format!("{{base_url: {}, api_key: {KEY}}}", upstream.url());
+    let host = upstream.url().replace("http://", "");
+    let place = |agent: u32| format!("GET {host}/test_framework/v2/aiagents/{agent}/toggle-mock-tools-progress/");
+    let good = format!(
+        "apis: {{default: {api}, none: {api}}}\nwatches: [{{agent_id: 7, progress_id: p}}, {{agent_id: 8, progress_id: bad}}]\n"
+    );
+    let lines = vec![
+        format!("default: {}: completed", place(7)),
+        format!("none: {}: HTTP 400: no such id (reached, and the key is accepted)", place(1)),
+    ];
+    assert_eq!(checked_online(&good), (Some(0), lines));
+    assert_eq!(upstream.requests().len(), 2);
+    let bad = format!(
+        "apis: {{a: {api}, b: {{base_url: {}}}, c: {api}, d: {{base_url: \"http://127.0.0.1:1\", api_key: {KEY}}}}}\n\
+         watches: [{{agent_id: 7, progress_id: bad, api: a}}, {{name: c, agent_id: 7, progress_id: gone, api: c}}]\n",
+        upstream.url()
+    );
+    let (code, lines) = checked_online(&bad);
+    assert_eq!((code, lines.len()), (Some(1), 4), "{lines:?}");
+    assert_eq!(lines[0], format!("a: {}: HTTP 401: no such key: <secret> (unauthorized)", place(7)));
+    assert!(lines[1].starts_with("b: no key is configured") && lines[1].ends_with("(credentials)"), "{lines:?}");
+    assert_eq!(lines[2], format!("c: {}: HTTP 400: no such id (bad_request)", place(7)), "its watch is not known");
+    assert!(lines[3].starts_with("d: GET 127.0.0.1:1/") && lines[3].ends_with("(connect)"), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_online_check_ends_with_the_timeout_and_polls_nothing_where_the_configuration_is_bad() {
+    let upstream = Upstream::start().await;
+    upstream.script("p", [Reply::Silence]);
+    let api = format!("apis: {{default: {{base_url: {}, api_key: {KEY}, timeout: 50ms}}}}\n", upstream.url());
+    let (code, lines) = checked_online(&format!("{api}watches: [{{agent_id: 7, progress_id: p}}]\n"));
+    assert!(code == Some(1) && lines[0].ends_with(": no complete answer within 50ms (timeout)"), "{lines:?}");
+    let polls = upstream.requests().len();
+    assert_eq!(checked_online(&format!("{api}x: y\n")), (Some(2), vec![]));
+    assert_eq!(upstream.requests().len(), polls);
+}
+
+#[tokio::test]
+async fn what_a_check_warns_of_is_logged_where_the_service_starts() {
+    let config = "apis: {default: {base_url: \"http://127.0.0.1:1/test_framework/v2\"}}\nwatch_files: [\"*.toggle\"]\n";
+    let exporter = Exporter::with(config).start().await;
+    let warnings = exporter.logged("configuration warning", 2).await;
+    let said: Vec<_> = warnings.iter().map(|line| line["warning"].as_str().unwrap()).collect();
+    assert!(said[0].contains("config.yaml:1:18: apis.default.base_url: ends in"), "{said:?}");
+    assert!(said[1].contains("config.yaml:1:8: apis.default: has no key"), "{said:?}");
 }
 
 #[test]

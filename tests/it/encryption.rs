@@ -54,7 +54,7 @@ async fn s_client(exporter: &Exporter, args: &[&str]) -> Result<String, String> 
 async fn a_scrape_over_tls_says_when_the_certificate_expires_and_its_files_are_beside_the_web_configuration() {
     let authority = Authority::new("servers");
     let server = authority.server((2087, 6, 5));
-    let exporter = Exporter::with("watches: []\n")
+    let exporter = Exporter::with("apis: {default: {api_key: k}}\n")
         .file("web/config.yaml", "tls_server_config: {cert_file: server.pem, key_file: keys/server.key}\n")
         .file("web/server.pem", &server.certificate)
         .file("web/keys/server.key", &server.key)

@@ -88,7 +88,7 @@ async fn the_key_of_one_api_does_not_show_in_what_another_answers() {
 
 #[tokio::test]
 async fn the_level_flag_decides_what_is_written() {
-    let quiet = Exporter::with("watches: []\n").arg("--log.level=info").start().await;
+    let quiet = Exporter::with("apis: {default: {api_key: k}}\n").arg("--log.level=info").start().await;
     assert_eq!(quiet.logged("configuration warning", 1).await.len(), 1, "an empty watch list is said in one warning");
     assert!(quiet.logs().iter().all(|line| line["level"] != "DEBUG"));
 }

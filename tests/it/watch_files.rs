@@ -135,17 +135,19 @@ async fn names_that_clash_go_by_precedence_and_the_loser_shows_and_comes_back() 
 fn the_check_reads_the_watch_files_too() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.yaml");
-    fs::write(&config, "watch_files: [\"*.toggle\", none/*.yaml]\n").unwrap();
+    fs::write(&config, "watches: [{agent_id: 2, progress_id: p}]\nwatch_files: [\"*.toggle\", none/*.yaml]\n").unwrap();
     fs::write(folder.path().join("good.toggle"), "{agent_id: 1, progress_id: p}").unwrap();
-    let check = || run(&["--config.check", "--config.file", config.to_str().unwrap()], &[]);
+    let check = || run(&["--config.check", "--config.file", config.to_str().unwrap()], &[("CEKURA_API_KEY", "k")]);
     let output = check();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(errors.lines().count() == 1 && errors.starts_with("warning: ") && errors.contains("none"), "{errors}");
+    let found = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(found(&output), format!("{}: 2 watches, 1 API, 1 watch file: good\n", config.display()));
     fs::write(folder.path().join("bad.toggle"), "- {agent_id: 1, progress_id: p, x: y}\n- {agent_id: 0}\n").unwrap();
     let output = check();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert_eq!((output.status.code(), found(&output).as_str()), (Some(2), ""), "{errors}");
     for expected in [
         "bad.toggle:1:33: [0].x: is not a known key",
         "bad.toggle:2:4: [1].agent_id: `0`",
@@ -164,6 +166,11 @@ fn the_check_reads_the_watch_files_too() {
     let output = check();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(
+        found(&output).ends_with(": 1 watch, 1 API, 2 watch files: good\n"),
+        "the one that is refused is not counted: {}",
+        found(&output)
+    );
     assert!(
         errors.starts_with("warning: ") && errors.contains("good.toggle: the name `agent-1` is taken by"),
         "{errors}"

@@ -66,7 +66,7 @@ impl Folder {
 
     /// Checks a web configuration beside a configuration of which nothing is to be said.
     fn check(&self, web: &Path) -> Output {
-        let config = self.write("config.yaml", "watch_files: [\"*.toggle\"]\n");
+        let config = self.write("config.yaml", "apis: {default: {api_key: sk-fixture}}\nwatch_files: [\"*.toggle\"]\n");
         run(
             &["--config.check", "--config.file", config.to_str().unwrap(), "--web.config.file", web.to_str().unwrap()],
             &[],
