@@ -213,8 +213,8 @@ impl Cli {
     pub fn config_file(&self) -> Result<PathBuf, Problems> {
         let path = self.config_file.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
         if self.config_file.is_none() && !path.exists() {
-            let what = "is not in the working directory, and no other is named: write it, name one with --config.file, \
-                        or try --demo, which needs none";
+            let what = "is not in the working directory, and no other is named: write one (README.md has an example), \
+                        name one with --config.file, or try --demo, which needs none";
             return Err(Problems(vec![Problem::new(DEFAULT_CONFIG, "", what)]));
         }
         Ok(path)
