@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser};
 
 use super::problem::{Position, Problem, show};
+use super::yaml::{MAX_DEPTH, index_key};
 
 /// Gives every problem that is with a key of this text a position: that of the key, of the list's element, or
 /// of the map that a missing key is missing in. `origin` is that of the text.
@@ -60,7 +61,7 @@ enum Next {
 // === impl Walk ===
 
 impl Walk<'_> {
-    /// Reads as far as the text can be read and has plain keys.
+    /// Reads as far as the text can be read, has plain keys and nests no deeper than is valid.
     fn read(&mut self, text: &str) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let is_json = text.trim_start().starts_with(['{', '[']);
@@ -68,6 +69,9 @@ impl Walk<'_> {
         let text: Cow<'_, str> = if is_json { text.replace('\t', " ").into() } else { text.into() };
         let mut parser = Parser::new_from_str(&text);
         while let Some(Ok((event, span))) = parser.next_event() {
+            if self.open.len() > MAX_DEPTH {
+                return;
+            }
             match event {
                 Event::Scalar(key, ..) if self.is_at_key() => self.key(&key, &span.start),
                 Event::Scalar(..) | Event::Alias(_) if !self.is_at_key() => {
@@ -104,7 +108,7 @@ impl Walk<'_> {
     fn begin_value(&mut self, mark: &Marker) {
         if let Some(&Collection { path, next: Next::Element(index) }) = self.open.last() {
             self.path.truncate(path);
-            self.path.push_str(&super::yaml::index_key(index));
+            self.path.push_str(&index_key(index));
             self.found(mark);
         }
     }
