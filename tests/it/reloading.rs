@@ -7,7 +7,7 @@ use cekura_exporter::demo::simulator::Reply;
 use reqwest::Method;
 use rustix::process::Signal;
 
-use crate::harness::{Exporter, KEY, Upstream, eventually};
+use crate::harness::{Exporter, KEY, Upstream, eventually, tool};
 
 const W: &str = "watches:\n  - {name: w, agent_id: 1, progress_id: p}\n";
 
@@ -269,4 +269,31 @@ async fn a_thousand_reloads_keep_descriptors_and_the_cadence() {
     assert!(polls(&after) > polls(&before));
     let ids: HashSet<_> = requests.iter().filter_map(|(_, request)| request.progress_id()).collect();
     assert!(ids.contains("q"), "the watch that came and went was polled");
+}
+
+/// The folder of the watch files is on a volume that takes eight seconds to be opened, each time.
+#[tokio::test]
+async fn registrations_do_not_wait_for_watch_files_that_a_reload_looks_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = folder.path().join("slow");
+    std::fs::create_dir(&slow).unwrap();
+    let config = format!(
+        "state_file: state\nregistrations: {{enabled: true}}\nwatch_files: [\"{}/*.toggle\"]\n",
+        slow.display()
+    );
+    let (strace, slow) = (tool("strace"), slow.display().to_string());
+    let delayed = ["-e", "trace=openat", "-e", "inject=openat:delay_enter=8s"];
+    // -D: strace looks on from beside, and the program is the child.
+    let through = [&[strace.to_str().unwrap(), "-D", "-f", "-o", "/dev/null", "-P", &slow], &delayed[..]].concat();
+    let exporter = std::sync::Arc::new(Exporter::with(config).through(&through).start().await);
+    let reloading = tokio::spawn({
+        let exporter = exporter.clone();
+        async move { exporter.reload().await.0 }
+    });
+    for name in ["a", "b", "c", "d", "e"] {
+        assert_eq!(exporter.put(name, &serde_json::json!({"agent_id": 1, "progress_id": "p"})).await.0, 201);
+        assert!(!reloading.is_finished(), "{name} waited for the reload");
+    }
+    assert_eq!(reloading.await.unwrap(), 200);
+    exporter.logged("watch files take long to look at: they are taken over when they were", 2).await;
 }
