@@ -18,6 +18,7 @@ use crate::toggle::{Jump, Timestamp};
 static CLOCK: LazyLock<Clock> = LazyLock::new(|| Clock {
     ahead: AtomicI64::new(system_clock().saturating_sub(steady_clock())),
     moved: AtomicI64::new(0),
+    shown: AtomicI64::new(0),
 });
 
 #[derive(Debug)]
@@ -26,6 +27,8 @@ struct Clock {
     ahead: AtomicI64,
     /// The jumps so far, added up, in milliseconds.
     moved: AtomicI64,
+    /// The latest time that was shown since the last jump: no later look shows an earlier one.
+    shown: AtomicI64,
 }
 
 /// Looks again and again how far the system's clock is off.
@@ -55,16 +58,35 @@ enum Verdict {
 
 /// The time of day.
 pub(crate) fn now() -> Timestamp {
-    from_millis(steady_clock().saturating_add(CLOCK.ahead.load(Ordering::Relaxed)))
+    let now = steady_clock().saturating_add(CLOCK.ahead.load(Ordering::Relaxed));
+    let shown = CLOCK.shown.fetch_max(now, Ordering::Relaxed);
+    if shown - now > Follower::SMALL {
+        // Somebody looked just before a jump back, and noted that just after it.
+        CLOCK.shown.store(now, Ordering::Relaxed);
+        return from_millis(now);
+    }
+    from_millis(shown.max(now))
+}
+
+/// The time of day as it would be without the jumps that came after the sum of all was `moved`.
+pub(crate) fn now_before(moved: Jump) -> Timestamp {
+    loop {
+        let (before, now, after) = (self::moved(), now(), self::moved());
+        if before == after {
+            return now.moved(Jump::from_millis(moved.as_millis() - after.as_millis()));
+        }
+    }
 }
 
 /// Moves the clock. Everything that was stamped before has to be moved by as much.
 pub(crate) fn jump(jump: Jump) {
     CLOCK.ahead.fetch_add(jump.as_millis(), Ordering::Relaxed);
+    CLOCK.shown.store(0, Ordering::Relaxed);
     CLOCK.moved.fetch_add(jump.as_millis(), Ordering::Release);
 }
 
-/// All jumps so far, added up: by as much more than it was does what was stamped then have to be moved.
+/// The sum of all jumps so far. A time that was stamped when the sum was another must be moved by the
+/// difference.
 pub(crate) fn moved() -> Jump {
     Jump::from_millis(CLOCK.moved.load(Ordering::Acquire))
 }

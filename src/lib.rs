@@ -60,7 +60,7 @@ use crate::web::{Follower, WebFile};
 /// What this was built from: version, revision, version of the compiler.
 pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
 
-/// How long requests that are under way may go on after the stop signal.
+/// How long requests that are under way may go on after the stop signal, and the last save after them.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Everything that the service runs on, but for its listeners.
@@ -156,7 +156,10 @@ pub async fn run(
     let _ = stop_polling.send(());
     let polled = if poller_died { Ok(()) } else { polling.await.map_err(RunError::of_poller) };
     let _ = stop_saving.send(());
-    let saved = saving.await.map_err(|panic| RunError::new("saving the state died", panic));
+    let saved = match tokio::time::timeout(DRAIN, saving).await {
+        Ok(saved) => saved.map_err(|panic| RunError::new("saving the state died", panic)),
+        Err(late) => Err(RunError::new("the state was not saved in time: what changed last is lost", late)),
+    };
     ended.and(polled).and(saved)?;
     tracing::info!("stopped");
     Ok(())
@@ -227,9 +230,10 @@ impl Running {
     /// machine can connect.
     async fn start(service: Service, exposed: bool, notifier: Arc<Notifier>) -> Result<Self, RunError> {
         let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
-        let (store, saved) = open_store(&config).await?;
+        let (store, mut saved) = open_store(&config).await?;
+        saved.no_later_than(clock::now());
         let board = Arc::new(match &store {
-            Some(_) => Board::restored(saved.toggles, saved.agents, clock::now()),
+            Some(_) => Board::restored(saved.toggles, saved.agents),
             None => Board::default(),
         });
         let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);

@@ -67,8 +67,8 @@ pub async fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Sen
     thread.run(work).await.map_err(|Panicked| Lost::Panicked)
 }
 
-/// Has a library start what panics where threads are refused. Then the process ends with 1, and says why on
-/// standard error: what the library had begun would wait for ever for the rest.
+/// Runs `start`, which may panic if no thread can be created. Then says why on standard error and ends the
+/// process with 1: a library that is started by half would wait for ever.
 pub fn start_or_exit<T>(start: impl FnOnce() -> T) -> T {
     let hook = take_hook();
     set_hook(Box::new(|panic| {
@@ -141,12 +141,11 @@ impl Standing {
 
     /// Does `work`.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
-        if self.given.load(Ordering::Relaxed) > 0
-            && let Ok(thread) = Thread::start(&self.name)
-        {
+        let is_busy = self.given.fetch_add(1, Ordering::Relaxed) > 0;
+        if is_busy && let Ok(thread) = Thread::start(&self.name) {
+            self.given.fetch_sub(1, Ordering::Relaxed);
             return thread.run(work);
         }
-        self.given.fetch_add(1, Ordering::Relaxed);
         let (job, work) = Work::of(work);
         let given = self.given.clone();
         // It is there as long as this is.

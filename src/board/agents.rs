@@ -116,9 +116,11 @@ impl Agents {
         let Some(agent) = agents.get_mut(&id) else { return false };
         let before = agent.known();
         let mut mock = before;
-        let keep = mock.keep(agent.watches > 0, now);
-        agent.know(mock);
-        if !keep {
+        // A watch that may come yet says nothing new: its run has finished.
+        let keep = mock.keep(agent.watches > 0, now) || (agent.remembered > 0 && mock.enabled().is_some());
+        if keep {
+            agent.know(mock);
+        } else {
             agent.mock = None;
             if agent.is_unused() {
                 agents.remove(&id);

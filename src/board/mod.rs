@@ -121,13 +121,12 @@ impl Board {
     const NAMES_AT_A_TIME: usize = 1024;
 
     /// A board that remembers what an earlier process saved of watches and agents, and keeps account
-    /// of what is to be saved. No time of that is taken to be later than `now`.
+    /// of what is to be saved.
     pub fn restored(
         toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
-        now: Timestamp,
     ) -> Self {
-        Self { state: RwLock::new(State::restored(toggles, agents, now)), ..Self::default() }
+        Self { state: RwLock::new(State::restored(toggles, agents)), ..Self::default() }
     }
 
     /// Moves every time that it shows by a jump of the clock. `set_clock` does that to the clock, before
@@ -426,11 +425,11 @@ mod tests {
             let Unsaved { toggles, agents } = self.board.take_unsaved(usize::MAX, FAR);
             let toggles = toggles.into_iter().filter(|(_, runs)| !runs.is_empty()).collect();
             let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
-            Self { list: WatchList::default(), board: Board::restored(toggles, agents, FAR) }
+            Self { list: WatchList::default(), board: Board::restored(toggles, agents) }
         }
 
         fn remembering() -> Self {
-            Self { list: WatchList::default(), board: Board::restored(BTreeMap::new(), [], at(0)) }
+            Self { list: WatchList::default(), board: Board::restored(BTreeMap::new(), []) }
         }
     }
 
@@ -556,25 +555,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_with_a_clock_that_was_ahead_keeps_nothing_that_finishes_later_from_counting() {
-        const YEAR: u64 = 365 * 86_400;
-        let mut shown = Shown::remembering();
-        let run = shown.begin(&[watch("a", "1")], at(YEAR));
-        shown.board.apply(run, Ok(completed(true)), at(YEAR), |_| None).unwrap();
-        let Unsaved { toggles, agents } = shown.board.take_unsaved(9, FAR);
-        let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
-        let board = Board::restored(toggles.into_iter().collect(), agents, at(9));
-        let mut again = Shown { list: WatchList::default(), board };
-        again.set(&[watch("a", "1")], at(9));
-        assert_eq!(again.board.row("a").unwrap().toggle.run.finished.unwrap().at, at(9));
-        assert_eq!(again.board.agents()[0].mock.enabled_since(), Some(at(9)));
-        let run = again.begin(&[watch("a", "2")], at(10));
-        again.board.apply(run, Ok(completed(false)), at(11), |_| None).unwrap();
-        assert_eq!(again.board.agents()[0].mock.enabled(), Some(false));
-        assert_eq!(again.board.row("a").unwrap().toggle.tally.last_completed, Some(at(11)));
-    }
-
-    #[test]
     fn all_times_move_with_the_clock_and_keep_their_order() {
         let hour = Jump::from_millis(-3_600_000);
         let mut shown = Shown::remembering();
@@ -630,6 +610,39 @@ mod tests {
     }
 
     #[test]
+    fn counters_and_events_go_on_when_a_displaced_run_comes_back_to_a_name_that_was_gone() {
+        let mut shown = Shown::remembering();
+        let fails = |shown: &Shown, run, second| {
+            shown.board.apply(run, Err(Failure::new(Reason::Dns)), at(second), |_| None).unwrap();
+        };
+        let run = shown.begin(&[watch("a", "1")], at(0));
+        fails(&shown, run, 1);
+        let run = shown.displace(&[watch("a", "2")], at(2)).begun[0].run;
+        fails(&shown, run, 3);
+        let before = shown.board.events("a").unwrap();
+        shown.set(&[], at(4));
+        shown.set(&[watch("a", "1")], at(5));
+        assert_eq!(shown.board.row("a").unwrap().toggle.tally.polls, 2);
+        assert_eq!(shown.board.events("a").unwrap(), before);
+    }
+
+    #[test]
+    fn an_agent_whose_mocks_are_off_stays_known_while_a_run_of_it_may_come_back() {
+        let elsewhere = || Arc::new(Watch { agent_id: AgentId::parse("7").unwrap(), ..sample::watch("a", "2") });
+        for gone_between in [false, true] {
+            let mut shown = Shown::remembering();
+            let run = shown.begin(&[watch("a", "1")], at(0));
+            shown.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
+            shown.displace(&[elsewhere()], at(2));
+            if gone_between {
+                shown.displace(&[], at(3));
+            }
+            shown.set(&[watch("a", "1")], at(4));
+            assert_eq!(shown.board.agents()[0].mock.enabled(), Some(false), "{gone_between}");
+        }
+    }
+
+    #[test]
     fn of_very_many_runs_that_took_the_place_of_one_another_the_oldest_is_forgotten() {
         let mut shown = Shown::remembering();
         for i in 0..20 {
@@ -646,7 +659,7 @@ mod tests {
         let run = shown.begin(&[watch("a", "1")], at(0));
         shown.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
         let toggles = shown.board.take_unsaved(9, FAR).toggles.into_iter().collect();
-        let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles, [], FAR) };
+        let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles, []) };
         again.set(&[watch("a", "1")], at(100));
         let mock = again.board.agents()[0].mock;
         assert_eq!((mock.enabled(), mock.enabled_since()), (Some(true), Some(at(1))));

@@ -48,6 +48,15 @@ impl Remembered {
         Some(&self.of(name).first()?.tally)
     }
 
+    /// The watch of this name is gone, with what it had counted and what had happened to it: when one of its
+    /// runs comes back, both go on from there.
+    pub(super) fn go_on(&mut self, name: &WatchName, tally: &Tally, events: Vec<Event>) {
+        if let Some(newest) = self.runs.get_mut(name).and_then(|runs| runs.first_mut()) {
+            newest.tally = tally.clone();
+            newest.events = events;
+        }
+    }
+
     /// Takes out what had happened to the watch of this name, the newest first.
     pub(super) fn take_events(&mut self, name: &WatchName) -> Vec<Event> {
         let newest = self.runs.get_mut(name).and_then(|runs| runs.first_mut());

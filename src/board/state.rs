@@ -56,13 +56,9 @@ impl State {
     pub(super) fn restored(
         toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
-        now: Timestamp,
     ) -> Self {
         let mut agents = Agents::restored(agents);
-        let mut remembered = Remembered::restored(toggles);
-        // What an earlier process stamped with a clock that was ahead would stay ahead of all that comes.
-        agents.map_times(|time| time.min(now));
-        remembered.iter_mut().for_each(|saved| saved.map_times(|time| time.min(now)));
+        let remembered = Remembered::restored(toggles);
         remembered.iter().for_each(|saved| agents.remembered(&saved.api, saved.agent_id));
         Self {
             // What begins now comes after all that is remembered.
@@ -185,7 +181,9 @@ impl State {
                 self.history.record(old.slot, Event { at: now, what });
             }
             updated.gone.push(old);
-            updated.begun.push(self.begin(old.slot, row, place, now));
+            let begun = self.begin(old.slot, row, place, now);
+            self.tell_agent_of(begun.run);
+            updated.begun.push(begun);
         } else {
             self.rows.put(old.slot, Entry { row, place: old_place, generation, polled });
         }
@@ -255,6 +253,8 @@ impl State {
     /// Empties the slot of a run that is not in the order any more.
     fn vacate(&mut self, run: RunId, now: Timestamp) {
         let Some(entry) = self.rows.take(run.slot) else { return };
+        let events = self.history.of(run.slot).take(Self::MORE_EVENTS).cloned().collect();
+        self.remembered.go_on(&entry.row.toggle.watch.name, &entry.row.toggle.tally, events);
         let watch = &entry.row.toggle.watch;
         self.free.push(run.slot);
         self.history.clear(run.slot);

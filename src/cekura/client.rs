@@ -15,6 +15,7 @@ use super::connections::{Connections, Pool};
 use super::encoding::Encoding;
 use super::key::{KeySource, Keyring, Secret};
 use super::{Api, CaBundle, Proxies, answer, fault, tls};
+use crate::clock;
 use crate::toggle::{AgentId, ApiName, Failure, Hidden, Outcome, ProgressId, Reason, Text};
 
 /// What the exporter calls itself in requests.
@@ -294,7 +295,7 @@ async fn error_answer(response: Response, reason: Reason, hidden: &Hidden, deadl
     let retry_after = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let header = response.headers().get(RETRY_AFTER);
-            header.and_then(|value| retry_after(value.as_bytes(), SystemTime::now()))
+            header.and_then(|value| retry_after(value.as_bytes(), clock::now().into()))
         }
         _ => None,
     };

@@ -54,10 +54,14 @@ impl Proxies {
             })
         };
         let all = proxy(["ALL_PROXY", "all_proxy"]);
-        // A CGI server sets it from a header of the request.
-        let http = if variable("REQUEST_METHOD").is_some() { None } else { proxy(["HTTP_PROXY", "http_proxy"]) };
+        let http = proxy(["HTTP_PROXY", "http_proxy"]);
         let https = proxy(["HTTPS_PROXY", "https_proxy"]);
         let exceptions = first(&variable, ["NO_PROXY", "no_proxy"]).map(|(_, value)| exceptions(&value));
+        if variable("REQUEST_METHOD").is_some() && first(&variable, ["HTTP_PROXY"; 2]).is_some() {
+            // A CGI server sets it from a header of the request.
+            let what = "cannot be trusted beside REQUEST_METHOD: set http_proxy in lower case".to_owned();
+            bad.push(BadProxy { variable: "HTTP_PROXY", what });
+        }
         if !bad.is_empty() {
             return Err(bad);
         }
@@ -92,7 +96,7 @@ fn url(value: &str) -> Result<Url, String> {
     let (scheme, rest) = with_scheme.split_once("://").unwrap_or_default();
     if !["http", "https", "socks4", "socks4a", "socks5", "socks5h"].contains(&scheme) {
         return Err(
-            "is of a scheme that there is no proxy of: use http, https, socks4, socks4a, socks5 or socks5h".to_owned()
+            "has a scheme that is not supported: use http, https, socks4, socks4a, socks5 or socks5h".to_owned()
         );
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -193,7 +197,8 @@ mod tests {
         let all = [("ALL_PROXY", "socks5h://u:p%20w@s:3/"), ("HTTPS_PROXY", "https://[::1]:4")];
         assert_eq!(proxy(&all, "http://x"), Some("socks5h://u:p%20w@s:3/".to_owned()));
         assert_eq!(proxy(&all, "https://x"), Some("https://[::1]:4/".to_owned()));
-        assert_eq!(proxy(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "evil")], "http://x"), None);
+        let cgi = [("REQUEST_METHOD", "GET"), ("http_proxy", "low")];
+        assert_eq!(proxy(&cgi, "http://x"), Some("http://low/".to_owned()));
         assert_eq!(proxy(&[], "http://x"), None);
     }
 
@@ -223,6 +228,8 @@ mod tests {
             assert_eq!(bad[0].variable, "HTTPS_PROXY");
             assert!(!bad[0].what.contains("cret") && !bad[0].what.contains("3128"), "{}", bad[0].what);
         }
+        let cgi = of(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "evil")]).err().unwrap_or_default();
+        assert!(cgi.len() == 1 && cgi[0].variable == "HTTP_PROXY", "{cgi:?}");
         assert_eq!(of(&[("ALL_PROXY", "htp://h"), ("http_proxy", "htp://h")]).err().map(|bad| bad.len()), Some(2));
     }
 

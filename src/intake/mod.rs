@@ -179,11 +179,7 @@ impl Intake {
         mut means: Means,
     ) -> Result<(Self, mpsc::Sender<Order>, FileFollower, watch::Receiver<InForce>), BuildError> {
         let (sender, orders) = mpsc::channel(ORDERS_WAITING);
-        let registry = Registry::new(
-            std::mem::take(&mut means.registrations),
-            config.registrations.retention.clone(),
-            clock::now(),
-        );
+        let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
         let clients = means.clients.of(config.apis.clone())?;
         let before = Arc::new(Config {
             watches: Vec::new(),
@@ -244,6 +240,7 @@ impl Intake {
     async fn take(&mut self, order: Order) {
         let mut next = Some(order);
         while let Some(order) = next.take() {
+            self.registry.follow(clock::moved());
             match order {
                 Order::Register(..) | Order::Deregister(..) => next = self.take_registrations(order).await,
                 // Whoever asked may have left.
@@ -307,7 +304,11 @@ impl Intake {
         if settings.is_some() || !edited.changes.is_empty() {
             let (taken, done) = oneshot::channel();
             // Both fail only when the poller is gone, and then the process ends.
-            let _ = self.means.updates.send(Update { settings, changes: edited.changes, taken }).await;
+            let _ = self
+                .means
+                .updates
+                .send(Update { settings, changes: edited.changes, moved: self.registry.moved(), taken })
+                .await;
             let _ = done.await;
         }
         let mut watches = 0;
@@ -327,7 +328,6 @@ impl Intake {
     /// names. Returns the first that is not.
     async fn take_registrations(&mut self, first: Order) -> Option<Order> {
         let mut batch = Batch::default();
-        self.registry.follow(clock::moved());
         let mut next = Some(first);
         let mut considered = 0;
         let left = loop {
@@ -375,7 +375,7 @@ impl Intake {
         if !self.apis.contains(&watch.api) {
             return Err(Refusal::NoSuchApi);
         }
-        let now = clock::now();
+        let now = self.registry.now();
         match self.registry.get(&watch.name) {
             Some(old) if *old.watch == watch => {
                 let again = self.unsure.contains(&watch.name).then(|| old.clone());
@@ -387,7 +387,7 @@ impl Intake {
                 Ok((Registered::Replaced, Some(Registration { watch, started, registered: now })))
             }
             // What it is unsure of may be in the state file, too.
-            None if self.registry.len() + self.unsure.len() + more >= MOST_REGISTRATIONS => Err(Refusal::Full),
+            None if self.registry.len() + self.count_unsure() + more >= MOST_REGISTRATIONS => Err(Refusal::Full),
             None => {
                 let registration = Registration { watch: Arc::new(watch), started: now, registered: now };
                 Ok((Registered::Created, Some(registration)))
@@ -420,6 +420,9 @@ impl Intake {
     /// Removes what expired, and says whether there is more to be looked at.
     async fn expire(&mut self) -> bool {
         self.registry.follow(clock::moved());
+        if !self.unsure.is_empty() && self.settle().await.is_err() {
+            return false;
+        }
         let (expired, more) = self.registry.expired(&self.means.board, clock::now(), BATCH);
         let changes = expired.iter().map(|name| RegistrationChange::Remove(name.clone())).collect();
         if self.commit(changes, events::expired).await.is_err() {
@@ -427,6 +430,24 @@ impl Intake {
             return false;
         }
         more
+    }
+
+    /// How many registrations that are not known may be in the state file.
+    fn count_unsure(&self) -> usize {
+        self.unsure.iter().filter(|name| self.registry.get(name).is_none()).count()
+    }
+
+    /// Writes to the state file what is known of some names of which it is not known what it has.
+    async fn settle(&mut self) -> Result<(), Refusal> {
+        let Some(store) = self.means.store.clone() else { return Ok(()) };
+        let known = |name: &WatchName| match self.registry.get(name) {
+            Some(registration) => RegistrationChange::Put(registration.clone()),
+            None => RegistrationChange::Remove(name.clone()),
+        };
+        let changes: Vec<_> = self.unsure.iter().take(BATCH).map(known).collect();
+        let written = write(store, changes.clone()).await;
+        self.note_written(&changes, &written);
+        written
     }
 
     /// Makes changes of registrations durable, and then visible. `removed` reports what is gone.

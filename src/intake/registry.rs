@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::board::{Board, Row};
+use crate::clock;
 use crate::config::Retention;
 use crate::sources::Definition;
 use crate::store::Registration;
@@ -39,8 +40,8 @@ impl Registry {
     /// Looks that are void and kept all the same.
     const ROOM: usize = 64;
 
-    /// Registrations of an earlier process. No time of theirs is taken to be later than `now`.
-    pub(super) fn new(registrations: Vec<Registration>, retention: Retention, now: Timestamp) -> Self {
+    /// Registrations of an earlier process.
+    pub(super) fn new(registrations: Vec<Registration>, retention: Retention) -> Self {
         let mut registry = Self {
             registrations: HashMap::with_capacity(registrations.len()),
             retention,
@@ -48,8 +49,7 @@ impl Registry {
             count: 0,
             moved: Jump::default(),
         };
-        for mut registration in registrations {
-            registration.map_times(|time| time.min(now));
+        for registration in registrations {
             let name = registration.watch.name.clone();
             registry.registrations.insert(name, Kept { registration, look: 0 });
         }
@@ -68,6 +68,16 @@ impl Registry {
             kept.registration.map_times(|time| time.moved(by));
         }
         self.look_at_all();
+    }
+
+    /// The sum of the jumps of the clock that all times are moved by.
+    pub(super) fn moved(&self) -> Jump {
+        self.moved
+    }
+
+    /// The time of day by the clock as it was before jumps that the times here are not moved by yet.
+    pub(super) fn now(&self) -> Timestamp {
+        clock::now_before(self.moved)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -238,9 +248,6 @@ mod tests {
         Registration { watch: Arc::new(watch), started: at(registered), registered: at(registered) }
     }
 
-    /// Later than anything that happens.
-    const FAR: Timestamp = Timestamp::from_millis(u64::MAX / 2);
-
     fn retention() -> Retention {
         let seconds = Duration::from_secs;
         Retention { completed: seconds(10), failed: seconds(100), unfinished: seconds(50) }
@@ -286,7 +293,7 @@ mod tests {
     fn each_expires_by_what_became_of_its_run() {
         let registrations = ["good", "bad", "silent", "answers"].map(|name| registration(name, "p", 0));
         let board = board(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention(), FAR);
+        let mut registry = Registry::new(registrations.into(), retention());
         answers(&board, "good", Reported::Completed, 5);
         answers(&board, "bad", Reported::Failed, 5);
         answers(&board, "answers", Reported::InProgress, 40);
@@ -303,7 +310,7 @@ mod tests {
     fn after_a_day_of_downtime_no_unfinished_run_expires_before_it_was_polled() {
         let registrations = [registration("w", "p", 0)];
         let board = unpolled(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention(), FAR);
+        let mut registry = Registry::new(registrations.into(), retention());
         for now in [86_400, 86_401, 86_500] {
             assert_eq!(expired(&mut registry, &board, now), [""; 0], "{now}");
         }
@@ -317,7 +324,7 @@ mod tests {
         let watch = Arc::new(Watch { expect: Some(Expect::Disabled), ..Watch::clone(&watch) });
         let registrations = [Registration { watch, ..registration("w", "p", 0) }];
         let board = board(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention(), FAR);
+        let mut registry = Registry::new(registrations.into(), retention());
         // Nothing is said of mocks.
         answers(&board, "w", Reported::Completed, 5);
         assert_eq!(expired(&mut registry, &board, 104), [""; 0]);
@@ -327,7 +334,7 @@ mod tests {
     #[test]
     fn a_slot_that_is_registered_again_and_again_takes_no_room_and_expires_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(Vec::new(), retention(), FAR);
+        let mut registry = Registry::new(Vec::new(), retention());
         for i in 0..10_000 {
             registry.insert(registration("w", "p", i % 9));
         }
@@ -344,7 +351,7 @@ mod tests {
     #[test]
     fn what_could_not_be_removed_expires_again() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention(), FAR);
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
         let (names, more) = registry.expired(&board, at(50), 9);
         assert_eq!((names.len(), more, registry.expired(&board, at(51), 9).0.len()), (1, false, 0));
         registry.look_again(names);
@@ -355,7 +362,7 @@ mod tests {
     fn a_clock_that_is_set_back_does_not_keep_them_for_ever() {
         let ahead = 1_000_000;
         let board = board(&[registration("w", "p", ahead)]);
-        let mut registry = Registry::new(Vec::new(), retention(), FAR);
+        let mut registry = Registry::new(Vec::new(), retention());
         registry.insert(registration("w", "p", ahead));
         assert_eq!(expired(&mut registry, &board, 0), [""; 0]);
         answers(&board, "w", Reported::Completed, 5);
@@ -365,7 +372,7 @@ mod tests {
     #[test]
     fn another_retention_holds_at_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention(), FAR);
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
         assert_eq!(expired(&mut registry, &board, 9), [""; 0]);
         registry.set_retention(Retention { unfinished: Duration::from_secs(3), ..retention() });
         assert_eq!(expired(&mut registry, &board, 9), ["w"]);
@@ -380,7 +387,7 @@ mod tests {
         let changes: Vec<Change> = edit.finish(|_| false).changes;
         board.update(&changes, at(0));
         answers(&board, "w", Reported::Completed, 1);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention(), FAR);
+        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
         assert_eq!(expired(&mut registry, &board, 49), [""; 0], "the run that completed is another source's");
         assert_eq!(expired(&mut registry, &board, 50), ["w"]);
     }

@@ -185,6 +185,11 @@ impl Lane {
         self.budget.paused(now).into_iter().chain(self.outage.next_probe()).max()
     }
 
+    /// The clock was moved: what is shown of a pause is another time now.
+    pub(super) fn clock_moved(&mut self) {
+        self.shown_pause = None;
+    }
+
     /// Brings the metrics up to date.
     pub(super) fn show(&mut self, now: Instant) {
         if self.shown_waiting != self.waiting.len() {

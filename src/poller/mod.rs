@@ -31,7 +31,7 @@ use crate::clock;
 use crate::config::Polling;
 use crate::exposition::Metrics;
 use crate::sources;
-use crate::toggle::{Answer, ApiName, Failure, Outcome, Reason, Transition, Watch};
+use crate::toggle::{Answer, ApiName, Failure, Jump, Outcome, Reason, Transition, Watch};
 use lane::Lane;
 use outage::{Change, Poll, Verdict};
 
@@ -47,6 +47,8 @@ pub struct Update {
     pub settings: Option<Settings>,
     /// Changes of the watch list. Every API that a watch names must be among the settings.
     pub changes: Vec<sources::Change>,
+    /// The sum of all jumps of the clock when their times were stamped.
+    pub moved: Jump,
     /// Told when every reader of the board sees it.
     pub taken: oneshot::Sender<()>,
 }
@@ -148,6 +150,7 @@ impl Poller {
                 _ = forget.tick() => self.board.forget_agents(clock::now()),
                 _ = look.tick() => if let Some(jump) = system_clock.look() {
                     self.board.follow(jump, clock::jump);
+                    self.lanes.values_mut().for_each(Lane::clock_moved);
                 }
             }
         }
@@ -303,8 +306,13 @@ impl Poller {
     }
 
     /// Takes over settings and changes of the watch list.
-    fn update(&mut self, update: Update) {
+    fn update(&mut self, mut update: Update) {
         let apis = update.settings.map(|settings| self.take_settings(settings));
+        // This thread alone moves the clock, so it stays where it is here.
+        let late = Jump::from_millis(clock::moved().as_millis() - update.moved.as_millis());
+        for definition in update.changes.iter_mut().filter_map(|change| change.now.as_mut()) {
+            definition.started = definition.started.map(|started| started.moved(late));
+        }
         let Updated { begun, gone } = self.board.update(&update.changes, clock::now());
         for run in gone {
             self.lanes.values_mut().for_each(|lane| lane.remove(run));

@@ -20,7 +20,9 @@ use redb::{Database, TableDefinition, WriteTransaction};
 use self::backend::Disk;
 use self::error::Fault;
 pub use self::error::StoreError;
-use crate::toggle::{AgentId, AgentMock, ApiName, Event, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{
+    AgentId, AgentMock, ApiName, Event, Jump, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName,
+};
 
 /// The state file, open and locked. All methods block until the disk has done its part.
 #[derive(Debug)]
@@ -251,6 +253,33 @@ impl Registration {
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.started = map(self.started);
         self.registered = map(self.registered);
+    }
+}
+
+// === impl Saved ===
+
+impl Saved {
+    /// Moves every time by as much as the newest is later than `now`: a clock that was ahead, or is behind now,
+    /// must not keep what comes from being newer. All times keep their order.
+    pub fn no_later_than(&mut self, now: Timestamp) {
+        let mut newest = Timestamp::from_millis(0);
+        self.map_times(&mut |time| {
+            newest = newest.max(time);
+            time
+        });
+        let ahead = newest.as_millis().saturating_sub(now.as_millis());
+        if ahead > 0 {
+            let jump = Jump::from_millis(i64::try_from(ahead).unwrap_or(i64::MAX).saturating_neg());
+            self.map_times(&mut |time| time.moved(jump));
+        }
+    }
+
+    fn map_times(&mut self, map: &mut impl FnMut(Timestamp) -> Timestamp) {
+        let map = std::cell::RefCell::new(map);
+        let map = |time| (map.borrow_mut())(time);
+        self.registrations.iter_mut().for_each(|registration| registration.map_times(map));
+        self.toggles.values_mut().flatten().for_each(|toggle| toggle.map_times(map));
+        self.agents.iter_mut().for_each(|(_, mock)| mock.map_times(map));
     }
 }
 

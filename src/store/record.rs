@@ -286,7 +286,7 @@ impl<'r> EventRecord<'r> {
     fn restore(self) -> Option<Event> {
         let said = |text: Option<Cow<'_, str>>| text.as_deref().map(Text::restore);
         let what = match self.what {
-            WhatRecord::Began { progress_id } => What::Began { progress_id: ProgressId::parse(&progress_id).ok()? },
+            WhatRecord::Began { progress_id } => What::Began { progress_id: ProgressId::restore(&progress_id).ok()? },
             WhatRecord::Status { from, to, millis, mismatch, text } => What::Status {
                 from: Status::parse(&from)?,
                 to: Status::parse(&to)?,

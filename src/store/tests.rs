@@ -183,6 +183,30 @@ fn counters_go_on_after_a_good_end_and_count_from_zero_after_any_other() {
 }
 
 #[test]
+fn what_was_saved_with_a_clock_that_was_ahead_is_moved_back_as_a_whole_and_keeps_its_order() {
+    let mut toggle = completed("a");
+    toggle.redefine(Arc::new(sample::watch("a", "q")), at(5000));
+    toggle.apply(Ok(answer(Reported::Failed, None)), at(5010));
+    let (key, mock) = agent();
+    let mut saved = Saved {
+        registrations: vec![registration("a", "q")],
+        toggles: [(name("a"), vec![SavedToggle::of(&toggle, 1)])].into(),
+        agents: vec![(key, mock)],
+    };
+    let same = format!("{saved:?}");
+    saved.no_later_than(at(5010));
+    assert_eq!(format!("{saved:?}"), same);
+    saved.no_later_than(at(4000));
+    let tally = &saved.toggles["a"][0].tally;
+    assert_eq!(tally.last_failed, Some(at(4000)));
+    assert_eq!(
+        tally.last_completed,
+        completed("a").tally.last_completed.map(|at| at.moved(Jump::from_millis(-1_010_000)))
+    );
+    assert_eq!(saved.toggles["a"][0].run.started, at(3990));
+}
+
+#[test]
 fn a_saved_toggle_is_of_the_same_run_only() {
     let toggle = SavedToggle::of(&completed("a"), 0);
     assert!(toggle.is_run_of(&sample::watch("another-name", "p")));

@@ -67,8 +67,10 @@ async fn both_formats_say_the_same_of_toggles_in_every_state() {
         watches.push(watch);
     }
     let odd = " \"q\" \\n\\ \n\r\t {a=\"b\"},c=1 # EOF\n# EOF\nü\u{2028}🦀\u{85} ";
-    upstream.script(odd, [Reply::task("completed", Some(false))]);
-    watches.push(json!({"name": "odd", "agent_id": 99, "progress_id": odd, "labels": {"odd": odd, "empty": ""}}));
+    // An id has no white space at its ends.
+    let odd_id = odd.trim();
+    upstream.script(odd_id, [Reply::task("completed", Some(false))]);
+    watches.push(json!({"name": "odd", "agent_id": 99, "progress_id": odd_id, "labels": {"odd": odd, "empty": ""}}));
     watches.push(json!({"name": "no-key", "agent_id": 100, "progress_id": "p", "api": "keyless"}));
     // Each is polled once, so that what is known stands still.
     let config = json!({

@@ -12,7 +12,7 @@ use cekura_exporter::toggle::{AgentId, ApiName, Labels, ProgressId, Source, Time
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Exporter, Upstream, eventually, run};
+use crate::harness::{Exporter, Upstream, eventually, run, tool};
 
 fn task(progress_id: &str) -> Value {
     json!({"agent_id": 7, "progress_id": progress_id})
@@ -214,6 +214,32 @@ async fn no_more_than_a_hundred_thousand_can_be_registered() {
     assert_eq!(exporter.delete("last").await, 204);
     assert_eq!(exporter.put("more", &task("p")).await.0, 201);
     assert_eq!(exporter.logged("very many watches", 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_full_disk_kept_from_being_registered_is_settled_when_it_has_room_again() {
+    let upstream = Upstream::start().await;
+    let script = "mount -t tmpfs -o size=400k none disk && exec \"$@\"";
+    let unshare = tool("unshare").display().to_string();
+    let start = Exporter::with(Exporter::registering(&upstream, Path::new("disk/state"))).file("disk/.keep", "");
+    let exporter = start.through(&[&unshare, "--mount", "--", "/bin/sh", "-c", script, "sh"]).start().await;
+    let disk = format!("/proc/{}/root{}/disk", exporter.pid(), exporter.folder().display());
+    let fill = Path::new(&disk).join("fill");
+    std::fs::write(&fill, vec![0; 400 * 1024]).unwrap_err();
+    // The file has room of its own for a while.
+    let mut names = 0..5_000;
+    let refused = loop {
+        let name = format!("w{}", names.next().expect("it is full by now"));
+        match exporter.put(&name, &task(&"p".repeat(200))).await.0 {
+            201 => {}
+            status => break (name, status),
+        }
+    };
+    assert_eq!(refused.1, 507);
+    std::fs::remove_file(fill).unwrap();
+    // Nobody registers anything meanwhile.
+    exporter.logged("registrations are written again", 1).await;
+    assert_eq!(exporter.delete(&refused.0).await, 404, "it is known to be in no file");
 }
 
 #[tokio::test]
