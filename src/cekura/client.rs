@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -75,8 +76,8 @@ pub struct Polled {
 /// No answer came.
 struct Unanswered {
     failure: Failure,
-    /// Whether the connection was reset before any byte of the answer came.
-    was_reset: bool,
+    /// The end here of the connection, if that was reset before the head of an answer was whole.
+    reset: Option<SocketAddr>,
 }
 
 /// A client that cannot be built.
@@ -186,7 +187,8 @@ impl Client {
         let hidden = self.keyring.hidden().key(key.expose()).query(&format!("progress_id={}", progress_id.as_str()));
         let mut asked = self.ask(&pool, &url, &key, &hidden, started + self.timeout).await;
         // A server may give up a connection that it has not used for a while, just when it is used again.
-        let repeated = pool.has_answered() && asked.as_ref().is_err_and(|unanswered| unanswered.was_reset);
+        let reset = asked.as_ref().err().and_then(|unanswered| unanswered.reset);
+        let repeated = reset.is_some_and(|connection| pool.has_kept(connection));
         if repeated {
             asked = self.ask(&self.connections.fresh(&pool), &url, &key, &hidden, started + self.timeout).await;
         }
@@ -212,11 +214,11 @@ impl Client {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let failure = fault::failure_of(&error, hidden);
-                return Err(Unanswered { was_reset: fault::was_reset(&error), failure });
+                return Err(Unanswered { reset: fault::reset_connection(&error), failure });
             }
-            Err(_) => return Err(Unanswered { was_reset: false, failure: self.timed_out() }),
+            Err(_) => return Err(Unanswered { reset: None, failure: self.timed_out() }),
         };
-        self.connections.answered(pool, response.remote_addr().map(|address| address.ip()));
+        self.connections.answered(pool, &response);
         Ok(self.answer(response, hidden.clone(), deadline).await)
     }
 

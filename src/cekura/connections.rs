@@ -1,11 +1,13 @@
 //! The connections to one API: kept, but not for ever.
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::{Proxy, redirect};
+use hyper_util::client::legacy::connect::HttpInfo;
+use reqwest::header::CONNECTION;
+use reqwest::{Proxy, Response, redirect};
 use rustls::ClientConfig;
 use url::Url;
 
@@ -23,6 +25,9 @@ const AGE: Duration = Duration::from_mins(5);
 /// Connections that are younger than this are not given up: an API that answers nothing but errors would
 /// else be connected to for each poll.
 const LEAST_AGE: Duration = Duration::from_secs(1);
+
+/// The most connections of a pool that are remembered as kept.
+const MOST_KEPT: usize = 1024;
 
 /// The most headers that an answer may have.
 const MOST_HEADERS: usize = 512;
@@ -44,8 +49,8 @@ struct Current {
 pub(super) struct Pool {
     http: reqwest::Client,
     since: Instant,
-    /// Whether a connection of it ever brought an answer.
-    answered: AtomicBool,
+    /// Those that brought an answer and were kept, by their ends here.
+    kept: Mutex<HashSet<SocketAddr>>,
 }
 
 // === impl Connections ===
@@ -100,11 +105,13 @@ impl Connections {
         self.renew(&mut current);
     }
 
-    /// An answer came over a connection of this pool, from this address.
-    pub(super) fn answered(&self, pool: &Pool, from: Option<IpAddr>) {
-        pool.answered.store(true, Ordering::Relaxed);
-        if let Some(address) = from {
-            self.resolver.reached(address);
+    /// This answer came over a connection of this pool.
+    pub(super) fn answered(&self, pool: &Pool, answer: &Response) {
+        let Some(connection) = answer.extensions().get::<HttpInfo>() else { return };
+        self.resolver.reached(connection.remote_addr().ip());
+        let is_closed = answer.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        if !is_closed {
+            pool.note_kept(connection.local_addr());
         }
     }
 
@@ -143,16 +150,29 @@ impl Pool {
             http = http.proxy(Proxy::all(proxy.clone()).map_err(|error| BuildError::of(error.without_url()))?);
         }
         let http = http.build().map_err(|error| BuildError::of(error.without_url()))?;
-        Ok(Self { http, since: Instant::now(), answered: AtomicBool::new(false) })
+        Ok(Self { http, since: Instant::now(), kept: Mutex::default() })
     }
 
     pub(super) fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// Whether a connection of it ever brought an answer.
-    pub(super) fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+    /// Whether this connection had brought an answer before, and was kept.
+    pub(super) fn has_kept(&self, connection: SocketAddr) -> bool {
+        self.kept().contains(&connection)
+    }
+
+    fn note_kept(&self, connection: SocketAddr) {
+        let mut kept = self.kept();
+        if kept.len() >= MOST_KEPT {
+            // Most of them are closed by now. What is forgotten costs a repeat at most.
+            kept.clear();
+        }
+        kept.insert(connection);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
+
+use hyper_util::client::legacy::connect::HttpInfo;
 
 use super::resolve::ResolveError;
 use crate::toggle::{Failure, Hidden, Reason, Text};
@@ -42,15 +45,22 @@ fn connect_reason(error: &reqwest::Error) -> Reason {
 pub(super) const PROXY_WANTS_A_LOGIN: &str =
     "the proxy wants a login (HTTP 407): put it into the proxy variable, as http://user:password@host:port";
 
-/// Whether the connection was there and then closed or reset before any byte of an answer came.
-pub(super) fn was_reset(error: &reqwest::Error) -> bool {
+/// The end here of the connection that was closed or reset before the head of an answer was whole; `None` for
+/// any other error.
+pub(super) fn reset_connection(error: &reqwest::Error) -> Option<SocketAddr> {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let io = || chain(error).filter_map(|e| e.downcast_ref::<io::Error>()).last();
     let closed =
         || chain(error).filter_map(|e| e.downcast_ref::<hyper::Error>()).any(hyper::Error::is_incomplete_message);
     let reset =
         || io().is_some_and(|io| matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof));
-    error.is_request() && !error.is_connect() && !error.is_timeout() && (closed() || reset())
+    if !error.is_request() || error.is_connect() || error.is_timeout() || !(closed() || reset()) {
+        return None;
+    }
+    let failed = chain(error).find_map(|e| e.downcast_ref::<hyper_util::client::legacy::Error>())?;
+    let mut of_connection = hyper::http::Extensions::new();
+    failed.connect_info()?.get_extras(&mut of_connection);
+    of_connection.get::<HttpInfo>().map(HttpInfo::local_addr)
 }
 
 /// What the innermost error says: the outer ones repeat the URL or say "error sending request".

@@ -235,13 +235,20 @@ async fn a_connection_that_was_given_up_when_it_was_used_again_costs_no_failure(
 async fn an_upstream_that_resets_every_connection_is_asked_twice_at_most_and_is_aborted() {
     let upstream = Upstream::start().await;
     upstream.script("p", [Reply::task("in_progress", None), Reply::Reset(Vec::new())]);
-    let exporter = Exporter::with(config(&upstream.url(), "")).start().await;
-    let failed = |e: &crate::harness::Exposition| e.value("cekura_toggle_poll_failures_total", &[]) >= Some(5.0);
+    // Another one whose answers end their connections, which is none that was kept.
+    let body = r#"{"status":"in_progress","mock_enabled":null,"message":null,"error":null}"#;
+    let closing = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    upstream.script("q", [Reply::Raw(closing.into_bytes())]);
+    let config = config(&upstream.url(), "");
+    let config = config.replace("watches: [", "watches: [{name: v, agent_id: 1, progress_id: q}, ");
+    let exporter = Exporter::with(config).start().await;
+    let w = [("toggle", "w")];
+    let failed = |e: &crate::harness::Exposition| e.value("cekura_toggle_poll_failures_total", &w) >= Some(5.0);
     let e = exporter.scrape_until("five polls failed", failed).await;
     assert_eq!(e.poll_error("w").as_deref(), Some("aborted"));
-    let polls = e.value("cekura_toggle_polls_total", &[]).unwrap();
+    let polls = e.value("cekura_toggle_polls_total", &w).unwrap();
     #[expect(clippy::cast_precision_loss, reason = "a few requests")]
-    let requests = upstream.requests().len() as f64;
+    let requests = upstream.polls_of("p") as f64;
     // The first that is reset comes over a connection that answered before. One may be under way.
     assert!(requests <= polls + 2.0, "{requests} requests, {polls} polls");
 }
