@@ -16,7 +16,7 @@ use crate::config::{Problem, Problems};
 use crate::input_file;
 
 /// A Prometheus exporter for Cekura's toggle-mock-tools tasks.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "cekura-exporter", version = VERSION, disable_help_subcommand = true, after_help = MORE)]
 pub struct Cli {
     /// The configuration file [default: config.yaml]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cekura_exporter::cekura::Proxies;
 use cekura_exporter::check::{self, Found};
 use cekura_exporter::cli::{Check, Cli};
-use cekura_exporter::config::{self, Checked, Problems, Read};
+use cekura_exporter::config::{self, Checked, Problem, Problems, Read};
 use cekura_exporter::signals::{self, Caught, Signals};
 use cekura_exporter::systemd::{self, Notifier};
 use cekura_exporter::web::WebFile;
@@ -49,6 +49,20 @@ fn check(cli: &Cli, what: Check) -> Result<(), Box<dyn Error>> {
     if what == Check::Online { check_online(found, proxies) } else { Ok(()) }
 }
 
+/// A good configuration, where it was read, and the proxies beside it; and the web configuration with what
+/// it warns of.
+type Input = (Option<((Checked, PathBuf), Proxies)>, Option<(WebFile, Vec<Problem>)>);
+
+/// Reads all that the service starts with.
+fn read(cli: &Cli) -> Result<Input, Problems> {
+    let configuration = || {
+        let configuration = cli.config_file().and_then(|file| Ok((config::load(&file, std::env::vars_os())?, file)));
+        Problems::of_both(configuration, proxies())
+    };
+    let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();
+    Problems::of_both((!cli.demo).then(configuration).transpose(), web)
+}
+
 /// Those that the environment names.
 fn proxies() -> Result<Proxies, Problems> {
     check::proxies(|name| std::env::var_os(name))
@@ -74,14 +88,12 @@ fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
     let runtime = threads::start_or_exit(|| builder.worker_threads(2).enable_all().build())?;
     let stopped = runtime.block_on(async {
         let signals = Signals::listen(hangup, stops);
-        let read = || {
-            let configuration =
-                cli.config_file().and_then(|file| Ok((config::load(&file, std::env::vars_os())?, file)));
-            Problems::of_both(configuration, proxies())
+        let flags = cli.clone();
+        // Whoever wants to stop does not wait for a disk that hangs.
+        let (checked, web) = tokio::select! {
+            read = threads::apart("start", move || read(&flags)) => read??,
+            () = signals.clone().told(1) => return Ok(()),
         };
-        let checked = (!cli.demo).then(read).transpose();
-        let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();
-        let (checked, web) = Problems::of_both(checked, web)?;
         let _logs = threads::start_or_exit(|| telemetry::init(cli.log_level.clone(), cli.log_format))?;
         let [version, revision, rustc] = BUILD;
         tracing::info!(version, revision, rustc, demo = cli.demo, "starting");

@@ -28,8 +28,8 @@ pub(super) struct State {
     pub(super) history: History,
     /// The place in the watch list that was last given.
     places: u64,
-    /// The generation that was last given. It would have to come round for a stale id to mean another
-    /// run, and in the same slot.
+    /// The last generation that was given. A stale id can only mean another run if this wraps around and
+    /// that run is in the same slot.
     generation: u32,
     /// Messages that runs showed lately, so that those that say the same share one.
     messages: VecDeque<Text>,

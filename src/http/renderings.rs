@@ -288,7 +288,7 @@ impl Renderings {
         drop(self.maker.run(move || drop(content)));
         let unsaid = self.cuts.lock().unwrap_or_else(PoisonError::into_inner).next(std::time::Instant::now());
         if let Some(unsaid) = unsaid {
-            tracing::warn!(unsaid, "large answer cut: its clients do not take it, and others need the room");
+            tracing::warn!(unsaid, "large answer cut: its clients do not read it, and others need the memory");
         }
     }
 

@@ -154,7 +154,7 @@ impl Site {
         if !self.pulse.is_alive(now) {
             Some("the poller does not move")
         } else if self.renderings.are_stuck(now.into()) {
-            Some("an answer has been made for half a minute, and is not done")
+            Some("an answer has been in the making for more than half a minute")
         } else {
             None
         }

@@ -146,8 +146,7 @@ impl Desk {
             Refusal::NoSuchApi => problems(StatusCode::BAD_REQUEST, &["api: is not under `apis` any more".to_owned()]),
             Refusal::Full => {
                 let most = intake::MOST_REGISTRATIONS;
-                let what =
-                    format!("there are {most} registrations, which is the most: remove some, or shorten retention");
+                let what = format!("the limit of {most} registrations is reached: remove some, or shorten retention");
                 problem(StatusCode::INSUFFICIENT_STORAGE, &what)
             }
             Refusal::NotStored(what) => try_again(&format!("it could not be stored: the state file {what}")),

@@ -66,11 +66,11 @@ impl FileFollower {
         let scan = match tokio::time::timeout(LONGEST_WAIT, receiver).await {
             Ok(Ok(scan)) => Some(scan),
             Ok(Err(_)) => {
-                tracing::error!("watch files are not looked at any more: restart the exporter");
+                tracing::error!("watch files are no longer followed: restart the exporter");
                 None
             }
             Err(_) => {
-                tracing::warn!("watch files take long to look at: they are taken over when they were");
+                tracing::warn!("reading the watch files takes long: they are applied when it is done");
                 None
             }
         };
@@ -109,7 +109,7 @@ async fn follow(mut wanted: mpsc::UnboundedReceiver<Wanted>, orders: mpsc::Sende
         } else {
             let thread = Thread::start_patiently("watch-files").await;
             let Ok((looked, scan)) = thread.run(move || look(files)).await else {
-                tracing::error!("looking at the watch files panicked: they are looked at no more");
+                tracing::error!("reading the watch files panicked: they are no longer followed");
                 return;
             };
             files = looked;

@@ -95,7 +95,7 @@ impl Registry {
 
     pub(super) fn insert(&mut self, registration: Registration) {
         if let Some(kept) = self.registrations.get_mut(&registration.watch.name) {
-            // It was to be looked at no later than it could expire, and now it expires later.
+            // The look that is planned comes early enough: it now expires later than before.
             kept.registration = registration;
             return;
         }

@@ -159,7 +159,7 @@ impl Reloader {
             if timeout_at(deadline, late).await.is_err() {
                 return Err(problem(
                     "",
-                    "it is still being read since an earlier reload: is its volume there?".to_owned(),
+                    "an earlier reload is still reading it: check that its volume responds".to_owned(),
                 ));
             }
             turn.late = None;
@@ -250,7 +250,7 @@ mod tests {
         }
         assert_eq!(begun.load(Ordering::Relaxed), 1);
         assert!(
-            said[0].contains("took longer than 20ms") && said[1..].iter().all(|what| what.contains("still being read"))
+            said[0].contains("took longer than 20ms") && said[1..].iter().all(|what| what.contains("still reading it"))
         );
         // From here on a read may take as long as it does on a busy machine.
         let mut reloader = alone(reloader).await;

@@ -330,7 +330,7 @@ fn shortened(problems: &[Problem], origin: &str) -> Vec<Problem> {
 }
 
 fn unreadable(path: &Path) -> Problems {
-    let what = "cannot be made sense of".to_owned();
+    let what = "could not be parsed".to_owned();
     Problems(vec![Problem::new(shown(path), "", what)])
 }
 

@@ -43,7 +43,7 @@ pub struct Store {
 struct Session {
     /// The number of the process.
     number: u64,
-    /// Counters that processes before this one saved count from zero.
+    /// Counters that were saved by processes with a lower number start from zero.
     counting_since: u64,
 }
 

@@ -230,7 +230,7 @@ fn verify(disk: &Disk) -> Result<(Saved, Session), Fault> {
         read(&database.map_err(Fault::of_reading)?)
     }));
     // redb means to say what it finds damaged rather than to panic; this is for what it overlooks.
-    verified.unwrap_or_else(|_| Err(Fault::Damaged("it cannot be made sense of".into())))
+    verified.unwrap_or_else(|_| Err(Fault::Damaged("it cannot be decoded".into())))
 }
 
 /// Reads all tables, the two large ones at the same time.
@@ -241,7 +241,7 @@ fn read(database: &Database) -> Result<(Saved, Session), Fault> {
         let toggles = scope.spawn(|| read_toggles(&transaction, session));
         (read_registrations(&transaction), toggles.join())
     });
-    let toggles = toggles.map_err(|_| Fault::Damaged("it cannot be made sense of".into()))?;
+    let toggles = toggles.map_err(|_| Fault::Damaged("it cannot be decoded".into()))?;
     let saved = Saved { registrations: registrations?, toggles: toggles?, agents: read_agents(&transaction)? };
     Ok((saved, session))
 }

@@ -295,5 +295,5 @@ async fn registrations_do_not_wait_for_watch_files_that_a_reload_looks_at() {
         assert!(!reloading.is_finished(), "{name} waited for the reload");
     }
     assert_eq!(reloading.await.unwrap(), 200);
-    exporter.logged("watch files take long to look at: they are taken over when they were", 2).await;
+    exporter.logged("reading the watch files takes long: they are applied when it is done", 2).await;
 }

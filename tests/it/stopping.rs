@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use cekura_exporter::demo::simulator::Reply;
 use rustix::process::Signal;
 
-use crate::harness::{Exporter, Upstream, eventually};
+use crate::harness::{Exporter, Upstream, eventually, run_through, tool};
 
 const WATCHES: &str = "watches:\n  - {name: w, agent_id: 1, progress_id: p}\n";
 
@@ -93,4 +93,20 @@ async fn a_signal_that_is_delivered_twice_drains() {
         assert_eq!(exporter.ended().await.code(), Some(0));
         assert_eq!((exporter.logs_of("stopped").len(), exporter.logs_of("stopped at once").len()), (1, 0));
     }
+}
+
+/// The configuration is on a volume that takes ten seconds to be opened.
+#[test]
+fn whoever_wants_to_stop_does_not_wait_for_a_configuration_that_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml").display().to_string();
+    std::fs::write(&config, "watches: []\n").unwrap();
+    let strace = tool("strace").display().to_string();
+    let delayed = ["-P", &config, "-e", "trace=openat", "-e", "inject=openat:delay_enter=10s"];
+    // -D: strace looks on from beside, and the program is the child.
+    let words = ["timeout", "--preserve-status", "-s", "TERM", "2", &strace, "-D", "-f", "-o", "/dev/null"];
+    let through: Vec<_> = [&words[..], &delayed[..]].concat().into_iter().map(str::to_owned).collect();
+    let output = run_through(&through, &["--config.file", &config, "--web.listen-address=127.0.0.1:0"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "it read to the end");
 }
