@@ -15,7 +15,7 @@ use url::Url;
 use super::connections::{Connections, Pool};
 use super::encoding::Encoding;
 use super::key::{KeySource, Keyring, Secret};
-use super::{Api, CaBundle, Proxies, answer, fault, tls};
+use super::{Api, CaBundle, Proxies, Renewal, answer, fault, tls};
 use crate::clock;
 use crate::toggle::{AgentId, ApiName, Failure, Hidden, Outcome, ProgressId, Reason, Text};
 
@@ -167,9 +167,17 @@ impl Client {
         Ok(true)
     }
 
-    /// Whether a file that it reads can change while the process runs.
+    /// Whether this is in a file, which can change while the process runs.
+    pub fn reads_file_of(&self, of: Renewal) -> bool {
+        match of {
+            Renewal::Key => matches!(self.source, KeySource::File(_)),
+            Renewal::Authorities => self.ca.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+        }
+    }
+
+    /// Whether anything that it has is in a file.
     pub fn reads_files(&self) -> bool {
-        matches!(self.source, KeySource::File(_)) || self.ca.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.reads_file_of(Renewal::Key) || self.reads_file_of(Renewal::Authorities)
     }
 
     /// Asks once how the task goes. Never takes longer than the API's timeout.

@@ -23,21 +23,30 @@ pub enum Renewal {
 }
 
 /// Reads the client's files again and again, if it has any. What is wrong with one is logged when it begins
-/// to be, and again when it is something else.
+/// to be, and again when it is something else. A volume that hangs holds up its own file alone.
 ///
 /// Each change to something usable is sent to `changes`.
 pub async fn follow_files(api: ApiName, client: Arc<Client>, changes: UnboundedSender<(ApiName, Renewal)>) {
-    let (mut of_key, mut of_authorities) = (None, None);
-    while client.reads_files() {
+    tokio::join!(
+        follow(&api, &client, &changes, Renewal::Key, Client::refresh_key),
+        follow(&api, &client, &changes, Renewal::Authorities, Client::refresh_authorities),
+    );
+}
+
+async fn follow(
+    api: &ApiName,
+    client: &Arc<Client>,
+    changes: &UnboundedSender<(ApiName, Renewal)>,
+    of: Renewal,
+    refresh: fn(&Client) -> Result<bool, String>,
+) {
+    let mut last_problem = None;
+    while client.reads_file_of(of) {
         let reading = client.clone();
-        let read = threads::apart("api-files", move || (reading.refresh_key(), reading.refresh_authorities())).await;
-        let (key, authorities) = read.unwrap_or_else(|lost| (Err(lost.to_string()), Ok(false)));
-        if is_news(&api, key, &mut of_key, Renewal::Key) {
+        let read = threads::apart("api-file", move || refresh(&reading)).await;
+        if is_news(api, read.unwrap_or_else(|lost| Err(lost.to_string())), &mut last_problem, of) {
             // Nobody listens only while the process stops.
-            let _ = changes.send((api.clone(), Renewal::Key));
-        }
-        if is_news(&api, authorities, &mut of_authorities, Renewal::Authorities) {
-            let _ = changes.send((api.clone(), Renewal::Authorities));
+            let _ = changes.send((api.clone(), of));
         }
         tokio::time::sleep(INTERVAL).await;
     }

@@ -35,7 +35,7 @@ use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
 use crate::threads::Standing;
-use crate::toggle::Timestamp;
+use crate::toggle::{Jump, Timestamp};
 use crate::web::Web;
 
 /// An answer to a request.
@@ -64,7 +64,9 @@ pub struct Site {
     renderings: Renderings,
     /// Tells what this process says from what another one said.
     process: u64,
+    /// When this process began, and the sum of the jumps of the clock by then.
     started: Timestamp,
+    moved: Jump,
     /// What is said of connections.
     pub(super) events: Events,
     listening: watch::Sender<bool>,
@@ -142,6 +144,7 @@ impl Site {
             renderings: Renderings::new(renderer),
             process: fastrand::u64(..),
             started: clock::now(),
+            moved: clock::moved(),
             listening: watch::Sender::new(false),
             leaving: AtomicBool::new(false),
             draining,
@@ -363,9 +366,14 @@ impl Site {
         move || ApiHealth::of_all(&config(), &metrics.loads())
     }
 
+    /// When this process began, by the clock as it is now.
+    fn started(&self) -> Timestamp {
+        self.started.moved(Jump::from_millis(clock::moved().as_millis() - self.moved.as_millis()))
+    }
+
     /// How all is.
     async fn overview(&self, layout: Layout, headers: &HeaderMap) -> Answer {
-        let (board, apis, started) = (self.board.clone(), self.apis(), self.started);
+        let (board, apis, started) = (self.board.clone(), self.apis(), self.started());
         let overview = move || {
             let overview = encoded(&Overview::of(&board.rows(), apis(), started, clock::now()));
             Source::Text(layout.lay_out(overview.unwrap_or_default()))
@@ -383,7 +391,7 @@ impl Site {
             etag.not_modified()
         } else {
             let (board, subject) = (self.board.clone(), Subject::Page(selection.clone()));
-            let (started, telemetry_path) = (self.started, self.telemetry_path.clone());
+            let (started, telemetry_path) = (self.started(), self.telemetry_path.clone());
             let page = move || {
                 let (rows, now) = (board.rows(), clock::now());
                 let page = Page {

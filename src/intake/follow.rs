@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::Order;
@@ -24,7 +25,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Looks at the watch files again and again.
 pub struct FileFollower {
-    wanted: mpsc::UnboundedSender<Wanted>,
+    /// What is looked with next, if that is not begun. A later one takes its place: while a look hangs, no
+    /// more than one waits.
+    wanted: Arc<Mutex<Option<Wanted>>>,
+    /// Tells that there is one.
+    told: watch::Sender<()>,
     /// Rescans so far.
     count: AtomicU64,
 }
@@ -51,9 +56,10 @@ struct Wanted {
 impl FileFollower {
     /// One that looks at nothing yet. It ends with the receiver of the orders, or when dropped.
     pub(super) fn start(orders: mpsc::Sender<Order>) -> Self {
-        let (wanted, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(follow(receiver, orders));
-        Self { wanted, count: AtomicU64::new(0) }
+        let (told, tells) = watch::channel(());
+        let wanted = Arc::default();
+        tokio::spawn(follow(Arc::clone(&wanted), tells, orders));
+        Self { wanted, told, count: AtomicU64::new(0) }
     }
 
     /// Goes on with these globs and APIs, and waits for the first look with them, but not for long. The
@@ -61,8 +67,12 @@ impl FileFollower {
     pub(super) async fn rescan(&self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Rescan {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let (scan, receiver) = oneshot::channel();
-        // Who looks is gone only after a panic, which the answer tells too.
-        let _ = self.wanted.send(Wanted { globs, apis, number, scan });
+        let wanted = || self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted() = Some(Wanted { globs, apis, number, scan });
+        if self.told.send(()).is_err() {
+            // Who looks is gone, which is only after a panic.
+            wanted().take();
+        }
         let scan = match tokio::time::timeout(LONGEST_WAIT, receiver).await {
             Ok(Ok(scan)) => Some(scan),
             Ok(Err(_)) => {
@@ -78,23 +88,19 @@ impl FileFollower {
     }
 }
 
-async fn follow(mut wanted: mpsc::UnboundedReceiver<Wanted>, orders: mpsc::Sender<Order>) {
+async fn follow(wanted: Arc<Mutex<Option<Wanted>>>, mut told: watch::Receiver<()>, orders: mpsc::Sender<Order>) {
     let mut files = Files::new(Vec::new(), BTreeSet::new());
     let mut number = 0;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut asked = tokio::select! {
-            asked = wanted.recv() => match asked {
-                Some(asked) => Some(asked),
-                None => return,
+        tokio::select! {
+            told = told.changed() => if told.is_err() {
+                return;
             },
-            _ = ticks.tick() => None,
-        };
-        // After a look that took long, only the last that was asked for meanwhile counts.
-        while let Ok(later) = wanted.try_recv() {
-            asked = Some(later);
+            _ = ticks.tick() => {}
         }
+        let asked = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
         let asked = asked.map(|asked| {
             files.reconfigure(asked.globs, asked.apis);
             number = asked.number;
