@@ -324,6 +324,7 @@ mod tests {
                 r#"finished_total{,status="failed"} 0"#,
                 r#"info{,progress_id="p",source="config",expect="enabled"} 1"#,
                 "last_completed_timestamp_seconds{} 1.500",
+                "last_mismatched_timestamp_seconds{} 1.500",
                 "last_success_timestamp_seconds{} 1.500",
                 "mcp_endpoints{} 2",
                 "mcp_tools{} 5",
@@ -332,6 +333,7 @@ mod tests {
                 r#"poll_error{,reason="rate_limited"} 1"#,
                 "poll_failures_total{} 1",
                 "polls_total{} 2",
+                r#"problem{,problem="mismatch",expect="enabled"} 1"#,
                 "started_timestamp_seconds{} 0.000",
                 r#"status{,status="in_progress"} 0"#,
                 r#"status{,status="completed"} 1"#,
@@ -523,8 +525,8 @@ mod tests {
 
     #[test]
     fn where_a_thing_comes_changes_or_goes_few_parts_are_others() {
-        let rows: Vec<_> = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
-        let agents: Vec<_> = (1..2000).map(agent).collect();
+        let rows: Vec<_> = (0..3000).map(|i| waiting(&format!("w{i:04}"))).collect();
+        let agents: Vec<_> = (1..3000).map(agent).collect();
         let parts_of = |rows: &[Row], agents: &[AgentRow]| {
             let rows = rows.iter().cloned().collect();
             parts(&Snapshot::new(rows, agents.to_vec(), vec![], full().gathered), Format::Text)

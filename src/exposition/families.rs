@@ -30,7 +30,7 @@ macro_rules! flag {
 }
 
 /// The families of toggles, sorted by name.
-pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
+pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
     Family {
         open: "cekura_toggle_finished_timestamp_seconds{",
         kind: Kind::Gauge,
@@ -63,6 +63,12 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
         kind: Kind::Gauge,
         help: "When a run of this watch last failed, as a Unix time.",
         write: |series, toggle| series.time(toggle.tally.last_failed),
+    },
+    Family {
+        open: "cekura_toggle_last_mismatched_timestamp_seconds{",
+        kind: Kind::Gauge,
+        help: "When a run of this watch last completed in another state than was expected, as a Unix time.",
+        write: |series, toggle| series.time(toggle.tally.last_mismatched),
     },
     Family {
         open: "cekura_toggle_last_success_timestamp_seconds{",
@@ -125,6 +131,21 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 16] = [
         kind: Kind::Counter,
         help: "Polls that ended.",
         write: |series, toggle| series.int("", toggle.tally.polls),
+    },
+    Family {
+        open: "cekura_toggle_problem{",
+        kind: Kind::Gauge,
+        help: "How a run of this watch ended badly; absent since one ended well.",
+        write: |series, toggle| {
+            if let Some(problem) = toggle.tally.problem {
+                series.start();
+                series.raw(r#",problem=""#);
+                series.raw(problem.kind.as_str());
+                series.raw(r#"",expect=""#);
+                series.raw(problem.expect.map_or("", Expect::as_str));
+                series.raw("\"} 1\n");
+            }
+        },
     },
     Family {
         open: "cekura_toggle_started_timestamp_seconds{",

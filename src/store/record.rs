@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedToggle};
 use crate::toggle::{
-    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, ProgressId, RawStatuses,
-    Reason, Run, Shown, Source, Status, Tally, Text, Timestamp, Watch, WatchName, What,
+    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, Problem, ProblemKind,
+    ProgressId, RawStatuses, Reason, Run, Shown, Source, Status, Tally, Text, Timestamp, Watch, WatchName, What,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -158,6 +158,17 @@ struct TallyRecord {
     last_completed: Option<u64>,
     #[serde(skip_serializing_if = "is_default")]
     last_failed: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    last_mismatched: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    problem: Option<ProblemRecord>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct ProblemRecord {
+    kind: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    expect: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -373,7 +384,7 @@ impl FailingRecord<'_> {
 
 impl TallyRecord {
     fn of(tally: &Tally) -> Self {
-        let Tally { polls, failures, completed, failed, last_completed, last_failed } = tally;
+        let Tally { polls, failures, completed, failed, last_completed, last_failed, last_mismatched, problem } = tally;
         Self {
             polls: *polls,
             failures: *failures,
@@ -381,14 +392,27 @@ impl TallyRecord {
             failed: (*failed).into(),
             last_completed: millis(*last_completed),
             last_failed: millis(*last_failed),
+            last_mismatched: millis(*last_mismatched),
+            problem: problem.map(|problem| ProblemRecord {
+                kind: problem.kind.as_str().to_owned(),
+                expect: problem.expect.map(|expect| expect.as_str().to_owned()),
+            }),
         }
     }
 
     fn restore(self) -> Tally {
-        let Self { polls, failures, completed, failed, last_completed, last_failed } = self;
+        let Self { polls, failures, completed, failed, last_completed, last_failed, last_mismatched, problem } = self;
         let (last_completed, last_failed) = (timestamp(last_completed), timestamp(last_failed));
         let [completed, failed] = [completed, failed].map(|runs| u32::try_from(runs).unwrap_or(u32::MAX));
-        Tally { polls, failures, completed, failed, last_completed, last_failed }
+        let problem = problem.and_then(|problem| {
+            let expect = problem.expect.and_then(|expect| Expect::parse(&expect).ok());
+            Some(Problem { kind: ProblemKind::parse(&problem.kind)?, expect })
+        });
+        // Versions before did not save it.
+        let failed_last = || Problem { kind: ProblemKind::Failed, expect: None };
+        let problem = problem.or_else(|| (last_failed > last_completed).then(failed_last));
+        let last_mismatched = timestamp(last_mismatched);
+        Tally { polls, failures, completed, failed, last_completed, last_failed, last_mismatched, problem }
     }
 }
 

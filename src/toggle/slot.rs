@@ -8,7 +8,7 @@ use super::outcome::{Answer, Outcome, Reason, Reported};
 use super::run::{Failing, Finish, Run, Status};
 use super::text::Text;
 use super::time::Timestamp;
-use super::watch::Watch;
+use super::watch::{Expect, Watch};
 
 /// A watch, its run, and what was counted over all of its runs.
 #[derive(Debug, Clone)]
@@ -36,6 +36,29 @@ pub struct Tally {
     pub last_completed: Option<Timestamp>,
     /// When a run last failed.
     pub last_failed: Option<Timestamp>,
+    /// When a run last completed in another state than was expected.
+    pub last_mismatched: Option<Timestamp>,
+    /// What is wrong since a run ended badly; `None` since one ended well. A retry that hangs, or whose id
+    /// expires, ends no problem.
+    pub problem: Option<Problem>,
+}
+
+/// How a run of a watch ended badly, while none has ended well since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Problem {
+    /// How it ended.
+    pub kind: ProblemKind,
+    /// What was expected of the run.
+    pub expect: Option<Expect>,
+}
+
+/// How a run can end badly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// It failed.
+    Failed,
+    /// It completed in another state than was expected.
+    Mismatch,
 }
 
 /// What a poll changed. Counters and log lines are made from these.
@@ -90,9 +113,13 @@ impl Toggle {
     /// the tally is reset.
     pub fn redefine(&mut self, watch: Arc<Watch>, now: Timestamp) -> bool {
         let new_run = !self.watch.same_run(&watch);
+        let another_expect = self.watch.expect != watch.expect;
         self.watch = watch;
         if new_run {
             self.run = Run::new(now);
+        } else if another_expect {
+            // What the run ended as is right or wrong by what is expected of it now.
+            self.judge(now);
         }
         new_run
     }
@@ -130,6 +157,19 @@ impl Toggle {
         Some(shown.status == Status::Completed && !expect.is_met_by(shown.mock_enabled))
     }
 
+    /// Notes whether the run that is watched now ended well, if it ended.
+    fn judge(&mut self, now: Timestamp) {
+        let kind = match self.run.shown.status {
+            Status::Failed => Some(ProblemKind::Failed),
+            Status::Completed => (self.mismatch() == Some(true)).then_some(ProblemKind::Mismatch),
+            Status::InProgress | Status::Unknown => return,
+        };
+        if kind == Some(ProblemKind::Mismatch) {
+            self.tally.last_mismatched = Some(now);
+        }
+        self.tally.problem = kind.map(|kind| Problem { kind, expect: self.watch.expect });
+    }
+
     fn answered(&mut self, answer: Answer, now: Timestamp) -> Vec<Transition> {
         let mut transitions = Vec::new();
         if let Some(failing) = self.run.failing.take() {
@@ -141,12 +181,15 @@ impl Toggle {
         }
         self.run.note_raw_status(answer.status.raw());
         let at_first_answer = self.run.last_success.replace(now).is_none();
-        let from = self.run.shown.status;
+        let (from, said) = (self.run.shown.status, self.run.shown.mock_enabled);
         self.run.shown.update(answer);
         let to = self.run.shown.status;
         if from != to {
             transitions.push(Transition::Status { from, to });
             self.tally.note_finish(to, now);
+        }
+        if from != to || said != self.run.shown.mock_enabled {
+            self.judge(now);
         }
         if to.is_finished() && self.run.finished.is_none() {
             self.run.finished = Some(Finish { at: now, at_first_answer });
@@ -158,6 +201,23 @@ impl Toggle {
             });
         }
         transitions
+    }
+}
+
+// === impl ProblemKind ===
+
+impl ProblemKind {
+    /// As shown in labels and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Mismatch => "mismatch",
+        }
+    }
+
+    /// The kind of that name, as [`ProblemKind::as_str`] has it.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Failed, Self::Mismatch].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -179,16 +239,17 @@ impl Tally {
         }
     }
 
-    /// Forgets what was counted, but not when runs last finished.
+    /// Forgets what was counted, but not how and when runs last finished.
     pub fn count_from_zero(&mut self) {
-        let Self { last_completed, last_failed, .. } = *self;
-        *self = Self { last_completed, last_failed, ..Self::default() };
+        let Self { polls, failures, completed, failed, .. } = self;
+        (*polls, *failures, *completed, *failed) = (0, 0, 0, 0);
     }
 
     /// Changes every time in it.
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.last_completed = self.last_completed.map(&map);
         self.last_failed = self.last_failed.map(&map);
+        self.last_mismatched = self.last_mismatched.map(&map);
     }
 
     fn count_finish(&mut self, status: Status) {
@@ -241,6 +302,51 @@ mod tests {
         );
         assert_eq!((toggle.tally.completed, toggle.tally.failed), (0, 1));
         assert_eq!(toggle.tally.last_failed, Some(at(9)));
+    }
+
+    #[test]
+    fn a_problem_lasts_until_a_run_ends_well_whatever_a_retry_does() {
+        let failed = |expect| Some(Problem { kind: ProblemKind::Failed, expect });
+        let mismatch = |expect| Some(Problem { kind: ProblemKind::Mismatch, expect: Some(expect) });
+        let mut toggle = toggle(None);
+        let mut run = |id: &str, expect, outcomes: &[Outcome], second| {
+            toggle.redefine(watch(id, expect), at(second));
+            for outcome in outcomes {
+                toggle.apply(outcome.clone(), at(second));
+            }
+            (toggle.tally.problem, toggle.tally.last_mismatched)
+        };
+        let says = |status, mock_enabled| Ok(answer(status, mock_enabled));
+        let (on, off) = (Some(Expect::Enabled), Some(Expect::Disabled));
+        assert_eq!(run("1", on, &[says(Reported::Failed, None)], 1), (failed(on), None));
+        // Retries that hang, are not answered, or have a status that nobody knows.
+        assert_eq!(run("2", on, &[says(Reported::InProgress, Some(true))], 2), (failed(on), None));
+        assert_eq!(run("3", off, &[failure(Reason::NotFound)], 3), (failed(on), None));
+        assert_eq!(run("4", None, &[says(Reported::Unrecognised(Text::own("paused")), None)], 4), (failed(on), None));
+        let wrong = (mismatch(Expect::Disabled), Some(at(5)));
+        assert_eq!(run("5", off, &[says(Reported::Completed, Some(true))], 5), wrong);
+        assert_eq!(run("6", None, &[], 6), wrong);
+        assert_eq!(run("7", None, &[says(Reported::Failed, None)], 7), (failed(None), Some(at(5))));
+        assert_eq!(run("8", None, &[says(Reported::Completed, None)], 8), (None, Some(at(5))));
+        let null = (mismatch(Expect::Enabled), Some(at(9)));
+        assert_eq!(run("9", on, &[says(Reported::Completed, None)], 9), null);
+        assert_eq!(run("10", on, &[says(Reported::Completed, Some(true))], 10), (None, Some(at(9))));
+    }
+
+    #[test]
+    fn a_recheck_and_another_expectation_judge_a_finished_run_anew() {
+        let mut toggle = toggle(Some(Expect::Enabled));
+        let kind = |toggle: &Toggle| toggle.tally.problem.map(|problem| problem.kind);
+        toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1));
+        assert_eq!(kind(&toggle), None);
+        toggle.apply(Ok(answer(Reported::Completed, Some(false))), at(2));
+        assert_eq!(kind(&toggle), Some(ProblemKind::Mismatch));
+        toggle.redefine(watch("a", Some(Expect::Disabled)), at(3));
+        assert_eq!(kind(&toggle), None);
+        toggle.redefine(watch("a", Some(Expect::Enabled)), at(4));
+        assert_eq!((kind(&toggle), toggle.tally.last_mismatched), (Some(ProblemKind::Mismatch), Some(at(4))));
+        toggle.apply(failure(Reason::Timeout), at(5));
+        assert_eq!(kind(&toggle), Some(ProblemKind::Mismatch));
     }
 
     #[test]
@@ -337,8 +443,9 @@ mod tests {
     fn a_new_run_resets_all_but_the_tally_and_other_labels_do_not_make_one() {
         let mut toggle = toggle(None);
         toggle.apply(Ok(answer(Reported::Failed, None)), at(1));
-        let tally = toggle.tally.clone();
         assert!(!toggle.redefine(watch("a", Some(Expect::Enabled)), at(2)));
+        let tally = toggle.tally.clone();
+        assert_eq!((tally.polls, tally.failed, tally.last_failed), (1, 1, Some(at(1))));
         assert_eq!((toggle.run.shown.status, toggle.run.started), (Status::Failed, at(0)));
         assert!(toggle.redefine(watch("b", Some(Expect::Enabled)), at(3)));
         assert_eq!((toggle.run.shown.status, toggle.run.started), (Status::Unknown, at(3)));

@@ -223,6 +223,7 @@ async fn json_has_every_field_sorted_by_name_with_null_for_what_is_unknown() {
         "labels",
         "status",
         "raw_status",
+        "problem",
         "mock_enabled",
         "mismatch",
         "mcp_endpoints",
