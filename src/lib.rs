@@ -179,8 +179,7 @@ async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunE
 /// Polls on a thread of its own until told to stop. Polls are one small step after the other: between
 /// threads, handing these over would cost more than doing them, and nothing that serves scrapes is ever
 /// behind them.
-fn poll_apart(poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<Work<()>> {
-    let thread = Thread::start("poller")?;
+fn poll_apart(thread: Thread, poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<Work<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let polling = async {
         tokio::select! {
@@ -244,10 +243,13 @@ impl Running {
         let (pulse, last_change) = (poller.pulse(), poller.last_change());
         let mut tasks = JoinSet::new();
         let (stop_polling, polling_stops) = oneshot::channel();
-        let polling =
-            poll_apart(poller, polling_stops).map_err(|e| RunError::new("the poller could not be started", e))?;
+        let thread = threads::required(|| Thread::start("poller")).await;
+        let polling = thread.and_then(|thread| poll_apart(thread, poller, polling_stops));
+        let polling = polling.map_err(|e| RunError::new("no thread could be started for the poller", e))?;
         // Before anything is polled: a lookup could have the last thread that is to be had.
-        let renderer = Standing::start("renderer").map_err(|e| RunError::new("the server could not be started", e))?;
+        let renderer = threads::required(|| Standing::start("renderer"))
+            .await
+            .map_err(|e| RunError::new("no thread could be started for the server", e))?;
         let clients = Arc::new(Clients::new(proxies));
         let means = Means {
             board: board.clone(),

@@ -17,6 +17,9 @@ use cekura_exporter::{BUILD, Service, demo, http, intake, run, telemetry, thread
 use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 
+/// Sent for a write beyond the limit of a file's size. The number is the same on every system that we know.
+const SIGXFSZ: i32 = 25;
+
 fn main() -> ExitCode {
     // First of all: whoever asks for a reload does not know how far the start is.
     let hangup = signals::catch(SignalKind::hangup());
@@ -82,6 +85,8 @@ fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
     // A signal to stop that comes early is a clean stop too.
     let stops = [signals::catch(SignalKind::terminate())?, signals::catch(SignalKind::interrupt())?];
     let hangup = hangup?;
+    // A file that may not grow is an error of writing it, and no end of the process.
+    let _file_size = signals::catch(SignalKind::from_raw(SIGXFSZ))?;
     // Before there are threads.
     let sockets = cli.systemd_socket.then(systemd::sockets);
     let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -67,6 +67,21 @@ pub async fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Sen
     thread.run(work).await.map_err(|Panicked| Lost::Panicked)
 }
 
+/// Starts a thread that the process cannot do without. A thread whose work is done may count for a moment
+/// yet, so a refusal is believed only when it has lasted for a second.
+///
+/// # Errors
+/// If there is none to be had.
+pub async fn required<T>(start: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..20 {
+        match start() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY / 20).await,
+            started => return started,
+        }
+    }
+    start()
+}
+
 /// Runs `start`, which may panic if no thread can be created. Then says why on standard error and ends the
 /// process with 1: a library that is started by half would wait for ever.
 pub fn start_or_exit<T>(start: impl FnOnce() -> T) -> T {

@@ -240,7 +240,7 @@ impl Client {
             }
             Some(_)
                 if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-                    && self.connections.have_a_proxy() =>
+                    && self.connections.proxy_address().is_some() =>
             {
                 Err(Failure::new(Reason::Connect).with_detail(Text::own(fault::PROXY_WANTS_A_LOGIN)))
             }
@@ -256,7 +256,10 @@ impl Client {
     /// The failure with what was asked before its detail, but for the query.
     fn saying_where(&self, failure: Failure, agent_id: AgentId) -> Failure {
         let what = failure.detail.as_ref().map_or(failure.reason.as_str(), Text::as_str);
-        let detail = Text::own(&format!("{}: {what}", self.place(agent_id)));
+        // What a proxy does wrong would else be looked for at the API.
+        let through = self.connections.proxy_address().filter(|_| is_of_getting_there(failure.reason));
+        let through = through.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+        let detail = Text::own(&format!("{}{through}: {what}", self.place(agent_id)));
         failure.with_detail(detail)
     }
 
@@ -275,6 +278,11 @@ impl Client {
 /// is behind it.
 fn is_of_the_way(reason: Reason) -> bool {
     matches!(reason, Reason::Timeout | Reason::Aborted | Reason::Tls | Reason::ServerError)
+}
+
+/// Whether a failure may be one of getting to the API.
+fn is_of_getting_there(reason: Reason) -> bool {
+    matches!(reason, Reason::Timeout | Reason::Dns | Reason::Connect | Reason::Tls | Reason::Aborted)
 }
 
 /// Made anew for each request, so that the key stays in memory that is wiped.

@@ -67,9 +67,11 @@ impl Connections {
         Ok(Self { proxy, connect_timeout, resolver, current: Mutex::new(Current { tls, pool }) })
     }
 
-    /// Whether a proxy leads to the API.
-    pub(super) fn have_a_proxy(&self) -> bool {
-        self.proxy.is_some()
+    /// The host and the port of the proxy that leads to the API, without its login.
+    pub(super) fn proxy_address(&self) -> Option<String> {
+        let proxy = self.proxy.as_ref()?;
+        let port = proxy.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}{port}", proxy.host_str()?))
     }
 
     /// The connections to use now.

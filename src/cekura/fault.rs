@@ -69,6 +69,10 @@ fn describe(error: &reqwest::Error, hidden: &Hidden) -> Text {
     // What a tunnel through a proxy fails with has no public type.
     match innermost.as_str() {
         "tunnel error: proxy authorization required" => PROXY_WANTS_A_LOGIN.clone_into(&mut innermost),
+        text if text.contains("CaUsedAsEndEntity") => {
+            "the server's certificate is its own authority: name it in ca_file, if it is the right one"
+                .clone_into(&mut innermost);
+        }
         "tunnel error: unsuccessful" => "the proxy refuses to connect there".clone_into(&mut innermost),
         _ => {}
     }

@@ -94,7 +94,8 @@ fn url(value: &str) -> Result<Url, String> {
                          other characters than letters, digits and -._~!$&'()*+,;= as %XX";
     let with_scheme = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let (scheme, rest) = with_scheme.split_once("://").unwrap_or_default();
-    if !["http", "https", "socks4", "socks4a", "socks5", "socks5h"].contains(&scheme) {
+    let scheme = scheme.to_ascii_lowercase();
+    if !["http", "https", "socks4", "socks4a", "socks5", "socks5h"].contains(&scheme.as_str()) {
         return Err(
             "has a scheme that is not supported: use http, https, socks4, socks4a, socks5 or socks5h".to_owned()
         );
@@ -193,7 +194,10 @@ mod tests {
         let both = [("HTTP_PROXY", " http://a:1\n"), ("https_proxy", "b:2"), ("ALL_PROXY", "\t")];
         assert_eq!(proxy(&both, "http://x"), Some("http://a:1/".to_owned()));
         assert_eq!(proxy(&both, "https://x"), Some("http://b:2/".to_owned()));
-        assert_eq!(proxy(&[("HTTP_PROXY", ""), ("http_proxy", "low")], "http://x"), Some("http://low/".to_owned()));
+        assert_eq!(
+            proxy(&[("HTTP_PROXY", ""), ("http_proxy", "HTTP://low")], "http://x"),
+            Some("http://low/".to_owned())
+        );
         let all = [("ALL_PROXY", "socks5h://u:p%20w@s:3/"), ("HTTPS_PROXY", "https://[::1]:4")];
         assert_eq!(proxy(&all, "http://x"), Some("socks5h://u:p%20w@s:3/".to_owned()));
         assert_eq!(proxy(&all, "https://x"), Some("https://[::1]:4/".to_owned()));

@@ -513,7 +513,7 @@ async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<()
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if error.is_for_want_of_room() => Err(Refusal::NoRoom(error.to_string())),
         Ok(Err(error)) => Err(Refusal::NotStored(error.to_string())),
-        Err(lost) => Err(Refusal::NotStored(lost.to_string())),
+        Err(lost) => Err(Refusal::NotStored(format!("cannot be written: {lost}"))),
     }
 }
 

@@ -13,11 +13,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{Builder, ScopedJoinHandle};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError,
-    WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError, WriteTransaction,
 };
 use rustix::fs::Access;
 
@@ -88,8 +88,8 @@ pub(super) fn transact(
     Ok(transaction.commit()?)
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     builder
 }
@@ -238,8 +238,11 @@ fn read(database: &Database) -> Result<(Saved, Session), Fault> {
     let transaction = database.begin_read().map_err(Fault::of_reading)?;
     let session = read_meta(&transaction)?;
     let (registrations, toggles) = std::thread::scope(|scope| {
-        let toggles = scope.spawn(|| read_toggles(&transaction, session));
-        (read_registrations(&transaction), toggles.join())
+        let toggles = Builder::new().spawn_scoped(scope, || read_toggles(&transaction, session));
+        let registrations = read_registrations(&transaction);
+        // Where the machine gives no thread, one comes after the other.
+        let toggles = toggles.map_or_else(|_| Ok(read_toggles(&transaction, session)), ScopedJoinHandle::join);
+        (registrations, toggles)
     });
     let toggles = toggles.map_err(|_| Fault::Damaged("it cannot be decoded".into()))?;
     let saved = Saved { registrations: registrations?, toggles: toggles?, agents: read_agents(&transaction)? };

@@ -1,6 +1,6 @@
 //! Watches that are handed over by HTTP.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -214,6 +214,19 @@ async fn no_more_than_a_hundred_thousand_can_be_registered() {
     assert_eq!(exporter.delete("last").await, 204);
     assert_eq!(exporter.put("more", &task("p")).await.0, 201);
     assert_eq!(exporter.logged("very many watches", 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_state_file_that_may_not_grow_is_an_answer_and_no_end_of_the_process() {
+    let upstream = Upstream::start().await;
+    let prlimit = tool("prlimit").display().to_string();
+    let start = Exporter::with(Exporter::registering(&upstream, Path::new("state")));
+    let exporter = start.through(&[&prlimit, "--fsize=90000", "--"]).start().await;
+    let mut statuses = HashSet::new();
+    for i in 0..200 {
+        statuses.insert(exporter.put(&format!("w{i}"), &task(&"p".repeat(200))).await.0);
+    }
+    assert_eq!(statuses, HashSet::from([201, 507]));
 }
 
 #[tokio::test]

@@ -115,7 +115,8 @@ async fn a_tunnel_to_a_tls_server_goes_through_the_proxy_and_one_that_is_refused
         if refuse {
             fails_with(&exporter, "connect").await;
             let detail = exporter.toggle("w").await["poll_error_detail"].to_string();
-            assert!(detail.contains("the proxy refuses to connect there"), "{detail}");
+            let by = format!(" through the proxy {}: ", proxy_url.trim_start_matches("http://"));
+            assert!(detail.contains("the proxy refuses to connect there") && detail.contains(&by), "{detail}");
         } else {
             completes(&exporter).await;
         }
