@@ -35,7 +35,7 @@ const FATES: [Fate; 12] = [
     Fate::Completed { expect: None },
     Fate::Failed,
     Fate::GoesOn,
-    Fate::Completed { expect: Some(Expect::Disabled) },
+    Fate::Completed { expect: None },
     Fate::Completed { expect: None },
     Fate::Waits,
     Fate::GoesOn,

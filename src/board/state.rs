@@ -149,13 +149,25 @@ impl State {
     fn define(&mut self, definition: &Definition, now: Timestamp, updated: &mut Updated) -> u32 {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
+        let newest = self.remembered.of(&watch.name).first();
+        let is_another_run = newest.is_some_and(|newest| !newest.is_run_of(watch));
         let events = self.remembered.take_events(&watch.name);
         let (toggle, place) = self.toggle(definition, now);
         if place.is_none() {
             self.changed(&watch.name);
         }
         let slot = self.free_slot();
+        let last_began = events.iter().find_map(|event| match &event.what {
+            What::Began { progress_id } => Some(progress_id),
+            _ => None,
+        });
+        let of_another_run = is_another_run || last_began.is_some_and(|id| *id != watch.progress_id);
+        let is_news = of_another_run && !events.is_empty();
         self.history.restore(slot, events);
+        if is_news {
+            let what = What::Began { progress_id: watch.progress_id.clone() };
+            self.history.record(slot, Event { at: now, what });
+        }
         let begun = self.begin(slot, Row::new(toggle), place, now);
         self.tell_agent_of(begun.run);
         updated.begun.push(begun);
@@ -391,7 +403,7 @@ impl State {
 impl State {
     /// The events of a toggle that are saved: the last ones, and more where somebody will want to know what
     /// went wrong.
-    const FEW_EVENTS: usize = 2;
+    const FEW_EVENTS: usize = 6;
     const MORE_EVENTS: usize = 20;
 
     fn to_save(&self, entry: &Entry, now: Timestamp) -> SavedToggle {

@@ -43,7 +43,7 @@ fn connect_reason(error: &reqwest::Error) -> Reason {
 
 /// What a proxy's status 407 says.
 pub(super) const PROXY_WANTS_A_LOGIN: &str =
-    "the proxy wants a login (HTTP 407): put it into the proxy variable, as http://user:password@host:port";
+    "the proxy wants a login, or another one (HTTP 407): the proxy variable has user:password and an @ before the host";
 
 /// The end here of the connection that was closed or reset before the head of an answer was whole; `None` for
 /// any other error.

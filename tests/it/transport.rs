@@ -367,7 +367,8 @@ async fn a_proxy_that_wants_a_login_says_so_for_plain_http_and_for_tunnels() {
         let exporter = Exporter::with(config(url, "")).env(variable, &value).start().await;
         fails_with(&exporter, "connect").await;
         let detail = exporter.toggle("w").await["poll_error_detail"].to_string();
-        assert!(detail.contains("the proxy wants a login (HTTP 407)"), "{detail}");
+        assert!(detail.contains("the proxy wants a login, or another one (HTTP 407)"), "{detail}");
+        assert!(detail.contains("before the host"), "{detail}");
     }
 }
 
