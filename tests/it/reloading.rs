@@ -290,7 +290,7 @@ async fn registrations_do_not_wait_for_watch_files_that_a_reload_looks_at() {
         let exporter = exporter.clone();
         async move { exporter.reload().await.0 }
     });
-    for name in ["a", "b", "c", "d", "e"] {
+    for name in ["a", "b", "c"] {
         assert_eq!(exporter.put(name, &serde_json::json!({"agent_id": 1, "progress_id": "p"})).await.0, 201);
         assert!(!reloading.is_finished(), "{name} waited for the reload");
     }

@@ -95,16 +95,16 @@ async fn a_signal_that_is_delivered_twice_drains() {
     }
 }
 
-/// The configuration is on a volume that takes ten seconds to be opened.
+/// The configuration is on a volume that takes twenty seconds to be opened.
 #[test]
 fn whoever_wants_to_stop_does_not_wait_for_a_configuration_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.yaml").display().to_string();
     std::fs::write(&config, "watches: []\n").unwrap();
     let strace = tool("strace").display().to_string();
-    let delayed = ["-P", &config, "-e", "trace=openat", "-e", "inject=openat:delay_enter=10s"];
+    let delayed = ["-P", &config, "-e", "trace=openat", "-e", "inject=openat:delay_enter=20s"];
     // -D: strace looks on from beside, and the program is the child.
-    let words = ["timeout", "--preserve-status", "-s", "TERM", "2", &strace, "-D", "-f", "-o", "/dev/null"];
+    let words = ["timeout", "--preserve-status", "-s", "TERM", "6", &strace, "-D", "-f", "-o", "/dev/null"];
     let through: Vec<_> = [&words[..], &delayed[..]].concat().into_iter().map(str::to_owned).collect();
     let output = run_through(&through, &["--config.file", &config, "--web.listen-address=127.0.0.1:0"], &[]);
     assert_eq!(output.status.code(), Some(0));
