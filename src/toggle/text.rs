@@ -228,16 +228,21 @@ fn after_rest_of_url(text: &str) -> &str {
 fn cut_queries(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let (mut rest, mut of_path) = (text, false);
-    while let (Some(c), after) = unit(rest) {
-        if c == '?' && begins_query(after, of_path) {
+    let matters = |c: char| matches!(c, '?' | '/' | '%' | '&' | '\\') || ends_url(c);
+    while let Some(at) = rest.find(matters) {
+        clean.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (c, after) = unit(rest);
+        if c == Some('?') && begins_query(after, of_path) {
             clean.push_str("?<query>");
             rest = after_url_end(after);
         } else {
-            of_path = !rest.starts_with(ends_url) && (of_path || c == '/');
+            of_path = !rest.starts_with(ends_url) && (of_path || c == Some('/'));
             clean.push_str(&rest[..rest.len() - after.len()]);
             rest = after;
         }
     }
+    clean.push_str(rest);
     clean
 }
 
@@ -351,21 +356,31 @@ fn hex(text: &str, digits: usize) -> Option<(char, &str)> {
 /// Replaces `secret` wherever it stands, however it is escaped and in whatever case, and what `after` skips
 /// behind it.
 fn mask(text: &str, secret: &str, mask: &str, after: impl Fn(&str) -> &str) -> String {
+    let first = secret.chars().next();
+    // It begins with its first character or with an escape, and most characters are neither.
+    let may_begin =
+        |c: char| matches!(c, '%' | '&' | '\\') || first.is_some_and(|first| first.eq_ignore_ascii_case(&c));
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
-    let first = secret.chars().next();
-    while let Some(c) = rest.chars().next() {
-        // It begins with its first character or with an escape, and most characters are neither.
-        let may_begin = "%&\\".contains(c) || first.is_some_and(|first| first.eq_ignore_ascii_case(&c));
-        if may_begin && let Some(behind) = strip_start(rest, secret) {
+    while let Some(at) = rest.find(may_begin) {
+        clean.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(behind) = strip_start(rest, secret) {
             clean.push_str(mask);
             rest = after(behind);
         } else {
-            clean.push(c);
-            rest = &rest[c.len_utf8()..];
+            rest = push_first(&mut clean, rest);
         }
     }
+    clean.push_str(rest);
     clean
+}
+
+/// Copies the first character of a text, and returns what follows it.
+fn push_first<'t>(clean: &mut String, text: &'t str) -> &'t str {
+    let (_, rest) = plain(text);
+    clean.push_str(&text[..text.len() - rest.len()]);
+    rest
 }
 
 /// What follows `start`, if the text begins with it, escaped or as it is.
@@ -401,14 +416,16 @@ fn cut_quoted_parts(text: &str) -> String {
 }
 
 fn escape_controls(text: &str) -> String {
+    let is_to_be_escaped = |c: char| c.is_control() || is_format_control(c);
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || is_format_control(c) {
-            escaped.extend(c.escape_default());
-        } else {
-            escaped.push(c);
-        }
+    let mut rest = text;
+    while let Some(at) = rest.find(is_to_be_escaped) {
+        escaped.push_str(&rest[..at]);
+        let (c, after) = plain(&rest[at..]);
+        escaped.extend(c.into_iter().flat_map(char::escape_default));
+        rest = after;
     }
+    escaped.push_str(rest);
     escaped
 }
 
