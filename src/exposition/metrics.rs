@@ -90,6 +90,7 @@ struct ApiFamilies {
     paused_until: GaugeVec,
     throttle: CounterVec,
     unknown_statuses: IntCounterVec,
+    up: IntGaugeVec,
     malformed_answers: IntCounterVec,
     runs_finished: IntCounterVec,
     run_duration: HistogramVec,
@@ -108,6 +109,8 @@ pub struct ApiMetrics {
     throttle: Counter,
     /// When the throttle counter was brought up to date.
     throttle_counted: Mutex<Instant>,
+    /// Without the API's series until the first poll ended.
+    up: IntGaugeVec,
     paused_until: GaugeVec,
     /// The same, for who wants it as a time.
     paused: Mutex<Option<Timestamp>>,
@@ -380,6 +383,12 @@ impl ApiFamilies {
                 "Answers whose status is not a documented one.",
                 &["api"],
             )?,
+            up: int_gauges(
+                registry,
+                "cekura_api_up",
+                "Whether any poll of this API is answered validly: 0 while all that were tried lately failed.",
+                &["api"],
+            )?,
             malformed_answers: int_counters(
                 registry,
                 "cekura_api_malformed_answers_total",
@@ -408,7 +417,7 @@ impl ApiFamilies {
         let api = api.as_str();
         // There may be nothing to remove.
         let gone = |_: Result<(), prometheus::Error>| {};
-        for vec in [&self.in_flight, &self.waiting] {
+        for vec in [&self.in_flight, &self.waiting, &self.up] {
             gone(vec.remove_label_values(&[api]));
         }
         gone(self.paused_until.remove_label_values(&[api]));
@@ -449,6 +458,7 @@ impl ApiMetrics {
             waiting: families.waiting.with_label_values(&[api]),
             throttle: families.throttle.with_label_values(&[api]),
             throttle_counted: Mutex::new(Instant::now()),
+            up: families.up.clone(),
             paused_until: families.paused_until.clone(),
             paused: Mutex::default(),
             unknown_statuses: families.unknown_statuses.with_label_values(&[api]),
@@ -497,6 +507,13 @@ impl ApiMetrics {
     pub fn set_waiting(&self, polls: usize, now: Instant) {
         self.count_throttle(now);
         self.waiting.set(i64::try_from(polls).unwrap_or(i64::MAX));
+    }
+
+    /// Sets whether polls are answered validly; `None` before the first one ended.
+    pub fn set_up(&self, up: Option<bool>) {
+        if let Some(up) = up {
+            self.up.with_label_values(&[self.name.as_str()]).set(up.into());
+        }
     }
 
     /// Sets until when the API is paused; `None` if it is not.
@@ -590,6 +607,7 @@ mod tests {
         api.count_run(Status::Failed, Some(Duration::from_secs(1)), false);
         api.count_poll(&Err(Failure::new(Reason::Dns)), Some(Duration::from_secs(1)));
         api.set_paused_until(Some(Timestamp::from_millis(1)));
+        api.set_up(Some(false));
         metrics.forget_api(&ApiName::default_api());
         let gone = text(&metrics, Instant::now());
         assert!(!gone.contains("default"), "{gone}");

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use crate::board::RunId;
 use crate::cekura::{Api, Budget, Client};
 use crate::clock;
+use crate::config::Polling;
 use crate::exposition::ApiMetrics;
-use crate::poller::outage::Outage;
+use crate::poller::answering::{Answering, Circumstances};
+use crate::poller::outage::{self, Change, Outage, Poll};
 use crate::toggle::Watch;
 
 /// One API, as the poller sees it.
@@ -17,6 +19,7 @@ pub(super) struct Lane {
     pub(super) client: Arc<Client>,
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) outage: Outage,
+    answering: Answering,
     /// How often the API's key changed, or all of the way to it.
     pub(super) keys: u64,
     /// How often the way to the API changed.
@@ -32,6 +35,7 @@ pub(super) struct Lane {
     waiting: HashSet<RunId>,
     /// What the metrics show.
     shown_waiting: usize,
+    shown_up: Option<bool>,
     shown_pause: Option<Instant>,
 }
 
@@ -55,6 +59,7 @@ impl Lane {
             client,
             metrics,
             outage: Outage::default(),
+            answering: Answering::default(),
             keys: 0,
             ways: 0,
             number,
@@ -63,6 +68,7 @@ impl Lane {
             queue: VecDeque::new(),
             waiting: HashSet::new(),
             shown_waiting: 0,
+            shown_up: None,
             shown_pause: None,
         }
     }
@@ -75,6 +81,7 @@ impl Lane {
         if is_another {
             self.budget.unpause();
             self.outage.reset();
+            self.answering.reset();
             self.keys += 1;
             self.ways += 1;
         }
@@ -84,10 +91,38 @@ impl Lane {
 
     /// Forgets a run that is gone. Looking for it in a long queue would take long.
     pub(super) fn remove(&mut self, run: RunId) {
-        self.outage.remove(run);
+        self.stop_polling(run);
         if self.waiting.remove(&run) && self.queue.len() > 2 * self.waiting.len() + Self::ROOM {
             self.queue.retain(|(_, run)| self.waiting.contains(run));
         }
+    }
+
+    /// A run is polled no more.
+    pub(super) fn stop_polling(&mut self, run: RunId) {
+        self.outage.remove(run);
+        self.answering.remove(run, self.outage.polled());
+    }
+
+    /// Takes what a poll brought, and says whether the API went down or came back with it.
+    pub(super) fn note(&mut self, poll: &Poll, polling: &Polling) -> Option<Change> {
+        let change = self.outage.note(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
+        let polled = self.outage.polled();
+        match poll.valid {
+            None => {}
+            Some(true) => self.answering.answered(poll.ended),
+            Some(false) => {
+                let circumstances = Circumstances {
+                    polled,
+                    outage: self.outage.next_probe().is_some(),
+                    lately: polling.max_interval.saturating_mul(2).saturating_add(self.api.timeout),
+                };
+                self.answering.failed(poll.run, poll.ended, circumstances);
+            }
+        }
+        if poll.last {
+            self.answering.remove(poll.run, polled);
+        }
+        change
     }
 
     /// A run is due since `due`.
@@ -195,6 +230,10 @@ impl Lane {
         if self.shown_waiting != self.waiting.len() {
             self.shown_waiting = self.waiting.len();
             self.metrics.set_waiting(self.shown_waiting, now);
+        }
+        if self.shown_up != self.answering.up() {
+            self.shown_up = self.answering.up();
+            self.metrics.set_up(self.shown_up);
         }
         let pause = self.paused(now);
         if self.shown_pause != pause {

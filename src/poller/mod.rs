@@ -5,6 +5,7 @@
 //! the board. Work is coalesced, never dropped: a run has at most one poll planned, queued or under
 //! way, and one that is held back runs late.
 
+mod answering;
 mod cadence;
 mod events;
 mod lane;
@@ -240,6 +241,7 @@ impl Poller {
         let outdated = (detoured && outcome.is_err()) || (flight.keys != lane.keys && for_the_key);
         let (mut due, mut change) = (None, None);
         let verdict = if detoured { Verdict::Neither } else { Verdict::of(&outcome) };
+        let valid = (!detoured).then_some(outcome.is_ok());
         let applied = self.board.apply(flight.run, outcome, now, |run| {
             if outdated {
                 due = Some(ended);
@@ -247,8 +249,8 @@ impl Poller {
             }
             due = cadence::next_delay(run, &self.polling, now, fastrand::f64()).map(|delay| from + delay);
             let (run, last) = (flight.run, due.is_none());
-            let poll = Poll { run, verdict, started: flight.started, ended, last };
-            change = lane.outage.note(&poll, |n| outage::probe_delay(n, &self.polling, fastrand::f64()));
+            let poll = Poll { run, verdict, valid, started: flight.started, ended, last };
+            change = lane.note(&poll, &self.polling);
             due.map(|due| now.after(due.saturating_duration_since(ended)))
         });
         if let Some(due) = due {
@@ -354,7 +356,7 @@ impl Poller {
             lane.outage.add(run);
             self.schedule.plan(now + delay, run);
         } else {
-            lane.outage.remove(run);
+            lane.stop_polling(run);
             self.schedule.cancel(run);
         }
         self.board.plan(run, delay.map(|delay| clock.after(delay)));

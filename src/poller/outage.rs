@@ -38,6 +38,8 @@ struct Probing {
 pub(super) struct Poll {
     pub(super) run: RunId,
     pub(super) verdict: Verdict,
+    /// Whether it brought a valid answer; `None` where it went to another upstream than polls do now.
+    pub(super) valid: Option<bool>,
     pub(super) started: Instant,
     pub(super) ended: Instant,
     /// Whether the run is polled no more.
@@ -67,6 +69,11 @@ pub(super) enum Change {
 // === impl Outage ===
 
 impl Outage {
+    /// How many runs are polled.
+    pub(super) fn polled(&self) -> usize {
+        self.runs.len()
+    }
+
     /// A run of this API begins.
     pub(super) fn add(&mut self, run: RunId) {
         self.runs.insert(run);
@@ -194,7 +201,14 @@ mod tests {
     }
 
     fn note(outage: &mut Outage, slot: usize, outcome: &Outcome, last: bool, now: Instant) -> Option<Change> {
-        let poll = Poll { run: run(slot), verdict: Verdict::of(outcome), started: now, ended: now, last };
+        let poll = Poll {
+            run: run(slot),
+            verdict: Verdict::of(outcome),
+            valid: Some(outcome.is_ok()),
+            started: now,
+            ended: now,
+            last,
+        };
         outage.note(&poll, |n| Duration::from_secs(n.into()))
     }
 
@@ -307,7 +321,14 @@ mod tests {
         let mut outage = outage(20);
         let later = start + Duration::from_secs(1);
         for slot in 0..20 {
-            let poll = Poll { run: run(slot), verdict: Verdict::Down, started: start, ended: later, last: false };
+            let poll = Poll {
+                run: run(slot),
+                verdict: Verdict::Down,
+                valid: Some(false),
+                started: start,
+                ended: later,
+                last: false,
+            };
             outage.note(&poll, |n| Duration::from_secs(n.into()));
         }
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(1)));

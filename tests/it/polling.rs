@@ -230,3 +230,38 @@ async fn a_key_file_is_read_again_when_it_changes_and_a_missing_one_sends_nothin
     std::fs::remove_file(exporter.folder().join("key")).unwrap();
     exporter.scrape_until("the key is gone", |e| e.poll_error("w0").as_deref() == Some("credentials")).await;
 }
+
+#[tokio::test]
+async fn an_api_is_up_unless_all_of_its_polls_fail_whatever_the_reason() {
+    let upstream = Upstream::start().await;
+    let up = |e: &Exposition| e.value("cekura_api_up", &[("api", "default")]);
+    let exporter = Exporter::with(Exporter::quick(&upstream, "")).start().await;
+    assert_eq!(up(&exporter.scrape().await), None, "no poll has ended");
+    exporter.reconfigure(Exporter::quick(&upstream, &format!("watches:\n{}", watches(1))));
+    assert_eq!(exporter.reload().await.0, 200);
+    for code in [404, 403, 400, 429, 503, 418] {
+        upstream.script("p0", [Reply::task("in_progress", None)]);
+        exporter.scrape_until("the API is up", |e| up(e) == Some(1.0)).await;
+        upstream.script("p0", [Reply::detail(code, "no")]);
+        exporter.scrape_until(&format!("all is {code}"), |e| up(e) == Some(0.0)).await;
+    }
+}
+
+#[tokio::test]
+async fn one_toggle_that_is_answered_keeps_its_api_up_and_another_api_tells_nothing_of_it() {
+    let upstream = Upstream::start().await;
+    upstream.script("p0", [Reply::task("in_progress", None)]);
+    upstream.script("p1", [Reply::detail(403, "no")]);
+    let config = format!(
+        "apis:\n  default: {{base_url: \"{url}\", api_key: k}}\n  wrong: {{base_url: \"{url}\", api_key: k}}\n\
+         polling: {{min_interval: 30ms, max_interval: 60ms, backoff_max: 60ms}}\nwatches:\n{}  \
+         - {{name: w, agent_id: 1, progress_id: unknown, api: wrong}}\n",
+        watches(2),
+        url = upstream.url()
+    );
+    let exporter = Exporter::with(config).start().await;
+    let refused = |e: &Exposition| e.value("cekura_toggle_poll_failures_total", &[("toggle", "w1")]);
+    let e = exporter.scrape_until("it was refused often", |e| refused(e) >= Some(5.0)).await;
+    assert_eq!(e.value("cekura_api_up", &[("api", "default")]), Some(1.0));
+    assert_eq!(e.value("cekura_api_up", &[("api", "wrong")]), Some(0.0));
+}
