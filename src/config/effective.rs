@@ -28,6 +28,7 @@ impl fmt::Display for Config {
         writeln!(f, "    unfinished: {}", format_duration(retention.unfinished))?;
         let state_file = self.state_file.as_ref().map_or("", |file| &file.configured);
         writeln!(f, "state_file: {}", Quoted(state_file))?;
+        writeln!(f, "external_url: {}", Quoted(self.external_url.as_deref().unwrap_or_default()))?;
         writeln!(f, "shutdown:\n  linger: {}", format_duration(self.linger))?;
         let ConnectionLimits { total, per_peer } = self.connections;
         writeln!(f, "web:\n  max_connections: {total}\n  max_connections_per_peer: {per_peer}")

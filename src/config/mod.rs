@@ -50,6 +50,8 @@ pub struct Config {
     pub registrations: Registrations,
     /// The database of registrations and of what is known; `None` for memory only.
     pub state_file: Option<StateFile>,
+    /// How people reach this exporter, without a slash at the end: what links to it begin with.
+    pub external_url: Option<Arc<str>>,
     /// After the stop signal, how old the last state change of any run must be before serving ends.
     pub linger: Duration,
     /// How many connections are served.

@@ -19,8 +19,8 @@ use crate::sources::WatchGlob;
 use crate::toggle::{ApiName, Watch};
 
 /// The keys at the top.
-pub(super) const KEYS: [&str; 8] =
-    ["apis", "polling", WATCHES, "watch_files", "registrations", "state_file", "shutdown", "web"];
+pub(super) const KEYS: [&str; 9] =
+    ["apis", "polling", WATCHES, "watch_files", "registrations", "state_file", "external_url", "shutdown", "web"];
 
 /// The keys of an API.
 pub(super) const API_KEYS: [&str; 7] =
@@ -34,6 +34,8 @@ pub(super) const WATCHES: &str = "watches";
 
 /// The public API.
 const DEFAULT_BASE_URL: &str = "https://api.cekura.ai";
+
+const EXAMPLE_EXTERNAL_URL: &str = "https://cekura-exporter.example.com";
 
 /// The most `max_in_flight` that is taken: each takes a socket.
 const MAX_IN_FLIGHT: u32 = 10_000;
@@ -84,11 +86,12 @@ pub(super) fn validate(
         let watch_files = watch_files(&root);
         let state_file = state_file(&root);
         let registrations = registrations(&root, state_file.is_some());
+        let external_url = external_url(&root);
         let linger = linger(&root);
         let connections = connections(&root);
         root.finish();
         let apis = apis.into_iter().flat_map(Apis::into_values).flatten().collect();
-        Config { apis, polling, watches, watch_files, registrations, state_file, linger, connections }
+        Config { apis, polling, watches, watch_files, registrations, state_file, external_url, linger, connections }
     });
     problems.extend(reading.into_problems());
     config
@@ -240,6 +243,16 @@ fn state_file(root: &Section<'_>) -> Option<StateFile> {
     Some(StateFile { path: node.resolve(&configured), configured })
 }
 
+fn external_url(root: &Section<'_>) -> Option<Arc<str>> {
+    let node = root.take("external_url")?;
+    if node.text()?.is_empty() {
+        return None;
+    }
+    // It may have a password in it, which is wrong.
+    let url = node.parsed(Show::Nothing, |text| plain_url(text, EXAMPLE_EXTERNAL_URL))?;
+    Some(url.as_str().trim_end_matches('/').into())
+}
+
 fn registrations(root: &Section<'_>, has_state_file: bool) -> Registrations {
     let Some(section) = root.take("registrations").and_then(|node| node.section()) else {
         return Registrations::default();
@@ -313,7 +326,12 @@ fn watches(root: &Section<'_>, apis: Option<&Apis>, entries: Entries<'_>) -> Vec
 }
 
 fn base_url(text: &str) -> Result<Url, String> {
-    let wrong = |what: &str| format!("{what}: write it like {DEFAULT_BASE_URL}, with a path prefix if there is one");
+    plain_url(text, DEFAULT_BASE_URL)
+}
+
+/// A URL that paths can be put behind.
+fn plain_url(text: &str, example: &str) -> Result<Url, String> {
+    let wrong = |what: &str| format!("{what}: write it like {example}, with a path prefix if there is one");
     let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
     // The parser mends what browsers mend. What is polled is to be what was written.
     let rest = text.split_once("://").map(|(_, rest)| rest);

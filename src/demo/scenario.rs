@@ -73,6 +73,7 @@ impl Scenario {
             watch_files: Vec::new(),
             registrations: Registrations::default(),
             state_file: None,
+            external_url: None,
             linger: Duration::ZERO,
             connections: ConnectionLimits::default(),
         })

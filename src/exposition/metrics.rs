@@ -41,6 +41,9 @@ pub struct Metrics {
     web_last_reload_successful: IntGauge,
     /// Without labels, so that it can be absent.
     certificate_expiry: GaugeVec,
+    external_url: IntGaugeVec,
+    /// What it shows now.
+    shown_external_url: Mutex<Option<Arc<str>>>,
     /// The sources with the labels of their series, which users write, and whether each is up.
     sources: Mutex<Vec<LabelledSource>>,
     http_requests: IntCounterVec,
@@ -182,6 +185,12 @@ impl Metrics {
                 &[],
             ),
         )?;
+        let external_url = int_gauges(
+            &registry,
+            "cekura_exporter_external_url_info",
+            "How people reach this exporter, as it is configured; always 1.",
+            &["url"],
+        )?;
         let http_requests = int_counters(
             &registry,
             "cekura_exporter_http_requests_total",
@@ -212,6 +221,8 @@ impl Metrics {
             last_reload_success,
             web_last_reload_successful,
             certificate_expiry,
+            external_url,
+            shown_external_url: Mutex::default(),
             sources: Mutex::default(),
             http_requests,
             http_connections,
@@ -267,6 +278,27 @@ impl Metrics {
         if successful {
             self.last_reload_success.set(seconds(now));
         }
+    }
+
+    /// Sets how people reach this exporter; `None` where that is not configured.
+    pub fn set_external_url(&self, url: Option<Arc<str>>) {
+        let mut shown = self.shown_external_url.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown == url {
+            return;
+        }
+        // No scrape is to find none between two.
+        if let Some(url) = &url {
+            self.external_url.with_label_values(&[url]).set(1);
+        }
+        if let Some(old) = std::mem::replace(&mut *shown, url) {
+            // It is there: it was set.
+            let _ = self.external_url.remove_label_values(&[&*old]);
+        }
+    }
+
+    /// How people reach this exporter, if that is configured.
+    pub fn external_url(&self) -> Option<Arc<str>> {
+        self.shown_external_url.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes that a web configuration is in force, with certificates that expire then if it has any.

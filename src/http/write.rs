@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -83,7 +83,7 @@ impl Desk {
             Err(wrong) => return problems(StatusCode::BAD_REQUEST, &wrong.to_strings()),
         };
         match self.order(|reply| Order::Register(watch, reply)).await {
-            Some(Ok(registered)) => registered_answer(name, registered, board),
+            Some(Ok(registered)) => self.registered(name, registered, board),
             Some(Err(refusal)) => self.refuse(&refusal),
             None => stopping(),
         }
@@ -132,6 +132,24 @@ impl Desk {
         done.await.ok()
     }
 
+    /// The answer to a registration: the toggle as it is now, and where it is.
+    fn registered(&self, name: &str, registered: Registered, board: &Board) -> Answer {
+        let Some(row) = board.row(name) else {
+            return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
+        };
+        let mut answer = super::routes::json(&toggles::Shown::of(&row));
+        if registered == Registered::Created {
+            *answer.status_mut() = StatusCode::CREATED;
+            let external_url = self.in_force.borrow().config.external_url.clone();
+            let location = format!("{}/api/v1/toggles/{name}", external_url.as_deref().unwrap_or_default());
+            // A name is made of characters that a URL may have.
+            if let Ok(location) = HeaderValue::try_from(location) {
+                answer.headers_mut().insert(LOCATION, location);
+            }
+        }
+        answer
+    }
+
     fn refuse(&self, refusal: &Refusal) -> Answer {
         match refusal {
             Refusal::Disabled => method_not_allowed(
@@ -156,18 +174,6 @@ impl Desk {
             }
         }
     }
-}
-
-/// The answer to a registration: the toggle as it is now.
-fn registered_answer(name: &str, registered: Registered, board: &Board) -> Answer {
-    let Some(row) = board.row(name) else {
-        return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
-    };
-    let mut answer = super::routes::json(&toggles::Shown::of(&row));
-    if registered == Registered::Created {
-        *answer.status_mut() = StatusCode::CREATED;
-    }
-    answer
 }
 
 /// A problem that another attempt may not meet.

@@ -1,5 +1,7 @@
 //! What polls changed, as log lines and counters.
 
+use std::sync::Arc;
+
 use tracing::{debug, error, info, warn};
 
 use crate::board::Applied;
@@ -20,15 +22,26 @@ macro_rules! toggle_event {
     }};
 }
 
-/// Logs and counts what a poll changed.
-pub(super) fn report(applied: &Applied, metrics: &ApiMetrics) {
+/// Logs and counts what a poll changed. Links begin with the external URL, if there is one.
+pub(super) fn report(applied: &Applied, metrics: &ApiMetrics, external_url: impl Fn() -> Option<Arc<str>>) {
+    let what_to_do = |section| {
+        let name = applied.toggle.watch.name.as_str();
+        external_url().map(|url| format!("{url}/runbooks?toggle={name}#{section}"))
+    };
     for transition in &applied.transitions {
         match transition {
+            Transition::Status { from, to: Status::Failed } => {
+                failed(&applied.toggle, *from, what_to_do("cekuratogglefailed").as_deref());
+            }
             Transition::Status { from, to } => status_changed(&applied.toggle, *from, *to),
             Transition::Finished { status, duration, mismatch } => {
                 metrics.count_run(*status, *duration, *mismatch);
                 if *mismatch {
-                    mismatched(&applied.toggle);
+                    let section = match applied.toggle.watch.expect {
+                        Some(Expect::Disabled) => "cekuratogglemocksnotoff",
+                        _ => "cekuratogglemocksnoton",
+                    };
+                    mismatched(&applied.toggle, what_to_do(section).as_deref());
                 }
             }
             Transition::Unrecognised { status, first } => {
@@ -66,20 +79,28 @@ pub(super) fn poll_panicked(watch: &Watch) {
 }
 
 fn status_changed(toggle: &Toggle, from: Status, to: Status) {
-    let (from, to_text) = (from.as_str(), to.as_str());
-    let toggle_message = toggle.run.shown.message.as_ref().map_or("", Text::as_str);
-    let toggle_error = toggle.run.shown.error.as_ref().map_or("", Text::as_str);
-    if to == Status::Failed {
-        toggle_event!(warn, toggle, from, to = to_text, toggle_message, toggle_error, "toggle changed state");
-    } else {
-        toggle_event!(info, toggle, from, to = to_text, toggle_message, toggle_error, "toggle changed state");
-    }
+    let (from, to) = (from.as_str(), to.as_str());
+    let (toggle_message, toggle_error) = said(toggle);
+    toggle_event!(info, toggle, from, to, toggle_message, toggle_error, "toggle changed state");
 }
 
-fn mismatched(toggle: &Toggle) {
+fn failed(toggle: &Toggle, from: Status, runbook_url: Option<&str>) {
+    let (from, to) = (from.as_str(), Status::Failed.as_str());
+    let (toggle_message, toggle_error) = said(toggle);
+    toggle_event!(warn, toggle, from, to, toggle_message, toggle_error, runbook_url, "toggle changed state");
+}
+
+/// The message and the error of a task.
+fn said(toggle: &Toggle) -> (&str, &str) {
+    let shown = &toggle.run.shown;
+    let [message, error] = [&shown.message, &shown.error].map(|text| text.as_ref().map_or("", Text::as_str));
+    (message, error)
+}
+
+fn mismatched(toggle: &Toggle, runbook_url: Option<&str>) {
     let expect = toggle.watch.expect.map(Expect::as_str);
     let mock_enabled = toggle.run.shown.mock_enabled;
-    toggle_event!(warn, toggle, expect, mock_enabled, "toggle completed in another state than expected");
+    toggle_event!(warn, toggle, expect, mock_enabled, runbook_url, "toggle completed in another state than expected");
 }
 
 fn unrecognised(toggle: &Toggle, status: &Text, first: bool) {

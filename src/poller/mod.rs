@@ -260,7 +260,7 @@ impl Poller {
             if applied.transitions.iter().any(|transition| matches!(transition, Transition::Status { .. })) {
                 self.last_change.note(ended);
             }
-            events::report(&applied, &lane.metrics);
+            events::report(&applied, &lane.metrics, || self.metrics.external_url());
         }
         change
     }

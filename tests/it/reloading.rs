@@ -6,6 +6,7 @@ use std::time::Duration;
 use cekura_exporter::demo::simulator::Reply;
 use reqwest::Method;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::harness::{Exporter, KEY, Upstream, eventually, tool};
 
@@ -296,4 +297,37 @@ async fn registrations_do_not_wait_for_watch_files_that_a_reload_looks_at() {
     }
     assert_eq!(reloading.await.unwrap(), 200);
     exporter.logged("reading the watch files takes long: they are applied when it is done", 2).await;
+}
+
+#[tokio::test]
+async fn the_external_url_is_a_metric_and_begins_links_in_logs_and_answers() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    upstream.script("p", [Reply::task("failed", None)]);
+    upstream.script("q", [Reply::task("completed", Some(true))]);
+    let config = |url: &str| format!("{}{url}\n", Exporter::registering(&upstream, &folder.path().join("state")));
+    let exporter = Exporter::with(config("external_url: https://ops.example.com/cekura/")).start().await;
+    let info = "cekura_exporter_external_url_info";
+    let e = exporter.scrape().await;
+    assert_eq!(e.value(info, &[("url", "https://ops.example.com/cekura")]), Some(1.0), "{}", e.text);
+    let put = |name: &str, body: Value| {
+        let request = exporter.http().put(format!("{}/api/v1/toggles/{name}", exporter.urls[0]));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        async move { request.send().await.unwrap().headers()["location"].to_str().unwrap().to_owned() }
+    };
+    let location = put("a", json!({"agent_id": 1, "progress_id": "p"})).await;
+    assert_eq!(location, "https://ops.example.com/cekura/api/v1/toggles/a");
+    let failed = async || {
+        let lines = exporter.logs_of("toggle changed state");
+        lines.into_iter().find(|line| line["to"] == "failed")
+    };
+    let failed = eventually("it failed", failed).await;
+    assert_eq!(failed["runbook_url"], "https://ops.example.com/cekura/runbooks?toggle=a#cekuratogglefailed");
+    exporter.reconfigure(config(""));
+    assert_eq!(exporter.reload().await.0, 200);
+    assert_eq!(exporter.scrape().await.count(info), 0);
+    let location = put("b", json!({"agent_id": 1, "progress_id": "q", "expect": "disabled"})).await;
+    assert_eq!(location, "/api/v1/toggles/b");
+    let mismatch = exporter.logged("toggle completed in another state than expected", 1).await;
+    assert!(mismatch[0].get("runbook_url").is_none(), "{mismatch:?}");
 }
