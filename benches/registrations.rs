@@ -281,7 +281,7 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
 }
 
 fn agent(number: u32, now: Timestamp) -> Result<AgentChange, Failure> {
-    let parts = AgentMockParts { newest: Some((now, 1)), enabled_since: Some(now), unwatched_since: None };
+    let parts = AgentMockParts { newest: Some((now, 1)), enabled_since: Some(now), ..AgentMockParts::default() };
     Ok(((ApiName::default_api(), agent_id(number)?), Some(parts.into())))
 }
 

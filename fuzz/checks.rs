@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use cekura_exporter::board::Row;
 use cekura_exporter::cekura;
 use cekura_exporter::config;
-use cekura_exporter::exposition::{Encoder, Format, Snapshot};
+use cekura_exporter::exposition::{Encoder, Format, Labelled, Snapshot};
 use cekura_exporter::toggle::{
     AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Source, Text, Timestamp, Toggle, Watch, WatchName,
 };
@@ -97,7 +97,7 @@ pub(crate) fn exposition(bytes: &[u8]) {
         source: Source::Config,
     };
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let snapshot = Snapshot::new([Row::new(toggle)].into_iter().collect(), vec![], vec![], vec![]);
+    let snapshot = Snapshot::new([Row::new(toggle)].into_iter().collect(), vec![], Labelled::default(), vec![]);
     for format in [Format::Text, Format::OpenMetrics] {
         let mut encoder = Encoder::new(&snapshot, format);
         let chunks: Vec<_> = std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect();

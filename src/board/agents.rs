@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::{AgentKey, AgentRow};
-use crate::toggle::{AgentId, AgentMock, ApiName, Run, Timestamp};
+use crate::toggle::{AgentId, AgentMock, ApiName, Run, Timestamp, Watch};
 
 /// What is known of the mocks of all agents.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Agents {
 
     pub(super) fn mock(&self, api: &ApiName, id: AgentId) -> Option<AgentMock> {
         let agent = self.apis.get(api)?.get(&id)?;
-        Some(agent.mock.as_deref().copied().unwrap_or_default())
+        Some(agent.known())
     }
 
     /// The agent has one watch more. Says, as all of these do, whether what is saved of it is to be
@@ -99,15 +99,26 @@ impl Agents {
         Some(self.apis.get_mut(api)?.entry(id).or_default())
     }
 
-    /// Takes what a run shows after an answer.
-    pub(super) fn observe(&mut self, api: &ApiName, id: AgentId, run: &Run, place: u64, now: Timestamp) -> bool {
-        let agent = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id));
+    /// Takes what a run of a watch shows after an answer.
+    pub(super) fn observe(&mut self, watch: &Watch, run: &Run, place: u64, now: Timestamp) -> bool {
+        let agent = self.apis.get_mut(&watch.api).and_then(|agents| agents.get_mut(&watch.agent_id));
         let Some(agent) = agent else { return false };
         let before = agent.known();
-        let mut mock = before;
-        mock.observe(run, place, now);
+        let mut mock = before.clone();
+        mock.observe(watch, run, place, now);
+        let changed = before != mock;
         agent.know(mock);
-        before != mock
+        changed
+    }
+
+    /// Forgets what was said of an agent's mocks. Says whether anything was known.
+    pub(super) fn forget(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
+        let agent = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id));
+        let forgotten = agent.and_then(|agent| agent.mock.as_mut()).is_some_and(|mock| mock.forget());
+        if forgotten {
+            self.keep(api, id, now);
+        }
+        forgotten
     }
 
     /// Forgets what is known of an agent without a watch, unless it is to be remembered.
@@ -115,9 +126,10 @@ impl Agents {
         let Some(agents) = self.apis.get_mut(api) else { return false };
         let Some(agent) = agents.get_mut(&id) else { return false };
         let before = agent.known();
-        let mut mock = before;
+        let mut mock = before.clone();
         // A watch that may come yet says nothing new: its run has finished.
         let keep = mock.keep(agent.watches > 0, now) || (agent.remembered > 0 && mock.enabled().is_some());
+        let changed = !keep || before != mock;
         if keep {
             agent.know(mock);
         } else {
@@ -129,13 +141,23 @@ impl Agents {
                 self.apis.remove(api);
             }
         }
-        !keep || before != mock
+        changed
     }
 
     /// Those that have no watch, and that no remembered run is of.
     pub(super) fn without_watch(&self) -> Vec<AgentKey> {
         let all = self.apis.iter().flat_map(|(api, agents)| agents.iter().map(move |(id, agent)| (api, *id, agent)));
         all.filter(|(_, _, agent)| agent.is_unused()).map(|(api, id, _)| (api.clone(), id)).collect()
+    }
+
+    /// Every agent that has a watch or of which something is known, sorted by API and id.
+    pub(super) fn all(&self) -> impl Iterator<Item = AgentRow> {
+        self.apis.iter().flat_map(|(api, agents)| agents.iter().filter_map(|(id, agent)| agent.row(api, *id)))
+    }
+
+    /// The agent, if it has a watch or something is known of it.
+    pub(super) fn get(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
+        self.apis.get(api)?.get(&id)?.row(api, id)
     }
 
     /// Adds agents whose mock state is known to `rows`, sorted by API and id, until all of the `most`
@@ -147,7 +169,7 @@ impl Agents {
             let after = last.filter(|(last, _)| last == api).map_or(Bound::Unbounded, |(_, id)| Bound::Excluded(*id));
             for (id, agent) in agents.range((after, Bound::Unbounded)) {
                 if let Some(mock) = &agent.mock {
-                    rows.push(AgentRow { api: api.clone(), id: *id, mock: **mock });
+                    rows.push(AgentRow { api: api.clone(), id: *id, mock: (**mock).clone() });
                 }
                 left -= 1;
                 if left == 0 {
@@ -167,8 +189,13 @@ impl Agent {
         self.watches == 0 && self.remembered == 0
     }
 
+    fn row(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
+        let is_used = self.watches > 0 || self.mock.is_some();
+        is_used.then(|| AgentRow { api: api.clone(), id, mock: self.known() })
+    }
+
     fn known(&self) -> AgentMock {
-        self.mock.as_deref().copied().unwrap_or_default()
+        self.mock.as_deref().cloned().unwrap_or_default()
     }
 
     fn know(&mut self, mock: AgentMock) {

@@ -173,7 +173,7 @@ impl Board {
         }
         let (toggle, place) = state.entry(run).map(|entry| (entry.row.toggle.clone(), entry.place))?;
         state.history.note(run.slot, &toggle, &transitions, now);
-        if answered && state.agents.observe(&toggle.watch.api, toggle.watch.agent_id, &toggle.run, place, now) {
+        if answered && state.agents.observe(&toggle.watch, &toggle.run, place, now) {
             state.agent_changed(agent_key(&toggle.watch));
         }
         if transitions.iter().any(|transition| matches!(transition, Transition::Finished { .. })) {
@@ -215,6 +215,17 @@ impl Board {
     /// What is known of this run; `None` if it is stale.
     pub fn row_of(&self, run: RunId) -> Option<Row> {
         Some(self.read().entry(run)?.row.clone())
+    }
+
+    /// Forgets what was said of an agent's mocks, until a newer run says something. Says whether anything was
+    /// known. It is saved at once.
+    pub fn forget_agent(&self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
+        let mut state = self.write();
+        let forgotten = state.forget_agent(api, id, now);
+        if forgotten {
+            self.finished.notify_one();
+        }
+        forgotten
     }
 
     /// Forgets agents that were without a watch for long enough.
@@ -309,6 +320,16 @@ impl Board {
                 return rows;
             }
         }
+    }
+
+    /// The agent, if it has a watch or its mock state is known.
+    pub fn agent(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
+        self.read().agents.get(api, id)
+    }
+
+    /// Every agent that has a watch or whose mock state is known, sorted by API and id.
+    pub fn all_agents(&self) -> Vec<AgentRow> {
+        self.read().agents.all().collect()
     }
 
     // Nothing that is done under the lock leaves the state half changed, so what a panic elsewhere
@@ -662,7 +683,7 @@ mod tests {
         let toggles = shown.board.take_unsaved(9, FAR).toggles.into_iter().collect();
         let mut again = Shown { list: WatchList::default(), board: Board::restored(toggles, []) };
         again.set(&[watch("a", "1")], at(100));
-        let mock = again.board.agents()[0].mock;
+        let mock = again.board.agents()[0].mock.clone();
         assert_eq!((mock.enabled(), mock.enabled_since()), (Some(true), Some(at(1))));
     }
 

@@ -14,7 +14,8 @@ use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
 use crate::toggle::{
-    AgentMock, Event, Jump, Outcome, Standing, Status, Text, Timestamp, Toggle, Watch, WatchName, What,
+    AgentId, AgentMock, ApiName, Event, Jump, Outcome, Standing, Status, Text, Timestamp, Toggle, Watch, WatchName,
+    What,
 };
 
 #[derive(Debug, Default)]
@@ -198,6 +199,8 @@ impl State {
             updated.begun.push(begun);
         } else {
             self.rows.put(old.slot, Entry { row, place: old_place, generation, polled });
+            // What it said of its agent has the labels that it has now.
+            self.tell_agent_of(old);
         }
         self.changed(&watch.name);
         self.release_agent(&before, now);
@@ -256,7 +259,7 @@ impl State {
         let Some(entry) = self.entry(run) else { return };
         let (watch, place, run) = (entry.row.toggle.watch.clone(), entry.place, entry.row.toggle.run.clone());
         if let Some(finish) = run.finished
-            && self.agents.observe(&watch.api, watch.agent_id, &run, place, finish.at)
+            && self.agents.observe(&watch, &run, place, finish.at)
         {
             self.agent_changed(agent_key(&watch));
         }
@@ -294,6 +297,15 @@ impl State {
         if self.agents.unwatched(&watch.api, watch.agent_id, now) {
             self.agent_changed(agent_key(watch));
         }
+    }
+
+    /// Forgets what was said of an agent's mocks. Says whether anything was known.
+    pub(super) fn forget_agent(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
+        let forgotten = self.agents.forget(api, id, now);
+        if forgotten {
+            self.agent_changed((api.clone(), id));
+        }
+        forgotten
     }
 
     /// Forgets agents that were without a watch for long enough.

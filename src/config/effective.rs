@@ -4,13 +4,15 @@ use std::fmt::{self, Write as _};
 
 use super::{Config, ConnectionLimits, Registrations, format_duration};
 use crate::cekura::{Api, KeySource};
-use crate::toggle::{ApiName, Watch};
+use crate::toggle::{AgentDefinition, ApiName, Expect, Labels, Watch};
 
 /// Every key with the value in force. What it writes can be read back, but for the masked keys.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("apis:\n")?;
         self.apis.iter().try_for_each(|api| write_api(f, api))?;
+        f.write_str(if self.agents.is_empty() { "agents: []\n" } else { "agents:\n" })?;
+        self.agents.iter().try_for_each(|agent| write_agent(f, agent))?;
         let polling = &self.polling;
         writeln!(f, "polling:")?;
         writeln!(f, "  min_interval: {}", format_duration(polling.min_interval))?;
@@ -52,19 +54,29 @@ fn write_api(f: &mut fmt::Formatter<'_>, api: &Api) -> fmt::Result {
     writeln!(f, "    requests_per_second: {}", api.requests_per_second.per_second())
 }
 
+fn write_agent(f: &mut fmt::Formatter<'_>, agent: &AgentDefinition) -> fmt::Result {
+    writeln!(f, "  - agent_id: {}", agent.agent_id)?;
+    write_rest(f, agent.expect, &agent.api, &agent.labels)
+}
+
 fn write_watch(f: &mut fmt::Formatter<'_>, watch: &Watch) -> fmt::Result {
     writeln!(f, "  - name: {}", Quoted(watch.name.as_str()))?;
     writeln!(f, "    agent_id: {}", watch.agent_id)?;
     writeln!(f, "    progress_id: {}", Quoted(watch.progress_id.as_str()))?;
-    if let Some(expect) = watch.expect {
+    write_rest(f, watch.expect, &watch.api, &watch.labels)
+}
+
+/// What watches and agents have both.
+fn write_rest(f: &mut fmt::Formatter<'_>, expect: Option<Expect>, api: &ApiName, labels: &Labels) -> fmt::Result {
+    if let Some(expect) = expect {
         writeln!(f, "    expect: {}", expect.as_str())?;
     }
-    if watch.api != ApiName::default_api() {
-        writeln!(f, "    api: {}", Quoted(watch.api.as_str()))?;
+    if *api != ApiName::default_api() {
+        writeln!(f, "    api: {}", Quoted(api.as_str()))?;
     }
-    if !watch.labels.is_empty() {
+    if !labels.is_empty() {
         writeln!(f, "    labels:")?;
-        for (name, value) in &watch.labels {
+        for (name, value) in labels {
             writeln!(f, "      {}: {}", Quoted(name.as_str()), Quoted(value))?;
         }
     }

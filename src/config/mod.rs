@@ -32,13 +32,15 @@ pub(crate) use web::web;
 
 use crate::cekura::Api;
 use crate::sources::WatchGlob;
-use crate::toggle::Watch;
+use crate::toggle::{AgentDefinition, Watch};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The APIs, sorted by name; names are unique.
     pub apis: Vec<Api>,
+    /// The agents that are configured; each (API, id) once, sorted, and every `api` is one of `apis`.
+    pub agents: Vec<AgentDefinition>,
     /// When to poll.
     pub polling: Polling,
     /// The watch list, in the order in which it was written; names are unique, and every `api` is

@@ -1,5 +1,6 @@
 //! The merged tree into a [`Config`]: every rule of the configuration is here.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,23 +12,33 @@ use url::Url;
 
 use super::problem::Problem;
 use super::section::{Node, Place, Reading, Section, Show};
-use super::watches::Entries;
+use super::watches::{Entries, Shared};
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
 use crate::input_file;
 use crate::sources::WatchGlob;
-use crate::toggle::{ApiName, Watch};
+use crate::toggle::{AgentDefinition, AgentId, ApiName, Expect, Watch};
 
 /// The keys at the top.
-pub(super) const KEYS: [&str; 9] =
-    ["apis", "polling", WATCHES, "watch_files", "registrations", "state_file", "external_url", "shutdown", "web"];
+pub(super) const KEYS: [&str; 10] = [
+    "apis",
+    "agents",
+    "polling",
+    WATCHES,
+    "watch_files",
+    "registrations",
+    "state_file",
+    "external_url",
+    "shutdown",
+    "web",
+];
 
 /// The keys of an API.
 pub(super) const API_KEYS: [&str; 7] =
     ["base_url", "api_key", "api_key_file", "ca_file", "timeout", "max_in_flight", "requests_per_second"];
 
 /// The keys at the top that hold lists.
-pub(super) const LISTS: [&str; 2] = [WATCHES, "watch_files"];
+pub(super) const LISTS: [&str; 3] = [WATCHES, "watch_files", "agents"];
 
 /// The key at the top that holds the watch list.
 pub(super) const WATCHES: &str = "watches";
@@ -57,9 +68,9 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     matches!(
         keys[..],
-        ["apis" | "polling" | "watches" | "watch_files" | "registrations" | "shutdown" | "web"]
-            | ["apis" | "watches", _]
-            | ["watches", _, "labels"]
+        ["apis" | "agents" | "polling" | "watches" | "watch_files" | "registrations" | "shutdown" | "web"]
+            | ["apis" | "agents" | "watches", _]
+            | ["agents" | "watches", _, "labels"]
             | ["registrations", "retention"]
     )
 }
@@ -82,6 +93,7 @@ pub(super) fn validate(
     let config = reading.root(&tree).section().map(|root| {
         let apis = apis(&root, keys);
         let polling = polling(&root);
+        let agents = agents(&root, apis.as_ref());
         let watches = watches(&root, apis.as_ref(), entries);
         let watch_files = watch_files(&root);
         let state_file = state_file(&root);
@@ -91,7 +103,18 @@ pub(super) fn validate(
         let connections = connections(&root);
         root.finish();
         let apis = apis.into_iter().flat_map(Apis::into_values).flatten().collect();
-        Config { apis, polling, watches, watch_files, registrations, state_file, external_url, linger, connections }
+        Config {
+            apis,
+            agents,
+            polling,
+            watches,
+            watch_files,
+            registrations,
+            state_file,
+            external_url,
+            linger,
+            connections,
+        }
     });
     problems.extend(reading.into_problems());
     config
@@ -323,6 +346,32 @@ fn watches(root: &Section<'_>, apis: Option<&Apis>, entries: Entries<'_>) -> Vec
     let Some(node) = root.take(WATCHES) else { return Vec::new() };
     let known: Option<BTreeSet<_>> = apis.map(|apis| apis.keys().cloned().collect());
     entries.watches(&node, WATCHES, known.as_ref())
+}
+
+/// The configured agents, each once.
+fn agents(root: &Section<'_>, apis: Option<&Apis>) -> Vec<AgentDefinition> {
+    let Some(node) = root.take("agents") else { return Vec::new() };
+    let known: Option<BTreeSet<_>> = apis.map(|apis| apis.keys().cloned().collect());
+    let shared = Shared::of(known.as_ref());
+    let mut agents: BTreeMap<_, (usize, AgentDefinition)> = BTreeMap::new();
+    for (index, node) in node.items().into_iter().enumerate() {
+        let Some(agent) = agent(&node, &shared) else { continue };
+        match agents.entry((agent.api.clone(), agent.agent_id)) {
+            Entry::Occupied(first) => node.note(format!("is the agent of agents[{}] again: keep one", first.get().0)),
+            Entry::Vacant(free) => _ = free.insert((index, agent)),
+        }
+    }
+    agents.into_values().map(|(_, agent)| agent).collect()
+}
+
+fn agent(node: &Node<'_>, shared: &Shared<'_>) -> Option<AgentDefinition> {
+    let section = node.section()?;
+    let agent_id = section.require("agent_id", AgentId::parse);
+    let expect = section.take("expect").map(|node| node.parsed(Show::Value, Expect::parse));
+    let (api, labels) = (shared.api(&section), shared.labels_of(&section));
+    section.finish();
+    let expect = expect.map_or(Some(None), |parsed| parsed.map(Some))?;
+    Some(AgentDefinition { api: api?, agent_id: agent_id?, expect, labels: labels? })
 }
 
 fn base_url(text: &str) -> Result<Url, String> {

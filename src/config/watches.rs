@@ -132,6 +132,22 @@ impl<'a> Shared<'a> {
         Self { apis, labels: RefCell::default() }
     }
 
+    /// The API that an entry names, or the default one.
+    pub(super) fn api(&self, section: &Section<'_>) -> Option<ApiName> {
+        match section.take("api") {
+            Some(node) => node.parsed(Show::Value, |name| self.apis.named(name)),
+            None => self.apis.default_of(&section.place_of("api")),
+        }
+    }
+
+    /// The labels of an entry; none where it has none.
+    pub(super) fn labels_of(&self, section: &Section<'_>) -> Option<Labels> {
+        match section.take("labels") {
+            Some(node) => self.labels(&node),
+            None => Some(Labels::default()),
+        }
+    }
+
     fn labels(&self, node: &Node<'_>) -> Option<Labels> {
         if node.has_just(self.labels.borrow().iter().map(|(name, value)| (name.as_str(), value))) {
             return Some(self.labels.borrow().clone());
@@ -252,14 +268,7 @@ fn slot(section: &Section<'_>, shared: &Shared<'_>) -> (Option<AgentId>, Option<
     let agent_id = section.require("agent_id", AgentId::parse);
     let progress_id = section.require("progress_id", ProgressId::parse);
     let expect = section.take("expect").map(|node| node.parsed(Show::Value, Expect::parse));
-    let api = match section.take("api") {
-        Some(node) => node.parsed(Show::Value, |name| shared.apis.named(name)),
-        None => shared.apis.default_of(&section.place_of("api")),
-    };
-    let labels = match section.take("labels") {
-        Some(node) => shared.labels(&node),
-        None => Some(Labels::default()),
-    };
+    let (api, labels) = (shared.api(section), shared.labels_of(section));
     let whole =
         agent_id.zip(progress_id).zip(api.zip(labels)).zip(expect.map_or(Some(None), |parsed| parsed.map(Some)));
     let slot = whole.map(|(((agent_id, progress_id), (api, labels)), expect)| Slot {

@@ -68,6 +68,7 @@ impl Scenario {
         let apis = vec![self.api("default", "")?, self.api("flaky", FLAKY_PREFIX)?];
         Ok(Config {
             apis,
+            agents: Vec::new(),
             polling,
             watches: self.watches()?,
             watch_files: Vec::new(),

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 
-use super::families::{AGENT_FAMILIES, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES, put_agent};
+use super::families::{
+    AGENT_EXPECTED_FAMILIES, AGENT_FAMILIES, AgentExpected, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES,
+    put_agent, put_user_labels,
+};
 use super::format::{Description, Format};
 use super::gathered;
 use crate::board::{AgentRow, Rows};
@@ -21,14 +24,20 @@ const CHUNK: usize = 64 * 1024;
 /// How many things share a part in the mean, where borders stand still.
 const PART: u64 = 256;
 
-/// A source of watches, with the label text of its series.
-pub type LabelledSource = (Arc<str>, SourceUp);
+/// What the configuration names, each with the label text of its series.
+#[derive(Debug, Clone, Default)]
+pub struct Labelled {
+    /// The sources of watches.
+    pub sources: Vec<(Arc<str>, SourceUp)>,
+    /// The agents of which something is expected.
+    pub agents: Vec<(Arc<str>, AgentExpected)>,
+}
 
 /// What is exposed by one scrape.
 pub struct Snapshot {
     toggles: Rows,
     agents: Vec<AgentRow>,
-    sources: Vec<LabelledSource>,
+    labelled: Labelled,
     gathered: Vec<MetricFamily>,
 }
 
@@ -51,6 +60,7 @@ enum Block {
     Toggles(&'static Family<Toggle>),
     Agents(&'static Family<AgentMock>),
     Sources(&'static Family<SourceUp>),
+    Expected(&'static Family<AgentExpected>),
     /// The index of a gathered one.
     Gathered(usize),
     End,
@@ -65,14 +75,9 @@ struct Borders {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Toggles, agents and sources, and the gathered families of the `prometheus` crate.
-    pub fn new(
-        toggles: Rows,
-        agents: Vec<AgentRow>,
-        sources: Vec<LabelledSource>,
-        gathered: Vec<MetricFamily>,
-    ) -> Self {
-        Self { toggles, agents, sources, gathered }
+    /// Toggles, agents, what the configuration names, and the gathered families of the `prometheus` crate.
+    pub fn new(toggles: Rows, agents: Vec<AgentRow>, labelled: Labelled, gathered: Vec<MetricFamily>) -> Self {
+        Self { toggles, agents, labelled, gathered }
     }
 }
 
@@ -85,9 +90,11 @@ impl Encoder {
         let of_toggles = TOGGLE_FAMILIES.iter().map(|family| (family.description(), Block::Toggles(family)));
         let of_agents = AGENT_FAMILIES.iter().map(|family| (family.description(), Block::Agents(family)));
         let of_sources = SOURCE_FAMILIES.iter().map(|family| (family.description(), Block::Sources(family)));
+        let of_expected = AGENT_EXPECTED_FAMILIES.iter().map(|family| (family.description(), Block::Expected(family)));
         let theirs = snapshot.gathered.iter().enumerate();
         let theirs = theirs.map(|(i, family)| (gathered::description(family), Block::Gathered(i)));
-        let mut families: Vec<_> = of_toggles.chain(of_agents).chain(of_sources).chain(theirs).collect();
+        let mut families: Vec<_> =
+            of_toggles.chain(of_agents).chain(of_sources).chain(of_expected).chain(theirs).collect();
         families.sort_by_key(|(description, _)| Reverse(format.known_as(*description).0));
         let blocks = [Block::End].into_iter().chain(families.into_iter().map(|(_, block)| block)).collect();
         Self { format, blocks, done: 0, headed: false, borders: None }
@@ -108,7 +115,8 @@ impl Encoder {
             let finished = match block {
                 Block::Toggles(family) => self.put_toggles(&mut out, family, &snapshot.toggles),
                 Block::Agents(family) => self.put_agents(&mut out, family, &snapshot.agents),
-                Block::Sources(family) => self.put_sources(&mut out, family, &snapshot.sources),
+                Block::Sources(family) => self.put_labelled(&mut out, family, &snapshot.labelled.sources),
+                Block::Expected(family) => self.put_labelled(&mut out, family, &snapshot.labelled.agents),
                 Block::Gathered(index) => {
                     snapshot.gathered.get(index).is_none_or(|family| self.put_gathered(&mut out, family))
                 }
@@ -149,14 +157,17 @@ impl Encoder {
             let agent = &agents[place];
             labels.clear();
             put_agent(&mut labels, &agent.api, agent.id);
+            if let Some(teller) = agent.mock.told_by() {
+                put_user_labels(&mut labels, &teller.labels);
+            }
             family.put(out, &labels, &agent.mock);
         })
     }
 
-    fn put_sources(&mut self, out: &mut Vec<u8>, family: &Family<SourceUp>, sources: &[LabelledSource]) -> bool {
-        self.put_family(out, family.description(), sources.len(), None, |out, place| {
-            let (labels, up) = &sources[place];
-            family.put(out, labels.as_bytes(), up);
+    fn put_labelled<T>(&mut self, out: &mut Vec<u8>, family: &Family<T>, things: &[(Arc<str>, T)]) -> bool {
+        self.put_family(out, family.description(), things.len(), None, |out, place| {
+            let (labels, thing) = &things[place];
+            family.put(out, labels.as_bytes(), thing);
         })
     }
 
@@ -248,8 +259,8 @@ mod tests {
     use crate::exposition::Metrics;
     use crate::toggle::sample::{answer, watch};
     use crate::toggle::{
-        AgentId, AgentMockParts, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, Reported, Timestamp,
-        Watch,
+        AgentId, AgentMockParts, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, Reported, Teller,
+        Timestamp, Watch,
     };
 
     fn at(millis: u64) -> Timestamp {
@@ -274,7 +285,7 @@ mod tests {
     }
 
     fn of_rows(rows: impl IntoIterator<Item = Row>) -> Snapshot {
-        Snapshot::new(rows.into_iter().collect(), vec![], vec![], vec![])
+        Snapshot::new(rows.into_iter().collect(), vec![], Labelled::default(), vec![])
     }
 
     fn text_of(toggle: &Toggle) -> String {
@@ -353,7 +364,7 @@ mod tests {
         Snapshot::new(
             [Row::new(toggle)].into_iter().collect(),
             vec![],
-            vec![],
+            Labelled::default(),
             metrics.gather(std::time::Instant::now()),
         )
     }
@@ -505,7 +516,7 @@ mod tests {
     }
 
     fn agent(id: u64) -> AgentRow {
-        let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(id)), unwatched_since: None };
+        let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(id)), ..Default::default() };
         AgentRow { api: ApiName::default_api(), id: AgentId::parse(&id.to_string()).unwrap(), mock: on.into() }
     }
 
@@ -513,7 +524,8 @@ mod tests {
     fn parts_are_the_text_and_no_larger_than_chunks() {
         let agents: Vec<_> = (1..2000).map(agent).collect();
         let rows: Rows = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
-        let many = Snapshot::new(rows, agents, vec![("source=\"config\"".into(), SourceUp(true))], full().gathered);
+        let named = Labelled { sources: vec![("source=\"config\"".into(), SourceUp(true))], ..Labelled::default() };
+        let many = Snapshot::new(rows, agents, named, full().gathered);
         for (snapshot, least) in [(&many, 50), (&full(), 10), (&of_rows([]), 0)] {
             for format in [Format::Text, Format::OpenMetrics] {
                 let parts = parts(snapshot, format);
@@ -529,7 +541,7 @@ mod tests {
         let agents: Vec<_> = (1..3000).map(agent).collect();
         let parts_of = |rows: &[Row], agents: &[AgentRow]| {
             let rows = rows.iter().cloned().collect();
-            parts(&Snapshot::new(rows, agents.to_vec(), vec![], full().gathered), Format::Text)
+            parts(&Snapshot::new(rows, agents.to_vec(), Labelled::default(), full().gathered), Format::Text)
         };
         let before = parts_of(&rows, &agents);
         let (mut changed, mut relabelled) = (rows.clone(), rows.clone());
@@ -580,16 +592,19 @@ mod tests {
     fn agents_have_api_and_id_only() {
         let of_agent = |mock| {
             let agent = AgentRow { api: ApiName::default_api(), id: AgentId::parse("9").unwrap(), mock };
-            text(&Snapshot::new(Rows::default(), vec![agent], vec![], vec![]))
+            text(&Snapshot::new(Rows::default(), vec![agent], Labelled::default(), vec![]))
         };
         assert_eq!(of_agent(AgentMock::default()), "");
-        let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), unwatched_since: None };
+        let labels = Labels::from([(LabelName::parse("team").unwrap(), "a\"b".into())]);
+        let told_by = Some(Teller { toggle: watch("w", "p").name, labels });
+        let on =
+            AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), told_by, ..Default::default() };
         let series: Vec<_> = of_agent(on.into()).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
         assert_eq!(
             series,
             [
-                r#"cekura_agent_mock_enabled{api="default",agent_id="9"} 1"#,
-                r#"cekura_agent_mock_enabled_since_timestamp_seconds{api="default",agent_id="9"} 2.500"#,
+                r#"cekura_agent_mock_enabled{api="default",agent_id="9",team="a\"b"} 1"#,
+                r#"cekura_agent_mock_enabled_since_timestamp_seconds{api="default",agent_id="9",team="a\"b"} 2.500"#,
             ]
         );
     }

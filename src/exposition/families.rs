@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::format::{Description, Kind, put_label, put_label_value};
-use crate::toggle::{AgentId, AgentMock, ApiName, Expect, Labels, Source, Status, Timestamp, Toggle, Watch};
+use crate::toggle::{
+    AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels, Source, Status, Timestamp, Toggle, Watch,
+};
 
 /// One family of series, each of a `T`.
 pub(super) struct Family<T> {
@@ -189,6 +191,23 @@ pub(super) const AGENT_FAMILIES: [Family<AgentMock>; 2] = [
     },
 ];
 
+/// What a configured agent should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentExpected(pub Expect);
+
+/// The families of configured agents.
+pub(super) const AGENT_EXPECTED_FAMILIES: [Family<AgentExpected>; 1] = [Family {
+    open: "cekura_agent_expected{",
+    kind: Kind::Gauge,
+    help: "What the mocks of this agent should be by the configuration; always 1.",
+    write: |series, expected| {
+        series.whole(match expected.0 {
+            Expect::Enabled => ",expect=\"enabled\"} 1\n",
+            Expect::Disabled => ",expect=\"disabled\"} 1\n",
+        });
+    },
+}];
+
 /// Whether a source of watches could be read when it was last looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceUp(pub bool);
@@ -225,14 +244,22 @@ fn whole(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// Writes the labels that all series of an agent have.
+/// The labels that the series of a configured agent have, rendered for the exposition.
+pub(super) fn agent_labels(agent: &AgentDefinition) -> Arc<str> {
+    let mut text = Vec::new();
+    put_agent(&mut text, &agent.api, agent.agent_id);
+    put_user_labels(&mut text, &agent.labels);
+    whole(text).into()
+}
+
+/// Writes the labels that all series of an agent have, but for users' own.
 pub(super) fn put_agent(out: &mut Vec<u8>, api: &ApiName, agent_id: AgentId) {
     put_label(out, "api", api.as_str());
     out.push(b',');
     put_label(out, "agent_id", itoa::Buffer::new().format(agent_id.get()));
 }
 
-fn put_user_labels(out: &mut Vec<u8>, labels: &Labels) {
+pub(super) fn put_user_labels(out: &mut Vec<u8>, labels: &Labels) {
     for (name, value) in labels {
         out.push(b',');
         put_label(out, name.as_str(), value);

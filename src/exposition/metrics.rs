@@ -10,10 +10,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use super::LabelledSource;
-use super::families::{SourceUp, source_labels};
+use super::Labelled;
+use super::families::{AgentExpected, SourceUp, agent_labels, source_labels};
 use super::process::ProcessCollector;
-use crate::toggle::{ApiName, Outcome, Reason, Source, Status, Timestamp};
+use crate::toggle::{AgentDefinition, ApiName, Outcome, Reason, Source, Status, Timestamp};
 
 /// From first watched to seen finished: 1 s to 6 h.
 const RUN_SECONDS: [f64; 16] =
@@ -44,8 +44,8 @@ pub struct Metrics {
     external_url: IntGaugeVec,
     /// What it shows now.
     shown_external_url: Mutex<Option<Arc<str>>>,
-    /// The sources with the labels of their series, which users write, and whether each is up.
-    sources: Mutex<Vec<LabelledSource>>,
+    /// What has labels that users write, but is not on the board.
+    labelled: Mutex<Labelled>,
     http_requests: IntCounterVec,
     /// Connections that are open.
     pub http_connections: IntGauge,
@@ -223,7 +223,7 @@ impl Metrics {
             certificate_expiry,
             external_url,
             shown_external_url: Mutex::default(),
-            sources: Mutex::default(),
+            labelled: Mutex::default(),
             http_requests,
             http_connections,
             connection_errors,
@@ -264,12 +264,18 @@ impl Metrics {
     /// Sets which sources there are, each with its path as configured, and whether it is up.
     pub fn set_sources<'a>(&self, sources: impl Iterator<Item = (Source, &'a str, bool)>) {
         let labelled = sources.map(|(source, path, up)| (source_labels(source, path), SourceUp(up))).collect();
-        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = labelled;
+        self.labelled.lock().unwrap_or_else(PoisonError::into_inner).sources = labelled;
     }
 
-    /// The sources as they are now.
-    pub fn sources(&self) -> Vec<LabelledSource> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Sets which agents are configured.
+    pub fn set_agents(&self, agents: &[AgentDefinition]) {
+        let labelled = agents.iter().filter_map(|agent| Some((agent_labels(agent), AgentExpected(agent.expect?))));
+        self.labelled.lock().unwrap_or_else(PoisonError::into_inner).agents = labelled.collect();
+    }
+
+    /// The sources and agents of the configuration, as they are now.
+    pub fn labelled(&self) -> Labelled {
+        self.labelled.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes that the configuration was read again.

@@ -11,7 +11,7 @@ mod gathered;
 mod metrics;
 mod process;
 
-pub use encoder::{Encoder, LabelledSource, Snapshot};
-pub use families::{SourceUp, watch_labels};
+pub use encoder::{Encoder, Labelled, Snapshot};
+pub use families::{AgentExpected, SourceUp, watch_labels};
 pub use format::Format;
 pub use metrics::{ApiLoad, ApiMetrics, ConnectionError, Metrics};

@@ -274,7 +274,12 @@ mod tests {
     }
 
     fn snapshot(watches: &Watches) -> Snapshot {
-        Snapshot::new(watches.values().cloned().collect::<Rows>(), vec![], vec![], vec![])
+        Snapshot::new(
+            watches.values().cloned().collect::<Rows>(),
+            vec![],
+            crate::exposition::Labelled::default(),
+            vec![],
+        )
     }
 
     fn finish(row: &mut Row, millis: u64) {
@@ -408,7 +413,7 @@ mod tests {
                 }
                 metrics.count_http("/metrics", 200);
                 let gathered = metrics.gather(std::time::Instant::now());
-                let snapshot = Snapshot::new(watches.values().cloned().collect(), vec![], vec![], gathered);
+                let snapshot = Snapshot::new(watches.values().cloned().collect(), vec![], crate::exposition::Labelled::default(), gathered);
                 for (scraper, format) in &mut scrapers {
                     scraper.must_read(&snapshot, *format);
                 }

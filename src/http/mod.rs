@@ -2,6 +2,7 @@
 //! registrations and reloads.
 
 mod admission;
+mod agents;
 mod auth;
 mod body;
 mod connection;

@@ -112,6 +112,8 @@ pub(super) enum Subject {
     Page(Selection),
     /// How all is.
     Overview(Layout),
+    /// The agents as JSON.
+    Agents(Layout),
     /// The configuration in force.
     Config,
 }

@@ -28,14 +28,14 @@ use super::renderings::{Kind, NotMade, Renderings, Source, Subject};
 use super::select::Selection;
 use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
-use super::{negotiate, toggles};
-use crate::board::Board;
+use super::{agents, negotiate, toggles};
+use crate::board::{AgentKey, Board};
 use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
 use crate::threads::Standing;
-use crate::toggle::{Jump, Timestamp};
+use crate::toggle::{AgentId, ApiName, Jump, Timestamp};
 use crate::web::Web;
 
 /// An answer to a request.
@@ -48,6 +48,8 @@ const HTML: &str = "text/html; charset=utf-8";
 
 /// `docs/runbooks.md`, as a page.
 const RUNBOOKS: &str = include_str!(concat!(env!("OUT_DIR"), "/runbooks.html"));
+
+const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
 
 /// A configuration with no more watches is written out at once.
 const FEW_WATCHES: usize = 100;
@@ -86,6 +88,9 @@ enum Route<'p> {
     Runbooks,
     Toggles,
     Toggle(&'p str),
+    Agents,
+    /// An API and the id of an agent there.
+    Agent(&'p str, &'p str),
     Events(&'p str),
     Healthy,
     Ready,
@@ -255,6 +260,7 @@ impl Site {
             (Some(route), &Method::OPTIONS) => allow(answer(StatusCode::NO_CONTENT, None, ""), self.methods(route)),
             (Some(Route::Toggle(name)), &Method::PUT) => self.desk.register(&decoded(name), request, &self.board).await,
             (Some(Route::Toggle(name)), &Method::DELETE) => self.desk.deregister(&decoded(name), request).await,
+            (Some(Route::Agent(api, id)), &Method::DELETE) => self.forget_agent(&decoded(api), &decoded(id)),
             (Some(Route::Reload), &Method::POST) => self.desk.reload(request).await,
             (Some(route), _) if reads => self.get(route, query, layout, request.headers()).await,
             (Some(route), _) => self.refuse_method(route),
@@ -283,6 +289,37 @@ impl Site {
         }
     }
 
+    /// Every agent that is known of.
+    async fn agents(&self, layout: Layout, headers: &HeaderMap) -> Answer {
+        let (board, config) = (self.board.clone(), self.desk.config());
+        let list = move || {
+            let (rows, config) = (board.all_agents(), config());
+            let list = encoded(&agents::Roster::of(&rows, &config.agents).list());
+            Source::Text(layout.lay_out(list.unwrap_or_default()))
+        };
+        self.large(Subject::Agents(layout), JSON, headers, list).await
+    }
+
+    /// The agent of that API and id.
+    fn agent(&self, api: &str, id: &str) -> Answer {
+        let (config, key) = (self.desk.config()(), agent_key(api, id));
+        let row = key.and_then(|(api, id)| self.board.agent(&api, id));
+        match agents::Roster::of(row.as_slice(), &config.agents).get(api, id) {
+            Some(agent) => json(&agent),
+            None => problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT),
+        }
+    }
+
+    /// Forgets what was said of the mocks of an agent.
+    fn forget_agent(&self, api: &str, id: &str) -> Answer {
+        match agent_key(api, id) {
+            Some((api, id)) if self.board.forget_agent(&api, id, clock::now()) => {
+                answer(StatusCode::NO_CONTENT, None, "")
+            }
+            _ => problem(StatusCode::NOT_FOUND, "nothing is known of the mocks of such an agent"),
+        }
+    }
+
     async fn get(&self, route: Route<'_>, query: Option<&str>, layout: Layout, headers: &HeaderMap) -> Answer {
         match route {
             Route::Metrics => self.metrics(headers).await,
@@ -296,6 +333,8 @@ impl Site {
             Route::Overview => self.overview(layout, headers).await,
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
             Route::Events(name) => self.happened(&decoded(name)),
+            Route::Agents => self.agents(layout, headers).await,
+            Route::Agent(api, id) => self.agent(&decoded(api), &decoded(id)),
             // A job that asks to wait must not take the answer for the end of the waiting.
             Route::Toggles => match Selection::parse(query) {
                 Ok(selection) => self.toggles(selection, layout, headers).await,
@@ -319,6 +358,7 @@ impl Site {
     fn methods(&self, route: Route<'_>) -> &'static str {
         match route {
             Route::Toggle(_) => self.desk.toggle_methods(),
+            Route::Agent(..) => "GET, HEAD, DELETE, OPTIONS",
             Route::Reload => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -459,11 +499,16 @@ impl<'p> Route<'p> {
             "/runbooks" => Some(Self::Runbooks),
             "/api/v1/status" => Some(Self::Overview),
             "/api/v1/toggles" => Some(Self::Toggles),
+            "/api/v1/agents" => Some(Self::Agents),
             "/-/healthy" => Some(Self::Healthy),
             "/-/ready" => Some(Self::Ready),
             "/-/reload" => Some(Self::Reload),
             "/config" => Some(Self::Config),
             _ if path.starts_with("/assets/") => Asset::of(path.trim_start_matches("/assets/")).map(Self::Asset),
+            _ if path.starts_with("/api/v1/agents/") => {
+                let (api, id) = path.trim_start_matches("/api/v1/agents/").split_once('/')?;
+                (!id.contains('/')).then_some(Self::Agent(api, id))
+            }
             _ => {
                 let name = path.strip_prefix("/api/v1/toggles/")?;
                 match name.strip_suffix("/events") {
@@ -485,6 +530,8 @@ impl<'p> Route<'p> {
             Some(Self::Overview) => "/api/v1/status",
             Some(Self::Toggles) => "/api/v1/toggles",
             Some(Self::Toggle(_)) => "/api/v1/toggles/{name}",
+            Some(Self::Agents) => "/api/v1/agents",
+            Some(Self::Agent(..)) => "/api/v1/agents/{api}/{agent_id}",
             Some(Self::Events(_)) => "/api/v1/toggles/{name}/events",
             Some(Self::Healthy) => "/-/healthy",
             Some(Self::Ready) => "/-/ready",
@@ -511,7 +558,12 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
 
 /// What there is to expose now.
 fn snapshot(board: &Board, metrics: &Metrics) -> Snapshot {
-    Snapshot::new(board.rows(), board.agents(), metrics.sources(), metrics.gather(Instant::now()))
+    Snapshot::new(board.rows(), board.agents(), metrics.labelled(), metrics.gather(Instant::now()))
+}
+
+/// An agent, as a path has it.
+fn agent_key(api: &str, id: &str) -> Option<AgentKey> {
+    Some((ApiName::parse(api).ok()?, AgentId::parse(id).ok()?))
 }
 
 /// A name as it was before it was put into a path.
@@ -600,6 +652,10 @@ mod tests {
         assert_eq!(of("/api/v1/toggles/events"), Some(Route::Toggle("events")));
         assert_eq!(of("/api/v1/toggles/a/events"), Some(Route::Events("a")));
         assert_eq!(of("/api/v1/toggles/a/events/"), None);
+        assert_eq!(of("/api/v1/agents"), Some(Route::Agents));
+        assert_eq!(of("/api/v1/agents/eu/7"), Some(Route::Agent("eu", "7")));
+        assert_eq!(of("/api/v1/agents/7"), None);
+        assert_eq!(of("/api/v1/agents/eu/7/"), None);
         assert_eq!(of("/config/"), None);
         assert_eq!(of("/-/reload"), Some(Route::Reload));
     }

@@ -64,6 +64,7 @@ impl Intake {
         if config.registrations.enabled && !self.config.registrations.enabled {
             self.warn_if_exposed();
         }
+        self.means.metrics.set_agents(&config.agents);
         self.means.metrics.set_external_url(config.external_url.clone());
         let config = Arc::new(config);
         self.in_force.send_replace(InForce { config: config.clone(), apis: Arc::new(apis.clone()) });

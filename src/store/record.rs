@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedToggle};
 use crate::toggle::{
-    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, Problem, ProblemKind,
-    ProgressId, RawStatuses, Reason, Run, Shown, Source, Status, Tally, Text, Timestamp, Watch, WatchName, What,
+    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, Labels, Problem,
+    ProblemKind, ProgressId, RawStatuses, Reason, Run, Shown, Source, Status, Tally, Teller, Text, Timestamp, Watch,
+    WatchName, What,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -29,7 +30,7 @@ struct RegistrationRecord<'r> {
     #[serde(default, skip_serializing_if = "is_default")]
     expect: Option<Cow<'r, str>>,
     #[serde(default, skip_serializing_if = "is_default")]
-    labels: BTreeMap<Cow<'r, str>, Cow<'r, str>>,
+    labels: LabelsRecord<'r>,
     started: u64,
     registered: u64,
 }
@@ -173,15 +174,26 @@ struct ProblemRecord {
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct AgentRecord {
+struct AgentRecord<'r> {
     /// When the newest completed run counts as finished, and its place.
     #[serde(skip_serializing_if = "is_default")]
     newest: Option<(u64, u64)>,
     #[serde(skip_serializing_if = "is_default")]
     enabled_since: Option<u64>,
+    /// The name of the watch whose run said so, and its labels.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    told_by: Option<Cow<'r, str>>,
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    labels: LabelsRecord<'r>,
+    /// Whether what was said was forgotten by order.
+    #[serde(skip_serializing_if = "is_default")]
+    forgotten: bool,
     #[serde(skip_serializing_if = "is_default")]
     unwatched_since: Option<u64>,
 }
+
+/// Labels by name.
+type LabelsRecord<'r> = BTreeMap<Cow<'r, str>, Cow<'r, str>>;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -196,7 +208,7 @@ pub(super) fn write_registration(registration: &Registration) -> io::Result<Vec<
         agent_id: watch.agent_id.get(),
         progress_id: watch.progress_id.as_str().into(),
         expect: watch.expect.map(|expect| expect.as_str().into()),
-        labels: watch.labels.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect(),
+        labels: labels_record(&watch.labels),
         started: started.as_millis(),
         registered: registered.as_millis(),
     })
@@ -204,14 +216,13 @@ pub(super) fn write_registration(registration: &Registration) -> io::Result<Vec<
 
 pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registration, String> {
     let record: RegistrationRecord<'_> = parse(json)?;
-    let label = |(name, value): (Cow<'_, str>, Cow<'_, str>)| Ok((LabelName::parse(&name)?, value.into()));
     let watch = Watch {
         name,
         api: ApiName::parse(&record.api)?,
         agent_id: agent_id(record.agent_id)?,
         progress_id: ProgressId::restore(&record.progress_id)?,
         expect: record.expect.and_then(|expect| Expect::parse(&expect).ok()),
-        labels: record.labels.into_iter().map(label).collect::<Result<_, String>>()?,
+        labels: labels(record.labels)?,
         source: Source::Http,
     };
     Ok(Registration {
@@ -419,19 +430,28 @@ impl TallyRecord {
 // === Agents ===
 
 pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
-    let AgentMockParts { newest, enabled_since, unwatched_since } = agent.parts();
+    let AgentMockParts { newest, enabled_since, told_by, forgotten, unwatched_since } = agent.parts();
     json(&AgentRecord {
         newest: newest.map(|(at, place)| (at.as_millis(), place)),
         enabled_since: millis(enabled_since),
+        told_by: told_by.as_ref().map(|teller| teller.toggle.as_str().into()),
+        labels: told_by.as_ref().map(|teller| labels_record(&teller.labels)).unwrap_or_default(),
+        forgotten,
         unwatched_since: millis(unwatched_since),
     })
 }
 
 pub(super) fn read_agent(json: &[u8]) -> Result<AgentMock, String> {
-    let record: AgentRecord = parse(json)?;
+    let record: AgentRecord<'_> = parse(json)?;
+    let told_by = match record.told_by {
+        Some(toggle) => Some(Teller { toggle: WatchName::parse(&toggle)?, labels: labels(record.labels)? }),
+        None => None,
+    };
     let parts = AgentMockParts {
         newest: record.newest.map(|(at, place)| (Timestamp::from_millis(at), place)),
         enabled_since: timestamp(record.enabled_since),
+        told_by,
+        forgotten: record.forgotten,
         unwatched_since: timestamp(record.unwatched_since),
     };
     Ok(parts.into())
@@ -450,6 +470,14 @@ fn parse<'r, T: Deserialize<'r>>(json: &'r [u8]) -> Result<T, String> {
 /// The id, checked as those are that users write.
 pub(super) fn agent_id(id: u64) -> Result<AgentId, String> {
     AgentId::parse(&id.to_string())
+}
+
+fn labels_record(labels: &Labels) -> LabelsRecord<'_> {
+    labels.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect()
+}
+
+fn labels(record: LabelsRecord<'_>) -> Result<Labels, String> {
+    record.into_iter().map(|(name, value)| Ok((LabelName::parse(&name)?, value.into()))).collect()
 }
 
 fn text(text: &Text) -> Cow<'_, str> {

@@ -51,9 +51,14 @@ fn completed(name: &str) -> Toggle {
     toggle
 }
 
+fn labelled() -> Watch {
+    Watch { labels: [(LabelName::parse("team").unwrap(), "x".into())].into(), ..sample::watch("a", "p") }
+}
+
 fn agent() -> ((ApiName, AgentId), AgentMock) {
     let mut agent = AgentMock::default();
-    agent.observe(&completed("a").run, 3, at(1));
+    let toggle = completed("a");
+    agent.observe(&labelled(), &toggle.run, 3, at(1));
     ((ApiName::default_api(), AgentId::parse("4321").unwrap()), agent)
 }
 
@@ -144,7 +149,7 @@ fn toggles_and_agents_come_back_until_they_are_forgotten() {
     let displaced = SavedToggle { progress_id: ProgressId::parse("q").unwrap(), ..SavedToggle::of(&completed("a"), 2) };
     let runs = vec![SavedToggle::of(&completed("a"), 3), displaced];
     let (store, _) = open(&path);
-    store.save(&[(name("a"), runs.clone())], &[(key.clone(), Some(mock))]).unwrap();
+    store.save(&[(name("a"), runs.clone())], &[(key.clone(), Some(mock.clone()))]).unwrap();
     drop(store);
     let (store, both) = open(&path);
     assert_eq!(both.toggles["a"].iter().map(|run| &run.run).collect::<Vec<_>>(), [&runs[0].run, &runs[1].run]);
@@ -260,21 +265,24 @@ proptest! {
 
     #[test]
     fn whatever_a_watch_went_through_comes_back_exactly(
-        outcomes in proptest::collection::vec(any_outcome(), 0..30), place: u64, unwatched: bool,
+        outcomes in proptest::collection::vec(any_outcome(), 0..30), place: u64, unwatched: bool, forgotten: bool,
         events in proptest::collection::vec(any_event(), 0..4),
     ) {
         let mut toggle = Toggle::new(Arc::new(sample::watch("a", "p")), at(0));
         let mut agent = AgentMock::default();
         for (second, outcome) in (1..).zip(outcomes) {
             toggle.apply(outcome, at(second));
-            agent.observe(&toggle.run, place, at(second));
+            agent.observe(&labelled(), &toggle.run, place, at(second));
+        }
+        if forgotten {
+            agent.forget();
         }
         agent.keep(!unwatched, at(99));
         let (key, _) = self::agent();
         let (_folder, path) = folder();
         let (store, _) = open(&path);
         let runs = vec![SavedToggle { events: events.clone(), ..SavedToggle::of(&toggle, place) }];
-        store.save(&[(name("a"), runs)], &[(key.clone(), Some(agent))]).unwrap();
+        store.save(&[(name("a"), runs)], &[(key.clone(), Some(agent.clone()))]).unwrap();
         store.end().unwrap();
         drop(store);
         let back = saved(&path);

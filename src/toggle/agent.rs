@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::label::Labels;
 use super::run::{Run, Status};
 use super::time::Timestamp;
+use super::watch::{AgentId, ApiName, Expect, Watch, WatchName};
 
 /// What the newest completed run of an agent said about its mocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentMock {
     known: Option<Known>,
     /// When the agent's last watch went; `None` while it has one.
@@ -14,22 +16,51 @@ pub struct AgentMock {
 }
 
 /// The parts of an [`AgentMock`], as they are stored and restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentMockParts {
     /// When the newest completed run counts as finished, and its place in the watch list; `None`
     /// before any completed run said whether mocks are on.
     pub newest: Option<(Timestamp, u64)>,
     /// Since when mocks are on; `None` while they are off.
     pub enabled_since: Option<Timestamp>,
+    /// The watch whose run said so; `None` where an earlier version saved it.
+    pub told_by: Option<Teller>,
+    /// Whether what that run said was forgotten by order.
+    pub forgotten: bool,
     /// When the agent's last watch went; `None` while it has one.
     pub unwatched_since: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The watch whose run said whether an agent's mocks are on, as it was then: it may be gone by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Teller {
+    /// Its name.
+    pub toggle: WatchName,
+    /// Its own labels.
+    pub labels: Labels,
+}
+
+/// An agent as it is configured, whatever watches there are of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentDefinition {
+    /// Its API.
+    pub api: ApiName,
+    /// Its id, unique within the API.
+    pub agent_id: AgentId,
+    /// What its mocks should be when no toggle says otherwise.
+    pub expect: Option<Expect>,
+    /// Labels on its series.
+    pub labels: Labels,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     newest: FinishOrder,
     /// Since when mocks are on; `None` while they are off.
     enabled_since: Option<Timestamp>,
+    told_by: Option<Teller>,
+    /// What that run said was forgotten by order: only a newer one counts.
+    forgotten: bool,
 }
 
 /// Which of two finished runs is the newer one.
@@ -49,28 +80,54 @@ impl AgentMock {
     /// How long an agent whose mocks are on is remembered beyond its last watch.
     pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 
-    /// Takes what a run shows after an answer. Only a completed run that says true or false
+    /// Takes what a run of a watch shows after an answer. Only a completed run that says true or false
     /// changes anything, and only if no newer one was seen.
-    pub fn observe(&mut self, run: &Run, place: u64, now: Timestamp) {
+    pub fn observe(&mut self, watch: &Watch, run: &Run, place: u64, now: Timestamp) {
         let Some(mut order) = FinishOrder::of(run, place) else { return };
         // Else nothing that finishes later would count until a time that was ahead has come.
         order.at = order.at.min(now);
         let (Status::Completed, Some(enabled)) = (run.shown.status, run.shown.mock_enabled) else { return };
-        if self.known.is_some_and(|known| known.newest > order) {
+        if self.known.as_ref().is_some_and(|known| known.outweighs(order)) {
             return;
         }
-        let since = self.known.and_then(|known| known.enabled_since).unwrap_or(now);
-        self.known = Some(Known { newest: order, enabled_since: enabled.then_some(since) });
+        let since = self.enabled_since().unwrap_or(now);
+        self.known = Some(Known {
+            newest: order,
+            enabled_since: enabled.then_some(since),
+            told_by: Some(Teller { toggle: watch.name.clone(), labels: watch.labels.clone() }),
+            forgotten: false,
+        });
+    }
+
+    /// Forgets what was said, until a newer run says something. Says whether there was anything to forget.
+    pub fn forget(&mut self) -> bool {
+        let Some(known) = self.known.as_mut().filter(|known| !known.forgotten) else { return false };
+        *known = Known { newest: known.newest, enabled_since: None, told_by: None, forgotten: true };
+        true
     }
 
     /// Whether mocks are on; `None` before any completed run said so.
     pub fn enabled(&self) -> Option<bool> {
-        self.known.map(|known| known.enabled_since.is_some())
+        self.said().map(|known| known.enabled_since.is_some())
     }
 
     /// Since when mocks are on; `None` while they are off.
     pub fn enabled_since(&self) -> Option<Timestamp> {
-        self.known?.enabled_since
+        self.said()?.enabled_since
+    }
+
+    /// The watch whose run said so.
+    pub fn told_by(&self) -> Option<&Teller> {
+        self.said()?.told_by.as_ref()
+    }
+
+    /// When that run counts as finished.
+    pub fn told_at(&self) -> Option<Timestamp> {
+        Some(self.said()?.newest.at)
+    }
+
+    fn said(&self) -> Option<&Known> {
+        self.known.as_ref().filter(|known| !known.forgotten)
     }
 
     /// Changes every time in it.
@@ -84,9 +141,12 @@ impl AgentMock {
 
     /// What it consists of, to be stored.
     pub fn parts(&self) -> AgentMockParts {
+        let known = self.known.as_ref();
         AgentMockParts {
-            newest: self.known.map(|known| (known.newest.at, known.newest.place)),
+            newest: known.map(|known| (known.newest.at, known.newest.place)),
             enabled_since: self.enabled_since(),
+            told_by: self.told_by().cloned(),
+            forgotten: known.is_some_and(|known| known.forgotten),
             unwatched_since: self.unwatched_since,
         }
     }
@@ -104,9 +164,24 @@ impl AgentMock {
 
 impl From<AgentMockParts> for AgentMock {
     fn from(parts: AgentMockParts) -> Self {
-        let AgentMockParts { newest, enabled_since, unwatched_since } = parts;
-        let known = newest.map(|(at, place)| Known { newest: FinishOrder { at, place }, enabled_since });
+        let AgentMockParts { newest, enabled_since, told_by, forgotten, unwatched_since } = parts;
+        let known = newest.map(|(at, place)| Known {
+            newest: FinishOrder { at, place },
+            enabled_since: enabled_since.filter(|_| !forgotten),
+            told_by,
+            forgotten,
+        });
         Self { known, unwatched_since }
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Whether what a run says that finished then is older. What was forgotten is not said again by the same
+    /// run.
+    fn outweighs(&self, order: FinishOrder) -> bool {
+        self.newest > order || (self.forgotten && self.newest == order)
     }
 }
 
@@ -125,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{Reported, Toggle};
+    use crate::toggle::{LabelName, Reported, Toggle};
 
     fn toggle(started: u64) -> Toggle {
         Toggle::new(Arc::new(watch("w", "p")), at(started))
@@ -146,32 +221,32 @@ mod tests {
     fn the_newest_completed_run_decides() {
         let mut agent = AgentMock::default();
         assert_eq!(agent.enabled(), None);
-        agent.observe(&finished(0, Some(true), 10), 0, at(10));
+        agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         assert_eq!((agent.enabled(), agent.enabled_since()), (Some(true), Some(at(10))));
-        agent.observe(&finished(5, Some(false), 20), 1, at(20));
+        agent.observe(&watch("w", "p"), &finished(5, Some(false), 20), 1, at(20));
         assert_eq!((agent.enabled(), agent.enabled_since()), (Some(false), None));
-        agent.observe(&finished(0, Some(true), 10), 0, at(30));
+        agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(30));
         assert_eq!(agent.enabled(), Some(false), "an older run that is rechecked changes nothing");
     }
 
     #[test]
     fn a_second_enable_keeps_the_time_of_the_first() {
         let mut agent = AgentMock::default();
-        agent.observe(&finished(0, Some(true), 10), 0, at(10));
-        agent.observe(&finished(15, Some(true), 20), 0, at(20));
+        agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
+        agent.observe(&watch("w", "p"), &finished(15, Some(true), 20), 0, at(20));
         assert_eq!(agent.enabled_since(), Some(at(10)));
     }
 
     #[test]
     fn null_failed_and_running_say_nothing() {
         let mut agent = AgentMock::default();
-        agent.observe(&finished(0, Some(true), 10), 0, at(10));
-        agent.observe(&finished(15, None, 20), 0, at(20));
+        agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
+        agent.observe(&watch("w", "p"), &finished(15, None, 20), 0, at(20));
         let mut failed = toggle(21);
         answers(&mut failed, Reported::InProgress, Some(false), 22);
-        agent.observe(&failed.run, 0, at(22));
+        agent.observe(&watch("w", "p"), &failed.run, 0, at(22));
         answers(&mut failed, Reported::Failed, Some(false), 23);
-        agent.observe(&failed.run, 0, at(23));
+        agent.observe(&watch("w", "p"), &failed.run, 0, at(23));
         assert_eq!(agent.enabled(), Some(true));
     }
 
@@ -182,8 +257,8 @@ mod tests {
         let mut disable = toggle(0);
         answers(&mut disable, Reported::Completed, Some(false), 1);
         let mut agent = AgentMock::default();
-        agent.observe(&disable.run, 1, at(1));
-        agent.observe(&enable.run, 0, at(2));
+        agent.observe(&watch("w", "p"), &disable.run, 1, at(1));
+        agent.observe(&watch("w", "p"), &enable.run, 0, at(2));
         assert_eq!(agent.enabled(), Some(false));
     }
 
@@ -191,22 +266,48 @@ mod tests {
     fn the_parts_of_an_agent_make_the_same_agent_again() {
         let mut agent = AgentMock::default();
         assert_eq!(AgentMock::from(agent.parts()), agent);
-        agent.observe(&finished(0, Some(true), 10), 7, at(10));
+        agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 7, at(10));
         agent.keep(false, at(20));
         assert_eq!(AgentMock::from(agent.parts()), agent);
-        agent.observe(&finished(5, Some(false), 20), 1, at(20));
+        agent.observe(&watch("w", "p"), &finished(5, Some(false), 20), 1, at(20));
         assert_eq!(AgentMock::from(agent.parts()), agent);
+    }
+
+    #[test]
+    fn who_said_it_is_known_with_the_labels_that_it_had_last() {
+        let labels = Labels::from([(LabelName::parse("team").unwrap(), "payments".into())]);
+        let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
+        agent.observe(&watch("enable", "p"), &run, 0, at(10));
+        agent.observe(&Watch { labels: labels.clone(), ..watch("enable", "p") }, &run, 0, at(20));
+        assert_eq!(agent.told_by(), Some(&Teller { toggle: watch("enable", "p").name, labels: labels.clone() }));
+        assert_eq!((agent.told_at(), agent.enabled_since()), (Some(at(10)), Some(at(10))));
+        agent.observe(&watch("null", "p"), &finished(0, None, 30), 1, at(30));
+        assert_eq!(agent.told_by().unwrap().toggle.as_str(), "enable", "a run that says nothing tells nothing");
+    }
+
+    #[test]
+    fn what_is_forgotten_comes_back_only_with_a_newer_run() {
+        let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
+        assert!(!agent.forget(), "nothing is known");
+        agent.observe(&watch("w", "p"), &run, 0, at(10));
+        assert!(agent.forget());
+        assert!(!agent.forget(), "it is forgotten already");
+        agent.observe(&watch("w", "p"), &run, 0, at(20));
+        assert_eq!((agent.enabled(), agent.enabled_since(), agent.told_at()), (None, None, None));
+        assert_eq!(AgentMock::from(agent.parts()), agent);
+        agent.observe(&watch("w", "p"), &finished(20, Some(true), 30), 1, at(30));
+        assert_eq!((agent.enabled(), agent.enabled_since()), (Some(true), Some(at(30))));
     }
 
     #[test]
     fn an_unwatched_agent_is_remembered_for_seven_days_while_mocks_are_on() {
         let mut on = AgentMock::default();
-        on.observe(&finished(0, Some(true), 10), 0, at(10));
+        on.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         assert!(on.keep(false, at(100)));
         assert!(on.keep(false, at(100 + 7 * 86_400 - 1)));
         assert!(!on.keep(false, at(100 + 7 * 86_400)));
         let mut off = AgentMock::default();
-        off.observe(&finished(0, Some(false), 10), 0, at(10));
+        off.observe(&watch("w", "p"), &finished(0, Some(false), 10), 0, at(10));
         assert!(off.keep(true, at(20)));
         assert!(!off.keep(false, at(100)));
     }

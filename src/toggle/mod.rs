@@ -17,7 +17,7 @@ mod text;
 mod time;
 mod watch;
 
-pub use agent::{AgentMock, AgentMockParts};
+pub use agent::{AgentDefinition, AgentMock, AgentMockParts, Teller};
 pub use event::{Event, What};
 pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};

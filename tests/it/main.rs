@@ -3,6 +3,7 @@
 // Every build of it is a test anyway; clippy excuses unwrap and panic only where it sees this.
 #![cfg(test)]
 
+mod agents;
 mod budgets;
 mod cli;
 mod client_certificates;

@@ -1,0 +1,88 @@
+//! Agents as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::board::AgentRow;
+use crate::toggle::{AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels, Teller, Timestamp};
+
+/// Agents, sorted by API and id.
+#[derive(Serialize)]
+pub(super) struct List<'a> {
+    agents: Vec<Shown<'a>>,
+}
+
+/// What is known of the mocks of one agent; what is unknown is null.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    api: &'a str,
+    agent_id: u64,
+    /// Those of the toggle whose run said so, else those of the configuration.
+    labels: BTreeMap<&'a str, &'a str>,
+    /// What the newest completed run said.
+    mock_enabled: Option<bool>,
+    mock_enabled_since: Option<String>,
+    /// What the configuration says.
+    expect: Option<&'static str>,
+    /// What the newest completed run said, else what the configuration says.
+    should_be: Option<&'static str>,
+    /// The toggle whose run said so. It may be gone by now.
+    told_by: Option<&'a str>,
+    told_at: Option<String>,
+}
+
+/// Agents that have a watch or of which something is known, and those that are configured.
+pub(super) struct Roster<'a> {
+    agents: BTreeMap<(&'a ApiName, AgentId), Facts<'a>>,
+}
+
+/// What is known of an agent, and how it is configured.
+type Facts<'a> = (Option<&'a AgentMock>, Option<&'a AgentDefinition>);
+
+// === impl Roster ===
+
+impl<'a> Roster<'a> {
+    pub(super) fn of(rows: &'a [AgentRow], configured: &'a [AgentDefinition]) -> Self {
+        let mut agents: BTreeMap<_, _> = rows.iter().map(|row| ((&row.api, row.id), (Some(&row.mock), None))).collect();
+        for agent in configured {
+            agents.entry((&agent.api, agent.agent_id)).or_default().1 = Some(agent);
+        }
+        Self { agents }
+    }
+
+    pub(super) fn list(&self) -> List<'a> {
+        List { agents: self.agents.iter().map(|(key, facts)| Shown::of(*key, *facts)).collect() }
+    }
+
+    /// The agent of that API and id, as a path has them.
+    pub(super) fn get(&self, api: &str, id: &str) -> Option<Shown<'a>> {
+        let mut agents = self.agents.iter();
+        let (key, facts) = agents.find(|((of, agent), _)| of.as_str() == api && agent.to_string() == id)?;
+        Some(Shown::of(*key, *facts))
+    }
+}
+
+// === impl Shown ===
+
+impl<'a> Shown<'a> {
+    fn of((api, id): (&'a ApiName, AgentId), (mock, configured): Facts<'a>) -> Self {
+        let told_by = mock.and_then(AgentMock::told_by);
+        let mock_enabled = mock.and_then(AgentMock::enabled);
+        let expect = configured.and_then(|agent| agent.expect).map(Expect::as_str);
+        let said = mock_enabled.map(|on| if on { Expect::Enabled } else { Expect::Disabled }.as_str());
+        let labels = told_by.map(|teller| &teller.labels).or_else(|| configured.map(|agent| &agent.labels));
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        Self {
+            api: api.as_str(),
+            agent_id: id.get(),
+            labels: labels.into_iter().flat_map(Labels::iter).map(|(name, value)| (name.as_str(), value)).collect(),
+            mock_enabled,
+            mock_enabled_since: time(mock.and_then(AgentMock::enabled_since)),
+            expect,
+            should_be: said.or(expect),
+            told_by: told_by.map(|Teller { toggle, .. }| toggle.as_str()),
+            told_at: time(mock.and_then(AgentMock::told_at)),
+        }
+    }
+}
