@@ -1,4 +1,4 @@
-//! Tells the program what it was built from.
+//! Tells the program what it was built from, and builds the runbooks into it.
 
 use std::error::Error;
 use std::path::Path;
@@ -29,12 +29,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Makes a page of the runbooks, whose sections can be linked to.
+/// What stands in the commands of the runbooks as an example, and the `Value` that takes its place.
+const EXAMPLES: [(&str, &str); 8] = [
+    ("exporter=http://cekura-exporter:10058", "Exporter"),
+    ("base=https://api.cekura.ai", "Base"),
+    ("enabled=true expect=enabled", "Direction"),
+    ("\"labels\": {\"team\": \"bookings\"}", "Labels"),
+    ("bookings-enable", "Toggle"),
+    ("bookings-disable", "Toggle"),
+    ("4321", "Agent"),
+    ("default", "Api"),
+];
+
+/// Stands for the first example while Markdown becomes HTML, and those behind it for the others: characters
+/// that HTML leaves alone.
+const FIRST_MARK: u32 = 0xe000;
+
+/// Makes a template of the runbooks: HTML whose sections can be linked to, split at the examples in its
+/// commands. It is written as the elements of a slice of `Part`.
 fn runbooks() -> Result<(), Box<dyn Error>> {
     const RUNBOOKS: &str = "docs/runbooks.md";
     println!("cargo:rerun-if-changed={RUNBOOKS}");
     let text = std::fs::read_to_string(RUNBOOKS)?;
-    let (mut level, mut is_served) = (None, false);
+    if text.chars().any(|c| ('\u{e000}'..='\u{f8ff}').contains(&c)) {
+        return Err(format!("{RUNBOOKS} has a character for private use").into());
+    }
+    let (mut level, mut is_served, mut is_code) = (None, false, false);
     let events = Parser::new_ext(&text, Options::ENABLE_TABLES).filter_map(|event| match event {
         Event::Start(Tag::Heading { level: of, .. }) => {
             level = Some(of);
@@ -45,6 +65,12 @@ fn runbooks() -> Result<(), Box<dyn Error>> {
             let id = title.to_lowercase().replace(' ', "-");
             Some(Event::Html(format!("<{of} id=\"{id}\">{title}").into()))
         }
+        Event::Code(code) => Some(Event::Code(marked(&code).into())),
+        Event::Start(Tag::CodeBlock(_)) | Event::End(TagEnd::CodeBlock) => {
+            is_code = !is_code;
+            Some(event)
+        }
+        Event::Text(code) if is_code => Some(Event::Text(marked(&code).into())),
         // Other files of the project are not served.
         Event::Start(Tag::Link { ref dest_url, .. }) => {
             is_served = dest_url.starts_with('#');
@@ -53,19 +79,38 @@ fn runbooks() -> Result<(), Box<dyn Error>> {
         Event::End(TagEnd::Link) => is_served.then_some(event),
         event => Some(event),
     });
-    let mut page = String::from(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Runbooks · cekura-exporter</title>\n<link rel=\"icon\" href=\"data:,\">\n\
-         <link rel=\"stylesheet\" href=\"assets/status.css\">\n</head>\n<body>\n\
-         <nav aria-label=\"Back\"><a href=\"./\">Status</a></nav>\n<main class=\"prose\">\n",
-    );
+    let mut page = String::new();
     html::push_html(&mut page, events);
     // Those that are too wide are scrolled, by keyboard too.
     page = page.replace("<pre>", "<pre tabindex=\"0\">");
-    page.push_str("</main>\n</body>\n</html>\n");
-    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("runbooks.html"), page)?;
+    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("runbooks.rs"), template(&page))?;
     Ok(())
+}
+
+/// The code with a mark in the place of each example.
+fn marked(code: &str) -> String {
+    let marks = (FIRST_MARK..).filter_map(char::from_u32);
+    EXAMPLES
+        .iter()
+        .zip(marks)
+        .fold(code.to_owned(), |code, ((example, _), mark)| code.replace(example, &mark.to_string()))
+}
+
+/// The elements of a slice of `Part` that this page is made of.
+fn template(page: &str) -> String {
+    let mut parts = Vec::new();
+    let mut text = String::new();
+    for c in page.chars() {
+        let place = u32::from(c).checked_sub(FIRST_MARK).and_then(|place| usize::try_from(place).ok());
+        if let Some((example, value)) = place.and_then(|place| EXAMPLES.get(place)) {
+            parts.push(format!("Part::Text({text:?}), Part::Value(Value::{value}, {example:?})"));
+            text.clear();
+        } else {
+            text.push(c);
+        }
+    }
+    parts.push(format!("Part::Text({text:?})"));
+    format!("&[{}]", parts.join(", "))
 }
 
 /// What changes when the checkout moves to another commit. The index is not among it: `git add` and

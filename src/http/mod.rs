@@ -20,6 +20,7 @@ mod plaintext;
 mod progress;
 mod renderings;
 mod routes;
+mod runbooks;
 mod select;
 mod server;
 mod toggles;

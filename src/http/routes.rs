@@ -25,6 +25,7 @@ use super::layout::Layout;
 use super::overview::{ApiHealth, Overview};
 use super::page::{Asset, Page};
 use super::renderings::{Kind, NotMade, Renderings, Source, Subject};
+use super::runbooks::{About, Runbooks, address};
 use super::select::Selection;
 use super::wait::{Query, Waited};
 use super::write::{Desk, try_again};
@@ -45,9 +46,6 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const YAML: &str = "application/yaml";
 const HTML: &str = "text/html; charset=utf-8";
-
-/// `docs/runbooks.md`, as a page.
-const RUNBOOKS: &str = include_str!(concat!(env!("OUT_DIR"), "/runbooks.html"));
 
 const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
 
@@ -325,11 +323,7 @@ impl Site {
             Route::Metrics => self.metrics(headers).await,
             Route::Page => self.page(Selection::of_page(query), headers).await,
             Route::Asset(asset) => kept(asset.content_type(), asset.content(), headers),
-            Route::Runbooks => {
-                let mut answer = kept(HTML, RUNBOOKS, headers);
-                guard::protect_page(answer.headers_mut());
-                answer
-            }
+            Route::Runbooks => self.runbooks(query, headers),
             Route::Overview => self.overview(layout, headers).await,
             Route::Toggle(name) => self.toggle(&decoded(name), query).await,
             Route::Events(name) => self.happened(&decoded(name)),
@@ -447,6 +441,19 @@ impl Site {
             etag.mark(&mut answer);
             answer
         };
+        guard::protect_page(answer.headers_mut());
+        answer
+    }
+
+    /// What to do about alerts, with the commands for what the query names. It is found even if that is not there:
+    /// proxies put pages of their own in the place of a 404, and whoever was woken needs this one.
+    fn runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> Answer {
+        let config = self.desk.config()();
+        let runbooks = Runbooks {
+            exporter: address(headers, self.web.borrow().tls.is_some()),
+            about: About::of_query(query, &self.board, &config),
+        };
+        let mut answer = kept(HTML, runbooks.render(), headers);
         guard::protect_page(answer.headers_mut());
         answer
     }
@@ -579,9 +586,10 @@ fn this_minute() -> u64 {
     clock::now().as_millis() / 60_000
 }
 
-/// What is part of the program, unless the client has it.
-fn kept(content_type: &'static str, content: &'static str, headers: &HeaderMap) -> Answer {
-    let etag = ETag::of(content);
+/// What a client may keep, unless it has it.
+fn kept(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> Answer {
+    let content = content.into();
+    let etag = ETag::of(&content);
     let mut answer = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };
     etag.mark(&mut answer);
     guard::may_be_kept(answer.headers_mut());

@@ -33,6 +33,7 @@ mod registrations;
 mod reloading;
 mod renewals;
 mod restarts;
+mod runbooks;
 mod serving;
 mod state;
 mod stopping;

@@ -359,7 +359,7 @@ const scenarios = {
         assert.deepEqual(await badges(page), ["✖ failed", "≠ mismatch", "◷ stuck", "◷ stuck", "○ silent", "○ silent", "○ silent", "△ polls fail", "? unknown", "▸ in progress", "✔ completed"]);
         assert.match(await page.locator("tr[data-name=h-mismatch]").innerText(), /Mocks are on: real callers talk to mocks\./);
         const book = (name) => page.locator(`tr[data-name=${name}] a.more`).getAttribute("href");
-        assert.deepEqual([await book("f-never"), await book("k-expired")], ["runbooks#cekuratogglenotanswering", "runbooks#cekuratoggleexpiredid"]);
+        assert.deepEqual([await book("f-never"), await book("k-expired")], ["runbooks?toggle=f-never#cekuratogglenotanswering", "runbooks?toggle=k-expired#cekuratoggleexpiredid"]);
         const sections = await page.locator("#toggles a.more").evaluateAll((found) => found.map((link) => link.getAttribute("href")));
         for (const section of new Set(sections)) {
             await page.goto(new URL(section, url).href);
@@ -406,6 +406,23 @@ const scenarios = {
         await cut.getByRole("alert").filter({ hasText: "its answer cannot be shown" }).waitFor();
     },
 
+    /** What to do about a toggle is one click away, with its commands. */
+    async helps() {
+        const page = await opened("/", { viewport: { width: 360, height: 800 } });
+        await page.locator("tr[data-name=b-failed] a.more").click();
+        const section = page.locator(":target");
+        assert.equal(await section.innerText(), "CekuraToggleFailed");
+        assert.ok(await section.evaluate((element) => element.getBoundingClientRect().top < innerHeight));
+        assert.match(await page.getByRole("note").innerText(), /for toggle b-failed: agent 1, API default, source config, expected to be enabled/);
+        const commands = (await page.locator("pre").allInnerTexts()).join("");
+        for (const part of [`exporter=${url}\n`, "/api/v1/toggles/b-failed?wait=5m&pretty", "/aiagents/1/toggle-mock-tools/"]) assert.ok(commands.includes(part), part);
+        await page.getByRole("link", { name: "Toggle again" }).first().click();
+        assert.equal(new URL(page.url()).search, "?toggle=b-failed");
+        await page.getByRole("link", { name: "b-failed" }).click();
+        await page.getByRole("dialog", { name: "b-failed" }).waitFor();
+        page.fine();
+    },
+
     /** For everybody: no rule of axe is broken, in light and dark, on a phone, with a dialog. */
     async accessible() {
         for (const colorScheme of ["light", "dark"]) {
@@ -418,8 +435,12 @@ const scenarios = {
                 await page.getByRole("dialog").waitFor();
                 assert.deepEqual(await violations(page), [], `${colorScheme} ${width}, dialog`);
                 page.fine();
-                await page.goto(new URL("/runbooks", url).href);
-                assert.deepEqual(await violations(page), [], `${colorScheme} ${width}, runbooks`);
+                for (const query of ["", "?toggle=b-failed", "?toggle=nobody"]) {
+                    await page.goto(new URL(`/runbooks${query}`, url).href);
+                    assert.deepEqual(await violations(page), [], `${colorScheme} ${width}, runbooks${query}`);
+                    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+                    assert.ok(wide <= width, `the runbooks are ${wide} wide on ${width}`);
+                }
             }
         }
     },

@@ -137,6 +137,12 @@ async fn what_is_in_sight_grows_older() {
 }
 
 #[tokio::test]
+async fn what_to_do_is_one_click_away_with_the_commands_of_the_toggle() {
+    let upstream = Upstream::start().await;
+    played("helps", &mixed(&upstream).await).await;
+}
+
+#[tokio::test]
 async fn it_is_for_everybody() {
     let upstream = Upstream::start().await;
     played("accessible", &mixed(&upstream).await).await;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Text as it is put between tags or into an attribute in double quotes, whatever is in it.
-pub(super) struct Escaped<T>(pub(super) T);
+pub(in crate::http) struct Escaped<T>(pub(in crate::http) T);
 
 // === impl Escaped ===
 

@@ -10,7 +10,7 @@ mod row;
 use std::fmt::{self, Write as _};
 
 pub(super) use assets::Asset;
-use html::Escaped;
+pub(super) use html::Escaped;
 use row::Badge;
 
 use super::overview::{ApiHealth, Overview};
@@ -219,13 +219,15 @@ impl fmt::Display for Api<'_> {
         if let Some(until) = &self.0.paused_until {
             write!(
                 f,
-                "; <strong>paused until <time datetime=\"{until}\">{until}</time></strong> <a href=\"runbooks#cekuraapithrottled\">what to do</a>"
+                "; <strong>paused until <time datetime=\"{until}\">{until}</time></strong> <a href=\"runbooks?api={}#cekuraapithrottled\">what to do</a>",
+                Escaped(name)
             )?;
         }
         if ["unauthorized", "forbidden", "credentials"].iter().any(|reason| self.0.failing.contains_key(reason)) {
             write!(
                 f,
-                "; <strong>the key is missing or refused</strong> <a href=\"runbooks#cekuraapiunauthorized\">what to do</a>"
+                "; <strong>the key is missing or refused</strong> <a href=\"runbooks?api={}#cekuraapiunauthorized\">what to do</a>",
+                Escaped(name)
             )?;
         }
         write!(f, ".")

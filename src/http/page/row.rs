@@ -113,7 +113,9 @@ fn status(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
         write!(page, "<span class=\"more\">sent as {}</span>", Escaped(raw.as_str()))?;
     }
     if let Some(section) = runbook(standing, &row.toggle) {
-        write!(page, "<a class=\"more\" href=\"runbooks#{section}\">what to do</a>")?;
+        // Names of toggles mean nothing but themselves in a query.
+        let name = Escaped(row.toggle.watch.name.as_str());
+        write!(page, "<a class=\"more\" href=\"runbooks?toggle={name}#{section}\">what to do</a>")?;
     }
     page.push_str("</td>");
     Ok(())

@@ -183,8 +183,8 @@ const badge = (is) => {
     return element("span", { class: `badge ${is}` }, element("span", { "aria-hidden": "true" }, shape), ` ${word}`);
 };
 
-/** @param {string} section */
-const whatToDo = (section) => element("a", { class: "more", href: `runbooks#${section}` }, "what to do");
+/** @param {string} section @param {Toggle} t */
+const whatToDo = (section, t) => element("a", { class: "more", href: `runbooks?toggle=${t.name}#${section}` }, "what to do");
 
 /** @param {Toggle} t @param {Standing} is */
 const statusOf = (t, is) => {
@@ -192,7 +192,7 @@ const statusOf = (t, is) => {
     if (["stuck", "silent", "failing"].includes(is) && t.status !== "unknown") parts.push(moreOf(spaced(t.status)));
     if (t.raw_status !== null) parts.push(moreOf(`sent as ${t.raw_status}`));
     const section = runbook(is, t);
-    if (section) parts.push(whatToDo(section));
+    if (section) parts.push(whatToDo(section, t));
     return parts;
 };
 
@@ -390,7 +390,7 @@ const apiOf = (api) => {
     const line = element("li", {}, element("b", {}, api.name), ` ${failures} of ${api.polled} last polls failed${reasons}; `);
     line.append(`${api.in_flight} of ${api.max_in_flight} requests under way, ${api.waiting} waiting, ${api.requests_per_second} a second allowed`);
     const warn = (/** @type {(Node|string)[]} */ what, /** @type {string} */ section) => {
-        const link = element("a", { href: `runbooks#${section}` }, "what to do");
+        const link = element("a", { href: `runbooks?api=${api.name}#${section}` }, "what to do");
         line.append("; ", element("strong", {}, ...what), " ", link);
     };
     if (api.paused_until) warn(["paused until ", time(api.paused_until)], "cekuraapithrottled");
