@@ -30,13 +30,13 @@ const label = (name: string, title: string, query: string) =>
 
 const overview = [
     counts(
-        { title: "Failed", description: "Toggles whose last run failed, and none completed since. The agents' mocks may be in the wrong state.", width: 4, height: 4 },
-        q.count(q.failed),
+        { title: "Failed", description: "Toggles of which a run failed, and none has ended well since. The agents' mocks may be in the wrong state.", width: 4, height: 4 },
+        q.count(q.problem("failed")),
         "red",
     ),
     counts(
-        { title: "Mismatched", description: "Completed in another state than expected: tests reach the real systems, or callers talk to mocks.", width: 4, height: 4 },
-        `sum(${q.toggle("mock_mismatch")}) or vector(0)`,
+        { title: "Mismatched", description: "Toggles of which a run completed in another state than expected, and none has ended well since: tests reach the real systems, or callers talk to mocks.", width: 4, height: 4 },
+        q.count(q.problem("mismatch")),
         "red",
     ),
     counts(
@@ -67,18 +67,20 @@ const overview = [
             { label: "expect", title: "expected" },
             { expression: `max by (toggle, api, agent_id) (${q.toggle("mock_enabled")})`, title: "mocks", kind: "switch" },
             { expression: `max by (toggle, api, agent_id) (${q.toggle("mock_mismatch")})`, title: "as expected?", kind: "problem" },
+            { label: "problem", title: "not solved" },
             { label: "reason", title: "poll error" },
             { expression: `max by (toggle, api, agent_id) (time() - ${q.toggle("started_timestamp_seconds")})`, title: "watched for", kind: "age" },
             { expression: `max by (toggle, api, agent_id) (time() - ${q.toggle("last_success_timestamp_seconds")})`, title: "last answer", kind: "age" },
             { expression: `max by (toggle, api, agent_id, expect, source) (${q.toggle("info")})`, title: "info" },
             { expression: `max by (toggle, api, agent_id, reason) (${q.toggle("poll_error")})`, title: "error" },
+            { expression: `max by (toggle, api, agent_id, problem) (${q.toggle("problem")})`, title: "unsolved" },
             { label: "api", title: "API" },
             { label: "agent_id", title: "agent" },
             { label: "source", title: "source" },
         ],
         "status",
     )
-        .overrideByRegexp("^(info|error)$", [{ id: "custom.hidden", value: true }]),
+        .overrideByRegexp("^(info|error|unsolved)$", [{ id: "custom.hidden", value: true }]),
     timeline(
         { title: "Status over time", description: "What each toggle's status was. A gap: it was not watched, or the exporter was not scraped.", width: 14, height: 9 },
         [q.status, "{{toggle}}"],

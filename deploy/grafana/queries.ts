@@ -39,10 +39,8 @@ export const increase = (selector: string): string => `increase(${selector}[$__r
 export const quantile = (of: number, by: string, buckets: string): string =>
     `histogram_quantile(${of}, sum by (le, ${by}) (${buckets}))`;
 
-/** Failed, and no run completed since. The alert CekuraToggleFailed asks the same. */
-export const failed =
-    `${toggle("last_failed_timestamp_seconds")} unless ` +
-    `${toggle("last_completed_timestamp_seconds")} >= ${toggle("last_failed_timestamp_seconds")}`;
+/** What is wrong with toggles until a run of them ends well. The alerts on failed and mismatched toggles ask the same. */
+export const problem = (kind: "failed" | "mismatch"): string => toggle("problem", `problem="${kind}"`);
 
 /** Half an hour without an end, and answering: the alert CekuraToggleStuck asks the same. */
 export const stuck =

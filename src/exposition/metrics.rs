@@ -82,6 +82,8 @@ pub struct ApiLoad {
     pub waiting: u32,
     /// Until when it is paused, if it is.
     pub paused_until: Option<Timestamp>,
+    /// Whether any of its polls is answered validly; `None` before the first one ended.
+    pub up: Option<bool>,
 }
 
 struct ApiFamilies {
@@ -114,6 +116,8 @@ pub struct ApiMetrics {
     throttle_counted: Mutex<Instant>,
     /// Without the API's series until the first poll ended.
     up: IntGaugeVec,
+    /// The same, for who wants it without a scrape.
+    is_up: Mutex<Option<bool>>,
     paused_until: GaugeVec,
     /// The same, for who wants it as a time.
     paused: Mutex<Option<Timestamp>>,
@@ -497,6 +501,7 @@ impl ApiMetrics {
             throttle: families.throttle.with_label_values(&[api]),
             throttle_counted: Mutex::new(Instant::now()),
             up: families.up.clone(),
+            is_up: Mutex::default(),
             paused_until: families.paused_until.clone(),
             paused: Mutex::default(),
             unknown_statuses: families.unknown_statuses.with_label_values(&[api]),
@@ -549,6 +554,7 @@ impl ApiMetrics {
 
     /// Sets whether polls are answered validly; `None` before the first one ended.
     pub fn set_up(&self, up: Option<bool>) {
+        *self.is_up.lock().unwrap_or_else(PoisonError::into_inner) = up;
         if let Some(up) = up {
             self.up.with_label_values(&[self.name.as_str()]).set(up.into());
         }
@@ -572,6 +578,7 @@ impl ApiMetrics {
             in_flight: count(&self.in_flight),
             waiting: count(&self.waiting),
             paused_until: *self.paused.lock().unwrap_or_else(PoisonError::into_inner),
+            up: *self.is_up.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct ApiHealth {
     pub(super) in_flight: u32,
     pub(super) waiting: u32,
     pub(super) paused_until: Option<String>,
+    /// Whether any of its polls is answered validly; null before the first one ended.
+    pub(super) up: Option<bool>,
     /// Toggles that were polled.
     pub(super) polled: usize,
     /// Those of them whose last poll failed, by reason.
@@ -86,6 +88,7 @@ impl ApiHealth {
             in_flight: load.map_or(0, |load| load.in_flight),
             waiting: load.map_or(0, |load| load.waiting),
             paused_until: load.and_then(|load| load.paused_until).map(|until| until.to_string()),
+            up: load.and_then(|load| load.up),
             polled: 0,
             failing: BTreeMap::new(),
         }
@@ -95,6 +98,19 @@ impl ApiHealth {
         self.polled += 1;
         if let Some(reason) = reason.filter(|_| !up) {
             *self.failing.entry(reason.as_str()).or_default() += 1;
+        }
+    }
+
+    /// What is to be said while nothing is answered validly, and the section of the runbooks on it.
+    pub(super) fn verdict(&self) -> Option<(&'static str, &'static str)> {
+        let refused = [Reason::Unauthorized, Reason::Forbidden, Reason::Credentials].map(Reason::as_str);
+        let refused: usize = refused.iter().filter_map(|reason| self.failing.get(reason)).sum();
+        if self.up != Some(false) {
+            None
+        } else if 2 * refused > self.failures() {
+            Some(("the key is missing or refused", "cekuraapiunauthorized"))
+        } else {
+            Some(("nothing is answered", "cekuraapidown"))
         }
     }
 

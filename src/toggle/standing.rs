@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::run::Status;
-use super::slot::Toggle;
+use super::slot::{ProblemKind, Toggle};
 use super::time::Timestamp;
 
 /// How a toggle stands, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
-    /// Its task failed.
+    /// Its task failed, or an earlier one did and none has ended well since.
     Failed,
-    /// Its task completed in another state than was expected.
+    /// Its task completed in another state than was expected, or an earlier one did and none has ended well since.
     Mismatched,
     /// Its task answers, and has not finished for long.
     Stuck,
@@ -54,9 +54,14 @@ impl Standing {
         let goes_on = run.finished.is_none();
         let up = run.up() == Some(true);
         let heard = run.last_success.unwrap_or(run.started);
+        // As the alerts do: a retry that hangs or is not answered mends nothing.
+        match toggle.tally.problem.map(|problem| problem.kind) {
+            Some(ProblemKind::Failed) => return Self::Failed,
+            Some(ProblemKind::Mismatch) => return Self::Mismatched,
+            None => {}
+        }
         match run.shown.status {
             Status::Failed => Self::Failed,
-            _ if toggle.mismatch() == Some(true) => Self::Mismatched,
             _ if goes_on && up && now.since(run.started) > Self::STUCK_AFTER => Self::Stuck,
             _ if goes_on && !up && now.since(heard) > Self::SILENT_AFTER => Self::Silent,
             _ if run.failing.is_some() => Self::Failing,
@@ -121,6 +126,27 @@ mod tests {
                 toggle.apply(outcome, at(second));
             }
             assert_eq!(Standing::of(&toggle, at(now)), expected, "{outcomes:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn a_toggle_stands_as_its_last_run_ended_badly_until_one_ends_well() {
+        let of = |id: &str| Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("a", id) });
+        let mut toggle = Toggle::new(of("1"), at(0));
+        toggle.apply(Ok(answer(Reported::Completed, Some(false))), at(1));
+        for (id, outcome, expected) in [
+            ("2", None, Standing::Mismatched),
+            ("3", Some(Ok(answer(Reported::InProgress, None))), Standing::Mismatched),
+            ("4", Some(Err(Failure::new(Reason::NotFound))), Standing::Mismatched),
+            ("5", Some(Ok(answer(Reported::Failed, None))), Standing::Failed),
+            ("6", None, Standing::Failed),
+            ("7", Some(Ok(answer(Reported::Completed, Some(true)))), Standing::Completed),
+        ] {
+            toggle.redefine(of(id), at(2));
+            if let Some(outcome) = outcome {
+                toggle.apply(outcome, at(3));
+            }
+            assert_eq!(Standing::of(&toggle, at(HOUR)), expected, "{id}");
         }
     }
 

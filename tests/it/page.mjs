@@ -54,8 +54,8 @@ const violations = async (page) => {
 
 /** A toggle as the API shows it, for pages whose API is played. */
 const toggle = (name, more) => ({
-    name, agent_id: 1, progress_id: "p", api: "default", source: "config", expect: null, labels: {}, status: "in_progress",
-    mock_enabled: null, mismatch: null, mcp_endpoints: null, mcp_tools: null, message: null, error: null, up: true, poll_error: null,
+    name, agent_id: 1, progress_id: "p", api: "default", source: "config", expect: null, labels: {}, status: "in_progress", raw_status: null,
+    problem: null, mock_enabled: null, mismatch: null, mcp_endpoints: null, mcp_tools: null, message: null, error: null, up: true, poll_error: null,
     poll_error_detail: null, started_at: new Date().toISOString(), finished_at: null, last_success_at: new Date().toISOString(),
     next_poll_at: null, polls: 1, poll_failures: 0, ...more,
 });
@@ -205,7 +205,7 @@ const scenarios = {
             await page.context().close();
             return { status: lane("4"), polls: lane("40"), texts };
         };
-        const mismatch = toggle("t", { status: "completed", finished_at: now, mismatch: true, expect: "enabled", mock_enabled: false });
+        const mismatch = toggle("t", { status: "completed", finished_at: now, mismatch: true, problem: "mismatch", expect: "enabled", mock_enabled: false });
         assert.deepEqual(await reads(mismatch, []), { status: ["unknown", "mismatched"], polls: ["answering"], texts: [] });
         const failing = toggle("t", { up: false, poll_error: "server_error", error: "", message: "why" });
         assert.deepEqual(await reads(failing, []), { status: ["in_progress"], polls: ["unknown", "failing"], texts: ["Poll failed, server error", "why"] });
@@ -217,7 +217,7 @@ const scenarios = {
         ];
         assert.deepEqual(await reads(mismatch, past), { status: ["in_progress", "mismatched"], polls: ["unknown", "failing", "answering"], texts: [] });
         const again = [{ at: now, event: "run_started", progress_id: "p" }];
-        assert.deepEqual((await reads(toggle("t", { status: "failed", finished_at: now }), again)).status, ["unknown", "failed"]);
+        assert.deepEqual((await reads(toggle("t", { status: "failed", problem: "failed", finished_at: now }), again)).status, ["unknown", "failed"]);
         const ago = (minutes) => new Date(Date.now() - minutes * 60e3).toISOString();
         const recovered = [{ at: now, event: "polls_recovered", reason: "dns", lasted_seconds: 60 }];
         assert.deepEqual((await reads(toggle("t", { started_at: ago(9) }), recovered)).polls, ["unknown", "failing", "answering"]);
@@ -303,7 +303,7 @@ const scenarios = {
         await refreshed(page);
         assert.equal(await page.evaluate(() => document.activeElement.textContent), "w20");
         assert.equal(await place(), before);
-        list = list.map((one) => (one.name > "w30" ? { ...one, status: "failed" } : one));
+        list = list.map((one) => (one.name > "w30" ? { ...one, status: "failed", problem: "failed" } : one));
         await refreshed(page);
         assert.equal((await names(page))[0], "w31");
         assert.equal(await page.evaluate(() => document.activeElement.textContent), "w20");
@@ -348,18 +348,21 @@ const scenarios = {
             toggle("e-silent", { up: false, poll_error: "timeout", started_at: ago(60), last_success_at: ago(16) }),
             toggle("f-never", { status: "unknown", up: false, poll_error: "dns", started_at: ago(16), last_success_at: null }),
             toggle("g-stuck", { started_at: ago(31) }),
-            toggle("h-mismatch", { status: "completed", finished_at: ago(1), mismatch: true, expect: "disabled", mock_enabled: true }),
-            toggle("i-failed", { status: "failed", finished_at: ago(1) }),
+            toggle("h-mismatch", { status: "completed", finished_at: ago(1), mismatch: true, problem: "mismatch", expect: "disabled", mock_enabled: true }),
+            toggle("i-failed", { status: "failed", problem: "failed", finished_at: ago(1) }),
+            toggle("l-retry", { problem: "failed", started_at: ago(1) }),
+            toggle("m-refused", { status: "unknown", up: false, poll_error: "forbidden", started_at: ago(1), last_success_at: null }),
             toggle("k-expired", { status: "unknown", up: false, poll_error: "not_found", started_at: ago(16), last_success_at: null }),
             toggle("j-odd", { status: "unknown", started_at: ago(31) }),
         ];
         await page.route("**/api/v1/toggles?*", (route) => route.fulfill({ json: { toggles: list, next: null } }));
         await refreshed(page);
-        assert.deepEqual(await names(page), ["i-failed", "h-mismatch", "g-stuck", "j-odd", "e-silent", "f-never", "k-expired", "d-failing", "c-unknown", "b-busy", "a-completed"]);
-        assert.deepEqual(await badges(page), ["✖ failed", "≠ mismatch", "◷ stuck", "◷ stuck", "○ silent", "○ silent", "○ silent", "△ polls fail", "? unknown", "▸ in progress", "✔ completed"]);
+        assert.deepEqual(await names(page), ["i-failed", "l-retry", "h-mismatch", "g-stuck", "j-odd", "e-silent", "f-never", "k-expired", "d-failing", "m-refused", "c-unknown", "b-busy", "a-completed"]);
+        assert.deepEqual(await badges(page), ["✖ failed", "✖ failed", "≠ mismatch", "◷ stuck", "◷ stuck", "○ silent", "○ silent", "○ silent", "△ polls fail", "△ polls fail", "? unknown", "▸ in progress", "✔ completed"]);
         assert.match(await page.locator("tr[data-name=h-mismatch]").innerText(), /Mocks are on: real callers talk to mocks\./);
+        assert.match(await page.locator("tr[data-name=l-retry]").innerText(), /an earlier run; this one is in progress/);
         const book = (name) => page.locator(`tr[data-name=${name}] a.more`).getAttribute("href");
-        assert.deepEqual([await book("f-never"), await book("k-expired")], ["runbooks?toggle=f-never#cekuratogglenotanswering", "runbooks?toggle=k-expired#cekuratoggleexpiredid"]);
+        assert.deepEqual([await book("m-refused"), await book("f-never"), await book("k-expired")], ["runbooks?toggle=m-refused#cekuratoggleforbidden", "runbooks?toggle=f-never#cekuratogglenotanswering", "runbooks?toggle=k-expired#cekuratoggleexpiredid"]);
         const sections = await page.locator("#toggles a.more").evaluateAll((found) => found.map((link) => link.getAttribute("href")));
         for (const section of new Set(sections)) {
             await page.goto(new URL(section, url).href);

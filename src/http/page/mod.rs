@@ -223,10 +223,10 @@ impl fmt::Display for Api<'_> {
                 Escaped(name)
             )?;
         }
-        if ["unauthorized", "forbidden", "credentials"].iter().any(|reason| self.0.failing.contains_key(reason)) {
+        if let Some((verdict, section)) = self.0.verdict() {
             write!(
                 f,
-                "; <strong>the key is missing or refused</strong> <a href=\"runbooks?api={}#cekuraapiunauthorized\">what to do</a>",
+                "; <strong>{verdict}</strong> <a href=\"runbooks?api={}#{section}\">what to do</a>",
                 Escaped(name)
             )?;
         }

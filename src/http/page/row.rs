@@ -34,16 +34,19 @@ impl Badge {
 
 /// The section of the runbooks for a toggle that stands so.
 fn runbook(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
-    let refused = |reason| matches!(reason, Reason::BadRequest | Reason::NotFound);
+    let fails =
+        |reasons: [Reason; 2]| toggle.run.failing.as_ref().is_some_and(|failing| reasons.contains(&failing.reason));
     match standing {
         Standing::Failed => Some("cekuratogglefailed"),
         Standing::Mismatched if toggle.watch.expect == Some(Expect::Disabled) => Some("cekuratogglemocksnotoff"),
         Standing::Mismatched => Some("cekuratogglemocksnoton"),
         Standing::Stuck => Some("cekuratogglestuck"),
+        Standing::Silent | Standing::Failing if fails([Reason::Unauthorized, Reason::Forbidden]) => {
+            Some("cekuratoggleforbidden")
+        }
         // It was never answered: most likely its id has expired.
         Standing::Silent | Standing::Failing
-            if toggle.run.last_success.is_none()
-                && toggle.run.failing.as_ref().is_some_and(|failing| refused(failing.reason)) =>
+            if toggle.run.last_success.is_none() && fails([Reason::BadRequest, Reason::NotFound]) =>
         {
             Some("cekuratoggleexpiredid")
         }
@@ -82,7 +85,7 @@ pub(super) fn write(page: &mut String, row: &Row, now: Timestamp) -> fmt::Result
     page.push_str("</th>");
     cell(page, "Agent")?;
     write!(page, "{}<span class=\"more\">{}</span></td>", watch.agent_id.get(), Escaped(watch.api.as_str()))?;
-    mocks(page, row, standing)?;
+    mocks(page, row)?;
     times(page, row)?;
     texts(page, row)?;
     cell(page, "Tools")?;
@@ -109,6 +112,9 @@ fn status(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
     if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
         write!(page, "<span class=\"more\">{}</span>", status.as_str().replace('_', " "))?;
     }
+    if is_of_an_earlier_run(standing, status) {
+        write!(page, "<span class=\"more\">an earlier run; this one is {}</span>", status.as_str().replace('_', " "))?;
+    }
     if let Some(raw) = row.toggle.run.raw_status() {
         write!(page, "<span class=\"more\">sent as {}</span>", Escaped(raw.as_str()))?;
     }
@@ -121,7 +127,13 @@ fn status(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
     Ok(())
 }
 
-fn mocks(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
+/// Whether it is an earlier run that ended badly, and this one has not ended.
+fn is_of_an_earlier_run(standing: Standing, status: Status) -> bool {
+    matches!(standing, Standing::Failed | Standing::Mismatched)
+        && matches!(status, Status::InProgress | Status::Unknown)
+}
+
+fn mocks(page: &mut String, row: &Row) -> fmt::Result {
     let shown = &row.toggle.run.shown;
     cell(page, "Mocks")?;
     page.push_str(match shown.mock_enabled {
@@ -132,7 +144,7 @@ fn mocks(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
     if let Some(expect) = row.toggle.watch.expect {
         let wanted = if expect == Expect::Enabled { "on" } else { "off" };
         write!(page, "<span class=\"more\">expected {wanted}</span>")?;
-        if standing == Standing::Mismatched {
+        if row.toggle.mismatch() == Some(true) {
             write!(page, "<strong>{}</strong>", meaning(expect, shown.mock_enabled))?;
         }
     }

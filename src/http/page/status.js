@@ -4,7 +4,7 @@
 
 /**
  * @typedef {{name: string, agent_id: number, progress_id: string, api: string, source: string, expect: ?string,
- *   labels: Object<string, string>, status: string, raw_status: ?string, mock_enabled: ?boolean, mismatch: ?boolean,
+ *   labels: Object<string, string>, status: string, raw_status: ?string, problem: ?string, mock_enabled: ?boolean, mismatch: ?boolean,
  *   mcp_endpoints: ?number, mcp_tools: ?number, message: ?string, error: ?string, up: ?boolean,
  *   poll_error: ?string, poll_error_detail: ?string, started_at: string, finished_at: ?string,
  *   last_success_at: ?string, next_poll_at: ?string, polls: number, poll_failures: number}} Toggle
@@ -12,7 +12,7 @@
  *   duration_seconds?: ?number, reason?: string, detail?: ?string, lasted_seconds?: number, status?: string,
  *   progress_id?: string}} Happened
  * @typedef {{name: string, requests_per_second: number, max_in_flight: number, in_flight: number, waiting: number,
- *   paused_until: ?string, polled: number, failing: Object<string, number>}} Api
+ *   paused_until: ?string, up: ?boolean, polled: number, failing: Object<string, number>}} Api
  * @typedef {{version: string, revision: string, started_at: string, statuses: Object<string, number>,
  *   standings: Object<string, number>, apis: Api[]}} Overview
  */
@@ -147,17 +147,19 @@ const age = () => {
 const standing = (t, now) => {
     const since = (/** @type {string} */ at) => now - Date.parse(at);
     const goesOn = t.finished_at === null;
-    if (t.status === "failed") return "failed";
-    if (t.mismatch) return "mismatched";
+    // As the alerts do: a retry that hangs or is not answered mends nothing.
+    if (t.problem !== null) return t.problem === "mismatch" ? "mismatched" : "failed";
     if (goesOn && t.up && since(t.started_at) > STUCK_MS) return "stuck";
     if (goesOn && !t.up && since(t.last_success_at ?? t.started_at) > SILENT_MS) return "silent";
     if (t.poll_error !== null) return "failing";
     return /** @type {Standing} */ (t.status);
 };
 
-/** An id that was never answered and is refused has most likely expired. @param {Toggle} t */
+/** An agent may be somebody else's. An id that was never answered and is refused has most likely expired. @param {Toggle} t */
 const notAnswering = (t) =>
-    t.last_success_at === null && ["bad_request", "not_found"].includes(t.poll_error ?? "") ? "cekuratoggleexpiredid" : "cekuratogglenotanswering";
+    ["unauthorized", "forbidden"].includes(t.poll_error ?? "") ? "cekuratoggleforbidden"
+    : t.last_success_at === null && ["bad_request", "not_found"].includes(t.poll_error ?? "") ? "cekuratoggleexpiredid"
+    : "cekuratogglenotanswering";
 
 /** @param {Standing} is @param {Toggle} t */
 const runbook = (is, t) => ({
@@ -190,18 +192,20 @@ const whatToDo = (section, t) => element("a", { class: "more", href: `runbooks?t
 const statusOf = (t, is) => {
     const parts = [badge(is)];
     if (["stuck", "silent", "failing"].includes(is) && t.status !== "unknown") parts.push(moreOf(spaced(t.status)));
+    if (["failed", "mismatched"].includes(is) && ["in_progress", "unknown"].includes(t.status))
+        parts.push(moreOf(`an earlier run; this one is ${spaced(t.status)}`));
     if (t.raw_status !== null) parts.push(moreOf(`sent as ${t.raw_status}`));
     const section = runbook(is, t);
     if (section) parts.push(whatToDo(section, t));
     return parts;
 };
 
-/** @param {Toggle} t @param {Standing} is */
-const mocksOf = (t, is) => {
+/** @param {Toggle} t */
+const mocksOf = (t) => {
     /** @type {(Node|string)[]} */
     const parts = [t.mock_enabled === null ? "not known" : t.mock_enabled ? "on" : "off"];
     if (t.expect) parts.push(moreOf(`expected ${t.expect === "enabled" ? "on" : "off"}`));
-    if (is === "mismatched") parts.push(element("strong", {}, meaning(t)));
+    if (t.mismatch) parts.push(element("strong", {}, meaning(t)));
     return parts;
 };
 
@@ -244,7 +248,7 @@ const cells = (t, is) => [
     ["Status", statusOf(t, is)],
     ["Toggle", nameOf(t)],
     ["Agent", [String(t.agent_id), moreOf(t.api)]],
-    ["Mocks", mocksOf(t, is)],
+    ["Mocks", mocksOf(t)],
     ["Run", runOf(t)],
     ["Polls", pollsOf(t)],
     ["What it says", textsOf(t)],
@@ -394,7 +398,9 @@ const apiOf = (api) => {
         line.append("; ", element("strong", {}, ...what), " ", link);
     };
     if (api.paused_until) warn(["paused until ", time(api.paused_until)], "cekuraapithrottled");
-    if (["unauthorized", "forbidden", "credentials"].some((reason) => reason in api.failing)) warn(["the key is missing or refused"], "cekuraapiunauthorized");
+    const refused = ["unauthorized", "forbidden", "credentials"].reduce((sum, reason) => sum + (api.failing[reason] ?? 0), 0);
+    if (api.up === false && 2 * refused > failures) warn(["the key is missing or refused"], "cekuraapiunauthorized");
+    else if (api.up === false) warn(["nothing is answered"], "cekuraapidown");
     line.append(".");
     return line;
 };
