@@ -165,7 +165,8 @@ impl Toggle {
             Status::InProgress | Status::Unknown => return,
         };
         if kind == Some(ProblemKind::Mismatch) {
-            self.tally.last_mismatched = Some(now);
+            // Never before the completion that it is about, so that a later completion is later than both.
+            self.tally.last_mismatched = self.tally.last_completed.max(Some(now));
         }
         self.tally.problem = kind.map(|kind| Problem { kind, expect: self.watch.expect });
     }
