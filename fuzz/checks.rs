@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use cekura_exporter::board::Row;
 use cekura_exporter::cekura;
-use cekura_exporter::config;
 use cekura_exporter::exposition::{Encoder, Format, Labelled, Snapshot};
 use cekura_exporter::toggle::{
     AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Source, Text, Timestamp, Toggle, Watch, WatchName,
 };
+use cekura_exporter::{config, sources};
 
 /// What stands for the API key.
 const KEY: &str = "sk-fuzz-key";
@@ -64,8 +64,8 @@ pub(crate) fn configuration(bytes: &[u8]) {
 /// are refused with at least one problem of one line.
 pub(crate) fn definitions(bytes: &[u8]) {
     let apis = BTreeSet::from([ApiName::default_api()]);
-    let body = config::definition("w", bytes, &apis).map(|watch| vec![watch.into()]);
-    let files = ["f.json", "f.yaml"].map(|name| config::definitions(Path::new(name), bytes, &apis));
+    let body = sources::definition("w", bytes, &apis).map(|watch| vec![watch.into()]);
+    let files = ["f.json", "f.yaml"].map(|name| sources::definitions(Path::new(name), bytes, &apis));
     for read in files.into_iter().chain([body]) {
         match read {
             Ok(watches) => {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::cekura::{Api, BadProxy, Client, Clients, Proxies};
-use crate::config::{Config, Problem, Problems};
+use crate::config::Config;
+use crate::document::{Problem, Problems};
 use crate::sources::{Edited, Files, News, Origin, Scan, WatchList};
 use crate::store::Store;
 use crate::toggle::{AgentId, ApiName, ProgressId, Reason, Reported, Watch};

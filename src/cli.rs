@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::config::{Problem, Problems};
+use crate::document::{Problem, Problems};
 use crate::input_file;
 
 /// A Prometheus exporter for Cekura's toggle-mock-tools tasks.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Row;
-use crate::exposition::watch_labels;
+use crate::labels::watch_labels;
 
 /// How many rows are copied together when one of them changes while somebody reads them.
 const BLOCK: usize = 32;

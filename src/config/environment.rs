@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Metadata, Profile, Provider};
 
-use super::problem::Problem;
-use super::{validate, yaml};
+use super::validate;
+use crate::document::{Problem, yaml};
 
 /// What the names of our variables start with.
 const PREFIX: &str = "CEKURA_EXPORTER__";

@@ -8,15 +8,14 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use zeroize::Zeroize;
 
+use super::Config;
 use super::environment::{Variable, misspelt_variables, variables};
-use super::position::locate;
-use super::problem::{Problem, Problems};
 use super::validate::{Keys, WATCHES, validate};
-use super::watches::Entries;
-use super::yaml::{Fault, Stream};
-use super::{Config, yaml};
 use crate::cekura::{KeySource, Secret, without_endpoint};
+use crate::document::yaml::{Fault, Stream};
+use crate::document::{Problem, Problems, locate, yaml};
 use crate::input_file::{self, Content};
+use crate::sources::Entries;
 use crate::toggle::{ApiName, Source};
 
 /// The variable that holds the key of the API `default`.

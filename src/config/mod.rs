@@ -5,30 +5,19 @@
 //! tree into types that cannot be wrong, and reports every problem at once. This is why there are
 //! no serde structs here: serde stops at the first one.
 
-mod definitions;
 mod duration;
 mod effective;
 mod environment;
-mod json;
 mod load;
-mod position;
-mod problem;
-mod section;
 mod validate;
-mod watches;
-mod web;
-mod yaml;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use definitions::{definition, definitions};
 pub use duration::{format_duration, parse_duration};
 pub use load::{Checked, Read, load, parse, read};
-pub use problem::{Problem, Problems};
-pub(crate) use web::web;
 
 use crate::cekura::Api;
 use crate::sources::WatchGlob;

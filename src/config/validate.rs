@@ -10,13 +10,11 @@ use figment::Figment;
 use figment::value::{Dict, Value};
 use url::Url;
 
-use super::problem::Problem;
-use super::section::{Node, Place, Reading, Section, Show};
-use super::watches::{Entries, Shared};
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
+use crate::document::{Node, Place, Problem, Reading, Section, Show, not_empty_path, switch};
 use crate::input_file;
-use crate::sources::WatchGlob;
+use crate::sources::{Entries, Shared, WatchGlob};
 use crate::toggle::{AgentDefinition, AgentId, ApiName, Expect, Watch};
 
 /// The keys at the top.
@@ -320,14 +318,6 @@ fn connections(root: &Section<'_>) -> ConnectionLimits {
     ConnectionLimits { total: total.unwrap_or(defaults.total), per_peer: per_peer.unwrap_or(defaults.per_peer) }
 }
 
-pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("is neither `true` nor `false`"),
-    }
-}
-
 /// An interval as it holds, and where it was set.
 struct Interval<'a> {
     /// `None` if what was set is wrong.
@@ -398,13 +388,6 @@ fn plain_url(text: &str, example: &str) -> Result<Url, String> {
     } else {
         Ok(url)
     }
-}
-
-pub(super) fn not_empty_path(text: &str) -> Result<String, &'static str> {
-    if text.is_empty() {
-        return Err("is empty: the path of a file is needed");
-    }
-    input_file::plain_path(text).map(str::to_owned)
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

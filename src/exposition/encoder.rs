@@ -11,11 +11,11 @@ use prometheus::proto::MetricFamily;
 
 use super::families::{
     AGENT_EXPECTED_FAMILIES, AGENT_FAMILIES, AgentExpected, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES,
-    put_agent, put_user_labels,
 };
 use super::format::{Description, Format};
 use super::gathered;
 use crate::board::{AgentRow, Rows};
+use crate::labels::{put_agent, put_user_labels};
 use crate::toggle::{AgentMock, Toggle};
 
 /// How large a chunk gets before the next one begins, in bytes.

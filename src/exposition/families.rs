@@ -1,11 +1,8 @@
 //! The families of toggles and agents: name, help, type and how a series is written.
 
-use std::sync::Arc;
-
-use super::format::{Description, Kind, put_label, put_label_value};
-use crate::toggle::{
-    AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels, Source, Status, Timestamp, Toggle, Watch,
-};
+use super::format::{Description, Kind};
+use crate::labels::put_label_value;
+use crate::toggle::{AgentMock, Expect, Status, Timestamp, Toggle, Watch};
 
 /// One family of series, each of a `T`.
 pub(super) struct Family<T> {
@@ -219,52 +216,6 @@ pub(super) const SOURCE_FAMILIES: [Family<SourceUp>; 1] = [Family {
     help: "Whether the source could be read when it was last looked at.",
     write: |series, up| series.maybe_flag(Some(up.0)),
 }];
-
-/// The labels that the series of a source have, rendered for the exposition.
-pub(super) fn source_labels(source: Source, path: &str) -> Arc<str> {
-    let mut text = Vec::new();
-    put_label(&mut text, "source", source.as_str());
-    text.push(b',');
-    put_label(&mut text, "path", path);
-    whole(text).into()
-}
-
-/// The labels that all series of a watch have, rendered for the exposition.
-pub fn watch_labels(watch: &Watch) -> String {
-    let mut text = Vec::with_capacity(128);
-    put_label(&mut text, "toggle", watch.name.as_str());
-    text.push(b',');
-    put_agent(&mut text, &watch.api, watch.agent_id);
-    put_user_labels(&mut text, &watch.labels);
-    whole(text)
-}
-
-fn whole(text: Vec<u8>) -> String {
-    // Only whole strings were put into the buffer.
-    String::from_utf8(text).unwrap_or_default()
-}
-
-/// The labels that the series of a configured agent have, rendered for the exposition.
-pub(super) fn agent_labels(agent: &AgentDefinition) -> Arc<str> {
-    let mut text = Vec::new();
-    put_agent(&mut text, &agent.api, agent.agent_id);
-    put_user_labels(&mut text, &agent.labels);
-    whole(text).into()
-}
-
-/// Writes the labels that all series of an agent have, but for users' own.
-pub(super) fn put_agent(out: &mut Vec<u8>, api: &ApiName, agent_id: AgentId) {
-    put_label(out, "api", api.as_str());
-    out.push(b',');
-    put_label(out, "agent_id", itoa::Buffer::new().format(agent_id.get()));
-}
-
-pub(super) fn put_user_labels(out: &mut Vec<u8>, labels: &Labels) {
-    for (name, value) in labels {
-        out.push(b',');
-        put_label(out, name.as_str(), value);
-    }
-}
 
 // === impl Family ===
 

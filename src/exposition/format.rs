@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use crate::labels::put_escaped;
+
 /// A format of the exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -99,18 +101,6 @@ impl Format {
     }
 }
 
-/// Writes a label.
-pub(super) fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
-    put_all(out, &[name, "=\""]);
-    put_label_value(out, value);
-    out.push(b'"');
-}
-
-/// Writes what is between the quotes of a label.
-pub(super) fn put_label_value(out: &mut Vec<u8>, value: &str) {
-    put_escaped(out, value, true);
-}
-
 /// Writes a number as a value: the shortest digits that are read back as the same number.
 pub(super) fn put_value(out: &mut Vec<u8>, value: f64) {
     if is_plain(value, VALUE_EXPONENT) {
@@ -157,18 +147,6 @@ fn unit(name: &str) -> Option<&'static str> {
 fn put_all(out: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
         out.extend_from_slice(part.as_bytes());
-    }
-}
-
-/// Escapes backslashes, line feeds and, if told to, double quotes.
-fn put_escaped(out: &mut Vec<u8>, text: &str, quotes: bool) {
-    for byte in text.bytes() {
-        match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'"' if quotes => out.extend_from_slice(b"\\\""),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            byte => out.push(byte),
-        }
     }
 }
 
@@ -279,9 +257,8 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_escaped_in_labels_and_in_the_help_of_openmetrics_only() {
+    fn quotes_are_escaped_in_the_help_of_openmetrics_only() {
         let odd = "a \"b\" \\ c\nd\r{é}";
-        assert_eq!(written(|out| put_label(out, "l", odd)), "l=\"a \\\"b\\\" \\\\ c\\nd\r{é}\"");
         let help = |format| described(format, "m", Kind::Gauge, odd).split("\n# TYPE").next().map(str::to_owned);
         assert_eq!(help(Format::Text).unwrap(), "# HELP m a \"b\" \\\\ c\\nd\r{é}");
         assert_eq!(help(Format::OpenMetrics).unwrap(), "# HELP m a \\\"b\\\" \\\\ c\\nd\r{é}");

@@ -2,7 +2,8 @@
 
 use prometheus::proto::{Histogram, LabelPair, Metric, MetricFamily, MetricType, Summary};
 
-use super::format::{Description, Format, Kind, put_label, put_value};
+use super::format::{Description, Format, Kind, put_value};
+use crate::labels::put_label;
 
 /// Writes the series of one metric, which have its labels.
 struct Series<'a> {

@@ -11,8 +11,9 @@ use prometheus::{
 };
 
 use super::Labelled;
-use super::families::{AgentExpected, SourceUp, agent_labels, source_labels};
+use super::families::{AgentExpected, SourceUp};
 use super::process::ProcessCollector;
+use crate::labels::{agent_labels, source_labels};
 use crate::toggle::{AgentDefinition, ApiName, Outcome, Reason, Source, Status, Timestamp};
 
 /// From first watched to seen finished: 1 s to 6 h.

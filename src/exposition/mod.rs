@@ -12,6 +12,6 @@ mod metrics;
 mod process;
 
 pub use encoder::{Encoder, Labelled, Snapshot};
-pub use families::{AgentExpected, SourceUp, watch_labels};
+pub use families::{AgentExpected, SourceUp};
 pub use format::Format;
 pub use metrics::{ApiLoad, ApiMetrics, ConnectionError, Metrics};

@@ -13,8 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::routes::{Answer, TEXT, answer, method_not_allowed, ok, problem, problems};
 use super::toggles;
 use crate::board::Board;
-use crate::config::{self, Config, ConnectionLimits};
+use crate::config::{Config, ConnectionLimits};
 use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
+use crate::sources;
 use crate::toggle::WatchName;
 
 /// The largest body that is read, in bytes.
@@ -78,7 +79,7 @@ impl Desk {
             Err(refused) => return refused,
         };
         let apis = self.in_force.borrow().apis.clone();
-        let watch = match config::definition(name, &body, &apis) {
+        let watch = match sources::definition(name, &body, &apis) {
             Ok(watch) => watch,
             Err(wrong) => return problems(StatusCode::BAD_REQUEST, &wrong.to_strings()),
         };

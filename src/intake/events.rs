@@ -2,7 +2,8 @@
 
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Problem, Problems};
+use crate::config::Config;
+use crate::document::{Problem, Problems};
 use crate::intake::Refusal;
 use crate::sources::{News, Origin, Refused};
 use crate::toggle::{Watch, WatchName};

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::definitions::definitions;
 use super::pattern::{Walked, WatchGlob, is_absence};
-use crate::config::{Problem, Problems, definitions};
+use crate::document::{Problem, Problems};
 use crate::input_file::{Content, InputError, InputFile};
 use crate::toggle::{ApiName, Watch};
 

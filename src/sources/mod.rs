@@ -1,12 +1,17 @@
 //! Where watches come from.
 //!
-//! [`Files`] reads watch files. [`WatchList`] has what every source says, and decides which of it
+//! What defines a watch is the same in the configuration, in watch files and in registrations. [`Files`] reads
+//! watch files. [`WatchList`] has what every source says, and decides which of it
 //! holds.
 
+mod definitions;
 mod files;
 mod list;
 mod pattern;
+mod watches;
 
+pub use definitions::{definition, definitions};
 pub use files::{Files, News, Scan, Watches, share_equal};
 pub use list::{Change, Count, Definition, Edit, Edited, Origin, Refused, WatchList};
 pub use pattern::WatchGlob;
+pub(crate) use watches::{Entries, Shared};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
 
-use crate::config::Problem;
+use crate::document::Problem;
 use crate::input_file;
 
 /// A glob as it was configured, and what it matches. A path without wildcards is that of one file.

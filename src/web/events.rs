@@ -3,7 +3,7 @@
 use tracing::{error, info, warn};
 
 use super::Web;
-use crate::config::Problem;
+use crate::document::Problem;
 
 /// There is another web configuration in force.
 pub(super) fn reloaded(warnings: &[Problem]) {

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::load::News;
 use super::{Web, WebFile, events};
-use crate::config::{Problem, Problems};
+use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
 use crate::threads::Thread;
 

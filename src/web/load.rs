@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Web;
+use super::config;
 use super::files::Seen;
 use crate::clock;
-use crate::config::{self, Problem, Problems};
+use crate::document::{Problem, Problems};
 
 /// How often the files are read at most, if they are swapped while they are read.
 const MOST_READINGS: usize = 3;

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod clients;
+mod config;
 mod events;
 mod files;
 mod follow;
@@ -17,15 +18,9 @@ mod users;
 
 use hyper::header::{HeaderName, HeaderValue};
 
-pub(crate) use certificate::Chain;
-pub(crate) use clients::{ClientAuth, Clients};
 pub use events::configuration_warning;
-pub(crate) use files::Content;
 pub use follow::{Follower, Looks};
 pub use load::WebFile;
-pub(crate) use pem::{authorities, is_pem, key};
-pub(crate) use protocol::{Curve, Protocol, Suite, Version};
-pub(crate) use tls::Identity;
 pub use tls::Tls;
 pub use users::{PasswordHash, Users};
 

@@ -33,6 +33,7 @@ mod registrations;
 mod reloading;
 mod renewals;
 mod restarts;
+mod rooms;
 mod runbooks;
 mod serving;
 mod state;

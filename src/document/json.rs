@@ -20,7 +20,7 @@ use super::yaml::{Fault, MAX_DEPTH, Parsed, Stream, index_key, not_empty, null};
 ///
 /// # Errors
 /// What is wrong with its syntax.
-pub(super) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
+pub(crate) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader { text, stream, repeated: Vec::new() };
     let value = reader.document()?;

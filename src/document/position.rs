@@ -13,7 +13,7 @@ use super::yaml::{MAX_DEPTH, index_key};
 
 /// Gives every problem that is with a key of this text a position: that of the key, of the list's element, or
 /// of the map that a missing key is missing in. `origin` is that of the text.
-pub(super) fn locate(text: &str, origin: &str, problems: &mut [Problem]) {
+pub(crate) fn locate(text: &str, origin: &str, problems: &mut [Problem]) {
     let concerned =
         |problem: &&mut Problem| problem.origin == origin && problem.position.is_none() && !problem.path.is_empty();
     let mut wanted: HashMap<String, Option<Position>> = HashMap::new();

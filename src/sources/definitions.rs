@@ -5,17 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use figment::Figment;
-use figment::value::Value;
-use zeroize::Zeroize;
-
-use super::position::locate;
-use super::problem::{Problem, Problems, show};
-use super::section::{Node, Reading};
-use super::validate::WATCHES;
 use super::watches::{Entries, Shared, unnamed_watch, watch};
-use super::yaml::{Fault, Parsed, Stream};
-use super::{json, yaml};
+use crate::document::yaml::{Fault, Parsed, Stream};
+use crate::document::{Problem, Problems, json, show, text_of, validated, validated_text, yaml};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 
 /// Reads the watch file at `path`, whose content is `text`: one entry, or a list of entries, as
@@ -31,8 +23,8 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     let text = text_of(path, text)?;
     let parsed = read(text, Some(Stream { key: None, sink: &mut entries }));
     validated(path, text, parsed, |node| {
-        if node.is_map() && node.has(WATCHES) && !node.has("agent_id") && !node.has("progress_id") {
-            node.place().key(WATCHES).note("does not belong in a watch file: put the entries at the top, as a list");
+        if node.is_map() && node.has(KEY) && !node.has("agent_id") && !node.has("progress_id") {
+            node.place().key(KEY).note("does not belong in a watch file: put the entries at the top, as a list");
             Vec::new()
         } else if node.is_map() {
             let only = watch(&node, &Shared::of(Some(apis)), Source::File).and_then(|(_, watch)| watch);
@@ -78,54 +70,8 @@ pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<W
     }
 }
 
-/// The text that these bytes are.
-pub(super) fn text_of<'t>(origin: &Path, bytes: &'t [u8]) -> Result<&'t str, Problems> {
-    str::from_utf8(bytes).map_err(|_| Problems(vec![problem(origin, String::new(), "is not UTF-8 text".into())]))
-}
-
-/// What `validate` makes of the text of a file that was parsed, if nothing is wrong with it.
-pub(super) fn validated<T>(
-    file: &Path,
-    text: &str,
-    parsed: Result<Parsed, Fault>,
-    validate: impl FnOnce(Node<'_>) -> T,
-) -> Result<T, Problems> {
-    let origin = file.display().to_string();
-    validated_text(file, parsed, |fault| fault.of_file(&origin), validate).map_err(|Problems(mut problems)| {
-        locate(text, &origin, &mut problems);
-        Problems(problems)
-    })
-}
-
-/// As [`validated`], of a text whose faults become problems by `problem_of`.
-fn validated_text<T>(
-    origin: &Path,
-    parsed: Result<Parsed, Fault>,
-    problem_of: impl Fn(Fault) -> Problem,
-    validate: impl FnOnce(Node<'_>) -> T,
-) -> Result<T, Problems> {
-    let (mut tree, faults) = parsed.map_err(|fault| Problems(vec![problem_of(fault)]))?;
-    let mut problems: Vec<_> = faults.into_iter().map(problem_of).collect();
-    let figment = Figment::new();
-    let reading = Reading::new(&figment, origin);
-    let read = validate(reading.root(&tree));
-    problems.extend(reading.into_problems());
-    wipe(&mut tree);
-    if problems.is_empty() { Ok(read) } else { Err(Problems(problems)) }
-}
-
-fn problem(origin: &Path, path: String, what: String) -> Problem {
-    Problem::new(origin.display().to_string(), path, what)
-}
-
-/// Wipes all text of a tree from memory: there may be keys in it.
-fn wipe(tree: &mut Value) {
-    match tree {
-        Value::String(_, text) => text.zeroize(),
-        Value::Dict(_, dict) => dict.values_mut().for_each(wipe),
-        _ => {}
-    }
-}
+/// The key of the configuration that holds the watch list.
+const KEY: &str = "watches";
 
 /// JSON, or null for a text without any.
 fn json_if_any(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {

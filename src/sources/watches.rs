@@ -13,13 +13,12 @@ use std::sync::Arc;
 use figment::Figment;
 use figment::value::Value;
 
-use super::problem::show;
-use super::section::{Node, Place, Reading, Section, Show};
-use super::yaml::Sink;
+use crate::document::yaml::Sink;
+use crate::document::{Node, Place, Reading, Section, Show, show};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
 /// The entries of a list, as far as it was read.
-pub(super) struct Entries<'a> {
+pub(crate) struct Entries<'a> {
     file: &'a Path,
     source: Source,
     shared: Shared<'a>,
@@ -36,7 +35,7 @@ enum Entry {
 }
 
 /// What the watches of a list share.
-pub(super) struct Shared<'a> {
+pub(crate) struct Shared<'a> {
     apis: ApiNames<'a>,
     /// Those that the last watch with labels has: its neighbours often have the same.
     labels: RefCell<Labels>,
@@ -73,13 +72,13 @@ pub(super) struct Slot {
 
 impl<'a> Entries<'a> {
     /// None yet. `apis` are those that there are, if that is known already.
-    pub(super) fn new(file: &'a Path, source: Source, apis: Option<&'a BTreeSet<ApiName>>) -> Self {
+    pub(crate) fn new(file: &'a Path, source: Source, apis: Option<&'a BTreeSet<ApiName>>) -> Self {
         Self { file, source, shared: Shared::of(apis), read: Vec::new(), figment: Figment::new() }
     }
 
     /// The watches of the list that stands at `path`, but for those with problems. It is `list` where
     /// that is in the tree. Any API's name will do where it is not known which there are.
-    pub(super) fn watches(self, list: &Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
+    pub(crate) fn watches(self, list: &Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
         let (source, unknown) = (self.source, self.shared.apis.has_others_than(apis));
         let shared = Shared::of(apis);
         let mut named = Named::with_room(path, self.read.len());
@@ -127,13 +126,13 @@ impl Sink for Entries<'_> {
 
 impl<'a> Shared<'a> {
     /// Nothing yet but the names of the APIs, if it is known which there are.
-    pub(super) fn of(apis: Option<&'a BTreeSet<ApiName>>) -> Self {
+    pub(crate) fn of(apis: Option<&'a BTreeSet<ApiName>>) -> Self {
         let apis = apis.map_or_else(|| ApiNames::Any(RefCell::default()), ApiNames::Known);
         Self { apis, labels: RefCell::default() }
     }
 
     /// The API that an entry names, or the default one.
-    pub(super) fn api(&self, section: &Section<'_>) -> Option<ApiName> {
+    pub(crate) fn api(&self, section: &Section<'_>) -> Option<ApiName> {
         match section.take("api") {
             Some(node) => node.parsed(Show::Value, |name| self.apis.named(name)),
             None => self.apis.default_of(&section.place_of("api")),
@@ -141,7 +140,7 @@ impl<'a> Shared<'a> {
     }
 
     /// The labels of an entry; none where it has none.
-    pub(super) fn labels_of(&self, section: &Section<'_>) -> Option<Labels> {
+    pub(crate) fn labels_of(&self, section: &Section<'_>) -> Option<Labels> {
         match section.take("labels") {
             Some(node) => self.labels(&node),
             None => Some(Labels::default()),

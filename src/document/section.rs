@@ -11,7 +11,7 @@ use super::problem::{KeyPath, Problem, show};
 use super::yaml;
 
 /// What all sections of one reading share: where values come from, and what was found wrong.
-pub(super) struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     figment: &'a Figment,
     /// Where a key that nobody set would have been set.
     file: &'a Path,
@@ -19,7 +19,7 @@ pub(super) struct Reading<'a> {
 }
 
 /// One map, of which keys are taken until none should be left.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     reading: &'a Reading<'a>,
     path: KeyPath<'a>,
     /// Where the map comes from.
@@ -31,14 +31,14 @@ pub(super) struct Section<'a> {
 
 /// A value with its place.
 #[derive(Clone, Copy)]
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     place: Place<'a>,
     value: &'a Value,
 }
 
 /// Where a value is.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     reading: &'a Reading<'a>,
     path: KeyPath<'a>,
     /// Where the value comes from.
@@ -50,7 +50,7 @@ static EMPTY: Dict = Dict::new();
 
 /// Whether a problem may show the value that it is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Show {
+pub(crate) enum Show {
     /// It may.
     Value,
     /// It may hold a secret, by purpose or by mistake.
@@ -60,21 +60,21 @@ pub(super) enum Show {
 // === impl Reading ===
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(figment: &'a Figment, file: &'a Path) -> Self {
+    pub(crate) fn new(figment: &'a Figment, file: &'a Path) -> Self {
         Self { figment, file, problems: RefCell::default() }
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 
     /// Whether nothing was found wrong.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.problems.borrow().is_empty()
     }
 
     /// The whole tree.
-    pub(super) fn root(&'a self, tree: &'a Value) -> Node<'a> {
+    pub(crate) fn root(&'a self, tree: &'a Value) -> Node<'a> {
         self.node(KeyPath::Root, tree)
     }
 
@@ -99,66 +99,66 @@ impl<'a> Reading<'a> {
 
 impl<'a> Node<'a> {
     /// Whether the value is null, an empty list or an empty map.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self.value, Value::Empty(..)) || self.value.as_dict().is_some_and(Dict::is_empty)
     }
 
     /// Whether the value is a list with elements.
-    pub(super) fn is_list(&self) -> bool {
+    pub(crate) fn is_list(&self) -> bool {
         self.value.as_dict().is_some_and(is_list)
     }
 
     /// Whether the value is a map.
-    pub(super) fn is_map(&self) -> bool {
+    pub(crate) fn is_map(&self) -> bool {
         self.value.as_dict().is_some_and(|dict| !is_list(dict))
     }
 
     /// Whether the value is a map with that key.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.value.as_dict().is_some_and(|dict| dict.contains_key(key))
     }
 
     /// Whether the value is a map of these texts, which are sorted by key, and of nothing else.
-    pub(super) fn has_just<'p>(&self, pairs: impl Iterator<Item = (&'p str, &'p str)>) -> bool {
+    pub(crate) fn has_just<'p>(&self, pairs: impl Iterator<Item = (&'p str, &'p str)>) -> bool {
         let Some(dict) = self.value.as_dict() else { return false };
         let own = dict.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         own.eq(pairs.map(|(key, text)| (key, Some(text))))
     }
 
     /// An element of this list that is not in the tree.
-    pub(super) fn element<'s>(&'s self, index: usize, value: &'s Value) -> Node<'s> {
+    pub(crate) fn element<'s>(&'s self, index: usize, value: &'s Value) -> Node<'s> {
         Node { place: self.place_of(index), value }
     }
 
     /// Where an element of this list is that is not in the tree.
-    pub(super) fn place_of(&self, index: usize) -> Place<'_> {
+    pub(crate) fn place_of(&self, index: usize) -> Place<'_> {
         let Place { reading, path, tag } = &self.place;
         Place { reading, path: KeyPath::Index(path, index), tag: *tag }
     }
 
     /// Where the value is.
-    pub(super) fn place(&self) -> Place<'a> {
+    pub(crate) fn place(&self) -> Place<'a> {
         self.place
     }
 
     /// Where relative paths in this value start: the configuration's folder, or the working
     /// directory for what a variable says.
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+    pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.folder().map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
     }
 
     /// The folder that relative paths in this value start at; `None` for the working directory.
-    pub(super) fn folder(&self) -> Option<&'a Path> {
+    pub(crate) fn folder(&self) -> Option<&'a Path> {
         let Place { reading, tag, .. } = self.place;
         reading.file.parent().filter(|_| reading.is_of_file(tag))
     }
 
-    pub(super) fn note(&self, what: impl Into<String>) {
+    pub(crate) fn note(&self, what: impl Into<String>) {
         self.place.note(what);
     }
 
     /// The value as a map with given keys. A null is an empty one.
-    pub(super) fn section(&self) -> Option<Section<'a>> {
+    pub(crate) fn section(&self) -> Option<Section<'a>> {
         let dict = match self.value {
             Value::Empty(..) => &EMPTY,
             Value::Dict(_, dict) if !is_list(dict) => dict,
@@ -175,14 +175,14 @@ impl<'a> Node<'a> {
     }
 
     /// The value as a map with keys of the user's choice.
-    pub(super) fn entries(&self) -> Option<impl Iterator<Item = (&'a str, Node<'_>)>> {
+    pub(crate) fn entries(&self) -> Option<impl Iterator<Item = (&'a str, Node<'_>)>> {
         let Section { reading, dict, .. } = self.section()?;
         let path = &self.place.path;
         Some(dict.iter().map(move |(key, value)| (key.as_str(), reading.node(KeyPath::Key(path, key), value))))
     }
 
     /// The value as a list. A null is an empty one.
-    pub(super) fn items(&self) -> Vec<Node<'_>> {
+    pub(crate) fn items(&self) -> Vec<Node<'_>> {
         let Place { reading, path, .. } = &self.place;
         match self.value {
             Value::Empty(..) => Vec::new(),
@@ -199,7 +199,7 @@ impl<'a> Node<'a> {
     }
 
     /// The value as text, as it was written.
-    pub(super) fn text(&self) -> Option<&'a str> {
+    pub(crate) fn text(&self) -> Option<&'a str> {
         match self.value {
             Value::String(_, text) => return Some(text),
             Value::Empty(..) => self
@@ -210,7 +210,7 @@ impl<'a> Node<'a> {
     }
 
     /// The value as whatever `parse` makes of its text.
-    pub(super) fn parsed<T, E: AsRef<str>>(
+    pub(crate) fn parsed<T, E: AsRef<str>>(
         &self,
         show_value: Show,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -234,16 +234,16 @@ impl<'a> Node<'a> {
 
 impl Place<'_> {
     /// Where a key of this map is or would be.
-    pub(super) fn key<'s>(&'s self, key: &'s str) -> Place<'s> {
+    pub(crate) fn key<'s>(&'s self, key: &'s str) -> Place<'s> {
         Place { path: KeyPath::Key(&self.path, key), ..*self }
     }
 
-    pub(super) fn note(&self, what: impl Into<String>) {
+    pub(crate) fn note(&self, what: impl Into<String>) {
         self.reading.problems.borrow_mut().push(self.warning(what));
     }
 
     /// Something about the value that is no more than a warning.
-    pub(super) fn warning(&self, what: impl Into<String>) -> Problem {
+    pub(crate) fn warning(&self, what: impl Into<String>) -> Problem {
         let origin = self.reading.origin_of(self.tag).into_owned();
         Problem::new(origin, self.path.to_string(), what)
     }
@@ -259,23 +259,23 @@ const USUAL_KEYS: usize = 8;
 
 impl Section<'_> {
     /// Notes a problem with `key`, whether it is set or not.
-    pub(super) fn note(&self, key: &str, what: impl Into<String>) {
+    pub(crate) fn note(&self, key: &str, what: impl Into<String>) {
         self.place_of(key).note(what);
     }
 
     /// Where `key` is or would be.
-    pub(super) fn place_of<'s>(&'s self, key: &'s str) -> Place<'s> {
+    pub(crate) fn place_of<'s>(&'s self, key: &'s str) -> Place<'s> {
         Place { reading: self.reading, path: KeyPath::Key(&self.path, key), tag: self.tag }
     }
 
     /// Takes the value of `key`, if it is set.
-    pub(super) fn take(&self, key: &'static str) -> Option<Node<'_>> {
+    pub(crate) fn take(&self, key: &'static str) -> Option<Node<'_>> {
         self.known.borrow_mut().push(key);
         Some(self.reading.node(KeyPath::Key(&self.path, key), self.dict.get(key)?))
     }
 
     /// Takes `key` and parses it. `None` if it is not set or is wrong; what is wrong is noted.
-    pub(super) fn parse<T, E: AsRef<str>>(
+    pub(crate) fn parse<T, E: AsRef<str>>(
         &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -284,7 +284,7 @@ impl Section<'_> {
     }
 
     /// As [`Section::parse`], without showing what was written.
-    pub(super) fn parse_quietly<T, E: AsRef<str>>(
+    pub(crate) fn parse_quietly<T, E: AsRef<str>>(
         &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -293,7 +293,7 @@ impl Section<'_> {
     }
 
     /// As [`Section::parse`], and notes if the key is not set.
-    pub(super) fn require<T, E: AsRef<str>>(
+    pub(crate) fn require<T, E: AsRef<str>>(
         &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -306,7 +306,7 @@ impl Section<'_> {
     }
 
     /// Notes every key that nobody took.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let known = self.known.borrow();
         for (key, value) in self.dict.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
             let node = self.reading.node(KeyPath::Key(&self.path, key), value);

@@ -33,7 +33,7 @@ pub struct Problems(pub Vec<Problem>);
 /// The path of a key, as it grows while a tree is walked. It is written out only where there is a
 /// problem, because nearly all keys have none.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum KeyPath<'p> {
+pub(crate) enum KeyPath<'p> {
     /// The whole tree.
     Root,
     /// What is at a key; that of a list's element is like `[0]`.
@@ -122,7 +122,7 @@ impl fmt::Display for KeyPath<'_> {
 }
 
 /// Text that a user wrote, fit for one line of an error: short, and without control characters.
-pub(super) fn show(text: &str) -> String {
+pub(crate) fn show(text: &str) -> String {
     const LONGEST: usize = 64;
     let mut shown: String = text
         .chars()

@@ -9,16 +9,17 @@ use std::path::Path;
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 
-use super::position::locate;
-use super::problem::{Problem, Problems};
-use super::section::{Node, Place, Section, Show};
-use super::validate::{not_empty_path, switch};
-use super::{definitions, yaml};
-use crate::toggle::Timestamp;
-use crate::web::{
-    Chain, ClientAuth, Clients, Content, Curve, Identity, PasswordHash, Protocol, Suite, Tls, Users, Version, Web,
-    authorities, is_pem, key,
+use super::certificate::Chain;
+use super::clients::{ClientAuth, Clients};
+use super::files::Content;
+use super::pem::{authorities, is_pem, key};
+use super::protocol::{Curve, Protocol, Suite, Version};
+use super::tls::Identity;
+use super::{PasswordHash, Tls, Users, Web};
+use crate::document::{
+    Node, Place, Problem, Problems, Section, Show, locate, not_empty_path, switch, text_of, validated, yaml,
 };
+use crate::toggle::Timestamp;
 
 /// Reads a file that the configuration names.
 type Read<'r> = &'r mut dyn FnMut(&Path) -> Result<Content, String>;
@@ -39,8 +40,8 @@ const HEADERS: [(&str, &[&str]); 5] = [
 /// Every problem that there is. None shows more of a value than a path or a name that the format has.
 pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> Result<(Web, Vec<Problem>), Problems> {
     let mut warnings = Vec::new();
-    let text = definitions::text_of(file, text)?;
-    let web = definitions::validated(file, text, yaml::parse(text), |node| {
+    let text = text_of(file, text)?;
+    let web = validated(file, text, yaml::parse(text), |node| {
         let root = node.section()?;
         let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
         let headers = root.take("http_server_config").map(|node| http(node, &mut warnings)).unwrap_or_default();

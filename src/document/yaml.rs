@@ -17,34 +17,34 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 use super::problem::{KeyPath, Position, Problem};
 
 /// How deep collections may nest; the configuration needs five levels.
-pub(super) const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// How many values aliases may add; a few aliases of aliases could else fill any memory.
 const MAX_ALIASED: usize = 100_000;
 
 /// Something wrong with the text, before it is known what any key means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// The path of the key; empty if the fault is not with a key.
-    pub(super) path: String,
-    pub(super) position: Position,
-    pub(super) what: String,
+    pub(crate) path: String,
+    pub(crate) position: Position,
+    pub(crate) what: String,
 }
 
 /// A text as it was read, with the faults that do not hinder reading on.
-pub(super) type Parsed = (Value, Vec<Fault>);
+pub(crate) type Parsed = (Value, Vec<Fault>);
 
 /// A list whose elements are handed over one by one, as soon as each was read, so that the tree of a
 /// long list is never there as a whole. In the tree it is empty.
-pub(super) struct Stream<'s> {
+pub(crate) struct Stream<'s> {
     /// The key at the top that holds the list; `None` if it is all that there is.
-    pub(super) key: Option<&'static str>,
+    pub(crate) key: Option<&'static str>,
     /// Where the elements go.
-    pub(super) sink: &'s mut dyn Sink,
+    pub(crate) sink: &'s mut dyn Sink,
 }
 
 /// Takes the elements of a list.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// The value of the list's key begins. If it is given twice, the last one counts.
     fn begin(&mut self);
 
@@ -56,7 +56,7 @@ pub(super) trait Sink {
 ///
 /// # Errors
 /// What is wrong with its syntax.
-pub(super) fn parse(text: &str) -> Result<Parsed, Fault> {
+pub(crate) fn parse(text: &str) -> Result<Parsed, Fault> {
     read(text, None)
 }
 
@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Fault> {
 ///
 /// # Errors
 /// What is wrong with its syntax.
-pub(super) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
+pub(crate) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
         stream,
@@ -92,17 +92,17 @@ type Stop<T> = Result<T, Fault>;
 
 impl Fault {
     /// What is at `path` was given before.
-    pub(super) fn given_twice(path: String, position: Position) -> Self {
+    pub(crate) fn given_twice(path: String, position: Position) -> Self {
         Self { path, position, what: "is given a second time: keep one of them".to_owned() }
     }
 
     /// The fault as a problem of a file.
-    pub(super) fn of_file(self, file: &str) -> Problem {
+    pub(crate) fn of_file(self, file: &str) -> Problem {
         Problem { position: Some(self.position), ..Problem::new(file, self.path, self.what) }
     }
 
     /// The fault as a problem of a text that is no file: of a variable or of a request's body.
-    pub(super) fn of_text(self, origin: &str) -> Problem {
+    pub(crate) fn of_text(self, origin: &str) -> Problem {
         let Self { path, position: Position { line, column }, what } = self;
         let what = if path.is_empty() {
             format!("line {line}, column {column}: {what}")
@@ -228,7 +228,7 @@ impl<'t> Reader<'t, '_> {
 
 impl Stream<'_> {
     /// Whether the list is what stands at this path.
-    pub(super) fn is_at(&self, path: &KeyPath<'_>) -> bool {
+    pub(crate) fn is_at(&self, path: &KeyPath<'_>) -> bool {
         match (self.key, path) {
             (None, KeyPath::Root) => true,
             (Some(list), KeyPath::Key(KeyPath::Root, key)) => list == *key,
@@ -247,12 +247,12 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
 }
 
 /// What stands for no value.
-pub(super) fn null() -> Value {
+pub(crate) fn null() -> Value {
     Value::Empty(Tag::Default, Empty::None)
 }
 
 /// The list, or null if it is empty.
-pub(super) fn not_empty(list: Value) -> Value {
+pub(crate) fn not_empty(list: Value) -> Value {
     if list.as_dict().is_some_and(Dict::is_empty) { null() } else { list }
 }
 
@@ -261,12 +261,12 @@ fn size(value: &Value) -> usize {
 }
 
 /// The key of a list's element.
-pub(super) fn index_key(index: usize) -> String {
+pub(crate) fn index_key(index: usize) -> String {
     format!("[{index}]")
 }
 
 /// The index of a list's element, from its key.
-pub(super) fn index_of(key: &str) -> Option<usize> {
+pub(crate) fn index_of(key: &str) -> Option<usize> {
     key.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 

@@ -1,0 +1,88 @@
+//! Labels as both formats of the exposition write them: `name="value"`, escaped, with commas between them.
+
+use std::sync::Arc;
+
+use crate::toggle::{AgentDefinition, AgentId, ApiName, Labels, Source, Watch};
+
+/// The labels that the series of a source have, rendered for the exposition.
+pub(crate) fn source_labels(source: Source, path: &str) -> Arc<str> {
+    let mut text = Vec::new();
+    put_label(&mut text, "source", source.as_str());
+    text.push(b',');
+    put_label(&mut text, "path", path);
+    whole(text).into()
+}
+
+/// The labels that all series of a watch have, rendered for the exposition.
+pub(crate) fn watch_labels(watch: &Watch) -> String {
+    let mut text = Vec::with_capacity(128);
+    put_label(&mut text, "toggle", watch.name.as_str());
+    text.push(b',');
+    put_agent(&mut text, &watch.api, watch.agent_id);
+    put_user_labels(&mut text, &watch.labels);
+    whole(text)
+}
+
+fn whole(text: Vec<u8>) -> String {
+    // Only whole strings were put into the buffer.
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// The labels that the series of a configured agent have, rendered for the exposition.
+pub(crate) fn agent_labels(agent: &AgentDefinition) -> Arc<str> {
+    let mut text = Vec::new();
+    put_agent(&mut text, &agent.api, agent.agent_id);
+    put_user_labels(&mut text, &agent.labels);
+    whole(text).into()
+}
+
+/// Writes the labels that all series of an agent have, but for users' own.
+pub(crate) fn put_agent(out: &mut Vec<u8>, api: &ApiName, agent_id: AgentId) {
+    put_label(out, "api", api.as_str());
+    out.push(b',');
+    put_label(out, "agent_id", itoa::Buffer::new().format(agent_id.get()));
+}
+
+pub(crate) fn put_user_labels(out: &mut Vec<u8>, labels: &Labels) {
+    for (name, value) in labels {
+        out.push(b',');
+        put_label(out, name.as_str(), value);
+    }
+}
+
+/// Writes a label.
+pub(crate) fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    put_label_value(out, value);
+    out.push(b'"');
+}
+
+/// Writes what is between the quotes of a label.
+pub(crate) fn put_label_value(out: &mut Vec<u8>, value: &str) {
+    put_escaped(out, value, true);
+}
+
+/// Escapes backslashes, line feeds and, if told to, double quotes.
+pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str, quotes: bool) {
+    for byte in text.bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'"' if quotes => out.extend_from_slice(b"\\\""),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            byte => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_backslashes_and_line_feeds_are_escaped_and_nothing_else() {
+        let mut out = Vec::new();
+        put_label(&mut out, "l", "a \"b\" \\ c\nd\r{é}");
+        assert_eq!(String::from_utf8(out).unwrap(), "l=\"a \\\"b\\\" \\\\ c\\nd\r{é}\"");
+    }
+}
