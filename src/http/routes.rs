@@ -450,7 +450,11 @@ impl Site {
     fn runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> Answer {
         let config = self.desk.config()();
         let runbooks = Runbooks {
-            exporter: address(headers, self.web.borrow().tls.is_some()),
+            exporter: config
+                .external_url
+                .as_deref()
+                .map(str::to_owned)
+                .or_else(|| address(headers, self.web.borrow().tls.is_some())),
             about: About::of_query(query, &self.board, &config),
         };
         let mut answer = kept(HTML, runbooks.render(), headers);

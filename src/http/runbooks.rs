@@ -413,6 +413,8 @@ mod tests {
             assert_eq!(of(host), None, "{host}");
         }
         assert_eq!(address(&HeaderMap::new(), true), None);
+        let headers = HeaderMap::from_iter([(HOST, "exporter".parse().unwrap())]);
+        assert_eq!(address(&headers, true).as_deref(), Some("https://exporter"));
     }
 
     proptest! {

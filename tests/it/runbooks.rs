@@ -384,6 +384,21 @@ async fn nothing_of_a_host_header_is_taken_that_is_no_address() {
 }
 
 #[tokio::test]
+async fn the_address_is_the_external_url_where_that_is_configured_until_another_is() {
+    let config = |url: &str| json!({"external_url": url, "watches": []}).to_string();
+    let exporter = Exporter::with(config("https://exporter.test/b'$(touch%20pwned)/")).start().await;
+    let of = async |exporter: &Exporter| {
+        let page = page(exporter, "").await;
+        let block = commands(&page, "toggle-again").pop().unwrap();
+        block.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(of(&exporter).await, r"exporter='https://exporter.test/b'\''$(touch%20pwned)'");
+    exporter.reconfigure(config("https://other.test"));
+    assert_eq!(exporter.reload().await.0, 200);
+    assert_eq!(of(&exporter).await, "exporter=https://other.test");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_and_the_runbooks_are_shown_all_the_same() {
     let api = Api::start().await;
     let exporter = Exporter::with(configuration(&[("staging", api.url())], &json!({}))).start().await;

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::pods::each;
-use super::{file, printed};
+use super::{file, printed, yaml};
 use crate::harness::tool;
 
 /// The compose file as docker compose understands it.
@@ -62,4 +62,12 @@ fn its_prometheus_takes_its_configuration_and_the_rules() {
     std::fs::write(&config, shipped.replace("/etc/prometheus/rules.yaml", &rules)).unwrap();
     let said = printed(Command::new(tool("promtool")).args(["check", "config"]).arg(config));
     assert!(said.contains("rules found"), "{said}");
+}
+
+#[test]
+fn links_in_its_alerts_lead_to_where_the_exporter_is_published() {
+    let instance =
+        &yaml("deploy/compose/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["labels"]["instance"];
+    let port = &understood()["services"]["exporter"]["ports"][0];
+    assert_eq!(instance.as_str().unwrap(), format!("localhost:{}", port["published"].as_str().unwrap()));
 }

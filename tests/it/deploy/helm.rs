@@ -44,6 +44,7 @@ fn choices() -> Vec<Value> {
         json!({"persistence": {"existingClaim": "theirs"}}),
         json!({"networkPolicy": {"enabled": false}, "podDisruptionBudget": {"enabled": false}}),
         json!({"networkPolicy": {"from": [{"podSelector": {}}], "egress": [{"ports": [{"port": 3128}]}]}}),
+        json!({"externalUrl": "https://exporter.example.com"}),
         json!({"apis": {"default": null, "staging_2_": {"existingSecret": "staging", "key": "k"}}}),
         json!({"apis": {"staging": {"existingSecret": "staging", "key": "k"}}, "config": {"apis": {"staging": {"timeout": "3s"}}}}),
         json!({"cronJob": {"enabled": true}, "image": {"repository": "registry.example.com/cekura-exporter", "pullPolicy": "Always"}}),
@@ -277,6 +278,18 @@ fn central_pod(values: &Value) -> Value {
 }
 
 #[test]
+fn what_links_begin_with_is_one_value() {
+    let objects = rendered(&json!({"externalUrl": "https://exporter.example.com/base", "cronJob": {"enabled": true}}));
+    let config = |map: &str| {
+        let of = of_kind(&objects, "ConfigMap").find(|of| of["metadata"]["name"] == map).unwrap();
+        meaning(of["data"]["config.yaml"].as_str().unwrap())
+    };
+    assert_eq!(config("cekura-exporter")["external_url"], "https://exporter.example.com/base");
+    // That is where the central exporter is, not a sidecar.
+    assert!(config("cekura-exporter-sidecar")["external_url"].is_null());
+}
+
+#[test]
 fn a_changed_configuration_starts_a_new_pod() {
     let checksum = |values| central_pod(&values)["metadata"]["annotations"]["checksum/config"].clone();
     let (before, after) = (checksum(json!({})), checksum(json!({"config": {"polling": {"min_interval": "7s"}}})));
@@ -373,6 +386,8 @@ fn what_is_wrong_in_values_is_named() {
         (json!({"config": {"apis": {"default": {"api_key": "sk-inline"}}}}), "api_key"),
         (json!({"sidecar": {"config": {"apis": {"default": {"api_key": "sk-inline"}}}}}), "api_key"),
         (json!({"tls": {"enabled": "yes"}}), "tls"),
+        (json!({"externalUrl": "exporter.example.com"}), "externalUrl"),
+        (json!({"externalUrl": "https://a", "config": {"external_url": "https://b"}}), "set one of them"),
         (json!({"apis": {"default": {"existingSecret": ""}}}), "default"),
         (json!({"apis": {"Bad-Name": {"existingSecret": "a", "key": "b"}}}), "Bad-Name"),
         (json!({"cronJob": {"runAsUser": 0}}), "runAsUser"),

@@ -170,7 +170,10 @@ fn the_program_accepts_each_configuration_that_is_shipped() {
     let tls = central(&["tls"]);
     checked(text_of(&tls, "cekura-exporter", "config.yaml"), Some(text_of(&tls, "cekura-exporter-web", "web.yaml")));
     let example = rendered(&file("deploy/kubernetes/overlays/example"));
-    checked(text_of(&example, "cekura-exporter", "config.yaml"), None);
+    let config = text_of(&example, "cekura-exporter", "config.yaml");
+    checked(config, None);
+    // The one place where an overlay says what links begin with.
+    assert!(config.contains("\nexternal_url: https://"), "{config}");
     let nightly = rendered(&file("deploy/kubernetes/overlays/example-cronjob"));
     checked(text_of(&nightly, "cekura-exporter-sidecar", "config.yaml"), None);
 }
