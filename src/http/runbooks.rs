@@ -13,7 +13,7 @@ use super::page::Escaped;
 use crate::board::Board;
 use crate::cekura::Api;
 use crate::config::Config;
-use crate::toggle::{AgentId, ApiName, Expect, Source, Watch, WatchName};
+use crate::toggle::{AgentId, ApiName, Expect, Labels, Source, Watch, WatchName};
 
 /// A part of the page.
 #[derive(Debug, Clone, Copy)]
@@ -65,8 +65,8 @@ pub(super) enum About {
     Missing(String),
     /// A toggle.
     Toggle(std::sync::Arc<Watch>, Base),
-    /// An agent.
-    Agent(AgentId, Base),
+    /// An agent, and the labels of whoever said last whether its mocks are on, or else those of the configuration.
+    Agent(AgentId, Base, Labels),
     /// An API.
     Api(Base),
 }
@@ -86,7 +86,7 @@ impl About {
         let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let asked = parameters.find_map(|(name, value)| match &*name {
             "toggle" => Some(Self::of_toggle(&value, board, config)),
-            "agent" => Some(Self::of_agent(&value, config)),
+            "agent" => Some(Self::of_agent(&value, board, config)),
             "api" => Some(Self::of_api(&value, config)),
             _ => None,
         });
@@ -111,13 +111,16 @@ impl About {
         )
     }
 
-    fn of_agent(agent: &str, config: &Config) -> Self {
+    fn of_agent(agent: &str, board: &Board, config: &Config) -> Self {
         let parsed =
             agent.split_once('/').and_then(|(api, id)| Some((ApiName::parse(api).ok()?, AgentId::parse(id).ok()?)));
         let found = parsed.and_then(|(api, id)| Some((id, Base::of(&api, config)?)));
         found.map_or_else(
             || Self::Missing("The address of this page names no agent of an API that is configured.".to_owned()),
-            |(id, base)| Self::Agent(id, base),
+            |(id, base)| {
+                let labels = labels_of(&base.api, id, board, config);
+                Self::Agent(id, base, labels)
+            },
         )
     }
 
@@ -130,7 +133,7 @@ impl About {
 
     fn base(&self) -> Option<&Base> {
         match self {
-            Self::Toggle(_, base) | Self::Agent(_, base) | Self::Api(base) => Some(base),
+            Self::Toggle(_, base) | Self::Agent(_, base, _) | Self::Api(base) => Some(base),
             Self::Nothing | Self::Missing(_) => None,
         }
     }
@@ -138,7 +141,15 @@ impl About {
     fn agent(&self) -> Option<AgentId> {
         match self {
             Self::Toggle(watch, _) => Some(watch.agent_id),
-            Self::Agent(agent, _) => Some(*agent),
+            Self::Agent(agent, ..) => Some(*agent),
+            _ => None,
+        }
+    }
+
+    fn labels(&self) -> Option<&Labels> {
+        match self {
+            Self::Toggle(watch, _) => Some(&watch.labels),
+            Self::Agent(.., labels) => Some(labels),
             _ => None,
         }
     }
@@ -228,10 +239,10 @@ impl Runbooks {
                     );
                 }
             }
-            About::Agent(agent, base) => write!(
+            About::Agent(agent, base, _) => write!(
                 page,
                 "The commands are filled in for agent <strong>{agent}</strong> of API {}. \
-                 Toggles and labels in them are examples.",
+                 Toggles in them are examples.",
                 Escaped(base.api.as_str())
             )?,
             About::Api(base) => write!(
@@ -251,12 +262,20 @@ impl Runbooks {
             Value::Exporter => self.exporter.as_ref().map(|url| format!("exporter={}", ShellWord(url))),
             Value::Base => about.base().map(|base| format!("base={}", ShellWord(&base.url))),
             Value::Direction => about.watch().map(|watch| direction(watch.expect).to_owned()),
-            Value::Labels => about.watch().map(|watch| format!("\"labels\": {}", quoted(&labels(watch)))),
+            Value::Labels => about.labels().map(|labels| format!("\"labels\": {}", quoted(&json(labels)))),
             Value::Toggle => about.watch().map(|watch| watch.name.as_str().to_owned()),
             Value::Agent => about.agent().map(|agent| agent.to_string()),
             Value::Api => about.base().map(|base| base.api.as_str().to_owned()),
         }
     }
+}
+
+/// The labels that alerts on an agent have.
+fn labels_of(api: &ApiName, id: AgentId, board: &Board, config: &Config) -> Labels {
+    let known = board.agent(api, id);
+    let told = known.as_ref().and_then(|agent| agent.mock.told_by()).map(|teller| teller.labels.clone());
+    let configured = || config.agents.iter().find(|agent| agent.api == *api && agent.agent_id == id);
+    told.or_else(|| configured().map(|agent| agent.labels.clone())).unwrap_or_default()
 }
 
 /// Without a direction, the commands must fail rather than toggle the wrong way.
@@ -269,9 +288,9 @@ fn direction(expect: Option<Expect>) -> &'static str {
 }
 
 /// The labels as JSON in printable ASCII: a terminal acts on control characters even where a shell quotes them.
-fn labels(watch: &Watch) -> String {
+fn json(labels: &Labels) -> String {
     let fields: serde_json::Map<_, _> =
-        watch.labels.iter().map(|(name, value)| (name.as_str().to_owned(), Json::from(value))).collect();
+        labels.iter().map(|(name, value)| (name.as_str().to_owned(), Json::from(value))).collect();
     let json = Json::Object(fields).to_string();
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {
@@ -325,8 +344,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::toggle::LabelName;
     use crate::toggle::sample;
-    use crate::toggle::{LabelName, Labels};
 
     fn base(url: &str) -> Base {
         Base { api: ApiName::parse("staging").unwrap(), url: url.to_owned() }
