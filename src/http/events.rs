@@ -20,7 +20,7 @@ const LINES: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Says and counts what happens to connections.
-pub(super) struct Events {
+pub(crate) struct Events {
     metrics: Arc<Metrics>,
     refusals: Mutex<Lines>,
     handshakes: Mutex<Lines>,
@@ -28,7 +28,7 @@ pub(super) struct Events {
 
 /// How many lines of one kind there were lately.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     began: Option<Instant>,
     said: u32,
     unsaid: u64,
@@ -37,12 +37,12 @@ pub(super) struct Lines {
 // === impl Events ===
 
 impl Events {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, refusals: Mutex::default(), handshakes: Mutex::default() }
     }
 
     /// A connection was closed at once: there are too many.
-    pub(super) fn refused(&self, peer: SocketAddr) {
+    pub(crate) fn refused(&self, peer: SocketAddr) {
         self.metrics.count_connection_error(ConnectionError::Limit);
         if let Some(unsaid) = may_say(&self.refusals) {
             warn!(%peer, unsaid, "connection refused: there are too many, see web.max_connections");
@@ -50,14 +50,14 @@ impl Events {
     }
 
     /// No connection can be accepted now.
-    pub(super) fn not_accepted(&self, error: &io::Error) {
+    pub(crate) fn not_accepted(&self, error: &io::Error) {
         self.metrics.count_connection_error(ConnectionError::Accept);
         // It is tried again after a pause, which bounds this.
         warn!(%error, "connections cannot be accepted");
     }
 
     /// A client did not get in.
-    pub(super) fn handshake_failed(&self, peer: SocketAddr, error: &io::Error) {
+    pub(crate) fn handshake_failed(&self, peer: SocketAddr, error: &io::Error) {
         self.metrics.count_connection_error(ConnectionError::Handshake);
         // Load balancers connect and go, to see whether somebody listens.
         if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
@@ -68,7 +68,7 @@ impl Events {
     }
 
     /// A client did not get through the handshake in time.
-    pub(super) fn handshake_late(&self, peer: SocketAddr) {
+    pub(crate) fn handshake_late(&self, peer: SocketAddr) {
         self.metrics.count_connection_error(ConnectionError::Timeout);
         if let Some(unsaid) = may_say(&self.handshakes) {
             warn!(%peer, error = "it took too long", unsaid, "TLS handshake failed");
@@ -76,13 +76,13 @@ impl Events {
     }
 
     /// A connection did not get further in time.
-    pub(super) fn late(&self, peer: SocketAddr) {
+    pub(crate) fn late(&self, peer: SocketAddr) {
         self.metrics.count_connection_error(ConnectionError::Timeout);
         debug!(%peer, "a connection was closed: it did not get further in time");
     }
 
     /// A connection broke, or what came over it was not HTTP.
-    pub(super) fn broke(&self, peer: SocketAddr, error: &hyper::Error) {
+    pub(crate) fn broke(&self, peer: SocketAddr, error: &hyper::Error) {
         let kind = if error.is_parse() {
             ConnectionError::Protocol
         } else if error.is_user() {
@@ -119,7 +119,7 @@ fn may_say(lines: &Mutex<Lines>) -> Option<u64> {
 
 impl Lines {
     /// Whether a line may be written `now`, and how many were not since the last one.
-    pub(super) fn next(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<u64> {
         if self.began.is_none_or(|began| now.duration_since(began) >= WINDOW) {
             (self.began, self.said) = (Some(now), 0);
         }

@@ -60,7 +60,7 @@ pub(super) struct Noted<S> {
 }
 
 /// An answer that is being sent, until it is dropped.
-pub(super) struct Sending(Arc<Progress>);
+pub(crate) struct Sending(Arc<Progress>);
 
 // === impl Progress ===
 

@@ -8,28 +8,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, VARY};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use prometheus::IntGauge;
-use serde::Serialize;
 use tokio::sync::watch;
 
+use super::api::agents;
+use super::api::history::History;
+use super::api::overview::{ApiHealth, Overview};
+use super::api::toggles;
+use super::api::wait::{Query, Waited};
+use super::api::write::{Desk, try_again};
 use super::auth::{Denied, Gate};
-use super::body::Body;
-use super::etag::ETag;
 use super::events::Events;
 use super::guard;
-use super::history::History;
-use super::layout::Layout;
-use super::overview::{ApiHealth, Overview};
+use super::page::runbooks::{About, Runbooks, address};
 use super::page::{Asset, Page};
-use super::renderings::{Kind, NotMade, Renderings, Source, Subject};
-use super::runbooks::{About, Runbooks, address};
+use super::responses::answer::{
+    Answer, HTML, JSON, TEXT, YAML, allow, answer, encoded, json, method_not_allowed, ok, problem,
+};
+use super::responses::body::Body;
+use super::responses::etag::ETag;
+use super::responses::layout::Layout;
+use super::responses::negotiate;
+use super::responses::renderings::{Kind, NotMade, Renderings, Source, Subject};
 use super::select::Selection;
-use super::wait::{Query, Waited};
-use super::write::{Desk, try_again};
-use super::{agents, negotiate, toggles};
 use crate::board::{AgentKey, Board};
 use crate::clock;
 use crate::config::ConnectionLimits;
@@ -38,14 +42,6 @@ use crate::poller::Pulse;
 use crate::threads::Standing;
 use crate::toggle::{AgentId, ApiName, Jump, Timestamp};
 use crate::web::Web;
-
-/// An answer to a request.
-pub(super) type Answer = Response<Body>;
-
-pub(super) const JSON: &str = "application/json";
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
-const YAML: &str = "application/yaml";
-const HTML: &str = "text/html; charset=utf-8";
 
 const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
 
@@ -94,15 +90,6 @@ enum Route<'p> {
     Ready,
     Reload,
     Config,
-}
-
-/// A problem, as JSON.
-#[derive(Serialize)]
-struct Problem<'a> {
-    error: &'a str,
-    /// What `error` consists of, one by one; only where there may be several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problems: Option<&'a [String]>,
 }
 
 /// Counts a connection for as long as it lives.
@@ -582,10 +569,6 @@ fn decoded(name: &str) -> Cow<'_, str> {
     percent_decode_str(name).decode_utf8_lossy()
 }
 
-pub(super) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    answer(StatusCode::OK, Some(content_type), body)
-}
-
 fn this_minute() -> u64 {
     clock::now().as_millis() / 60_000
 }
@@ -597,51 +580,6 @@ fn kept(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderM
     let mut answer = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };
     etag.mark(&mut answer);
     guard::may_be_kept(answer.headers_mut());
-    answer
-}
-
-/// JSON that ends with a newline, so that a terminal's prompt comes after it.
-fn encoded(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
-    let mut json = serde_json::to_vec(value)?;
-    json.push(b'\n');
-    Ok(json)
-}
-
-pub(super) fn json(value: &impl Serialize) -> Answer {
-    match encoded(value) {
-        Ok(body) => ok(JSON, body),
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be encoded"),
-    }
-}
-
-pub(super) fn problem(status: StatusCode, error: &str) -> Answer {
-    let body = encoded(&Problem { error, problems: None }).unwrap_or_default();
-    answer(status, Some(JSON), body)
-}
-
-/// Problems of what may have several, also as a list.
-pub(super) fn problems(status: StatusCode, problems: &[String]) -> Answer {
-    let body = encoded(&Problem { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
-    answer(status, Some(JSON), body)
-}
-
-pub(super) fn method_not_allowed(allowed: &'static str, error: &str) -> Answer {
-    allow(problem(StatusCode::METHOD_NOT_ALLOWED, error), allowed)
-}
-
-/// Says in an answer which methods its path answers.
-fn allow(mut answer: Answer, allowed: &'static str) -> Answer {
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    answer
-}
-
-/// An answer without a content type has no content.
-pub(super) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Body::whole(body));
-    *answer.status_mut() = status;
-    if let Some(content_type) = content_type {
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    }
     answer
 }
 

@@ -7,28 +7,28 @@ use crate::toggle::{Standing, Status, Text, Timestamp, WatchName};
 
 /// Which toggles are asked for, in the order of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(super) struct Selection {
+pub(crate) struct Selection {
     /// At most so many.
-    pub(super) limit: Option<usize>,
+    pub(crate) limit: Option<usize>,
     /// Only those whose names come after this.
-    pub(super) after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Only those with this status.
-    pub(super) status: Option<Status>,
+    pub(crate) status: Option<Status>,
     /// Only those that have each of its words somewhere, in upper or lower case.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// The longest text that is looked for, in characters, and the most words of it: each is looked for in all that
 /// is known of all toggles. `status.js` asks for no more.
-pub(super) const MOST_TEXT: usize = 256;
-pub(super) const MOST_WORDS: usize = 16;
+pub(crate) const MOST_TEXT: usize = 256;
+pub(crate) const MOST_WORDS: usize = 16;
 
 // === impl Selection ===
 
 impl Selection {
     /// # Errors
     /// What is wrong, as a sentence for the user.
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut selection = Self::default();
         let mut given = Vec::new();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
@@ -49,7 +49,7 @@ impl Selection {
 
     /// What the address of the status page asks for, the first of each. What it does not know is for its
     /// script, which reads it alike.
-    pub(super) fn of_page(query: Option<&str>) -> Self {
+    pub(crate) fn of_page(query: Option<&str>) -> Self {
         let query = query.unwrap_or_default().as_bytes();
         let first =
             |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
@@ -59,7 +59,7 @@ impl Selection {
     }
 
     /// Those of the rows that are asked for as they stand at `now`, whatever the limit.
-    pub(super) fn of<'a>(&'a self, rows: &'a Rows, now: Timestamp) -> impl Iterator<Item = &'a Row> {
+    pub(crate) fn of<'a>(&'a self, rows: &'a Rows, now: Timestamp) -> impl Iterator<Item = &'a Row> {
         let words: Vec<_> = self.text.split_whitespace().take(MOST_WORDS).collect();
         rows.iter_after(self.after.as_deref()).filter(move |row| {
             self.status.is_none_or(|wanted| wanted == row.toggle.run.shown.status)
@@ -68,7 +68,7 @@ impl Selection {
     }
 
     /// Whether what it holds may change with the time alone.
-    pub(super) fn is_of_its_time(&self) -> bool {
+    pub(crate) fn is_of_its_time(&self) -> bool {
         !self.text.is_empty()
     }
 }

@@ -27,7 +27,7 @@ fn named(text: &str) -> BTreeSet<String> {
             Some(list) => {
                 let list = &list[..list.find(';').unwrap()];
                 let depth = |at: usize| list[..at].matches('{').count() - list[..at].matches('}').count();
-                let starts = list.match_indices(|c: char| c == ',').map(|(at, _)| at + 1).chain([0]);
+                let starts = list.match_indices(',').map(|(at, _)| at + 1).chain([0]);
                 let names = starts.filter(|at| depth(*at) == 0).map(|at| list[at..].trim_start());
                 rooms.extend(names.map(|name| name.split(|c| !is_of_name(c)).next().unwrap().to_owned()));
             }

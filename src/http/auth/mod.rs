@@ -29,7 +29,7 @@ use self::attempts::{Attempt, Attempts, Verdict};
 use self::credentials::Credentials;
 use self::pace::{Cost, Failures, Schedule};
 use self::recent::{Recent, Tag, TagKey};
-use super::routes::{Answer, problem};
+use super::responses::answer::{Answer, problem};
 use crate::threads::Thread;
 use crate::web::Users;
 

@@ -6,6 +6,7 @@
 mod assets;
 mod html;
 mod row;
+pub(crate) mod runbooks;
 
 use std::fmt::{self, Write as _};
 
@@ -13,9 +14,9 @@ pub(super) use assets::Asset;
 pub(super) use html::Escaped;
 use row::Badge;
 
-use super::overview::{ApiHealth, Overview};
-use super::select::{MOST_TEXT, Selection};
 use crate::board::{Row, Rows};
+use crate::http::api::overview::{ApiHealth, Overview};
+use crate::http::select::{MOST_TEXT, Selection};
 use crate::toggle::{Standing, Status, Timestamp};
 
 /// How many toggles are shown without the script.

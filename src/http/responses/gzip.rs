@@ -37,7 +37,7 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
 /// Makes streams, and keeps what the last one of each format is made of.
-pub(super) struct Streams {
+pub(crate) struct Streams {
     key: RandomState,
     state: Mutex<State>,
 }
@@ -84,12 +84,12 @@ struct Deflate(DeflateEncoder<Vec<u8>>);
 // === impl Streams ===
 
 impl Streams {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { key: RandomState::new(), state: Mutex::default() }
     }
 
     /// The text of a snapshot as a stream, in pieces. Blocks.
-    pub(super) fn pieces(self: &Arc<Self>, snapshot: &Snapshot, format: Format) -> Vec<Bytes> {
+    pub(crate) fn pieces(self: &Arc<Self>, snapshot: &Snapshot, format: Format) -> Vec<Bytes> {
         let last = self.state().kept.get(&format).map(|kept| kept.parts.clone()).unwrap_or_default();
         let (mut encoder, mut deflate) = (Encoder::in_parts(snapshot, format), Deflate::new());
         let texts = std::iter::from_fn(|| encoder.next_chunk(snapshot));

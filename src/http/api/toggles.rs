@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::select::Selection;
 use crate::board::{Row, Rows};
+use crate::http::select::Selection;
 use crate::toggle::{Expect, Text, Timestamp};
 
 /// Toggles, sorted by name.
 #[derive(Serialize)]
-pub(super) struct List<'a> {
+pub(crate) struct List<'a> {
     toggles: Vec<Shown<'a>>,
     /// Where a limit was given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ struct Next<'a>(Option<&'a str>);
 
 /// Definition and state of one toggle; what is unknown is null.
 #[derive(Serialize)]
-pub(super) struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     name: &'a str,
     agent_id: u64,
     progress_id: &'a str,
@@ -55,7 +55,7 @@ pub(super) struct Shown<'a> {
 // === impl List ===
 
 impl<'a> List<'a> {
-    pub(super) fn of(rows: &'a Rows, selection: &'a Selection, now: Timestamp) -> Self {
+    pub(crate) fn of(rows: &'a Rows, selection: &'a Selection, now: Timestamp) -> Self {
         let mut selected = selection.of(rows, now);
         let toggles: Vec<_> = selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(Shown::of).collect();
         let goes_on = selected.next().is_some();
@@ -67,7 +67,7 @@ impl<'a> List<'a> {
 // === impl Shown ===
 
 impl<'a> Shown<'a> {
-    pub(super) fn of(row: &'a Row) -> Self {
+    pub(crate) fn of(row: &'a Row) -> Self {
         let Row { toggle, next_poll, .. } = row;
         let (watch, run, shown) = (&toggle.watch, &toggle.run, &toggle.run.shown);
         let failing = run.failing.as_ref();

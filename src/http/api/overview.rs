@@ -12,39 +12,39 @@ use crate::toggle::{Reason, Standing, Status, Timestamp};
 
 /// How all is.
 #[derive(Debug, Serialize)]
-pub(super) struct Overview {
-    pub(super) version: &'static str,
-    pub(super) revision: &'static str,
-    pub(super) started_at: String,
+pub(crate) struct Overview {
+    pub(crate) version: &'static str,
+    pub(crate) revision: &'static str,
+    pub(crate) started_at: String,
     /// How many toggles there are in each status.
-    pub(super) statuses: BTreeMap<&'static str, usize>,
+    pub(crate) statuses: BTreeMap<&'static str, usize>,
     /// How many toggles stand so.
-    pub(super) standings: BTreeMap<&'static str, usize>,
-    pub(super) apis: Vec<ApiHealth>,
+    pub(crate) standings: BTreeMap<&'static str, usize>,
+    pub(crate) apis: Vec<ApiHealth>,
 }
 
 /// How an API is.
 #[derive(Debug, Serialize)]
-pub(super) struct ApiHealth {
-    pub(super) name: String,
-    pub(super) requests_per_second: f64,
-    pub(super) max_in_flight: u32,
-    pub(super) in_flight: u32,
-    pub(super) waiting: u32,
-    pub(super) paused_until: Option<String>,
+pub(crate) struct ApiHealth {
+    pub(crate) name: String,
+    pub(crate) requests_per_second: f64,
+    pub(crate) max_in_flight: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) waiting: u32,
+    pub(crate) paused_until: Option<String>,
     /// Whether any of its polls is answered validly; null before the first one ended.
-    pub(super) up: Option<bool>,
+    pub(crate) up: Option<bool>,
     /// Toggles that were polled.
-    pub(super) polled: usize,
+    pub(crate) polled: usize,
     /// Those of them whose last poll failed, by reason.
-    pub(super) failing: BTreeMap<&'static str, usize>,
+    pub(crate) failing: BTreeMap<&'static str, usize>,
 }
 
 // === impl Overview ===
 
 impl Overview {
     /// Goes through all rows.
-    pub(super) fn of(rows: &Rows, apis: Vec<ApiHealth>, started: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn of(rows: &Rows, apis: Vec<ApiHealth>, started: Timestamp, now: Timestamp) -> Self {
         let [version, revision, _] = crate::BUILD;
         let mut overview = Self {
             version,
@@ -67,7 +67,7 @@ impl Overview {
     }
 
     /// How many toggles there are.
-    pub(super) fn toggles(&self) -> usize {
+    pub(crate) fn toggles(&self) -> usize {
         self.statuses.values().sum()
     }
 }
@@ -76,7 +76,7 @@ impl Overview {
 
 impl ApiHealth {
     /// Of each API, as long as no toggle was looked at.
-    pub(super) fn of_all(config: &Config, load: &[ApiLoad]) -> Vec<Self> {
+    pub(crate) fn of_all(config: &Config, load: &[ApiLoad]) -> Vec<Self> {
         config.apis.iter().map(|api| Self::of(api, load.iter().find(|load| load.name == api.name))).collect()
     }
 
@@ -102,7 +102,7 @@ impl ApiHealth {
     }
 
     /// What is to be said while nothing is answered validly, and the section of the runbooks on it.
-    pub(super) fn verdict(&self) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn verdict(&self) -> Option<(&'static str, &'static str)> {
         let refused = [Reason::Unauthorized, Reason::Forbidden, Reason::Credentials].map(Reason::as_str);
         let refused: usize = refused.iter().filter_map(|reason| self.failing.get(reason)).sum();
         if self.up != Some(false) {
@@ -115,7 +115,7 @@ impl ApiHealth {
     }
 
     /// How many of the toggles that were polled fail now.
-    pub(super) fn failures(&self) -> usize {
+    pub(crate) fn failures(&self) -> usize {
         self.failing.values().sum()
     }
 }

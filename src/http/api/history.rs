@@ -8,7 +8,7 @@ use crate::toggle::{Event, Text, What};
 
 /// The events of a toggle, the newest first.
 #[derive(Serialize)]
-pub(super) struct History<'a> {
+pub(crate) struct History<'a> {
     events: Vec<Shown<'a>>,
 }
 
@@ -49,7 +49,7 @@ enum ShownWhat<'a> {
 // === impl History ===
 
 impl<'a> History<'a> {
-    pub(super) fn of(events: &'a [Event]) -> Self {
+    pub(crate) fn of(events: &'a [Event]) -> Self {
         let shown = |event: &'a Event| Shown { at: event.at.to_string(), what: ShownWhat::of(&event.what) };
         Self { events: events.iter().map(shown).collect() }
     }

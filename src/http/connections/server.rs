@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::admission::Admission;
 use super::connection::connection;
-use super::routes::Site;
+use crate::http::routes::Site;
 
 /// How long accepting pauses after an error that the next attempt would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

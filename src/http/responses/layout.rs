@@ -3,11 +3,11 @@
 use hyper::header::CONTENT_TYPE;
 use url::form_urlencoded;
 
-use super::routes::{Answer, JSON};
+use super::answer::{Answer, JSON};
 
 /// How JSON is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// All on one line.
     Compact,
     /// Each field and element on a line of its own.
@@ -22,7 +22,7 @@ const INDENT: &[u8] = b"  ";
 impl Layout {
     /// The layout that a query asks for, and the rest of the query. `pretty` needs no value; with `false` or
     /// `0` it asks for the compact layout.
-    pub(super) fn of_query(query: Option<&str>) -> (Self, Option<String>) {
+    pub(crate) fn of_query(query: Option<&str>) -> (Self, Option<String>) {
         let Some(query) = query else { return (Self::Compact, None) };
         let mut layout = Self::Compact;
         let rest: Vec<_> = query
@@ -39,7 +39,7 @@ impl Layout {
     }
 
     /// Lays out JSON that is all on one line.
-    pub(super) fn lay_out(self, json: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn lay_out(self, json: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Compact => json,
             Self::Indented => indented(&json),
@@ -47,7 +47,7 @@ impl Layout {
     }
 
     /// Lays out an answer, if it is JSON. Large answers are laid out when they are made.
-    pub(super) fn apply(self, answer: Answer) -> Answer {
+    pub(crate) fn apply(self, answer: Answer) -> Answer {
         let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == JSON);
         if self == Self::Indented && is_json { answer.map(|body| body.map(|json| indented(&json))) } else { answer }
     }

@@ -9,7 +9,7 @@ use hyper::header::{HOST, HeaderMap};
 use serde_json::Value as Json;
 use url::form_urlencoded;
 
-use super::page::Escaped;
+use super::Escaped;
 use crate::board::Board;
 use crate::cekura::Api;
 use crate::config::Config;
@@ -48,16 +48,16 @@ const TEMPLATE: &[Part] = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 
 /// The page for one alert.
 #[derive(Debug, Default)]
-pub(super) struct Runbooks {
+pub(crate) struct Runbooks {
     /// Where the exporter is, if that is known.
-    pub(super) exporter: Option<String>,
+    pub(crate) exporter: Option<String>,
     /// What the alert is about.
-    pub(super) about: About,
+    pub(crate) about: About,
 }
 
 /// What an alert is about.
 #[derive(Debug, Default)]
-pub(super) enum About {
+pub(crate) enum About {
     /// Nothing was said: the commands keep their examples.
     #[default]
     Nothing,
@@ -73,7 +73,7 @@ pub(super) enum About {
 
 /// An API, and where it is.
 #[derive(Debug)]
-pub(super) struct Base {
+pub(crate) struct Base {
     api: ApiName,
     url: String,
 }
@@ -82,7 +82,7 @@ pub(super) struct Base {
 
 impl About {
     /// What a query asks for: `toggle=NAME`, `agent=API/ID` or `api=NAME`.
-    pub(super) fn of_query(query: Option<&str>, board: &Board, config: &Config) -> Self {
+    pub(crate) fn of_query(query: Option<&str>, board: &Board, config: &Config) -> Self {
         let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let asked = parameters.find_map(|(name, value)| match &*name {
             "toggle" => Some(Self::of_toggle(&value, board, config)),
@@ -178,7 +178,7 @@ impl Base {
 
 impl Runbooks {
     /// The whole page.
-    pub(super) fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut page = String::new();
         // Writing to a String cannot fail.
         let _ = self.write(&mut page);
@@ -326,7 +326,7 @@ impl fmt::Display for ShellWord<'_> {
 }
 
 /// Where the client that sent these headers reaches the exporter, as far as its Host header tells.
-pub(super) fn address(headers: &HeaderMap, encrypted: bool) -> Option<String> {
+pub(crate) fn address(headers: &HeaderMap, encrypted: bool) -> Option<String> {
     let host = headers.get(HOST)?.to_str().ok()?;
     let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     let scheme = if encrypted { "https" } else { "http" };

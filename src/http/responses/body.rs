@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::progress::Sending;
 use super::renderings::{Cut, Reader};
+use crate::http::progress::Sending;
 
 /// The body of an answer.
-pub(super) struct Body {
+pub(crate) struct Body {
     content: Content,
     /// Ends with the body.
     _sending: Option<Sending>,
@@ -26,16 +26,16 @@ enum Content {
 // === impl Body ===
 
 impl Body {
-    pub(super) fn whole(body: impl Into<Bytes>) -> Self {
+    pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
         Self { content: Content::Whole(Some(body.into())), _sending: None }
     }
 
-    pub(super) fn shared(reader: Reader) -> Self {
+    pub(crate) fn shared(reader: Reader) -> Self {
         Self { content: Content::Shared(reader), _sending: None }
     }
 
     /// Changes the content, if it is all there.
-    pub(super) fn map<B: Into<Bytes>>(self, change: impl FnOnce(Bytes) -> B) -> Self {
+    pub(crate) fn map<B: Into<Bytes>>(self, change: impl FnOnce(Bytes) -> B) -> Self {
         match self.content {
             Content::Whole(Some(whole)) => Self { content: Content::Whole(Some(change(whole).into())), ..self },
             content => Self { content, ..self },
@@ -43,7 +43,7 @@ impl Body {
     }
 
     /// The same, with something that is dropped when it was sent.
-    pub(super) fn noted(self, sending: Sending) -> Self {
+    pub(crate) fn noted(self, sending: Sending) -> Self {
         Self { _sending: Some(sending), ..self }
     }
 }

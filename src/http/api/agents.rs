@@ -9,13 +9,13 @@ use crate::toggle::{AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels
 
 /// Agents, sorted by API and id.
 #[derive(Serialize)]
-pub(super) struct List<'a> {
+pub(crate) struct List<'a> {
     agents: Vec<Shown<'a>>,
 }
 
 /// What is known of the mocks of one agent; what is unknown is null.
 #[derive(Serialize)]
-pub(super) struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     api: &'a str,
     agent_id: u64,
     /// Those of the toggle whose run said so, else those of the configuration.
@@ -33,7 +33,7 @@ pub(super) struct Shown<'a> {
 }
 
 /// Agents that have a watch or of which something is known, and those that are configured.
-pub(super) struct Roster<'a> {
+pub(crate) struct Roster<'a> {
     agents: BTreeMap<(&'a ApiName, AgentId), Facts<'a>>,
 }
 
@@ -43,7 +43,7 @@ type Facts<'a> = (Option<&'a AgentMock>, Option<&'a AgentDefinition>);
 // === impl Roster ===
 
 impl<'a> Roster<'a> {
-    pub(super) fn of(rows: &'a [AgentRow], configured: &'a [AgentDefinition]) -> Self {
+    pub(crate) fn of(rows: &'a [AgentRow], configured: &'a [AgentDefinition]) -> Self {
         let mut agents: BTreeMap<_, _> = rows.iter().map(|row| ((&row.api, row.id), (Some(&row.mock), None))).collect();
         for agent in configured {
             agents.entry((&agent.api, agent.agent_id)).or_default().1 = Some(agent);
@@ -51,12 +51,12 @@ impl<'a> Roster<'a> {
         Self { agents }
     }
 
-    pub(super) fn list(&self) -> List<'a> {
+    pub(crate) fn list(&self) -> List<'a> {
         List { agents: self.agents.iter().map(|(key, facts)| Shown::of(*key, *facts)).collect() }
     }
 
     /// The agent of that API and id, as a path has them.
-    pub(super) fn get(&self, api: &str, id: &str) -> Option<Shown<'a>> {
+    pub(crate) fn get(&self, api: &str, id: &str) -> Option<Shown<'a>> {
         let mut agents = self.agents.iter();
         let (key, facts) = agents.find(|((of, agent), _)| of.as_str() == api && agent.to_string() == id)?;
         Some(Shown::of(*key, *facts))

@@ -28,11 +28,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::events::Lines;
 use super::gzip::Streams;
 use super::layout::Layout;
-use super::select::Selection;
 use crate::exposition::{Encoder, Format, Snapshot};
+use crate::http::events::Lines;
+use crate::http::select::Selection;
 use crate::threads::{Panicked, Standing};
 
 /// How many scrapes are made at a time.
@@ -58,7 +58,7 @@ const PIECE: usize = 64 * 1024;
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Makes large bodies.
-pub(super) struct Renderings {
+pub(crate) struct Renderings {
     /// Who makes them: it is there from the start, so that no scrape depends on a thread that the machine may
     /// not give.
     maker: Standing,
@@ -94,16 +94,16 @@ struct Awaited {
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Kind {
+pub(crate) struct Kind {
     /// Of what.
-    pub(super) subject: Subject,
+    pub(crate) subject: Subject,
     /// Whether it is compressed.
-    pub(super) gzip: bool,
+    pub(crate) gzip: bool,
 }
 
 /// What large bodies are of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Subject {
+pub(crate) enum Subject {
     /// The metrics.
     Metrics(Format),
     /// Toggles as JSON.
@@ -119,7 +119,7 @@ pub(super) enum Subject {
 }
 
 /// What a body is made from.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// Metrics, which are encoded while they are sent or compressed.
     Metrics(Snapshot, Format),
     /// Text.
@@ -127,7 +127,7 @@ pub(super) enum Source {
 }
 
 /// A body, for as many readers as want it.
-pub(super) struct Rendering {
+pub(crate) struct Rendering {
     /// `None` once it was cut.
     content: RwLock<Option<Content>>,
     made: Instant,
@@ -151,7 +151,7 @@ struct Asker<'a> {
 }
 
 /// Somebody who reads a body.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     rendering: Arc<Rendering>,
     place: Place,
     /// The bytes that are left; `None` where they are not counted beforehand.
@@ -167,11 +167,11 @@ enum Place {
 
 /// The body was cut: its readers took long, and others needed the room.
 #[derive(Debug)]
-pub(super) struct Cut;
+pub(crate) struct Cut;
 
 /// Why there is no body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotMade {
+pub(crate) enum NotMade {
     /// Making it panicked.
     Panicked,
     /// It took too long.
@@ -187,7 +187,7 @@ struct Making {
 // === impl Renderings ===
 
 impl Renderings {
-    pub(super) fn new(maker: Standing) -> Self {
+    pub(crate) fn new(maker: Standing) -> Self {
         Self {
             maker,
             patience: LONGEST,
@@ -202,7 +202,7 @@ impl Renderings {
     }
 
     /// Whether one has been made for longer than any may take.
-    pub(super) fn are_stuck(&self, now: Instant) -> bool {
+    pub(crate) fn are_stuck(&self, now: Instant) -> bool {
         let begun = self.state().making.values().next().copied();
         begun.is_some_and(|begun| now.saturating_duration_since(begun) > LONGEST)
     }
@@ -211,7 +211,7 @@ impl Renderings {
     ///
     /// # Errors
     /// If making it panics, or takes too long. It goes on then, and its turn with it.
-    pub(super) async fn body<F>(&self, kind: Kind, make: F) -> Result<Reader, NotMade>
+    pub(crate) async fn body<F>(&self, kind: Kind, make: F) -> Result<Reader, NotMade>
     where
         F: FnOnce() -> Source + Send + 'static,
     {
@@ -452,7 +452,7 @@ impl Reader {
     }
 
     /// The next part of the body.
-    pub(super) fn next(&mut self) -> Option<Result<Bytes, Cut>> {
+    pub(crate) fn next(&mut self) -> Option<Result<Bytes, Cut>> {
         let part = match (&*self.rendering.content(), &mut self.place) {
             (Some(Content::Metrics(snapshot, _)), Place::Encoding(encoder)) => {
                 Bytes::from(encoder.next_chunk(snapshot)?)
@@ -470,7 +470,7 @@ impl Reader {
     }
 
     /// The bytes that are left; `None` where they are not counted beforehand.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         self.left
     }
 }

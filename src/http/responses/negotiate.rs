@@ -54,12 +54,12 @@ struct Wish {
 }
 
 /// The format that the client prefers.
-pub(super) fn format(headers: &HeaderMap) -> Format {
+pub(crate) fn format(headers: &HeaderMap) -> Format {
     if wish(headers, &OPEN_METRICS) > wish(headers, &TEXT) { Format::OpenMetrics } else { Format::Text }
 }
 
 /// Whether the client wants the answer compressed by gzip.
-pub(super) fn gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn gzip(headers: &HeaderMap) -> bool {
     let quality = |codings: &[&str]| {
         let clauses = clauses(headers, ACCEPT_ENCODING);
         clauses.filter(|clause| codings.iter().any(|coding| clause.is_about(coding))).map(|c| c.quality).max()

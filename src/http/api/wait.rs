@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_mins(10);
 
 /// What the query of a toggle's path asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Query {
+pub(crate) struct Query {
     /// How long to wait for the run to finish.
     wait: Option<Duration>,
     /// The run that is meant.
@@ -23,7 +23,7 @@ pub(super) struct Query {
 
 /// How waiting ended.
 #[derive(Debug)]
-pub(super) enum Waited {
+pub(crate) enum Waited {
     /// The run finished, or the time is over.
     Over(Box<Row>),
     /// There is no watch of that name.
@@ -39,7 +39,7 @@ pub(super) enum Waited {
 impl Query {
     /// # Errors
     /// What is wrong, as a sentence for the user.
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut asked = Self::default();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let twice = match &*name {
@@ -59,7 +59,7 @@ impl Query {
 
     /// Looks at the toggle of that name, and waits if that is asked for. The run that is watched
     /// now is the one that is waited for, and no other.
-    pub(super) async fn answer(&self, name: &str, board: &Board, mut draining: watch::Receiver<bool>) -> Waited {
+    pub(crate) async fn answer(&self, name: &str, board: &Board, mut draining: watch::Receiver<bool>) -> Waited {
         let Some(row) = board.row(name) else { return Waited::Gone };
         if self.means_another_run(&row) {
             return Waited::OtherRun;

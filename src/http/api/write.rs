@@ -10,10 +10,10 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER}
 use hyper::{Request, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::routes::{Answer, TEXT, answer, method_not_allowed, ok, problem, problems};
 use super::toggles;
 use crate::board::Board;
 use crate::config::{Config, ConnectionLimits};
+use crate::http::responses::answer::{Answer, TEXT, answer, method_not_allowed, ok, problem, problems};
 use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
 use crate::sources;
 use crate::toggle::WatchName;
@@ -25,7 +25,7 @@ const MAX_BODY: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client is asked to wait before it tries again.
-pub(super) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
+pub(crate) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
 
 /// Where what is asked for is done.
 pub struct Desk {
@@ -43,18 +43,18 @@ impl Desk {
     }
 
     /// Tells the configuration in force, whenever it is asked.
-    pub(super) fn config(&self) -> impl Fn() -> Arc<Config> + Send + use<> {
+    pub(crate) fn config(&self) -> impl Fn() -> Arc<Config> + Send + use<> {
         let in_force = self.in_force.clone();
         move || in_force.borrow().config.clone()
     }
 
     /// How many connections are served.
-    pub(super) fn connection_limits(&self) -> ConnectionLimits {
+    pub(crate) fn connection_limits(&self) -> ConnectionLimits {
         self.in_force.borrow().config.connections
     }
 
     /// The methods that a toggle's path answers.
-    pub(super) fn toggle_methods(&self) -> &'static str {
+    pub(crate) fn toggle_methods(&self) -> &'static str {
         if self.in_force.borrow().config.registrations.enabled {
             "GET, HEAD, PUT, DELETE, OPTIONS"
         } else {
@@ -63,7 +63,7 @@ impl Desk {
     }
 
     /// Registers the watch that the body defines.
-    pub(super) async fn register<B>(&self, name: &str, request: &mut Request<B>, board: &Board) -> Answer
+    pub(crate) async fn register<B>(&self, name: &str, request: &mut Request<B>, board: &Board) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -91,7 +91,7 @@ impl Desk {
     }
 
     /// Removes what is registered under the name.
-    pub(super) async fn deregister<B>(&self, name: &str, request: &mut Request<B>) -> Answer
+    pub(crate) async fn deregister<B>(&self, name: &str, request: &mut Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -111,7 +111,7 @@ impl Desk {
     }
 
     /// Reads the configuration and the watch files again.
-    pub(super) async fn reload<B>(&self, request: &mut Request<B>) -> Answer
+    pub(crate) async fn reload<B>(&self, request: &mut Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -138,7 +138,7 @@ impl Desk {
         let Some(row) = board.row(name) else {
             return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
         };
-        let mut answer = super::routes::json(&toggles::Shown::of(&row));
+        let mut answer = crate::http::responses::answer::json(&toggles::Shown::of(&row));
         if registered == Registered::Created {
             *answer.status_mut() = StatusCode::CREATED;
             let external_url = self.in_force.borrow().config.external_url.clone();
@@ -178,7 +178,7 @@ impl Desk {
 }
 
 /// A problem that another attempt may not meet.
-pub(super) fn try_again(what: &str) -> Answer {
+pub(crate) fn try_again(what: &str) -> Answer {
     let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, what);
     answer.headers_mut().insert(RETRY_AFTER, TRY_AGAIN);
     answer

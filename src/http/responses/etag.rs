@@ -5,32 +5,32 @@ use std::hash::{DefaultHasher, Hasher as _};
 use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use hyper::{Response, StatusCode};
 
+use super::answer::Answer;
 use super::body::Body;
-use super::routes::Answer;
 
 /// The version of an answer, of this process. It is weak: the same is sent in several encodings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ETag(String);
+pub(crate) struct ETag(String);
 
 // === impl ETag ===
 
 impl ETag {
     /// The version of what is made from this and nothing else.
-    pub(super) fn of(made_from: impl std::hash::Hash) -> Self {
+    pub(crate) fn of(made_from: impl std::hash::Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         made_from.hash(&mut hasher);
         Self(format!("\"{:016x}\"", hasher.finish()))
     }
 
     /// Whether a request says that its client has this version.
-    pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_known(&self, headers: &HeaderMap) -> bool {
         let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|field| field.to_str().ok());
         let mut tags = fields.flat_map(|field| field.split(',')).map(str::trim);
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
 
     /// Puts it on an answer, with what the answer depends on beside.
-    pub(super) fn mark(&self, answer: &mut Answer) {
+    pub(crate) fn mark(&self, answer: &mut Answer) {
         answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
         if let Ok(value) = HeaderValue::try_from(format!("W/{}", self.0)) {
             answer.headers_mut().insert(ETAG, value);
@@ -38,7 +38,7 @@ impl ETag {
     }
 
     /// The answer to who has it already.
-    pub(super) fn not_modified(&self) -> Answer {
+    pub(crate) fn not_modified(&self) -> Answer {
         let mut answer = Response::new(Body::whole(""));
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
         self.mark(&mut answer);

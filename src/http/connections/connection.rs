@@ -24,10 +24,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::admission::Admitted;
-use super::body::Body;
 use super::plaintext;
-use super::progress::{Noted, Progress, STALL};
-use super::routes::Site;
+use crate::http::progress::{Noted, Progress, STALL};
+use crate::http::responses::body::Body;
+use crate::http::routes::Site;
 use crate::web::Web;
 
 /// How long a TLS handshake may take.
@@ -60,7 +60,7 @@ enum End {
 }
 
 /// Serves a connection to its end. It holds its place for as long.
-pub(super) async fn connection(
+pub(crate) async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     _place: Admitted,

@@ -35,7 +35,7 @@ struct PlainHttp;
 ///
 /// # Errors
 /// If it is not TLS, or the connection breaks.
-pub(super) async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
+pub(crate) async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
     let mut first = [0];
     stream.peek(&mut first).await?;
     // TLS begins with a small number. All else is for the handshake to refuse.

@@ -19,7 +19,7 @@ const RESERVED_PART: u32 = 32;
 /// IPv4 address is the address, that of an IPv6 address its /64, whose addresses cost nothing. What
 /// one address may hold goes by the address: pods of a node share a /64.
 #[derive(Debug, Default)]
-pub(super) struct Admission(Mutex<Open>);
+pub(crate) struct Admission(Mutex<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
@@ -30,7 +30,7 @@ struct Open {
 
 /// A place, for as long as it is held.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(crate) struct Admitted {
     admission: Arc<Admission>,
     peer: IpAddr,
 }
@@ -39,7 +39,7 @@ pub(super) struct Admitted {
 
 impl Admission {
     /// A place for a connection from this address, if there is one.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, limits: ConnectionLimits) -> Option<Admitted> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, limits: ConnectionLimits) -> Option<Admitted> {
         // The same address, whichever kind of socket it came by.
         let peer = peer.to_canonical();
         let mut open = self.open();

@@ -1,0 +1,74 @@
+//! Answers, and the JSON of problems.
+
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::body::Body;
+
+/// An answer to a request.
+pub(crate) type Answer = Response<Body>;
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const YAML: &str = "application/yaml";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
+
+/// A problem, as JSON.
+#[derive(Serialize)]
+struct Problem<'a> {
+    error: &'a str,
+    /// What `error` consists of, one by one; only where there may be several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<&'a [String]>,
+}
+
+pub(crate) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    answer(StatusCode::OK, Some(content_type), body)
+}
+
+/// JSON that ends with a newline, so that a terminal's prompt comes after it.
+pub(crate) fn encoded(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut json = serde_json::to_vec(value)?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+pub(crate) fn json(value: &impl Serialize) -> Answer {
+    match encoded(value) {
+        Ok(body) => ok(JSON, body),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be encoded"),
+    }
+}
+
+pub(crate) fn problem(status: StatusCode, error: &str) -> Answer {
+    let body = encoded(&Problem { error, problems: None }).unwrap_or_default();
+    answer(status, Some(JSON), body)
+}
+
+/// Problems of what may have several, also as a list.
+pub(crate) fn problems(status: StatusCode, problems: &[String]) -> Answer {
+    let body = encoded(&Problem { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
+    answer(status, Some(JSON), body)
+}
+
+pub(crate) fn method_not_allowed(allowed: &'static str, error: &str) -> Answer {
+    allow(problem(StatusCode::METHOD_NOT_ALLOWED, error), allowed)
+}
+
+/// Says in an answer which methods its path answers.
+pub(crate) fn allow(mut answer: Answer, allowed: &'static str) -> Answer {
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+/// An answer without a content type has no content.
+pub(crate) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Body::whole(body));
+    *answer.status_mut() = status;
+    if let Some(content_type) = content_type {
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    answer
+}
