@@ -103,13 +103,15 @@ fn template(page: &str) -> String {
     for c in page.chars() {
         let place = u32::from(c).checked_sub(FIRST_MARK).and_then(|place| usize::try_from(place).ok());
         if let Some((example, value)) = place.and_then(|place| EXAMPLES.get(place)) {
-            parts.push(format!("Part::Text({text:?}), Part::Value(Value::{value}, {example:?})"));
+            parts.push(format!(
+                "TemplatePart::Text({text:?}), TemplatePart::Placeholder(Placeholder::{value}, {example:?})"
+            ));
             text.clear();
         } else {
             text.push(c);
         }
     }
-    parts.push(format!("Part::Text({text:?})"));
+    parts.push(format!("TemplatePart::Text({text:?})"));
     format!("&[{}]", parts.join(", "))
 }
 

@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use crate::cekura::{Api, BadProxy, Client, Clients, Proxies};
 use crate::config::Config;
 use crate::document::{Problem, Problems};
-use crate::sources::{Edited, Files, News, Origin, Scan, WatchList};
+use crate::sources::{Edited, FileEvent, Files, Origin, Scan, WatchList};
 use crate::store::Store;
 use crate::toggle::{AgentId, ApiName, ProgressId, Reason, Reported, Watch};
 use crate::web::WebFile;
 
 /// What a configuration comes to. As text, how much of everything that is.
 #[derive(Debug)]
-pub struct Found {
+pub struct CheckResult {
     apis: Vec<Api>,
     /// Those that hold: of the configuration and of its watch files.
     watches: Vec<Arc<Watch>>,
@@ -39,7 +39,7 @@ pub struct PollCheck {
 ///
 /// A folder of watch files that is missing is a warning: it may come, as a key file may. What is
 /// wrong in a watch file is a problem. A watch whose name belongs to another source is a warning.
-pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Option<Found> {
+pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Option<CheckResult> {
     let config = config?;
     check_state_file(&config, problems);
     if problems.iter().any(|problem| problem.path.starts_with("apis")) {
@@ -50,16 +50,19 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
     let mut scan = Files::new(config.watch_files.clone(), apis).scan();
     for news in std::mem::take(&mut scan.news) {
         match news {
-            News::Astray { problems: of_glob, .. } => warnings.extend(of_glob),
-            News::Failed { problems: of_file, .. } => problems.extend(of_file),
-            News::Changed { .. } | News::Found { .. } | News::Mended { .. } | News::Removed { .. } => {}
+            FileEvent::Astray { problems: of_glob, .. } => warnings.extend(of_glob),
+            FileEvent::Failed { problems: of_file, .. } => problems.extend(of_file),
+            FileEvent::Changed { .. }
+            | FileEvent::Found { .. }
+            | FileEvent::Mended { .. }
+            | FileEvent::Removed { .. } => {}
         }
     }
     let (apis, files) = (config.apis.clone(), (!config.watch_files.is_empty()).then_some(scan.files.len()));
     let edited = merged(config, scan);
     warnings.extend(refused(&edited));
     let watches = edited.changes.into_iter().filter_map(|change| change.now).map(|definition| definition.watch);
-    Some(Found { apis, watches: watches.collect(), files })
+    Some(CheckResult { apis, watches: watches.collect(), files })
 }
 
 /// Polls every API of a good configuration once, all at a time: with one of its watches, or else for a task that
@@ -68,7 +71,7 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
 ///
 /// # Errors
 /// If TLS cannot be set up.
-pub fn polls(found: Found, proxies: Proxies) -> Result<impl Future<Output = Vec<PollCheck>>, Box<dyn Error>> {
+pub fn polls(found: CheckResult, proxies: Proxies) -> Result<impl Future<Output = Vec<PollCheck>>, Box<dyn Error>> {
     let nothing = ProgressId::parse("cekura-exporter-config-check")?;
     let clients = Clients::new(proxies).of(found.apis)?;
     let polls = clients.0.into_iter().map(|(api, client)| {
@@ -165,9 +168,9 @@ fn refused(edited: &Edited) -> Vec<Problem> {
     warnings
 }
 
-// === impl Found ===
+// === impl CheckResult ===
 
-impl fmt::Display for Found {
+impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (watches, apis) = (self.watches.len(), self.apis.len());
         write!(f, "{watches} {}", if watches == 1 { "watch" } else { "watches" })?;

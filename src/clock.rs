@@ -33,7 +33,7 @@ struct Clock {
 
 /// Looks again and again how far the system's clock is off.
 #[derive(Debug, Default)]
-pub(crate) struct Follower {
+pub(crate) struct ClockFollower {
     suspect: Option<Suspect>,
 }
 
@@ -47,7 +47,7 @@ struct Suspect {
 
 /// What to do about a deviation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum Correction {
     /// Make up for so many milliseconds at once.
     Adjust(i64),
     /// See whether it lasts; with the deviation, if it is a new one.
@@ -60,7 +60,7 @@ enum Verdict {
 pub(crate) fn now() -> Timestamp {
     let now = steady_clock().saturating_add(CLOCK.ahead.load(Ordering::Relaxed));
     let shown = CLOCK.shown.fetch_max(now, Ordering::Relaxed);
-    if shown - now > Follower::SMALL {
+    if shown - now > ClockFollower::SMALL {
         // Somebody looked just before a jump back, and noted that just after it.
         CLOCK.shown.store(now, Ordering::Relaxed);
         return from_millis(now);
@@ -91,9 +91,9 @@ pub(crate) fn moved() -> Jump {
     Jump::from_millis(CLOCK.moved.load(Ordering::Acquire))
 }
 
-// === impl Follower ===
+// === impl ClockFollower ===
 
-impl Follower {
+impl ClockFollower {
     /// Less than this is no jump.
     const SMALL: i64 = 2_000;
 
@@ -110,18 +110,18 @@ impl Follower {
         let steady = steady_clock();
         let deviation = system_clock() - steady.saturating_add(CLOCK.ahead.load(Ordering::Relaxed));
         match self.judge(deviation, steady) {
-            Verdict::Adjust(by) => {
+            Correction::Adjust(by) => {
                 CLOCK.ahead.fetch_add(by, Ordering::Relaxed);
                 None
             }
-            Verdict::Wait(new) => {
+            Correction::Wait(new) => {
                 if let Some(millis) = new {
                     let (jump_seconds, wait_seconds) = (millis / 1000, Self::LASTING / 1000);
                     tracing::warn!(jump_seconds, wait_seconds, "system clock jumped: it is followed if that lasts");
                 }
                 None
             }
-            Verdict::Jumped(millis) => {
+            Correction::Jumped(millis) => {
                 let jump_seconds = millis / 1000;
                 tracing::warn!(jump_seconds, "system clock was set: all times that are shown are moved by as much");
                 Some(Jump::from_millis(millis))
@@ -129,22 +129,22 @@ impl Follower {
         }
     }
 
-    fn judge(&mut self, deviation: i64, steady: i64) -> Verdict {
+    fn judge(&mut self, deviation: i64, steady: i64) -> Correction {
         if deviation.abs() < Self::SMALL {
             self.suspect = None;
-            return Verdict::Adjust(deviation.clamp(-Self::STEP, Self::STEP));
+            return Correction::Adjust(deviation.clamp(-Self::STEP, Self::STEP));
         }
         match self.suspect {
             Some(suspect) if (suspect.deviation - deviation).abs() < Self::SMALL => {
                 if steady - suspect.since < Self::LASTING {
-                    return Verdict::Wait(None);
+                    return Correction::Wait(None);
                 }
                 self.suspect = None;
-                Verdict::Jumped(deviation)
+                Correction::Jumped(deviation)
             }
             _ => {
                 self.suspect = Some(Suspect { deviation, since: steady });
-                Verdict::Wait(Some(deviation))
+                Correction::Wait(Some(deviation))
             }
         }
     }
@@ -178,23 +178,23 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     /// What comes of deviations that are seen once a second.
-    fn verdicts(deviations: impl IntoIterator<Item = i64>) -> Vec<Verdict> {
-        let mut follower = Follower::default();
+    fn verdicts(deviations: impl IntoIterator<Item = i64>) -> Vec<Correction> {
+        let mut follower = ClockFollower::default();
         (0..).zip(deviations).map(|(second, deviation)| follower.judge(deviation, second * 1000)).collect()
     }
 
     #[test]
     fn small_deviations_are_made_up_for_bit_by_bit() {
-        assert_eq!(verdicts([3, -40, 1999, -1999]), [3, -40, 100, -100].map(Verdict::Adjust));
+        assert_eq!(verdicts([3, -40, 1999, -1999]), [3, -40, 100, -100].map(Correction::Adjust));
     }
 
     #[test]
     fn a_jump_is_followed_when_it_has_lasted_and_by_what_it_is_then() {
         for jump in [HOUR, -HOUR, 365 * 24 * HOUR] {
             let mut verdicts = verdicts((0..31).map(|second| jump + second));
-            assert_eq!(verdicts.pop(), Some(Verdict::Jumped(jump + 30)));
-            assert_eq!(verdicts.remove(0), Verdict::Wait(Some(jump)));
-            assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Wait(None)), "{verdicts:?}");
+            assert_eq!(verdicts.pop(), Some(Correction::Jumped(jump + 30)));
+            assert_eq!(verdicts.remove(0), Correction::Wait(Some(jump)));
+            assert!(verdicts.iter().all(|verdict| *verdict == Correction::Wait(None)), "{verdicts:?}");
         }
     }
 
@@ -202,14 +202,14 @@ mod tests {
     fn a_jump_that_is_taken_back_or_is_followed_by_another_is_not_followed() {
         let two_days = std::iter::repeat_n(48 * HOUR, 29);
         let back = verdicts(two_days.clone().chain([0]).chain(two_days));
-        assert!(!back.iter().any(|verdict| matches!(verdict, Verdict::Jumped(_))), "{back:?}");
+        assert!(!back.iter().any(|verdict| matches!(verdict, Correction::Jumped(_))), "{back:?}");
         let racing = verdicts((1..100).map(|second| second * 9_000));
-        assert!(!racing.iter().any(|verdict| matches!(verdict, Verdict::Jumped(_))), "{racing:?}");
+        assert!(!racing.iter().any(|verdict| matches!(verdict, Correction::Jumped(_))), "{racing:?}");
     }
 
     #[test]
     fn the_clock_shows_what_the_system_does_until_that_is_set() {
-        assert!((i64::try_from(now().as_millis()).unwrap() - system_clock()).abs() < Follower::SMALL);
+        assert!((i64::try_from(now().as_millis()).unwrap() - system_clock()).abs() < ClockFollower::SMALL);
         assert_eq!(moved(), Jump::from_millis(0));
     }
 }

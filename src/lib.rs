@@ -50,14 +50,14 @@ use crate::board::Board;
 use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
 use crate::exposition::Metrics;
-use crate::http::{Desk, Known, Site};
-use crate::intake::{InForce, Intake, Load, Means, Reloader};
+use crate::http::{Site, SiteData, WriteApi};
+use crate::intake::{InForce, Intake, IntakeContext, Load, Reloader};
 use crate::poller::{LastChange, Poller};
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
 use crate::systemd::Notifier;
-use crate::threads::{Panicked, Standing, Thread, Work};
-use crate::web::{Follower, WebFile};
+use crate::threads::{Panicked, Thread, Work, Worker};
+use crate::web::{WebFile, WebFollower};
 
 /// What this was built from: version, revision, version of the compiler.
 pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
@@ -238,7 +238,7 @@ impl Running {
             None => Board::default(),
         });
         let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
-        let (follower, web, web_looks) = Follower::new(web, metrics.clone());
+        let (follower, web, web_looks) = WebFollower::new(web, metrics.clone());
         let (updates, for_poller) = mpsc::channel(1);
         let (renewals, renewed) = mpsc::unbounded_channel();
         let poller = Poller::new(board.clone(), metrics.clone(), for_poller, renewed);
@@ -249,11 +249,11 @@ impl Running {
         let polling = thread.and_then(|thread| poll_apart(thread, poller, polling_stops));
         let polling = polling.map_err(|e| RunError::new("no thread could be started for the poller", e))?;
         // Before anything is polled: a lookup could have the last thread that is to be had.
-        let renderer = threads::required(|| Standing::start("renderer"))
+        let renderer = threads::required(|| Worker::start("renderer"))
             .await
             .map_err(|e| RunError::new("no thread could be started for the server", e))?;
         let clients = Arc::new(Clients::new(proxies));
-        let means = Means {
+        let means = IntakeContext {
             board: board.clone(),
             metrics: metrics.clone(),
             updates,
@@ -273,8 +273,8 @@ impl Running {
         let reloader = Reloader::new(load, state_file, clients, files, web_looks, orders.clone(), notifier.clone());
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
-        let desk = Desk::new(orders, reloader.clone(), in_force.clone());
-        let known = Known { board: board.clone(), metrics, pulse };
+        let desk = WriteApi::new(orders, reloader.clone(), in_force.clone());
+        let known = SiteData { board: board.clone(), metrics, pulse };
         let site = Site::new(known, renderer, desk, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         tasks.spawn(follow(site.clone(), reloader, hangups, notifier.clone()));

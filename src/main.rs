@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cekura_exporter::cekura::Proxies;
-use cekura_exporter::check::{self, Found};
+use cekura_exporter::check::{self, CheckResult};
 use cekura_exporter::cli::{Check, Cli};
-use cekura_exporter::config::{self, Checked, Read};
+use cekura_exporter::config::{self, Checked, ReadConfig};
 use cekura_exporter::document::{Problem, Problems};
 use cekura_exporter::signals::{self, Caught, Signals};
 use cekura_exporter::systemd::{self, Notifier};
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 fn check(cli: &Cli, what: Check) -> Result<(), Box<dyn Error>> {
     let file = cli.config_file();
     let read = file.as_ref().map(|file| config::read(file, std::env::vars_os()));
-    let Read { config, mut problems, mut warnings } = read.unwrap_or_else(|problems| problems.clone().into());
+    let ReadConfig { config, mut problems, mut warnings } = read.unwrap_or_else(|problems| problems.clone().into());
     let found = check::files(config, &mut problems, &mut warnings);
     let proxies = proxies().map_err(|of_proxies| problems.extend(of_proxies.0));
     check::web(cli.web_config_file.as_deref(), &mut problems, &mut warnings);
@@ -72,7 +72,7 @@ fn proxies() -> Result<Proxies, Problems> {
     check::proxies(|name| std::env::var_os(name))
 }
 
-fn check_online(found: Found, proxies: Proxies) -> Result<(), Box<dyn Error>> {
+fn check_online(found: CheckResult, proxies: Proxies) -> Result<(), Box<dyn Error>> {
     let polls = check::polls(found, proxies)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answers = runtime.block_on(polls);

@@ -2,7 +2,7 @@
 //!
 //! The runtime's own pool for this panics where a thread is refused, or lets work wait for a thread that
 //! may never be free. Here a refusal is an error that the caller gets before it hands anything over, and
-//! work that must never depend on a new thread is done by a [`Standing`] one.
+//! work that must never depend on a new thread is done by a [`Worker`] one.
 
 use std::error::Error;
 use std::fmt;
@@ -32,7 +32,7 @@ pub struct Thread {
 /// A thread that is there from the start. What it is given while it is busy is done by others beside it, or
 /// waits for it where the machine gives no others.
 #[derive(Debug)]
-pub struct Standing {
+pub struct Worker {
     name: String,
     jobs: Sender<Job>,
     /// What it is given and has not done.
@@ -141,9 +141,9 @@ impl Thread {
     }
 }
 
-// === impl Standing ===
+// === impl Worker ===
 
-impl Standing {
+impl Worker {
     /// Starts it.
     ///
     /// # Errors
@@ -231,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_standing_thread_does_all_that_it_is_given_also_after_a_panic() {
-        let standing = Standing::start("standing").unwrap();
+        let standing = Worker::start("standing").unwrap();
         for i in 0..9 {
             let work = standing.run(move || if i == 3 { panic!("within") } else { i });
             assert_eq!(work.await, if i == 3 { Err(Panicked) } else { Ok(i) });
@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_it_is_given_while_it_is_busy_is_done_beside_it() {
-        let standing = Standing::start("standing").unwrap();
+        let standing = Worker::start("standing").unwrap();
         let (go, gate) = mpsc::channel::<()>();
         let busy = standing.run(move || gate.recv());
         assert_eq!(standing.run(|| 1).await, Ok(1));
@@ -251,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
         let (done, is_done) = mpsc::channel();
-        drop(Standing::start("standing").unwrap().run(move || done.send(())));
+        drop(Worker::start("standing").unwrap().run(move || done.send(())));
         assert_eq!(is_done.recv(), Ok(()));
     }
 }

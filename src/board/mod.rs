@@ -22,7 +22,7 @@ use crate::toggle::{
     AgentId, AgentMock, ApiName, Event, Jump, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch, WatchName,
 };
 pub use rows::Rows;
-use state::{State, agent_key};
+use state::{BoardState, agent_key};
 
 /// What tells one agent from another.
 pub type AgentKey = (ApiName, AgentId);
@@ -30,7 +30,7 @@ pub type AgentKey = (ApiName, AgentId);
 /// What is known of every watch and every agent.
 #[derive(Debug, Default)]
 pub struct Board {
-    state: RwLock<State>,
+    state: RwLock<BoardState>,
     /// Told when a run finished: what is most to be saved.
     finished: Notify,
     /// How often something that readers see was changed.
@@ -126,7 +126,7 @@ impl Board {
         toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
         agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
     ) -> Self {
-        Self { state: RwLock::new(State::restored(toggles, agents)), ..Self::default() }
+        Self { state: RwLock::new(BoardState::restored(toggles, agents)), ..Self::default() }
     }
 
     /// Moves every time that it shows by a jump of the clock. `set_clock` does that to the clock, before
@@ -335,11 +335,11 @@ impl Board {
     // Nothing that is done under the lock leaves the state half changed, so what a panic elsewhere
     // poisoned is still good.
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, BoardState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, BoardState> {
         let state = self.write_unseen();
         // Whoever sees the number and then reads waits for the change.
         self.revision.fetch_add(1, Ordering::Release);
@@ -347,7 +347,7 @@ impl Board {
     }
 
     /// For what readers do not see.
-    fn write_unseen(&self) -> RwLockWriteGuard<'_, State> {
+    fn write_unseen(&self) -> RwLockWriteGuard<'_, BoardState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,15 +16,15 @@ const BLOCK: usize = 32;
 /// reader sees everything as it was when he began, and neither he nor the writer waits.
 #[derive(Debug, Clone, Default)]
 pub struct Rows {
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<Arc<RowBlock>>,
     /// The slots that are in use, sorted by the names of their watches.
     order: Arc<Vec<u32>>,
 }
 
 /// Slots that stand together, so that who reads one after the other finds the next one near.
 #[derive(Debug, Clone)]
-struct Block {
-    entries: [Option<Entry>; BLOCK],
+struct RowBlock {
+    entries: [Option<RowEntry>; BLOCK],
     /// The labels of the series of each slot, rendered, one after the other.
     labels: Arc<str>,
     /// Where the labels of each slot end.
@@ -33,7 +33,7 @@ struct Block {
 
 /// What is in a slot.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct RowEntry {
     pub(super) row: Row,
     /// Which of two runs that finished before they were watched is the later one in the list.
     pub(super) place: u64,
@@ -51,7 +51,7 @@ impl FromIterator<Row> for Rows {
         let mut all = Self::default();
         let mut slots = Vec::new();
         for (slot, row) in (0..).zip(rows) {
-            all.put(slot, Entry { row, place: 0, generation: NonZeroU32::MIN, polled: false });
+            all.put(slot, RowEntry { row, place: 0, generation: NonZeroU32::MIN, polled: false });
             slots.push(slot);
         }
         all.place(slots);
@@ -99,13 +99,13 @@ impl Rows {
         self.order.get(place).copied()
     }
 
-    pub(super) fn entry(&self, slot: u32) -> Option<&Entry> {
+    pub(super) fn entry(&self, slot: u32) -> Option<&RowEntry> {
         let (block, within) = split(slot);
         self.blocks.get(block)?.entries[within].as_ref()
     }
 
     /// To change what is in a slot. If somebody reads it, this copies it.
-    pub(super) fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+    pub(super) fn entry_mut(&mut self, slot: u32) -> Option<&mut RowEntry> {
         let (block, within) = split(slot);
         Arc::make_mut(self.blocks.get_mut(block)?).entries[within].as_mut()
     }
@@ -117,7 +117,7 @@ impl Rows {
 
     /// Puts an entry into a slot, with the labels of its watch. The slot keeps its place in the order or
     /// is yet to be [placed](Self::place).
-    pub(super) fn put(&mut self, slot: u32, entry: Entry) {
+    pub(super) fn put(&mut self, slot: u32, entry: RowEntry) {
         let (block, within) = split(slot);
         while self.blocks.len() <= block {
             self.blocks.push(Arc::default());
@@ -128,7 +128,7 @@ impl Rows {
     }
 
     /// Empties a slot, which must not be in the order any more.
-    pub(super) fn take(&mut self, slot: u32) -> Option<Entry> {
+    pub(super) fn take(&mut self, slot: u32) -> Option<RowEntry> {
         let (block, within) = split(slot);
         Arc::make_mut(self.blocks.get_mut(block)?).entries[within].take()
     }
@@ -179,15 +179,15 @@ impl Rows {
     }
 }
 
-// === impl Block ===
+// === impl RowBlock ===
 
-impl Default for Block {
+impl Default for RowBlock {
     fn default() -> Self {
         Self { entries: [const { None }; BLOCK], labels: "".into(), ends: [0; BLOCK] }
     }
 }
 
-impl Block {
+impl RowBlock {
     fn labels(&self, within: usize) -> &str {
         self.labels.get(self.range(within)).unwrap_or_default()
     }
@@ -231,9 +231,9 @@ mod tests {
     use crate::toggle::Toggle;
     use crate::toggle::sample::{at, watch};
 
-    fn entry(name: &str, place: u64) -> Entry {
+    fn entry(name: &str, place: u64) -> RowEntry {
         let row = Row::new(Toggle::new(Arc::new(watch(name, "p")), at(0)));
-        Entry { row, place, generation: NonZeroU32::MIN, polled: false }
+        RowEntry { row, place, generation: NonZeroU32::MIN, polled: false }
     }
 
     fn names(rows: &Rows) -> Vec<String> {

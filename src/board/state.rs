@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::agents::Agents;
 use super::history::History;
 use super::remembered::Remembered;
-use super::rows::{Entry, Rows};
+use super::rows::{RowEntry, Rows};
 use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
@@ -19,7 +19,7 @@ use crate::toggle::{
 };
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct BoardState {
     rows: Rows,
     /// Slots that were used, and that no watch uses now.
     free: Vec<u32>,
@@ -47,9 +47,9 @@ struct Changed {
     agents: BTreeSet<AgentKey>,
 }
 
-// === impl State ===
+// === impl BoardState ===
 
-impl State {
+impl BoardState {
     /// How many messages are looked through.
     const MESSAGES: usize = 8;
 
@@ -76,7 +76,7 @@ impl State {
         let moved = |time: Timestamp| time.moved(jump);
         let slots: Vec<_> = self.rows.slots().collect();
         for slot in slots {
-            if let Some(Entry { row, .. }) = self.rows.entry_mut(slot) {
+            if let Some(RowEntry { row, .. }) = self.rows.entry_mut(slot) {
                 row.toggle.map_times(moved);
                 row.next_poll = row.next_poll.map(moved);
             }
@@ -118,11 +118,11 @@ impl State {
         updated
     }
 
-    pub(super) fn entry(&self, run: RunId) -> Option<&Entry> {
+    pub(super) fn entry(&self, run: RunId) -> Option<&RowEntry> {
         self.rows.entry(run.slot).filter(|entry| entry.generation == run.generation)
     }
 
-    pub(super) fn entry_mut(&mut self, run: RunId) -> Option<&mut Entry> {
+    pub(super) fn entry_mut(&mut self, run: RunId) -> Option<&mut RowEntry> {
         self.entry(run)?;
         self.rows.entry_mut(run.slot)
     }
@@ -179,7 +179,7 @@ impl State {
     fn redefine(&mut self, old: RunId, definition: &Definition, now: Timestamp, updated: &mut Updated) {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
-        let Some(Entry { mut row, place: old_place, generation, polled }) = self.rows.take(old.slot) else { return };
+        let Some(RowEntry { mut row, place: old_place, generation, polled }) = self.rows.take(old.slot) else { return };
         let before = row.toggle.watch.clone();
         let started = definition.started.unwrap_or(now);
         if row.toggle.redefine(watch.clone(), started) {
@@ -198,7 +198,7 @@ impl State {
             self.tell_agent_of(begun.run);
             updated.begun.push(begun);
         } else {
-            self.rows.put(old.slot, Entry { row, place: old_place, generation, polled });
+            self.rows.put(old.slot, RowEntry { row, place: old_place, generation, polled });
             // What it said of its agent has the labels that it has now.
             self.tell_agent_of(old);
         }
@@ -249,7 +249,7 @@ impl State {
         let generation = NonZeroU32::MIN.saturating_add(self.generation - 1);
         let finished = row.toggle.run.finished.is_some();
         row.next_poll = (!finished).then_some(now);
-        self.rows.put(slot, Entry { row, place: place.unwrap_or(self.places), generation, polled: false });
+        self.rows.put(slot, RowEntry { row, place: place.unwrap_or(self.places), generation, polled: false });
         Begun { run: RunId { slot, generation }, finished }
     }
 
@@ -412,13 +412,13 @@ impl State {
     }
 }
 
-impl State {
+impl BoardState {
     /// The events of a toggle that are saved: the last ones, and more where somebody will want to know what
     /// went wrong.
     const FEW_EVENTS: usize = 6;
     const MORE_EVENTS: usize = 20;
 
-    fn to_save(&self, entry: &Entry, now: Timestamp) -> SavedToggle {
+    fn to_save(&self, entry: &RowEntry, now: Timestamp) -> SavedToggle {
         let toggle = &entry.row.toggle;
         let well = matches!(Standing::of(toggle, now), Standing::Completed | Standing::InProgress);
         let most = if well { Self::FEW_EVENTS } else { Self::MORE_EVENTS };

@@ -16,7 +16,7 @@ use crate::toggle::{Answer, Failure, Hidden, Reason, Reported, Text};
 /// that are not named here are ignored. What the status and `mock_enabled` say counts whatever shape the
 /// rest is of, so the rest is read only when they are good.
 #[derive(Deserialize)]
-struct Body<'b> {
+struct ProgressBody<'b> {
     #[serde(borrow)]
     status: Cow<'b, str>,
     mock_enabled: Option<bool>,
@@ -31,7 +31,7 @@ struct Body<'b> {
 /// Reads the parts of an answer that need not be there, and remembers which are of another shape than
 /// documented.
 #[derive(Default)]
-struct Parts {
+struct AnswerParts {
     malformed: Vec<&'static str>,
 }
 
@@ -54,7 +54,7 @@ struct Object<T>(T);
 struct LossyText(String);
 
 /// How long a list is, whatever is in it.
-struct Count(u32);
+struct ListLength(u32);
 
 /// Reads the body of an answer with status 200. What is `hidden` is cut out of its texts.
 ///
@@ -64,8 +64,9 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
     let not_documented = |what: &str| Failure::new(Reason::Decode).with_detail(Text::own(what));
     let body = str::from_utf8(body).map_err(|_| not_documented("the body is not UTF-8"))?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
-    let Object(body) = serde_json::from_str::<Object<Body<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
-    let mut parts = Parts::default();
+    let Object(body) =
+        serde_json::from_str::<Object<ProgressBody<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
+    let mut parts = AnswerParts::default();
     let list: Option<Vec<&RawValue>> = parts.read("mcp_endpoints", body.mcp_endpoints);
     let endpoints: Vec<Object<Endpoint<'_>>> =
         list.iter().flatten().filter_map(|endpoint| parts.read("mcp_endpoints", Some(endpoint))).collect();
@@ -123,9 +124,9 @@ fn describe(error: &serde_json::Error) -> String {
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
-// === impl Parts ===
+// === impl AnswerParts ===
 
-impl Parts {
+impl AnswerParts {
     /// A part, if it is there and of the documented shape.
     fn read<'b, T: Deserialize<'b>>(&mut self, name: &'static str, raw: Option<&'b RawValue>) -> Option<T> {
         let read = serde_json::from_str(raw?.get()).ok();
@@ -138,7 +139,7 @@ impl Parts {
     /// How many tools all endpoints have; `None` if that of one cannot be told.
     fn tools(&mut self, endpoints: &[Object<Endpoint<'_>>]) -> Option<u32> {
         let raw = endpoints.iter().filter_map(|Object(endpoint)| endpoint.tool_names);
-        let counts: Vec<Option<Count>> = raw.map(|raw| self.read("tool_names", Some(raw))).collect();
+        let counts: Vec<Option<ListLength>> = raw.map(|raw| self.read("tool_names", Some(raw))).collect();
         let known = !self.malformed.contains(&"mcp_endpoints");
         counts.into_iter().try_fold(0u32, |sum, count| Some(sum.saturating_add(count?.0))).filter(|_| known)
     }
@@ -193,23 +194,23 @@ impl<'de> Deserialize<'de> for LossyText {
     }
 }
 
-impl<'de> Deserialize<'de> for Count {
+impl<'de> Deserialize<'de> for ListLength {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Elements;
 
         impl<'de> Visitor<'de> for Elements {
-            type Value = Count;
+            type Value = ListLength;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Count, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ListLength, A::Error> {
                 let mut len = 0usize;
                 while list.next_element::<IgnoredAny>()?.is_some() {
                     len += 1;
                 }
-                Ok(Count(saturating(len)))
+                Ok(ListLength(saturating(len)))
             }
         }
 

@@ -33,9 +33,9 @@ struct Addresses {
 }
 
 /// What comes of a lookup; `None` until then.
-type Lookup = watch::Receiver<Option<Found>>;
+type Lookup = watch::Receiver<Option<LookupResult>>;
 
-type Found = Result<Vec<SocketAddr>, ResolveError>;
+type LookupResult = Result<Vec<SocketAddr>, ResolveError>;
 
 /// A host name that was not resolved.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ struct UnderWay {
 
 impl SystemResolver {
     /// Waits for the lookup of this name that is under way, or for a new one.
-    async fn look_up(&self, name: &str) -> Found {
+    async fn look_up(&self, name: &str) -> LookupResult {
         let mut lookup = self.lookup(name)?;
         let found = lookup.wait_for(Option::is_some).await.map(|found| found.clone());
         // It is told unless the lookup panicked.
@@ -101,7 +101,7 @@ impl Resolve for SystemResolver {
 }
 
 /// The addresses of a host. Blocks.
-fn addresses(name: &str) -> Found {
+fn addresses(name: &str) -> LookupResult {
     // The port is a placeholder: the connector sets the URL's.
     let found: Vec<_> = (name, 0).to_socket_addrs()?.collect();
     if found.is_empty() { Err(io::Error::from(io::ErrorKind::NotFound).into()) } else { Ok(found) }

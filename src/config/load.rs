@@ -12,7 +12,7 @@ use super::Config;
 use super::environment::{Variable, misspelt_variables, variables};
 use super::validate::{Keys, WATCHES, validate};
 use crate::cekura::{KeySource, Secret, without_endpoint};
-use crate::document::yaml::{Fault, Stream};
+use crate::document::yaml::{Stream, SyntaxFault};
 use crate::document::{Problem, Problems, locate, yaml};
 use crate::input_file::{self, Content};
 use crate::sources::Entries;
@@ -50,7 +50,7 @@ struct Environment {
 
 /// A configuration as far as it could be read, and everything that is wrong with it.
 #[derive(Debug)]
-pub struct Read {
+pub struct ReadConfig {
     /// What can be said of it in spite of the problems; `None` if that is nothing.
     pub config: Option<Config>,
     /// What is wrong.
@@ -59,7 +59,7 @@ pub struct Read {
     pub warnings: Vec<Problem>,
 }
 
-impl From<Problems> for Read {
+impl From<Problems> for ReadConfig {
     fn from(Problems(problems): Problems) -> Self {
         Self { config: None, problems, warnings: Vec::new() }
     }
@@ -71,14 +71,14 @@ impl From<Problems> for Read {
 /// # Errors
 /// Every problem that there is.
 pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Checked, Problems> {
-    let Read { config, problems, warnings } = read(file, environment);
+    let ReadConfig { config, problems, warnings } = read(file, environment);
     let config = usable(config, problems)?;
     Ok(Checked { config, warnings })
 }
 
 /// As [`load`], for those who go on in spite of problems: with what is left of the configuration. Of
 /// a configuration with problems nothing is warned.
-pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Read {
+pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ReadConfig {
     let mut problems = Vec::new();
     let variables: Vec<_> = environment.into_iter().collect();
     let misspelt = misspelt_variables(&variables);
@@ -86,7 +86,7 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
     let content = content(file);
     let text = content.as_ref().map_err(Clone::clone).and_then(|content| text_of(content));
     let base = match &text {
-        Ok(text) => File::parse(file, text, &environment, &mut problems, Fault::of_file),
+        Ok(text) => File::parse(file, text, &environment, &mut problems, SyntaxFault::of_file),
         Err(what) => {
             problems.push(Problem::new(file.display().to_string(), "", what.clone()));
             File::empty(file)
@@ -102,7 +102,7 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
         locate(text, &origin, &mut problems);
         locate(text, &origin, &mut warnings);
     }
-    Read { config, problems, warnings }
+    ReadConfig { config, problems, warnings }
 }
 
 /// Validates a configuration that is in no file. Relative paths in it start at the working
@@ -113,7 +113,7 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 pub fn parse(text: &str) -> Result<Config, Problems> {
     let mut problems = Vec::new();
     let environment = Environment::of(Vec::new());
-    let base = File::parse(Path::new("configuration"), text, &environment, &mut problems, Fault::of_text);
+    let base = File::parse(Path::new("configuration"), text, &environment, &mut problems, SyntaxFault::of_text);
     let config = assemble(base, environment, &mut problems);
     usable(config, problems)
 }
@@ -293,7 +293,7 @@ impl<'p> File<'p> {
         text: &str,
         environment: &Environment,
         problems: &mut Vec<Problem>,
-        problem_of: impl Fn(Fault, &str) -> Problem,
+        problem_of: impl Fn(SyntaxFault, &str) -> Problem,
     ) -> Self {
         let origin = path.display().to_string();
         let mut entries = Entries::new(path, Source::Config, None);

@@ -12,7 +12,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::problem::{KeyPath, Position};
-use super::yaml::{Fault, MAX_DEPTH, Parsed, Stream, index_key, not_empty, null};
+use super::yaml::{MAX_DEPTH, Parsed, Stream, SyntaxFault, index_key, not_empty, null};
 
 /// Reads one JSON text, with the elements of a list handed over as they are read.
 ///
@@ -20,14 +20,14 @@ use super::yaml::{Fault, MAX_DEPTH, Parsed, Stream, index_key, not_empty, null};
 ///
 /// # Errors
 /// What is wrong with its syntax.
-pub(crate) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
+pub(crate) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, SyntaxFault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { text, stream, repeated: Vec::new() };
+    let mut reader = JsonReader { text, stream, repeated: Vec::new() };
     let value = reader.document()?;
     Ok((value, reader.faults()))
 }
 
-struct Reader<'t, 's> {
+struct JsonReader<'t, 's> {
     text: &'t str,
     stream: Option<Stream<'s>>,
     /// Members that were given before, with the offsets of their values.
@@ -37,17 +37,17 @@ struct Reader<'t, 's> {
 /// The members of an object as they were written, in order.
 struct Members;
 
-// === impl Reader ===
+// === impl JsonReader ===
 
-impl<'t> Reader<'t, '_> {
-    fn document(&mut self) -> Result<Value, Fault> {
+impl<'t> JsonReader<'t, '_> {
+    fn document(&mut self) -> Result<Value, SyntaxFault> {
         let whole: &RawValue = serde_json::from_str(self.text).map_err(|e| self.syntax(self.text, &e))?;
         let value = self.value(whole.get(), &KeyPath::Root, 0)?;
         Ok(if whole.get().starts_with('[') { not_empty(value) } else { value })
     }
 
     /// The value that `part` of the text is.
-    fn value(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, Fault> {
+    fn value(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, SyntaxFault> {
         if depth > MAX_DEPTH {
             let (line, column) = self.place(self.offset(part));
             return Err(fault_at(line, column, "collections nest too deep"));
@@ -64,7 +64,7 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn object(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, Fault> {
+    fn object(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, SyntaxFault> {
         let members = serde_json::Deserializer::from_str(part).deserialize_map(Members);
         let mut dict = Dict::new();
         for (key, part) in members.map_err(|e| self.syntax(part, &e))? {
@@ -79,7 +79,7 @@ impl<'t> Reader<'t, '_> {
         Ok(Value::Dict(Tag::Default, dict))
     }
 
-    fn list(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, Fault> {
+    fn list(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<Value, SyntaxFault> {
         let parts: Vec<&RawValue> = serde_json::from_str(part).map_err(|e| self.syntax(part, &e))?;
         let mut items = Dict::new();
         for (index, part) in parts.into_iter().enumerate() {
@@ -92,7 +92,7 @@ impl<'t> Reader<'t, '_> {
         Ok(Value::Dict(Tag::Default, items))
     }
 
-    fn faults(self) -> Vec<Fault> {
+    fn faults(self) -> Vec<SyntaxFault> {
         let Self { text, repeated, .. } = self;
         if repeated.is_empty() {
             return Vec::new();
@@ -102,14 +102,14 @@ impl<'t> Reader<'t, '_> {
         let fault = |(offset, path): (usize, String)| {
             let before = breaks.partition_point(|at| *at < offset);
             let start = before.checked_sub(1).map_or(0, |last| breaks[last] + 1);
-            Fault::given_twice(path, Position { line: before + 1, column: offset - start + 1 })
+            SyntaxFault::given_twice(path, Position { line: before + 1, column: offset - start + 1 })
         };
         repeated.into_iter().map(fault).collect()
     }
 
     /// The fault that `serde_json` found in `part`. Its messages describe the syntax and do not quote
     /// the text.
-    fn syntax(&self, part: &'t str, error: &serde_json::Error) -> Fault {
+    fn syntax(&self, part: &'t str, error: &serde_json::Error) -> SyntaxFault {
         let (first_line, first_column) = self.place(self.offset(part));
         // It counts from the start of what it was given.
         let line = first_line + error.line().saturating_sub(1);
@@ -152,8 +152,8 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-fn fault_at(line: usize, column: usize, what: &str) -> Fault {
-    Fault { path: String::new(), position: Position { line, column }, what: what.to_owned() }
+fn fault_at(line: usize, column: usize, what: &str) -> SyntaxFault {
+    SyntaxFault { path: String::new(), position: Position { line, column }, what: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(crate) fn locate(text: &str, origin: &str, problems: &mut [Problem]) {
     if wanted.is_empty() {
         return;
     }
-    Walk { wanted: &mut wanted, path: String::new(), open: Vec::new() }.read(text);
+    TextCursor { wanted: &mut wanted, path: String::new(), open: Vec::new() }.read(text);
     for problem in problems.iter_mut().filter(concerned) {
         problem.position = with_all_above(&problem.path).find_map(|path| *wanted.get(path)?);
     }
@@ -35,7 +35,7 @@ fn with_all_above(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A text while it is read.
-struct Walk<'w> {
+struct TextCursor<'w> {
     wanted: &'w mut HashMap<String, Option<Position>>,
     /// The path of the value that is being read.
     path: String,
@@ -47,20 +47,20 @@ struct Walk<'w> {
 struct Collection {
     /// How much of the path is its own.
     path: usize,
-    next: Next,
+    next: NextItem,
 }
 
 /// What comes next in a collection.
-enum Next {
+enum NextItem {
     /// The element with this index.
     Element(usize),
     Key,
     Value,
 }
 
-// === impl Walk ===
+// === impl TextCursor ===
 
-impl Walk<'_> {
+impl TextCursor<'_> {
     /// Reads as far as the text can be read, has plain keys and nests no deeper than is valid.
     fn read(&mut self, text: &str) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -78,8 +78,8 @@ impl Walk<'_> {
                     self.begin_value(&span.start);
                     self.end_value();
                 }
-                Event::SequenceStart(..) if !self.is_at_key() => self.open(Next::Element(0), &span.start),
-                Event::MappingStart(..) if !self.is_at_key() => self.open(Next::Key, &span.start),
+                Event::SequenceStart(..) if !self.is_at_key() => self.open(NextItem::Element(0), &span.start),
+                Event::MappingStart(..) if !self.is_at_key() => self.open(NextItem::Key, &span.start),
                 Event::SequenceEnd | Event::MappingEnd => {
                     self.open.pop();
                     self.end_value();
@@ -91,12 +91,12 @@ impl Walk<'_> {
     }
 
     fn is_at_key(&self) -> bool {
-        self.open.last().is_some_and(|collection| matches!(collection.next, Next::Key))
+        self.open.last().is_some_and(|collection| matches!(collection.next, NextItem::Key))
     }
 
     fn key(&mut self, key: &str, mark: &Marker) {
         let Some(map) = self.open.last_mut() else { return };
-        map.next = Next::Value;
+        map.next = NextItem::Value;
         self.path.truncate(map.path);
         if !self.path.is_empty() && !key.starts_with('[') {
             self.path.push('.');
@@ -106,7 +106,7 @@ impl Walk<'_> {
     }
 
     fn begin_value(&mut self, mark: &Marker) {
-        if let Some(&Collection { path, next: Next::Element(index) }) = self.open.last() {
+        if let Some(&Collection { path, next: NextItem::Element(index) }) = self.open.last() {
             self.path.truncate(path);
             self.path.push_str(&index_key(index));
             self.found(mark);
@@ -116,13 +116,13 @@ impl Walk<'_> {
     fn end_value(&mut self) {
         if let Some(collection) = self.open.last_mut() {
             collection.next = match collection.next {
-                Next::Element(index) => Next::Element(index + 1),
-                Next::Key | Next::Value => Next::Key,
+                NextItem::Element(index) => NextItem::Element(index + 1),
+                NextItem::Key | NextItem::Value => NextItem::Key,
             };
         }
     }
 
-    fn open(&mut self, next: Next, mark: &Marker) {
+    fn open(&mut self, next: NextItem, mark: &Marker) {
         self.begin_value(mark);
         self.open.push(Collection { path: self.path.len(), next });
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use super::position::locate;
 use super::problem::{Problem, Problems};
 use super::section::{Node, Reading};
-use super::yaml::{Fault, Parsed};
+use super::yaml::{Parsed, SyntaxFault};
 use crate::input_file;
 
 /// The text that these bytes are.
@@ -21,7 +21,7 @@ pub(crate) fn text_of<'t>(origin: &Path, bytes: &'t [u8]) -> Result<&'t str, Pro
 pub(crate) fn validated<T>(
     file: &Path,
     text: &str,
-    parsed: Result<Parsed, Fault>,
+    parsed: Result<Parsed, SyntaxFault>,
     validate: impl FnOnce(Node<'_>) -> T,
 ) -> Result<T, Problems> {
     let origin = file.display().to_string();
@@ -34,8 +34,8 @@ pub(crate) fn validated<T>(
 /// As [`validated`], of a text whose faults become problems by `problem_of`.
 pub(crate) fn validated_text<T>(
     origin: &Path,
-    parsed: Result<Parsed, Fault>,
-    problem_of: impl Fn(Fault) -> Problem,
+    parsed: Result<Parsed, SyntaxFault>,
+    problem_of: impl Fn(SyntaxFault) -> Problem,
     validate: impl FnOnce(Node<'_>) -> T,
 ) -> Result<T, Problems> {
     let (mut tree, faults) = parsed.map_err(|fault| Problems(vec![problem_of(fault)]))?;

@@ -24,7 +24,7 @@ const MAX_ALIASED: usize = 100_000;
 
 /// Something wrong with the text, before it is known what any key means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct SyntaxFault {
     /// The path of the key; empty if the fault is not with a key.
     pub(crate) path: String,
     pub(crate) position: Position,
@@ -32,7 +32,7 @@ pub(crate) struct Fault {
 }
 
 /// A text as it was read, with the faults that do not hinder reading on.
-pub(crate) type Parsed = (Value, Vec<Fault>);
+pub(crate) type Parsed = (Value, Vec<SyntaxFault>);
 
 /// A list whose elements are handed over one by one, as soon as each was read, so that the tree of a
 /// long list is never there as a whole. In the tree it is empty.
@@ -56,7 +56,7 @@ pub(crate) trait Sink {
 ///
 /// # Errors
 /// What is wrong with its syntax.
-pub(crate) fn parse(text: &str) -> Result<Parsed, Fault> {
+pub(crate) fn parse(text: &str) -> Result<Parsed, SyntaxFault> {
     read(text, None)
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Fault> {
 ///
 /// # Errors
 /// What is wrong with its syntax.
-pub(crate) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
-    let mut reader = Reader {
+pub(crate) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, SyntaxFault> {
+    let mut reader = YamlReader {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
         stream,
         faults: Vec::new(),
@@ -77,20 +77,20 @@ pub(crate) fn read(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fau
     Ok((value, reader.faults))
 }
 
-struct Reader<'t, 's> {
+struct YamlReader<'t, 's> {
     parser: Parser<'t, StrInput<'t>>,
     stream: Option<Stream<'s>>,
-    faults: Vec<Fault>,
+    faults: Vec<SyntaxFault>,
     anchors: HashMap<usize, Value>,
     aliased: usize,
 }
 
 /// Why reading cannot go on.
-type Stop<T> = Result<T, Fault>;
+type Stop<T> = Result<T, SyntaxFault>;
 
-// === impl Fault ===
+// === impl SyntaxFault ===
 
-impl Fault {
+impl SyntaxFault {
     /// What is at `path` was given before.
     pub(crate) fn given_twice(path: String, position: Position) -> Self {
         Self { path, position, what: "is given a second time: keep one of them".to_owned() }
@@ -113,9 +113,9 @@ impl Fault {
     }
 }
 
-// === impl Reader ===
+// === impl YamlReader ===
 
-impl<'t> Reader<'t, '_> {
+impl<'t> YamlReader<'t, '_> {
     fn document(&mut self) -> Stop<Value> {
         let mut value = None;
         loop {
@@ -208,7 +208,7 @@ impl<'t> Reader<'t, '_> {
             let (event, mark) = self.next()?;
             let value = self.value(event, &mark, &at, depth + 1)?;
             if dict.contains_key(&key) {
-                self.faults.push(Fault::given_twice(at.to_string(), (&key_mark).into()));
+                self.faults.push(SyntaxFault::given_twice(at.to_string(), (&key_mark).into()));
             }
             dict.insert(key, value);
         }
@@ -271,12 +271,12 @@ pub(crate) fn index_of(key: &str) -> Option<usize> {
 }
 
 /// The parser's messages describe the syntax and do not quote the text.
-fn syntax(error: &ScanError) -> Fault {
+fn syntax(error: &ScanError) -> SyntaxFault {
     fault_at(error.marker(), &format!("is not YAML: {}", error.info()))
 }
 
-fn fault_at(mark: &Marker, what: &str) -> Fault {
-    Fault { path: String::new(), position: mark.into(), what: what.to_owned() }
+fn fault_at(mark: &Marker, what: &str) -> SyntaxFault {
+    SyntaxFault { path: String::new(), position: mark.into(), what: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::format::{Description, Format, Kind, put_value};
 use crate::labels::put_label;
 
 /// Writes the series of one metric, which have its labels.
-struct Series<'a> {
+struct MetricSeries<'a> {
     out: &'a mut Vec<u8>,
     format: Format,
     name: &'a str,
@@ -30,7 +30,7 @@ pub(super) fn description(family: &MetricFamily) -> Description<'_> {
 
 /// Writes the series of one metric of the family. A time that it may have is left out.
 pub(super) fn put_metric(out: &mut Vec<u8>, format: Format, family: &MetricFamily, metric: &Metric) {
-    let mut series = Series { out, format, name: family.name(), labels: metric.get_label() };
+    let mut series = MetricSeries { out, format, name: family.name(), labels: metric.get_label() };
     match family.get_field_type() {
         MetricType::COUNTER => series.value("", None, metric.get_counter().get_value()),
         MetricType::GAUGE => series.value("", None, metric.get_gauge().get_value()),
@@ -45,9 +45,9 @@ fn untyped(metric: &Metric) -> f64 {
     metric.get_untyped().get_value()
 }
 
-// === impl Series ===
+// === impl MetricSeries ===
 
-impl Series<'_> {
+impl MetricSeries<'_> {
     fn histogram(&mut self, histogram: &Histogram) {
         let count = histogram.get_sample_count();
         // The last bucket has everything; the crate keeps it only if it was asked for.

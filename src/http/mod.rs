@@ -12,8 +12,8 @@ mod responses;
 mod routes;
 mod select;
 
-pub use api::write::Desk;
+pub use api::write::WriteApi;
 pub use auth::{Denied, Gate};
 pub use connections::listen::{addresses, bind};
 pub use connections::server::serve;
-pub use routes::{Known, Site};
+pub use routes::{Site, SiteData};

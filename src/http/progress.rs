@@ -29,10 +29,10 @@ pub(super) const STALL: Duration = Duration::from_secs(30);
 
 /// How far a connection is.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<State>);
+pub(super) struct Progress(Mutex<ConnectionState>);
 
 #[derive(Debug)]
-struct State {
+struct ConnectionState {
     phase: Phase,
     /// Since when there is something to write that the client does not take.
     stalled: Option<Instant>,
@@ -67,12 +67,12 @@ pub(crate) struct Sending(Arc<Progress>);
 impl Progress {
     /// A connection that began now.
     pub(super) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { phase: Phase::Fresh(now + HEADER), stalled: None })))
+        Arc::new(Self(Mutex::new(ConnectionState { phase: Phase::Fresh(now + HEADER), stalled: None })))
     }
 
     /// When it must have got further.
     pub(super) fn deadline(&self) -> Instant {
-        let State { phase, stalled } = &*self.state();
+        let ConnectionState { phase, stalled } = &*self.state();
         let (Phase::Fresh(until)
         | Phase::Header(until)
         | Phase::Idle(until)
@@ -88,7 +88,7 @@ impl Progress {
 
     /// Whether all that was asked for was answered, and taken.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(*self.state(), State { phase: Phase::Idle(_), stalled: None })
+        matches!(*self.state(), ConnectionState { phase: Phase::Idle(_), stalled: None })
     }
 
     /// The header of a request is there.
@@ -124,7 +124,7 @@ impl Progress {
         *stalled = if all { None } else { Some(stalled.unwrap_or(now)) };
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConnectionState> {
         // Nothing that is done under the lock can panic half way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

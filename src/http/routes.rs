@@ -15,31 +15,31 @@ use prometheus::IntGauge;
 use tokio::sync::watch;
 
 use super::api::agents;
-use super::api::history::History;
+use super::api::history::EventList;
 use super::api::overview::{ApiHealth, Overview};
 use super::api::toggles;
 use super::api::wait::{Query, Waited};
-use super::api::write::{Desk, try_again};
+use super::api::write::{WriteApi, try_again};
 use super::auth::{Denied, Gate};
 use super::events::Events;
 use super::guard;
 use super::page::runbooks::{About, Runbooks, address};
 use super::page::{Asset, Page};
 use super::responses::answer::{
-    Answer, HTML, JSON, TEXT, YAML, allow, answer, encoded, json, method_not_allowed, ok, problem,
+    HTML, HttpResponse, JSON, TEXT, YAML, allow, answer, encoded, json, method_not_allowed, ok, problem,
 };
 use super::responses::body::Body;
 use super::responses::etag::ETag;
 use super::responses::layout::Layout;
 use super::responses::negotiate;
-use super::responses::renderings::{Kind, NotMade, Renderings, Source, Subject};
+use super::responses::renderings::{NotMade, RenderingKey, RenderingSource, Renderings, Subject};
 use super::select::Selection;
 use crate::board::{AgentKey, Board};
 use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
-use crate::threads::Standing;
+use crate::threads::Worker;
 use crate::toggle::{AgentId, ApiName, Jump, Timestamp};
 use crate::web::Web;
 
@@ -53,7 +53,7 @@ pub struct Site {
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     pulse: Pulse,
-    desk: Desk,
+    desk: WriteApi,
     web: watch::Receiver<Arc<Web>>,
     gate: Gate,
     telemetry_path: String,
@@ -96,7 +96,7 @@ enum Route<'p> {
 pub(super) struct OpenConnection(IntGauge);
 
 /// What is shown, and whether it is kept up to date.
-pub struct Known {
+pub struct SiteData {
     /// What is known of every toggle.
     pub board: Arc<Board>,
     /// What is counted.
@@ -114,14 +114,14 @@ impl Site {
     /// # Errors
     /// If the machine gives no random bytes.
     pub fn new(
-        known: Known,
-        renderer: Standing,
-        desk: Desk,
+        known: SiteData,
+        renderer: Worker,
+        desk: WriteApi,
         web: watch::Receiver<Arc<Web>>,
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> io::Result<Self> {
-        let Known { board, metrics, pulse } = known;
+        let SiteData { board, metrics, pulse } = known;
         Ok(Self {
             events: Events::new(metrics.clone()),
             board,
@@ -185,7 +185,7 @@ impl Site {
     }
 
     /// Answers a request of a peer, and counts it.
-    pub(super) async fn answer<B>(&self, mut request: Request<B>, peer: IpAddr) -> Answer
+    pub(super) async fn answer<B>(&self, mut request: Request<B>, peer: IpAddr) -> HttpResponse
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -230,7 +230,7 @@ impl Site {
         query: Option<&str>,
         layout: Layout,
         request: &mut Request<B>,
-    ) -> Answer
+    ) -> HttpResponse
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -253,13 +253,13 @@ impl Site {
     }
 
     /// The toggle of that name, at once or when its run is finished.
-    async fn toggle(&self, name: &str, query: Option<&str>) -> Answer {
+    async fn toggle(&self, name: &str, query: Option<&str>) -> HttpResponse {
         let query = match Query::parse(query) {
             Ok(query) => query,
             Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
         };
         match query.answer(name, &self.board, self.draining.clone()).await {
-            Waited::Over(row) => json(&toggles::Shown::of(&row)),
+            Waited::Over(row) => json(&toggles::ToggleJson::of(&row)),
             Waited::Gone => problem(StatusCode::NOT_FOUND, "no watch of that name"),
             Waited::OtherRun => problem(StatusCode::CONFLICT, "another run is watched under that name"),
             Waited::Draining => try_again("the exporter stops"),
@@ -267,26 +267,26 @@ impl Site {
     }
 
     /// What happened lately to the toggle of that name.
-    fn happened(&self, name: &str) -> Answer {
+    fn happened(&self, name: &str) -> HttpResponse {
         match self.board.events(name) {
-            Some(events) => json(&History::of(&events)),
+            Some(events) => json(&EventList::of(&events)),
             None => problem(StatusCode::NOT_FOUND, "no watch of that name"),
         }
     }
 
     /// Every agent that is known of.
-    async fn agents(&self, layout: Layout, headers: &HeaderMap) -> Answer {
+    async fn agents(&self, layout: Layout, headers: &HeaderMap) -> HttpResponse {
         let (board, config) = (self.board.clone(), self.desk.config());
         let list = move || {
             let (rows, config) = (board.all_agents(), config());
             let list = encoded(&agents::Roster::of(&rows, &config.agents).list());
-            Source::Text(layout.lay_out(list.unwrap_or_default()))
+            RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
         self.large(Subject::Agents(layout), JSON, headers, list).await
     }
 
     /// The agent of that API and id.
-    fn agent(&self, api: &str, id: &str) -> Answer {
+    fn agent(&self, api: &str, id: &str) -> HttpResponse {
         let (config, key) = (self.desk.config()(), agent_key(api, id));
         let row = key.and_then(|(api, id)| self.board.agent(&api, id));
         match agents::Roster::of(row.as_slice(), &config.agents).get(api, id) {
@@ -296,7 +296,7 @@ impl Site {
     }
 
     /// Forgets what was said of the mocks of an agent.
-    fn forget_agent(&self, api: &str, id: &str) -> Answer {
+    fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
         match agent_key(api, id) {
             Some((api, id)) if self.board.forget_agent(&api, id, clock::now()) => {
                 answer(StatusCode::NO_CONTENT, None, "")
@@ -305,7 +305,7 @@ impl Site {
         }
     }
 
-    async fn get(&self, route: Route<'_>, query: Option<&str>, layout: Layout, headers: &HeaderMap) -> Answer {
+    async fn get(&self, route: Route<'_>, query: Option<&str>, layout: Layout, headers: &HeaderMap) -> HttpResponse {
         match route {
             Route::Metrics => self.metrics(headers).await,
             Route::Page => self.page(Selection::of_page(query), headers).await,
@@ -345,18 +345,18 @@ impl Site {
         }
     }
 
-    fn refuse_method(&self, route: Route<'_>) -> Answer {
+    fn refuse_method(&self, route: Route<'_>) -> HttpResponse {
         let allowed = self.methods(route);
         method_not_allowed(allowed, &format!("this path answers {allowed} only"))
     }
 
     /// What is known now, as metrics.
-    async fn metrics(&self, headers: &HeaderMap) -> Answer {
+    async fn metrics(&self, headers: &HeaderMap) -> HttpResponse {
         let format = negotiate::format(headers);
         let (board, metrics) = (self.board.clone(), self.metrics.clone());
         let mut answer = self
             .large(Subject::Metrics(format), format.content_type(), headers, move || {
-                Source::Metrics(snapshot(&board, &metrics), format)
+                RenderingSource::Metrics(snapshot(&board, &metrics), format)
             })
             .await;
         answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
@@ -364,7 +364,7 @@ impl Site {
     }
 
     /// Toggles, unless the client has them as they are.
-    async fn toggles(&self, selection: Selection, layout: Layout, headers: &HeaderMap) -> Answer {
+    async fn toggles(&self, selection: Selection, layout: Layout, headers: &HeaderMap) -> HttpResponse {
         let minute = selection.is_of_its_time().then(this_minute);
         let etag = ETag::of((self.process, self.board.revision(), minute, layout));
         if etag.is_known(headers) {
@@ -373,8 +373,8 @@ impl Site {
         let (board, subject) = (self.board.clone(), Subject::Toggles(selection.clone(), layout));
         let list = move || {
             let rows = board.rows();
-            let list = encoded(&toggles::List::of(&rows, &selection, clock::now()));
-            Source::Text(layout.lay_out(list.unwrap_or_default()))
+            let list = encoded(&toggles::ToggleList::of(&rows, &selection, clock::now()));
+            RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
         let mut answer = self.large(subject, JSON, headers, list).await;
         etag.mark(&mut answer);
@@ -393,17 +393,17 @@ impl Site {
     }
 
     /// How all is.
-    async fn overview(&self, layout: Layout, headers: &HeaderMap) -> Answer {
+    async fn overview(&self, layout: Layout, headers: &HeaderMap) -> HttpResponse {
         let (board, apis, started) = (self.board.clone(), self.apis(), self.started());
         let overview = move || {
             let overview = encoded(&Overview::of(&board.rows(), apis(), started, clock::now()));
-            Source::Text(layout.lay_out(overview.unwrap_or_default()))
+            RenderingSource::Text(layout.lay_out(overview.unwrap_or_default()))
         };
         self.large(Subject::Overview(layout), JSON, headers, overview).await
     }
 
     /// The status page, unless the client has it as it is.
-    async fn page(&self, selection: Selection, headers: &HeaderMap) -> Answer {
+    async fn page(&self, selection: Selection, headers: &HeaderMap) -> HttpResponse {
         let apis = self.apis();
         let state = serde_json::to_string(&apis()).unwrap_or_default();
         // How a toggle stands may change with the time alone.
@@ -422,7 +422,7 @@ impl Site {
                     telemetry_path: &telemetry_path,
                     now,
                 };
-                Source::Text(page.render().into_bytes())
+                RenderingSource::Text(page.render().into_bytes())
             };
             let mut answer = self.large(subject, HTML, headers, page).await;
             etag.mark(&mut answer);
@@ -434,7 +434,7 @@ impl Site {
 
     /// What to do about alerts, with the commands for what the query names. It is found even if that is not there:
     /// proxies put pages of their own in the place of a 404, and whoever was woken needs this one.
-    fn runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> Answer {
+    fn runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> HttpResponse {
         let config = self.desk.config()();
         let runbooks = Runbooks {
             exporter: config
@@ -450,23 +450,23 @@ impl Site {
     }
 
     /// The configuration in force.
-    async fn config(&self, headers: &HeaderMap) -> Answer {
+    async fn config(&self, headers: &HeaderMap) -> HttpResponse {
         let config = self.desk.config();
         if config().watches.len() <= FEW_WATCHES {
             return ok(YAML, config().to_string());
         }
         // Whoever shares it may have asked after a reload that was answered meanwhile.
-        let text = move || Source::Text(config().to_string().into_bytes());
+        let text = move || RenderingSource::Text(config().to_string().into_bytes());
         self.large(Subject::Config, YAML, headers, text).await
     }
 
     /// An answer whose body is made off this thread, and shared.
-    async fn large<F>(&self, subject: Subject, content_type: &'static str, headers: &HeaderMap, make: F) -> Answer
+    async fn large<F>(&self, subject: Subject, content_type: &'static str, headers: &HeaderMap, make: F) -> HttpResponse
     where
-        F: FnOnce() -> Source + Send + 'static,
+        F: FnOnce() -> RenderingSource + Send + 'static,
     {
         let gzip = negotiate::gzip(headers);
-        let reader = match self.renderings.body(Kind { subject, gzip }, make).await {
+        let reader = match self.renderings.body(RenderingKey { subject, gzip }, make).await {
             Ok(reader) => reader,
             Err(NotMade::Panicked) => {
                 return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made");
@@ -574,7 +574,7 @@ fn this_minute() -> u64 {
 }
 
 /// What a client may keep, unless it has it.
-fn kept(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> Answer {
+fn kept(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> HttpResponse {
     let content = content.into();
     let etag = ETag::of(&content);
     let mut answer = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };

@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::document::{Problem, Problems};
 use crate::intake::Refusal;
-use crate::sources::{News, Origin, Refused};
+use crate::sources::{FileEvent, Origin, Refused};
 use crate::toggle::{Watch, WatchName};
 
 /// A definition does not hold.
@@ -31,22 +31,22 @@ fn path(origin: &Origin) -> Option<String> {
 }
 
 /// Something about the watch files is another than at the look before.
-pub(super) fn watch_files(news: &News) {
+pub(super) fn watch_files(news: &FileEvent) {
     match news {
-        News::Failed { path, problems } => {
+        FileEvent::Failed { path, problems } => {
             for problem in problems {
                 warn!(path, %problem, "watch file refused: watches that it had stay");
             }
         }
-        News::Astray { glob, problems } => {
+        FileEvent::Astray { glob, problems } => {
             for problem in problems {
                 warn!(glob, %problem, "watch files not found: watches that they had stay");
             }
         }
-        News::Found { glob } => info!(glob, "watch files are found again"),
-        News::Mended { path } => info!(path, "watch file is good again"),
-        News::Changed { path, watches } => info!(path, watches, "watch file changed"),
-        News::Removed { path } => info!(path, "watch file removed"),
+        FileEvent::Found { glob } => info!(glob, "watch files are found again"),
+        FileEvent::Mended { path } => info!(path, "watch file is good again"),
+        FileEvent::Changed { path, watches } => info!(path, watches, "watch file changed"),
+        FileEvent::Removed { path } => info!(path, "watch file removed"),
     }
 }
 

@@ -55,17 +55,17 @@ type Laid = BTreeMap<Arc<Path>, Watches>;
 /// Something that is asked of the intake.
 pub enum Order {
     /// Watch this, whatever was registered under its name.
-    Register(Watch, Reply<Result<Registered, Refusal>>),
+    Register(Watch, Responder<Result<Registered, Refusal>>),
     /// Watch what was registered under this name no more.
-    Deregister(WatchName, Reply<Result<(), Refusal>>),
+    Deregister(WatchName, Responder<Result<(), Refusal>>),
     /// Put a configuration in force that was read again, with all that takes time done.
-    Reload(Result<Box<Ready>, Problems>, Reply<Result<(), Problems>>),
+    Reload(Result<Box<Ready>, Problems>, Responder<Result<(), Problems>>),
     /// The watch files were looked at. With the number of the rescan whose globs they match.
     Scanned(u64, Scan),
 }
 
 /// Where the answer to an order goes.
-pub type Reply<T> = oneshot::Sender<T>;
+pub type Responder<T> = oneshot::Sender<T>;
 
 /// What came of a registration; it is durable, and every later read sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub struct InForce {
 }
 
 /// What the intake works with.
-pub struct Means {
+pub struct IntakeContext {
     /// What is known of every toggle.
     pub board: Arc<Board>,
     /// What is counted.
@@ -131,7 +131,7 @@ type Done = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
 /// Takes orders, one after the other.
 pub struct Intake {
-    means: Means,
+    means: IntakeContext,
     orders: mpsc::Receiver<Order>,
     list: WatchList,
     registry: Registry,
@@ -177,7 +177,7 @@ impl Intake {
     /// If the client of an API cannot be set up.
     pub async fn start(
         config: Config,
-        mut means: Means,
+        mut means: IntakeContext,
     ) -> Result<(Self, mpsc::Sender<Order>, FileFollower, watch::Receiver<InForce>), BuildError> {
         let (sender, orders) = mpsc::channel(ORDERS_WAITING);
         let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
@@ -355,7 +355,7 @@ impl Intake {
         left
     }
 
-    fn consider(&self, watch: Watch, reply: Reply<Result<Registered, Refusal>>, batch: &mut Batch) {
+    fn consider(&self, watch: Watch, reply: Responder<Result<Registered, Refusal>>, batch: &mut Batch) {
         let decided = self.decide(watch, batch.created);
         let (registered, registration) = match decided {
             Ok((registered, Some(registration))) => (registered, registration),
@@ -396,7 +396,7 @@ impl Intake {
         }
     }
 
-    fn consider_removal(&self, name: WatchName, reply: Reply<Result<(), Refusal>>, batch: &mut Batch) {
+    fn consider_removal(&self, name: WatchName, reply: Responder<Result<(), Refusal>>, batch: &mut Batch) {
         let is_known = self.registry.get(&name).is_some() || self.unsure.contains(&name);
         if let Err(refusal) = self.may_change(&name).and(is_known.then_some(()).ok_or(Refusal::Unknown)) {
             // Whoever asked may have left.

@@ -14,10 +14,10 @@ use crate::toggle::{Jump, Source, Status, Timestamp, Toggle, Watch, WatchName};
 /// What is registered, by name.
 #[derive(Debug)]
 pub(super) struct Registry {
-    registrations: HashMap<WatchName, Kept>,
+    registrations: HashMap<WatchName, KeptRegistration>,
     retention: Retention,
     /// When to look whether a registration expired, earliest first.
-    looks: BinaryHeap<Reverse<Look>>,
+    looks: BinaryHeap<Reverse<ExpiryCheck>>,
     /// Looks so far.
     count: u64,
     /// The jumps of the clock that all times are moved by.
@@ -25,10 +25,10 @@ pub(super) struct Registry {
 }
 
 /// When to look whether a registration expired, with a number of its own.
-type Look = (Timestamp, u64, WatchName);
+type ExpiryCheck = (Timestamp, u64, WatchName);
 
 #[derive(Debug)]
-struct Kept {
+struct KeptRegistration {
     registration: Registration,
     /// The number of the look that is for it. Its time is never later than the registration expires.
     look: u64,
@@ -51,7 +51,7 @@ impl Registry {
         };
         for registration in registrations {
             let name = registration.watch.name.clone();
-            registry.registrations.insert(name, Kept { registration, look: 0 });
+            registry.registrations.insert(name, KeptRegistration { registration, look: 0 });
         }
         registry.look_at_all();
         registry
@@ -100,7 +100,7 @@ impl Registry {
             return;
         }
         let (name, at) = (registration.watch.name.clone(), self.retention.earliest(registration.registered));
-        self.registrations.insert(name.clone(), Kept { registration, look: 0 });
+        self.registrations.insert(name.clone(), KeptRegistration { registration, look: 0 });
         self.look(at, name);
         if self.looks.len() > 2 * self.registrations.len() + Self::ROOM {
             // Registrations that come and go would else leave looks behind until their time.

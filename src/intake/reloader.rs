@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::cekura::Proxies;
     use crate::exposition::Metrics;
-    use crate::web::Follower;
+    use crate::web::WebFollower;
 
     /// A reloader whose reads count how many began, and end when the gate lets them; and where its orders go.
     fn gated() -> (Reloader, mpsc::Receiver<Order>, Arc<AtomicUsize>, gate::Sender<()>) {
@@ -212,7 +212,7 @@ mod tests {
             let _ = gate.lock().unwrap().recv();
             Err(problem("", "read".to_owned()))
         });
-        let (_, _, looks) = Follower::new(None, Arc::new(Metrics::new().unwrap()));
+        let (_, _, looks) = WebFollower::new(None, Arc::new(Metrics::new().unwrap()));
         let (orders, taken) = mpsc::channel(8);
         let (clients, files) = (Arc::new(Clients::new(Proxies::default())), FileFollower::start(orders.clone()));
         let notifier = Arc::new(Notifier::from_env());

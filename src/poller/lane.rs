@@ -10,7 +10,7 @@ use crate::clock;
 use crate::config::Polling;
 use crate::exposition::ApiMetrics;
 use crate::poller::answering::{Answering, Circumstances};
-use crate::poller::outage::{self, Change, Outage, Poll};
+use crate::poller::outage::{self, Outage, OutageChange, Poll};
 use crate::toggle::Watch;
 
 /// One API, as the poller sees it.
@@ -104,7 +104,7 @@ impl Lane {
     }
 
     /// Takes what a poll brought, and says whether the API went down or came back with it.
-    pub(super) fn note(&mut self, poll: &Poll, polling: &Polling) -> Option<Change> {
+    pub(super) fn note(&mut self, poll: &Poll, polling: &Polling) -> Option<OutageChange> {
         let change = self.outage.note(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
         let polled = self.outage.polled();
         match poll.valid {

@@ -34,7 +34,7 @@ use crate::exposition::Metrics;
 use crate::sources;
 use crate::toggle::{Answer, ApiName, Failure, Jump, Outcome, Reason, Transition, Watch};
 use lane::Lane;
-use outage::{Change, Poll, Verdict};
+use outage::{OutageChange, Poll, PollVerdict};
 
 /// How often agents without a watch are looked over.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
@@ -133,7 +133,7 @@ impl Poller {
         let mut beat = interval(Pulse::INTERVAL);
         let mut forget = interval(FORGET_INTERVAL);
         let mut look = interval(CLOCK_INTERVAL);
-        let mut system_clock = clock::Follower::default();
+        let mut system_clock = clock::ClockFollower::default();
         loop {
             let wake = self.advance(Instant::now());
             tokio::select! {
@@ -226,7 +226,7 @@ impl Poller {
 
     /// Applies the outcome to the board, plans the next poll, and reports what changed. Says
     /// whether the API went down or came back with it.
-    fn apply(&mut self, flight: &Flight, outcome: Outcome) -> Option<Change> {
+    fn apply(&mut self, flight: &Flight, outcome: Outcome) -> Option<OutageChange> {
         let lane = self.lanes.get_mut(&flight.watch.api)?;
         let (now, ended) = (clock::now(), Instant::now());
         // Polls keep their interval from start to start; a failing one is left alone from its end,
@@ -240,7 +240,7 @@ impl Poller {
         let detoured = flight.ways != lane.ways;
         let outdated = (detoured && outcome.is_err()) || (flight.keys != lane.keys && for_the_key);
         let (mut due, mut change) = (None, None);
-        let verdict = if detoured { Verdict::Neither } else { Verdict::of(&outcome) };
+        let verdict = if detoured { PollVerdict::Neither } else { PollVerdict::of(&outcome) };
         let valid = (!detoured).then_some(outcome.is_ok());
         let applied = self.board.apply(flight.run, outcome, now, |run| {
             if outdated {
@@ -266,13 +266,13 @@ impl Poller {
     }
 
     /// Reports that an API went down, or came back; then all that was down is due again, spread.
-    fn report_outage(&mut self, api: &ApiName, change: Option<Change>) {
+    fn report_outage(&mut self, api: &ApiName, change: Option<OutageChange>) {
         let Some(lane) = self.lanes.get_mut(api) else { return };
         let now = Instant::now();
         match change {
             None => {}
-            Some(Change::Began) => events::api_down(api),
-            Some(Change::Ended(runs)) => {
+            Some(OutageChange::Began) => events::api_down(api),
+            Some(OutageChange::Ended(runs)) => {
                 events::api_back(api, runs.len());
                 lane.resume(now);
                 for run in runs {

@@ -37,7 +37,7 @@ struct Probing {
 /// A poll that ended.
 pub(super) struct Poll {
     pub(super) run: RunId,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: PollVerdict,
     /// Whether it brought a valid answer; `None` where it went to another upstream than polls do now.
     pub(super) valid: Option<bool>,
     pub(super) started: Instant,
@@ -48,7 +48,7 @@ pub(super) struct Poll {
 
 /// What a poll says of the API as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PollVerdict {
     /// The API itself answered, be it that it knows nothing of the task or has no time now.
     Answered,
     /// The poll failed as it does when an API cannot be reached, is broken, or takes no key.
@@ -59,7 +59,7 @@ pub(super) enum Verdict {
 
 /// The API went down, or came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum OutageChange {
     /// Most watches failed since its last answer.
     Began,
     /// An answer came. These runs went down with the API, and may be polled again.
@@ -92,20 +92,20 @@ impl Outage {
     }
 
     /// Takes what a poll brought.
-    pub(super) fn note(&mut self, poll: &Poll, probe_delay: impl FnOnce(u32) -> Duration) -> Option<Change> {
-        if poll.last && poll.verdict != Verdict::Answered {
+    pub(super) fn note(&mut self, poll: &Poll, probe_delay: impl FnOnce(u32) -> Duration) -> Option<OutageChange> {
+        if poll.last && poll.verdict != PollVerdict::Answered {
             self.remove(poll.run);
             return None;
         }
         if poll.last {
             self.runs.remove(&poll.run);
         }
-        if poll.verdict == Verdict::Answered {
+        if poll.verdict == PollVerdict::Answered {
             self.suspect.remove(&poll.run);
             self.down.remove(&poll.run);
             return self.end();
         }
-        if poll.verdict == Verdict::Down && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
+        if poll.verdict == PollVerdict::Down && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
             self.down.insert(poll.run);
         }
         let sound = self.runs.len().saturating_sub(self.suspect.len());
@@ -117,16 +117,16 @@ impl Outage {
             None => return None,
         };
         let probing = Probing { failures, counted: poll.ended, next: poll.ended + probe_delay(failures) };
-        self.probing.replace(probing).is_none().then_some(Change::Began)
+        self.probing.replace(probing).is_none().then_some(OutageChange::Began)
     }
 
     /// The API answered.
-    fn end(&mut self) -> Option<Change> {
+    fn end(&mut self) -> Option<OutageChange> {
         let mut down: Vec<_> = self.down.drain().collect();
         self.probing.take()?;
         down.sort_unstable();
         self.suspect.extend(&down);
-        Some(Change::Ended(down))
+        Some(OutageChange::Ended(down))
     }
 
     /// Takes the API for one that is up, without an answer.
@@ -162,9 +162,9 @@ pub(super) fn probe_delay(failures: u32, polling: &Polling, chance: f64) -> Dura
     longest / 2 + (longest / 2).mul_f64(chance.clamp(0.0, 1.0))
 }
 
-// === impl Verdict ===
+// === impl PollVerdict ===
 
-impl Verdict {
+impl PollVerdict {
     pub(super) fn of(outcome: &Outcome) -> Self {
         match outcome.as_ref().map_err(|failure| failure.reason) {
             Ok(_) | Err(Reason::BadRequest | Reason::NotFound | Reason::RateLimited | Reason::ClientError) => {
@@ -200,10 +200,10 @@ mod tests {
         outage
     }
 
-    fn note(outage: &mut Outage, slot: usize, outcome: &Outcome, last: bool, now: Instant) -> Option<Change> {
+    fn note(outage: &mut Outage, slot: usize, outcome: &Outcome, last: bool, now: Instant) -> Option<OutageChange> {
         let poll = Poll {
             run: run(slot),
-            verdict: Verdict::of(outcome),
+            verdict: PollVerdict::of(outcome),
             valid: Some(outcome.is_ok()),
             started: now,
             ended: now,
@@ -212,11 +212,11 @@ mod tests {
         outage.note(&poll, |n| Duration::from_secs(n.into()))
     }
 
-    fn fails(outage: &mut Outage, slot: usize, reason: Reason, now: Instant) -> Option<Change> {
+    fn fails(outage: &mut Outage, slot: usize, reason: Reason, now: Instant) -> Option<OutageChange> {
         note(outage, slot, &Err(Failure::new(reason)), false, now)
     }
 
-    fn answers(outage: &mut Outage, slot: usize, now: Instant) -> Option<Change> {
+    fn answers(outage: &mut Outage, slot: usize, now: Instant) -> Option<OutageChange> {
         note(outage, slot, &Ok(answer(Reported::InProgress, None)), false, now)
     }
 
@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(fails(&mut outage, slot, Reason::Timeout, now), None);
         }
         assert_eq!(outage.next_probe(), None, "half is not most");
-        assert_eq!(fails(&mut outage, 3, Reason::ServerError, now), Some(Change::Began));
+        assert_eq!(fails(&mut outage, 3, Reason::ServerError, now), Some(OutageChange::Began));
         assert_eq!(outage.next_probe(), Some(now + Duration::from_secs(1)));
     }
 
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(2)));
         assert_eq!(fails(&mut outage, 1, Reason::Decode, later), None);
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(3)), "that was not the API");
-        assert_eq!(answers(&mut outage, 3, later), Some(Change::Ended(vec![run(0), run(1), run(2)])));
+        assert_eq!(answers(&mut outage, 3, later), Some(OutageChange::Ended(vec![run(0), run(1), run(2)])));
         assert_eq!((outage.next_probe(), answers(&mut outage, 1, later)), (None, None));
     }
 
@@ -277,7 +277,11 @@ mod tests {
             for slot in 0..3 {
                 fails(&mut outage, slot, Reason::Timeout, now);
             }
-            assert_eq!(fails(&mut outage, 0, reason, now), Some(Change::Ended(vec![run(1), run(2)])), "{reason:?}");
+            assert_eq!(
+                fails(&mut outage, 0, reason, now),
+                Some(OutageChange::Ended(vec![run(1), run(2)])),
+                "{reason:?}"
+            );
         }
     }
 
@@ -307,12 +311,12 @@ mod tests {
             }
             now += Duration::from_mins(1);
         }
-        let began = changes.iter().filter(|change| **change == Change::Began).count();
+        let began = changes.iter().filter(|change| **change == OutageChange::Began).count();
         assert_eq!((began, changes.len()), (1, 2), "{changes:?}");
         for slot in 12..17 {
             changes.extend(fails(&mut outage, slot, Reason::ServerError, now));
         }
-        assert_eq!(changes.last(), Some(&Change::Began), "most of the sound ones are down");
+        assert_eq!(changes.last(), Some(&OutageChange::Began), "most of the sound ones are down");
     }
 
     #[test]
@@ -323,7 +327,7 @@ mod tests {
         for slot in 0..20 {
             let poll = Poll {
                 run: run(slot),
-                verdict: Verdict::Down,
+                verdict: PollVerdict::Down,
                 valid: Some(false),
                 started: start,
                 ended: later,
@@ -344,7 +348,7 @@ mod tests {
         (8..10).for_each(|slot| outage.remove(run(slot)));
         fails(&mut outage, 0, Reason::Dns, now);
         fails(&mut outage, 1, Reason::Dns, now);
-        assert_eq!(fails(&mut outage, 2, Reason::Dns, now), Some(Change::Began), "three of four");
+        assert_eq!(fails(&mut outage, 2, Reason::Dns, now), Some(OutageChange::Began), "three of four");
     }
 
     #[test]

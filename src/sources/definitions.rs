@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::watches::{Entries, Shared, unnamed_watch, watch};
-use crate::document::yaml::{Fault, Parsed, Stream};
+use crate::document::yaml::{Parsed, Stream, SyntaxFault};
 use crate::document::{Problem, Problems, json, show, text_of, validated, validated_text, yaml};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 
@@ -74,7 +74,7 @@ pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<W
 const KEY: &str = "watches";
 
 /// JSON, or null for a text without any.
-fn json_if_any(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, Fault> {
+fn json_if_any(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, SyntaxFault> {
     let blank = text.strip_prefix('\u{feff}').unwrap_or(text).trim().is_empty();
     if blank { Ok((yaml::null(), Vec::new())) } else { json::read(text, stream) }
 }

@@ -27,7 +27,7 @@ pub type Watches = Arc<[Arc<Watch>]>;
 pub struct Files {
     globs: Vec<WatchGlob>,
     apis: BTreeSet<ApiName>,
-    known: BTreeMap<Arc<Path>, Known>,
+    known: BTreeMap<Arc<Path>, FileState>,
     /// What is wrong with globs, by how they are configured.
     troubles: BTreeMap<Arc<str>, Vec<Problem>>,
     hasher: RandomState,
@@ -46,14 +46,14 @@ pub struct Scan {
     /// files could be read.
     pub up: Vec<(Arc<str>, bool)>,
     /// What is other than at the scan before, each thing once.
-    pub news: Vec<News>,
+    pub news: Vec<FileEvent>,
     /// How many files were read, and not just found to be untouched.
     pub read: usize,
 }
 
 /// What is other than at the scan before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum FileEvent {
     /// A glob has other problems than before. Watches that its files had stay.
     Astray {
         /// The glob as configured.
@@ -94,7 +94,7 @@ pub enum News {
 
 /// What is known of a file.
 #[derive(Debug, Default)]
-struct Known {
+struct FileState {
     /// The watches of the last content without problems.
     good: Option<Watches>,
     /// What is wrong now.
@@ -124,7 +124,7 @@ struct Stamp {
 }
 
 /// What one look at a file found.
-enum Look {
+enum FileReading {
     /// It is not there, or is a folder.
     Gone,
     /// It was not touched since it was read last.
@@ -197,15 +197,15 @@ impl Files {
             }
             // Looked up once: comparing paths is most of what a file costs that was not touched.
             let known = self.known.get(&**path);
-            let was_bad = known.is_some_and(Known::is_bad);
+            let was_bad = known.is_some_and(FileState::is_bad);
             let is_bad = match look(path, known.and_then(|known| known.stamp.as_ref()), now) {
-                Look::Untouched => was_bad,
-                Look::Content(content, stamp) => {
+                FileReading::Untouched => was_bad,
+                FileReading::Content(content, stamp) => {
                     scan.read += 1;
                     self.learn(path, &content, stamp, &mut news)
                 }
-                Look::Unreadable(what) => self.fail(path, what, &mut news),
-                Look::Gone => {
+                FileReading::Unreadable(what) => self.fail(path, what, &mut news),
+                FileReading::Gone => {
                     news.extend(self.remove(path, &walks));
                     false
                 }
@@ -216,13 +216,13 @@ impl Files {
         }
         self.judge_globs(walks, &bad, &mut scan);
         scan.news.append(&mut news);
-        let good = |(path, known): (&Arc<Path>, &Known)| Some((path.clone(), known.good.clone()?));
+        let good = |(path, known): (&Arc<Path>, &FileState)| Some((path.clone(), known.good.clone()?));
         scan.files = self.known.iter().filter_map(good).collect();
         scan
     }
 
     /// Forgets the files that no glob matches any more.
-    fn remove_unmatched(&mut self, matched: &[Match], walks: &[Walked]) -> Vec<News> {
+    fn remove_unmatched(&mut self, matched: &[Match], walks: &[Walked]) -> Vec<FileEvent> {
         let mut matched = matched.iter().map(|found| &*found.path).peekable();
         let mut unmatched = Vec::new();
         for path in self.known.keys() {
@@ -235,16 +235,16 @@ impl Files {
     }
 
     /// Forgets a file that is gone, unless it may be hidden by what a walk could not follow.
-    fn remove(&mut self, path: &Path, walks: &[Walked]) -> Option<News> {
+    fn remove(&mut self, path: &Path, walks: &[Walked]) -> Option<FileEvent> {
         let mut failed = self.globs.iter().zip(walks).filter(|(_, walk)| walk.has_failed());
         if failed.any(|(glob, _)| glob.covers(path)) {
             return None;
         }
-        self.known.remove(path).map(|_| News::Removed { path: shown(path) })
+        self.known.remove(path).map(|_| FileEvent::Removed { path: shown(path) })
     }
 
     /// Takes over the content of a file. Returns whether it is bad.
-    fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, news: &mut Vec<News>) -> bool {
+    fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, news: &mut Vec<FileEvent>) -> bool {
         let hash = self.hasher.hash_one(content);
         let known = self.known.entry(path.into()).or_default();
         if known.may_be_being_written(content) {
@@ -263,7 +263,7 @@ impl Files {
     }
 
     /// Notes that a file cannot be read. Returns that it is bad.
-    fn fail(&mut self, path: &Path, what: String, news: &mut Vec<News>) -> bool {
+    fn fail(&mut self, path: &Path, what: String, news: &mut Vec<FileEvent>) -> bool {
         let known = self.known.entry(path.into()).or_default();
         known.stamp = None;
         known.content = None;
@@ -287,8 +287,8 @@ impl Files {
             }
             let glob = name.to_string();
             scan.news.push(match problems.len() {
-                0 => News::Found { glob },
-                _ => News::Astray { problems: shortened(problems, &glob), glob },
+                0 => FileEvent::Found { glob },
+                _ => FileEvent::Astray { problems: shortened(problems, &glob), glob },
             });
         }
         self.troubles = troubles;
@@ -357,9 +357,9 @@ impl Walked {
     }
 }
 
-// === impl Known ===
+// === impl FileState ===
 
-impl Known {
+impl FileState {
     fn is_bad(&self) -> bool {
         !self.problems.is_empty()
     }
@@ -377,14 +377,14 @@ impl Known {
     }
 
     /// Takes watches without problems.
-    fn renew(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, news: &mut Vec<News>) {
+    fn renew(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, news: &mut Vec<FileEvent>) {
         if self.is_bad() {
             self.problems.clear();
-            news.push(News::Mended { path: shown(path) });
+            news.push(FileEvent::Mended { path: shown(path) });
         }
         let same = self.good.as_ref().is_some_and(|good| **good == *watches);
         if !same {
-            news.push(News::Changed { path: shown(path), watches: watches.len() });
+            news.push(FileEvent::Changed { path: shown(path), watches: watches.len() });
             let before = self.good.as_deref().unwrap_or_default();
             share_equal(&mut watches, before);
             self.good = Some(watches.into());
@@ -392,12 +392,12 @@ impl Known {
     }
 
     /// Takes problems; the last good watches stay.
-    fn trouble(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<News>) {
+    fn trouble(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<FileEvent>) {
         let same = problems.len() == self.problems.len()
             && problems.iter().zip(&self.problems).all(|(now, before)| now.is_same(before));
         if !same {
             let path = shown(path);
-            news.push(News::Failed { problems: shortened(&problems, &path), path });
+            news.push(FileEvent::Failed { problems: shortened(&problems, &path), path });
         }
         self.problems = problems;
     }
@@ -417,26 +417,26 @@ pub fn share_equal(watches: &mut [Arc<Watch>], before: &[Arc<Watch>]) {
     }
 }
 
-// === impl Look ===
+// === impl FileReading ===
 
 /// Looks at the file at `path`, which looked like `before` when it was read.
-fn look(path: &Path, before: Option<&Stamp>, now: SystemTime) -> Look {
+fn look(path: &Path, before: Option<&Stamp>, now: SystemTime) -> FileReading {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Look::Gone,
-        Ok(metadata) if !metadata.is_file() => Look::Unreadable(InputError::NotRegular.to_string()),
-        Ok(metadata) if before == Some(&Stamp::of(&metadata)) => Look::Untouched,
-        Ok(_) => read(path, now).unwrap_or_else(|error| Look::failed(path, &error)),
-        Err(error) => Look::failed(path, &error.into()),
+        Ok(metadata) if metadata.is_dir() => FileReading::Gone,
+        Ok(metadata) if !metadata.is_file() => FileReading::Unreadable(InputError::NotRegular.to_string()),
+        Ok(metadata) if before == Some(&Stamp::of(&metadata)) => FileReading::Untouched,
+        Ok(_) => read(path, now).unwrap_or_else(|error| FileReading::failed(path, &error)),
+        Err(error) => FileReading::failed(path, &error.into()),
     }
 }
 
-fn read(path: &Path, now: SystemTime) -> Result<Look, InputError> {
+fn read(path: &Path, now: SystemTime) -> Result<FileReading, InputError> {
     let file = InputFile::open(path)?;
     let stamp = Some(Stamp::of(file.metadata())).filter(|stamp| stamp.is_settled(now));
-    Ok(Look::Content(file.content(Files::MAX_FILE_BYTES)?, stamp))
+    Ok(FileReading::Content(file.content(Files::MAX_FILE_BYTES)?, stamp))
 }
 
-impl Look {
+impl FileReading {
     fn failed(path: &Path, error: &InputError) -> Self {
         let is_there = || fs::symlink_metadata(path).is_ok();
         match error {
@@ -548,14 +548,14 @@ mod tests {
         }
 
         fn news(&self) -> Vec<String> {
-            let told = |news: &News| match news {
-                News::Failed { path, problems } | News::Astray { glob: path, problems } => {
+            let told = |news: &FileEvent| match news {
+                FileEvent::Failed { path, problems } | FileEvent::Astray { glob: path, problems } => {
                     let problems: Vec<_> = problems.iter().map(|p| self.short(&p.to_string())).collect();
                     format!("failed {}: {}", self.short(path), problems.join("; "))
                 }
-                News::Mended { path } | News::Found { glob: path } => format!("mended {}", self.short(path)),
-                News::Changed { path, watches } => format!("changed {} {watches}", self.short(path)),
-                News::Removed { path } => format!("removed {}", self.short(path)),
+                FileEvent::Mended { path } | FileEvent::Found { glob: path } => format!("mended {}", self.short(path)),
+                FileEvent::Changed { path, watches } => format!("changed {} {watches}", self.short(path)),
+                FileEvent::Removed { path } => format!("removed {}", self.short(path)),
             };
             self.scan.news.iter().map(told).collect()
         }
@@ -837,9 +837,9 @@ mod tests {
     #[test]
     fn a_file_that_vanishes_between_finding_and_reading_is_gone() {
         let folder = Folder::new(&[]);
-        assert!(matches!(look(&folder.path("f"), None, SystemTime::now()), Look::Gone));
+        assert!(matches!(look(&folder.path("f"), None, SystemTime::now()), FileReading::Gone));
         let error = read(&folder.path("f"), SystemTime::now()).err().unwrap();
-        assert!(matches!(Look::failed(&folder.path("f"), &error), Look::Gone));
+        assert!(matches!(FileReading::failed(&folder.path("f"), &error), FileReading::Gone));
     }
 
     #[test]
@@ -891,7 +891,7 @@ mod tests {
         let mut folder = Folder::new(&["*"]);
         folder.write_text("f.yaml", &"- x\n".repeat(Files::MAX_PROBLEMS + 5));
         let scan = folder.scan().scan;
-        let [News::Failed { problems, .. } | News::Astray { problems, .. }] = &scan.news[..] else {
+        let [FileEvent::Failed { problems, .. } | FileEvent::Astray { problems, .. }] = &scan.news[..] else {
             panic!("{:?}", scan.news)
         };
         assert_eq!(problems.len(), Files::MAX_PROBLEMS + 1);

@@ -66,7 +66,7 @@ pub struct Edited {
 
 /// How many definitions a source has on the list, and how many that are refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct WatchCounts {
     /// Those that hold.
     pub watches: usize,
     /// Those that do not.
@@ -81,7 +81,7 @@ pub struct WatchList {
     names: HashSet<ByName<Contenders>>,
     /// The watches that each origin defines.
     by_origin: BTreeMap<Arc<Origin>, HashSet<ByName<Arc<Watch>>>>,
-    counts: [Count; Source::ALL.len()],
+    counts: [WatchCounts; Source::ALL.len()],
 }
 
 /// Something that is found by the name of its watch, which is not kept a second time.
@@ -138,7 +138,7 @@ impl WatchList {
     }
 
     /// How many definitions there are, by source.
-    pub fn counts(&self) -> impl Iterator<Item = (Source, Count)> {
+    pub fn counts(&self) -> impl Iterator<Item = (Source, WatchCounts)> {
         Source::ALL.into_iter().zip(self.counts)
     }
 
@@ -384,9 +384,9 @@ impl Contender {
     }
 }
 
-// === impl Count ===
+// === impl WatchCounts ===
 
-impl Count {
+impl WatchCounts {
     fn of(&mut self, holds: bool) -> &mut usize {
         if holds { &mut self.watches } else { &mut self.rejected }
     }

@@ -11,7 +11,7 @@ mod pattern;
 mod watches;
 
 pub use definitions::{definition, definitions};
-pub use files::{Files, News, Scan, Watches, share_equal};
-pub use list::{Change, Count, Definition, Edit, Edited, Origin, Refused, WatchList};
+pub use files::{FileEvent, Files, Scan, Watches, share_equal};
+pub use list::{Change, Definition, Edit, Edited, Origin, Refused, WatchCounts, WatchList};
 pub use pattern::WatchGlob;
 pub(crate) use watches::{Entries, Shared};

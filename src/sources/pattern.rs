@@ -31,12 +31,12 @@ pub struct WatchGlob {
     /// there.
     root: PathBuf,
     /// What has to follow: at least one, and a name or a pattern as the last.
-    parts: Vec<Part>,
+    parts: Vec<PatternPart>,
 }
 
 /// What matches one name of a path, or any number of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum PatternPart {
     /// This name.
     Name(Box<str>),
     /// Every name like this.
@@ -57,7 +57,7 @@ pub(super) struct Walked {
 }
 
 /// One walk under way.
-struct Walk<'g> {
+struct FolderWalk<'g> {
     glob: &'g WatchGlob,
     /// The most files that are looked for, and the most folders that are entered.
     most: usize,
@@ -94,18 +94,18 @@ impl WatchGlob {
         }
         let mut parts = Vec::new();
         for name in configured.split('/').filter(|name| !matches!(*name, "" | ".")) {
-            let part = Part::parse(name)?;
+            let part = PatternPart::parse(name)?;
             // Several in a row are as good as one.
-            if part != Part::Below || parts.last() != Some(&Part::Below) {
+            if part != PatternPart::Below || parts.last() != Some(&PatternPart::Below) {
                 parts.push(part);
             }
         }
         let mut root =
             if configured.starts_with('/') { Path::new("/") } else { base.unwrap_or(Path::new("")) }.to_owned();
         let last = parts.len().saturating_sub(1);
-        let leading = parts.iter().take(last).take_while(|part| matches!(part, Part::Name(_))).count();
+        let leading = parts.iter().take(last).take_while(|part| matches!(part, PatternPart::Name(_))).count();
         for part in parts.drain(..leading) {
-            if let Part::Name(name) = part {
+            if let PatternPart::Name(name) = part {
                 root.push(&*name);
             }
         }
@@ -133,7 +133,7 @@ impl WatchGlob {
     /// Looks for all files that match; gives up where there are more than `most`, or that many
     /// folders to look into. Blocks.
     pub(super) fn walk(&self, most: usize) -> Walked {
-        let mut walk = Walk {
+        let mut walk = FolderWalk {
             glob: self,
             most,
             folders: 0,
@@ -154,9 +154,9 @@ impl WatchGlob {
     }
 }
 
-fn covers(parts: &[Part], names: &[&str]) -> bool {
+fn covers(parts: &[PatternPart], names: &[&str]) -> bool {
     match (parts.split_first(), names.split_first()) {
-        (Some((Part::Below, rest)), name) => {
+        (Some((PatternPart::Below, rest)), name) => {
             covers(rest, names) || name.is_some_and(|(name, more)| !name.starts_with('.') && covers(parts, more))
         }
         (Some((part, rest)), Some((name, more))) => part.matches(name) && covers(rest, more),
@@ -165,9 +165,9 @@ fn covers(parts: &[Part], names: &[&str]) -> bool {
     }
 }
 
-// === impl Part ===
+// === impl PatternPart ===
 
-impl Part {
+impl PatternPart {
     fn parse(name: &str) -> Result<Self, String> {
         if name == "**" {
             return Ok(Self::Below);
@@ -187,9 +187,9 @@ impl Part {
     }
 }
 
-// === impl Walk ===
+// === impl FolderWalk ===
 
-impl Walk<'_> {
+impl FolderWalk<'_> {
     fn root_is_there(&mut self) -> bool {
         let root = &self.glob.root;
         match fs::metadata(or_here(root)) {
@@ -209,24 +209,24 @@ impl Walk<'_> {
         let Some(part) = self.glob.parts.get(index) else { return };
         let is_last = index + 1 == self.glob.parts.len();
         match part {
-            Part::Name(name) if is_last => self.offer(folder.join(&**name)),
-            Part::Name(name) => self.todo.push((folder.join(&**name), index + 1)),
-            Part::Like(_) if is_last => {
+            PatternPart::Name(name) if is_last => self.offer(folder.join(&**name)),
+            PatternPart::Name(name) => self.todo.push((folder.join(&**name), index + 1)),
+            PatternPart::Like(_) if is_last => {
                 let files = self.list(&folder, part).into_iter().filter(|(_, kind)| !kind.is_dir());
                 self.walked.found.extend(files.map(|(path, _)| path));
                 self.walked.over |= self.walked.found.len() > self.most;
             }
-            Part::Like(_) => self.enter_all(&folder, part, index + 1),
-            Part::Below if self.is_new(&folder, index) => {
+            PatternPart::Like(_) => self.enter_all(&folder, part, index + 1),
+            PatternPart::Below if self.is_new(&folder, index) => {
                 self.enter_all(&folder, part, index);
                 self.todo.push((folder, index + 1));
             }
-            Part::Below => {}
+            PatternPart::Below => {}
         }
     }
 
     /// Plans to enter the folders in `folder` that match.
-    fn enter_all(&mut self, folder: &Path, part: &Part, next: usize) {
+    fn enter_all(&mut self, folder: &Path, part: &PatternPart, next: usize) {
         for (path, kind) in self.list(folder, part).into_iter().rev() {
             if kind.is_dir() || kind.is_symlink() && self.is_link_to_folder(&path) {
                 self.todo.push((path, next));
@@ -269,7 +269,7 @@ impl Walk<'_> {
     }
 
     /// What is in a folder and matches, by name.
-    fn list(&mut self, folder: &Path, part: &Part) -> Vec<(PathBuf, FileType)> {
+    fn list(&mut self, folder: &Path, part: &PatternPart) -> Vec<(PathBuf, FileType)> {
         let mut listed = Vec::new();
         if let Err(error) = list(folder, part, self.most, &mut listed)
             // One that went away since its parent was listed, or is none, has nothing to list.
@@ -290,7 +290,7 @@ impl Walk<'_> {
 }
 
 /// Lists what matches, and no more than one beyond `most`.
-fn list(folder: &Path, part: &Part, most: usize, listed: &mut Vec<(OsString, FileType)>) -> io::Result<()> {
+fn list(folder: &Path, part: &PatternPart, most: usize, listed: &mut Vec<(OsString, FileType)>) -> io::Result<()> {
     for entry in fs::read_dir(or_here(folder))? {
         let entry = entry?;
         let name = entry.file_name();

@@ -22,12 +22,12 @@ pub(crate) struct Entries<'a> {
     file: &'a Path,
     source: Source,
     shared: Shared<'a>,
-    read: Vec<Entry>,
+    read: Vec<ListEntry>,
     /// One that knows of no variables: none is laid over a list that is taken so.
     figment: Figment,
 }
 
-enum Entry {
+enum ListEntry {
     /// Nothing is wrong with it, but perhaps its API is not configured; and whether it names that.
     Watch(Arc<Watch>, bool),
     /// Something is wrong with it.
@@ -51,7 +51,7 @@ enum ApiNames<'a> {
 }
 
 /// The watches of a list, whose names must differ.
-struct Named<'p> {
+struct UniqueNames<'p> {
     /// Where the list stands.
     path: &'p str,
     /// The indices of the entries that have the names, be it that something else is wrong with them.
@@ -81,8 +81,8 @@ impl<'a> Entries<'a> {
     pub(crate) fn watches(self, list: &Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
         let (source, unknown) = (self.source, self.shared.apis.has_others_than(apis));
         let shared = Shared::of(apis);
-        let mut named = Named::with_room(path, self.read.len());
-        let walk = |named: &mut Named<'_>, index: usize, node: &Node<'_>| {
+        let mut named = UniqueNames::with_room(path, self.read.len());
+        let walk = |named: &mut UniqueNames<'_>, index: usize, node: &Node<'_>| {
             if let Some((name, watch)) = watch(node, &shared, source) {
                 named.add(&node.place(), index, name, watch.map(Arc::new));
             }
@@ -93,12 +93,12 @@ impl<'a> Entries<'a> {
         }
         for (index, entry) in self.read.into_iter().enumerate() {
             match entry {
-                Entry::Watch(watch, names_api) => {
+                ListEntry::Watch(watch, names_api) => {
                     let place = list.place_of(index);
                     let is_good = !unknown || shared.apis.has_that_of(&watch, names_api, &place);
                     named.add(&place, index, watch.name.clone(), is_good.then_some(watch));
                 }
-                Entry::Wrong(tree) => walk(&mut named, index, &list.element(index, &tree)),
+                ListEntry::Wrong(tree) => walk(&mut named, index, &list.element(index, &tree)),
             }
         }
         named.watches
@@ -115,8 +115,8 @@ impl Sink for Entries<'_> {
         let node = reading.root(&element);
         let read = watch(&node, &self.shared, self.source).and_then(|(_, watch)| watch);
         let entry = match read.filter(|_| reading.is_clean()) {
-            Some(watch) => Entry::Watch(Arc::new(watch), node.has("api")),
-            None => Entry::Wrong(element),
+            Some(watch) => ListEntry::Watch(Arc::new(watch), node.has("api")),
+            None => ListEntry::Wrong(element),
         };
         self.read.push(entry);
     }
@@ -211,9 +211,9 @@ impl ApiNames<'_> {
     }
 }
 
-// === impl Named ===
+// === impl UniqueNames ===
 
-impl<'p> Named<'p> {
+impl<'p> UniqueNames<'p> {
     fn with_room(path: &'p str, room: usize) -> Self {
         Self { path, firsts: HashMap::with_capacity(room), watches: Vec::with_capacity(room) }
     }

@@ -7,10 +7,10 @@ use std::io;
 /// What is wrong with the state file, and what would be right: a sentence whose subject, the path,
 /// is left to the caller.
 #[derive(Debug)]
-pub struct StoreError(Fault);
+pub struct StoreError(StoreFault);
 
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum StoreFault {
     /// There is no folder for it.
     NoFolder,
     /// A folder, a device, a socket.
@@ -29,9 +29,9 @@ pub(super) enum Fault {
     Unwritten { what: String, full: bool },
 }
 
-// === impl Fault ===
+// === impl StoreFault ===
 
-impl Fault {
+impl StoreFault {
     /// For [`Result::map_err`]: the file could not be `to_be`.
     pub(super) fn io(to_be: &'static str) -> impl Fn(io::Error) -> Self {
         move |error| Self::Io { to_be, error }
@@ -55,12 +55,12 @@ impl Fault {
 impl StoreError {
     /// Whether the disk has no room left.
     pub fn is_for_want_of_room(&self) -> bool {
-        matches!(self.0, Fault::Unwritten { full: true, .. })
+        matches!(self.0, StoreFault::Unwritten { full: true, .. })
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
+impl From<StoreFault> for StoreError {
+    fn from(fault: StoreFault) -> Self {
         Self(fault)
     }
 }
@@ -68,23 +68,23 @@ impl From<Fault> for StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Fault::NoFolder => f.write_str("has no folder to be in: create the folder, or name another file"),
-            Fault::NotAFile => f.write_str("is not a regular file: name a file, which is made if there is none"),
-            Fault::Io { to_be, error } => write!(f, "cannot be {to_be}: {error}"),
-            Fault::InUse => f.write_str("is in use by another process: stop that one, or name another file"),
-            Fault::Foreign => f.write_str(
+            StoreFault::NoFolder => f.write_str("has no folder to be in: create the folder, or name another file"),
+            StoreFault::NotAFile => f.write_str("is not a regular file: name a file, which is made if there is none"),
+            StoreFault::Io { to_be, error } => write!(f, "cannot be {to_be}: {error}"),
+            StoreFault::InUse => f.write_str("is in use by another process: stop that one, or name another file"),
+            StoreFault::Foreign => f.write_str(
                 "is not a state file of cekura-exporter: name another file, or move this one away to begin anew",
             ),
-            Fault::Newer(version) => write!(
+            StoreFault::Newer(version) => write!(
                 f,
                 "was written by a newer version of cekura-exporter (its format is {version}, the newest known here is \
                  {}): run that version, or name another file",
                 super::VERSION
             ),
-            Fault::Damaged(detail) => {
+            StoreFault::Damaged(detail) => {
                 write!(f, "is damaged ({detail}): put a good copy in its place, or move it away to begin anew")
             }
-            Fault::Unwritten { what, .. } => {
+            StoreFault::Unwritten { what, .. } => {
                 write!(f, "cannot be written ({what}): make sure that its disk works and has room")
             }
         }

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{Database, TableDefinition, WriteTransaction};
 
 use self::backend::Disk;
-use self::error::Fault;
 pub use self::error::StoreError;
+use self::error::StoreFault;
 use crate::toggle::{
     AgentId, AgentMock, ApiName, Event, Jump, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName,
 };
@@ -243,7 +243,7 @@ fn unwritten(error: redb::Error) -> StoreError {
         redb::Error::Io(error) => error.to_string(),
         error => error.to_string(),
     };
-    Fault::Unwritten { what, full }.into()
+    StoreFault::Unwritten { what, full }.into()
 }
 
 // === impl Registration ===

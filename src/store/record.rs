@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedToggle};
 use crate::toggle::{
-    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, Labels, Problem,
-    ProblemKind, ProgressId, RawStatuses, Reason, Run, Shown, Source, Status, Tally, Teller, Text, Timestamp, Watch,
+    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, Labels, ProblemKind,
+    ProgressId, RawStatuses, Reason, Run, Shown, Source, Status, Tally, Teller, Text, Timestamp, ToggleProblem, Watch,
     WatchName, What,
 };
 
@@ -417,10 +417,10 @@ impl TallyRecord {
         let [completed, failed] = [completed, failed].map(|runs| u32::try_from(runs).unwrap_or(u32::MAX));
         let problem = problem.and_then(|problem| {
             let expect = problem.expect.and_then(|expect| Expect::parse(&expect).ok());
-            Some(Problem { kind: ProblemKind::parse(&problem.kind)?, expect })
+            Some(ToggleProblem { kind: ProblemKind::parse(&problem.kind)?, expect })
         });
         // Versions before did not save it.
-        let failed_last = || Problem { kind: ProblemKind::Failed, expect: None };
+        let failed_last = || ToggleProblem { kind: ProblemKind::Failed, expect: None };
         let problem = problem.or_else(|| (last_failed > last_completed).then(failed_last));
         let last_mismatched = timestamp(last_mismatched);
         Tally { polls, failures, completed, failed, last_completed, last_failed, last_mismatched, problem }

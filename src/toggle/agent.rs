@@ -10,7 +10,7 @@ use super::watch::{AgentId, ApiName, Expect, Watch, WatchName};
 /// What the newest completed run of an agent said about its mocks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentMock {
-    known: Option<Known>,
+    known: Option<LastStatement>,
     /// When the agent's last watch went; `None` while it has one.
     unwatched_since: Option<Timestamp>,
 }
@@ -54,7 +54,7 @@ pub struct AgentDefinition {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
+struct LastStatement {
     newest: FinishOrder,
     /// Since when mocks are on; `None` while they are off.
     enabled_since: Option<Timestamp>,
@@ -91,7 +91,7 @@ impl AgentMock {
             return;
         }
         let since = self.enabled_since().unwrap_or(now);
-        self.known = Some(Known {
+        self.known = Some(LastStatement {
             newest: order,
             enabled_since: enabled.then_some(since),
             told_by: Some(Teller { toggle: watch.name.clone(), labels: watch.labels.clone() }),
@@ -102,7 +102,7 @@ impl AgentMock {
     /// Forgets what was said, until a newer run says something. Says whether there was anything to forget.
     pub fn forget(&mut self) -> bool {
         let Some(known) = self.known.as_mut().filter(|known| !known.forgotten) else { return false };
-        *known = Known { newest: known.newest, enabled_since: None, told_by: None, forgotten: true };
+        *known = LastStatement { newest: known.newest, enabled_since: None, told_by: None, forgotten: true };
         true
     }
 
@@ -126,7 +126,7 @@ impl AgentMock {
         Some(self.said()?.newest.at)
     }
 
-    fn said(&self) -> Option<&Known> {
+    fn said(&self) -> Option<&LastStatement> {
         self.known.as_ref().filter(|known| !known.forgotten)
     }
 
@@ -165,7 +165,7 @@ impl AgentMock {
 impl From<AgentMockParts> for AgentMock {
     fn from(parts: AgentMockParts) -> Self {
         let AgentMockParts { newest, enabled_since, told_by, forgotten, unwatched_since } = parts;
-        let known = newest.map(|(at, place)| Known {
+        let known = newest.map(|(at, place)| LastStatement {
             newest: FinishOrder { at, place },
             enabled_since: enabled_since.filter(|_| !forgotten),
             told_by,
@@ -175,9 +175,9 @@ impl From<AgentMockParts> for AgentMock {
     }
 }
 
-// === impl Known ===
+// === impl LastStatement ===
 
-impl Known {
+impl LastStatement {
     /// Whether what a run says that finished then is older. What was forgotten is not said again by the same
     /// run.
     fn outweighs(&self, order: FinishOrder) -> bool {

@@ -22,7 +22,7 @@ pub use event::{Event, What};
 pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, Reported};
 pub use run::{Failing, Finish, RawStatuses, Run, Shown, Status};
-pub use slot::{Problem, ProblemKind, Tally, Toggle, Transition};
+pub use slot::{ProblemKind, Tally, Toggle, ToggleProblem, Transition};
 pub use standing::Standing;
 pub use text::{Hidden, Text};
 pub use time::{Jump, Timestamp};

@@ -40,12 +40,12 @@ pub struct Tally {
     pub last_mismatched: Option<Timestamp>,
     /// What is wrong since a run ended badly; `None` since one ended well. A retry that hangs, or whose id
     /// expires, ends no problem.
-    pub problem: Option<Problem>,
+    pub problem: Option<ToggleProblem>,
 }
 
 /// How a run of a watch ended badly, while none has ended well since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Problem {
+pub struct ToggleProblem {
     /// How it ended.
     pub kind: ProblemKind,
     /// What was expected of the run.
@@ -168,7 +168,7 @@ impl Toggle {
             // Never before the completion that it is about, so that a later completion is later than both.
             self.tally.last_mismatched = self.tally.last_completed.max(Some(now));
         }
-        self.tally.problem = kind.map(|kind| Problem { kind, expect: self.watch.expect });
+        self.tally.problem = kind.map(|kind| ToggleProblem { kind, expect: self.watch.expect });
     }
 
     fn answered(&mut self, answer: Answer, now: Timestamp) -> Vec<Transition> {
@@ -307,8 +307,8 @@ mod tests {
 
     #[test]
     fn a_problem_lasts_until_a_run_ends_well_whatever_a_retry_does() {
-        let failed = |expect| Some(Problem { kind: ProblemKind::Failed, expect });
-        let mismatch = |expect| Some(Problem { kind: ProblemKind::Mismatch, expect: Some(expect) });
+        let failed = |expect| Some(ToggleProblem { kind: ProblemKind::Failed, expect });
+        let mismatch = |expect| Some(ToggleProblem { kind: ProblemKind::Mismatch, expect: Some(expect) });
         let mut toggle = toggle(None);
         let mut run = |id: &str, expect, outcomes: &[Outcome], second| {
             toggle.redefine(watch(id, expect), at(second));

@@ -28,7 +28,7 @@ pub(crate) enum ClientAuth {
 
 /// Which clients get in by their certificates.
 #[derive(Debug)]
-pub(crate) struct Clients {
+pub(crate) struct ClientCertificates {
     /// What is asked of them.
     pub(crate) auth: ClientAuth,
     /// Whose certificates are good, where that is verified.
@@ -90,9 +90,9 @@ impl ClientAuth {
     }
 }
 
-// === impl Clients ===
+// === impl ClientCertificates ===
 
-impl Clients {
+impl ClientCertificates {
     /// What is asked of clients in handshakes.
     pub(super) fn verifier(
         self,

@@ -10,7 +10,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 
 use super::certificate::Chain;
-use super::clients::{ClientAuth, Clients};
+use super::clients::{ClientAuth, ClientCertificates};
 use super::files::Content;
 use super::pem::{authorities, is_pem, key};
 use super::protocol::{Curve, Protocol, Suite, Version};
@@ -22,7 +22,7 @@ use crate::document::{
 use crate::toggle::Timestamp;
 
 /// Reads a file that the configuration names.
-type Read<'r> = &'r mut dyn FnMut(&Path) -> Result<Content, String>;
+type FileReader<'r> = &'r mut dyn FnMut(&Path) -> Result<Content, String>;
 
 /// The headers that can be set, and the values that they may have; none for any.
 const HEADERS: [(&str, &[&str]); 5] = [
@@ -38,7 +38,12 @@ const HEADERS: [(&str, &[&str]); 5] = [
 ///
 /// # Errors
 /// Every problem that there is. None shows more of a value than a path or a name that the format has.
-pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> Result<(Web, Vec<Problem>), Problems> {
+pub(crate) fn web(
+    file: &Path,
+    text: &[u8],
+    read: FileReader<'_>,
+    now: Timestamp,
+) -> Result<(Web, Vec<Problem>), Problems> {
     let mut warnings = Vec::new();
     let text = text_of(file, text)?;
     let web = validated(file, text, yaml::parse(text), |node| {
@@ -55,7 +60,7 @@ pub(crate) fn web(file: &Path, text: &[u8], read: Read<'_>, now: Timestamp) -> R
 }
 
 /// Without a key in it, the block says as little as none.
-fn tls(node: Node<'_>, read: Read<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Tls> {
+fn tls(node: Node<'_>, read: FileReader<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Tls> {
     if node.is_empty() {
         return None;
     }
@@ -68,7 +73,12 @@ fn tls(node: Node<'_>, read: Read<'_>, now: Timestamp, warnings: &mut Vec<Proble
     Tls::new(identity?, clients?, &protocol?).map_err(|what| place.note(what)).ok()
 }
 
-fn identity(section: &Section<'_>, read: Read<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Identity> {
+fn identity(
+    section: &Section<'_>,
+    read: FileReader<'_>,
+    now: Timestamp,
+    warnings: &mut Vec<Problem>,
+) -> Option<Identity> {
     let chain_pem = Pem::require(section, "cert_file", "cert", read);
     let key_pem = Pem::require(section, "key_file", "key", read);
     let chain = chain_pem.as_ref().and_then(|pem| pem.parsed(Chain::parse));
@@ -84,7 +94,7 @@ fn identity(section: &Section<'_>, read: Read<'_>, now: Timestamp, warnings: &mu
     Some(identity)
 }
 
-fn clients(section: &Section<'_>, read: Read<'_>) -> Option<Clients> {
+fn clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertificates> {
     let auth = match section.take("client_auth_type") {
         Some(node) => node.parsed(Show::Value, ClientAuth::parse),
         None => Some(ClientAuth::No),
@@ -117,7 +127,7 @@ fn clients(section: &Section<'_>, read: Read<'_>) -> Option<Clients> {
         Some(names) => Some(names?),
         None => None,
     };
-    Some(Clients { auth, authorities: authorities?, names })
+    Some(ClientCertificates { auth, authorities: authorities?, names })
 }
 
 /// The names of which a client's certificate must have one; `None` if something is wrong with them.
@@ -292,7 +302,12 @@ struct Pem<'a> {
 
 impl<'a> Pem<'a> {
     /// Takes the text that one of two keys gives; `None` if neither is set.
-    fn take(section: &'a Section<'_>, file_key: &'static str, text_key: &'static str, read: Read<'_>) -> Option<Self> {
+    fn take(
+        section: &'a Section<'_>,
+        file_key: &'static str,
+        text_key: &'static str,
+        read: FileReader<'_>,
+    ) -> Option<Self> {
         let file = section.take(file_key);
         let text = section.take(text_key);
         match (file, text) {
@@ -311,7 +326,7 @@ impl<'a> Pem<'a> {
         section: &'a Section<'_>,
         file_key: &'static str,
         text_key: &'static str,
-        read: Read<'_>,
+        read: FileReader<'_>,
     ) -> Option<Self> {
         let taken = Self::take(section, file_key, text_key, read);
         if taken.is_none() {
@@ -326,7 +341,7 @@ impl<'a> Pem<'a> {
         Self { place, of: String::new(), text }
     }
 
-    fn of_file(node: &Node<'a>, text_key: &str, read: Read<'_>) -> Self {
+    fn of_file(node: &Node<'a>, text_key: &str, read: FileReader<'_>) -> Self {
         let place = node.place();
         let path = node.parsed(Show::Nothing, |text| {
             if is_pem(text) || text.contains(char::is_control) {

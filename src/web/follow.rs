@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::load::News;
+use super::load::WebChange;
 use super::{Web, WebFile, events};
 use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
@@ -32,7 +32,7 @@ pub struct Looks {
 }
 
 /// Looks at a web configuration again and again.
-pub struct Follower {
+pub struct WebFollower {
     /// `None` if it is in no file.
     file: Option<WebFile>,
     asks: mpsc::Receiver<Ask>,
@@ -43,9 +43,9 @@ pub struct Follower {
 /// Where it goes whether all is good now.
 type Ask = oneshot::Sender<Result<(), Problems>>;
 
-// === impl Follower ===
+// === impl WebFollower ===
 
-impl Follower {
+impl WebFollower {
     /// One for the configuration in a file, or for that of no file. Returns what is in force, and
     /// where looks can be asked for.
     pub fn new(file: Option<WebFile>, metrics: Arc<Metrics>) -> (Self, watch::Receiver<Arc<Web>>, Looks) {
@@ -81,16 +81,16 @@ impl Follower {
         std::future::pending::<()>().await;
     }
 
-    fn take_over(&self, file: &WebFile, news: &News) {
+    fn take_over(&self, file: &WebFile, news: &WebChange) {
         match news {
-            News::None => {}
-            News::Changed(warnings) => {
+            WebChange::None => {}
+            WebChange::Changed(warnings) => {
                 events::reloaded(warnings);
                 let before = self.web.send_replace(file.web().clone());
                 events::given_up(&before, file.web());
                 self.note_in_force();
             }
-            News::Failed(problems) => {
+            WebChange::Failed(problems) => {
                 events::not_reloaded(problems);
                 self.metrics.web_not_reloaded();
             }
@@ -102,7 +102,7 @@ impl Follower {
     }
 }
 
-fn look(mut file: WebFile) -> (WebFile, News) {
+fn look(mut file: WebFile) -> (WebFile, WebChange) {
     let news = file.look();
     (file, news)
 }
@@ -151,7 +151,7 @@ mod tests {
     impl Followed {
         fn start(file: Option<WebFile>) -> Self {
             let metrics = Arc::new(Metrics::new().unwrap());
-            let (follower, web, looks) = Follower::new(file, metrics.clone());
+            let (follower, web, looks) = WebFollower::new(file, metrics.clone());
             Self { metrics, web, looks, following: tokio::spawn(follower.run()) }
         }
 

@@ -25,7 +25,7 @@ pub struct WebFile {
 
 /// What is other than at the look before.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum WebChange {
     /// Nothing is.
     None,
     /// There is another good configuration, with what is valid in it but perhaps not meant.
@@ -75,9 +75,9 @@ impl WebFile {
     }
 
     /// Looks at all of its files again. Blocks.
-    pub(super) fn look(&mut self) -> News {
+    pub(super) fn look(&mut self) -> WebChange {
         if self.seen.is_current() {
-            return News::None;
+            return WebChange::None;
         }
         let Loaded { seen, is_blank, mut outcome } = Loaded::read(&self.path);
         self.seen = seen;
@@ -91,11 +91,11 @@ impl WebFile {
             Ok((web, warnings)) => {
                 self.web = Arc::new(web);
                 self.problems.clear();
-                News::Changed(warnings)
+                WebChange::Changed(warnings)
             }
             Err(Problems(problems)) => {
                 let before = std::mem::replace(&mut self.problems, problems.clone());
-                News::Failed(
+                WebChange::Failed(
                     problems.into_iter().filter(|problem| !before.iter().any(|old| old.is_same(problem))).collect(),
                 )
             }
@@ -155,7 +155,7 @@ mod tests {
     /// The problems that are new at this look, of which there must be some.
     fn failed(file: &mut WebFile) -> String {
         match file.look() {
-            News::Failed(problems) if !problems.is_empty() => Problems(problems).to_string(),
+            WebChange::Failed(problems) if !problems.is_empty() => Problems(problems).to_string(),
             other => panic!("{other:?}"),
         }
     }
@@ -163,14 +163,14 @@ mod tests {
     fn changed(file: &mut WebFile) {
         let before = file.web().clone();
         let news = file.look();
-        assert!(matches!(news, News::Changed(_)), "{news:?}");
+        assert!(matches!(news, WebChange::Changed(_)), "{news:?}");
         assert!(!Arc::ptr_eq(&before, file.web()));
         assert_eq!(file.judgement(), Ok(()));
     }
 
     fn unchanged(file: &mut WebFile) {
         let news = file.look();
-        assert!(matches!(news, News::None), "{news:?}");
+        assert!(matches!(news, WebChange::None), "{news:?}");
     }
 
     /// The certificate that is shown now.
@@ -270,7 +270,7 @@ mod tests {
         for nothing in ["", "\n", "# nothing\n  # at all\n"] {
             folder.write("web.yaml", nothing);
             let news = file.look();
-            assert!(matches!(news, News::Failed(_)), "{news:?}");
+            assert!(matches!(news, WebChange::Failed(_)), "{news:?}");
             assert!(file.web().tls.is_some() && file.judgement().is_err());
         }
         folder.write("web.yaml", "{}");
@@ -333,7 +333,7 @@ mod tests {
         let expired = authority.issue_expired(&[]);
         folder.write("server.pem", &expired.certificate);
         folder.write("server.key", &expired.key);
-        let News::Changed(warnings) = file.look() else { panic!("it is good") };
+        let WebChange::Changed(warnings) = file.look() else { panic!("it is good") };
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].ends_with("server.pem has a certificate that expired at 2021-02-03T00:00:00.000Z"));

@@ -19,7 +19,7 @@ mod users;
 use hyper::header::{HeaderName, HeaderValue};
 
 pub use events::configuration_warning;
-pub use follow::{Follower, Looks};
+pub use follow::{Looks, WebFollower};
 pub use load::WebFile;
 pub use tls::Tls;
 pub use users::{PasswordHash, Users};

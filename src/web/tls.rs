@@ -10,7 +10,7 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig, SupportedCipherSuite};
 
 use super::certificate::Chain;
-use super::clients::{ClientAuth, Clients};
+use super::clients::{ClientAuth, ClientCertificates};
 use super::protocol::Protocol;
 use crate::toggle::Timestamp;
 
@@ -55,7 +55,7 @@ impl Tls {
     ///
     /// # Errors
     /// Why they do not go together, as a sentence for the user.
-    pub(crate) fn new(identity: Identity, clients: Clients, protocol: &Protocol) -> Result<Self, String> {
+    pub(crate) fn new(identity: Identity, clients: ClientCertificates, protocol: &Protocol) -> Result<Self, String> {
         let Identity { certified, expiry } = identity;
         let algorithm = certified.key.algorithm();
         let mut suites = protocol.suites();

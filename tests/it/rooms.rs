@@ -37,21 +37,28 @@ fn named(text: &str) -> BTreeSet<String> {
     rooms
 }
 
-fn imports() -> Imports {
+/// The code of each file below `src` without its tests, with the room that it is in.
+fn code() -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files: Vec<_> = sources(&src).into_iter().filter(|file| file.extension().is_some_and(|e| e == "rs")).collect();
-    let rooms: BTreeSet<_> = files.iter().map(|file| room_of(file, &src)).collect();
+    let is_code = |file: &PathBuf| {
+        let stem = file.file_stem().unwrap();
+        file.extension().is_some_and(|extension| extension == "rs") && stem != "tests" && stem != "sample"
+    };
+    let read = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        (room_of(&file, &src), code)
+    };
+    sources(&src).into_iter().filter(is_code).map(read).collect()
+}
+
+fn imports() -> Imports {
+    let code = code();
+    let rooms: BTreeSet<_> = code.iter().map(|(room, _)| room.clone()).collect();
     let mut imports = Imports::new();
-    for file in &files {
-        let room = room_of(file, &src);
-        // These two put the rooms together.
-        let tests = ["tests", "sample"].iter().any(|stem| file.file_stem().unwrap() == *stem);
-        if ["lib", "main"].contains(&room.as_str()) || tests {
-            continue;
-        }
-        let text = fs::read_to_string(file).unwrap();
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        let named = named(code).into_iter().filter(|name| *name != room && rooms.contains(name));
+    // These two put the rooms together.
+    for (room, code) in code.iter().filter(|(room, _)| !["lib", "main"].contains(&room.as_str())) {
+        let named = named(code).into_iter().filter(|name| name != room && rooms.contains(name));
         imports.entry(room.clone()).or_default().extend(named);
     }
     imports
@@ -91,4 +98,23 @@ fn the_domain_imports_no_room_and_only_the_top_imports_the_server() {
     };
     assert_eq!(who_imports("http"), [""; 0]);
     assert_eq!(who_imports("demo"), [""; 0]);
+}
+
+#[test]
+fn no_name_of_a_type_means_two_things() {
+    let keywords = ["struct ", "enum ", "trait ", "type "];
+    let defined = |line: &str| {
+        let item = line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or("", |(_, item)| item));
+        let name = keywords.iter().find_map(|keyword| item.strip_prefix(keyword))?;
+        name.split(|c: char| !c.is_alphanumeric()).next().map(str::to_owned)
+    };
+    let mut types: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (room, code) in code() {
+        for name in code.lines().filter_map(defined) {
+            types.entry(name).or_default().push(room.clone());
+        }
+    }
+    assert!(types.len() > 200, "{types:?}");
+    types.retain(|_, rooms| rooms.len() > 1);
+    assert!(types.is_empty(), "{types:?}");
 }

@@ -9,13 +9,13 @@ use crate::toggle::{AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels
 
 /// Agents, sorted by API and id.
 #[derive(Serialize)]
-pub(crate) struct List<'a> {
-    agents: Vec<Shown<'a>>,
+pub(crate) struct AgentList<'a> {
+    agents: Vec<AgentJson<'a>>,
 }
 
 /// What is known of the mocks of one agent; what is unknown is null.
 #[derive(Serialize)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct AgentJson<'a> {
     api: &'a str,
     agent_id: u64,
     /// Those of the toggle whose run said so, else those of the configuration.
@@ -51,21 +51,21 @@ impl<'a> Roster<'a> {
         Self { agents }
     }
 
-    pub(crate) fn list(&self) -> List<'a> {
-        List { agents: self.agents.iter().map(|(key, facts)| Shown::of(*key, *facts)).collect() }
+    pub(crate) fn list(&self) -> AgentList<'a> {
+        AgentList { agents: self.agents.iter().map(|(key, facts)| AgentJson::of(*key, *facts)).collect() }
     }
 
     /// The agent of that API and id, as a path has them.
-    pub(crate) fn get(&self, api: &str, id: &str) -> Option<Shown<'a>> {
+    pub(crate) fn get(&self, api: &str, id: &str) -> Option<AgentJson<'a>> {
         let mut agents = self.agents.iter();
         let (key, facts) = agents.find(|((of, agent), _)| of.as_str() == api && agent.to_string() == id)?;
-        Some(Shown::of(*key, *facts))
+        Some(AgentJson::of(*key, *facts))
     }
 }
 
-// === impl Shown ===
+// === impl AgentJson ===
 
-impl<'a> Shown<'a> {
+impl<'a> AgentJson<'a> {
     fn of((api, id): (&'a ApiName, AgentId), (mock, configured): Facts<'a>) -> Self {
         let told_by = mock.and_then(AgentMock::told_by);
         let mock_enabled = mock.and_then(AgentMock::enabled);

@@ -8,12 +8,12 @@ use crate::toggle::{Event, Text, What};
 
 /// The events of a toggle, the newest first.
 #[derive(Serialize)]
-pub(crate) struct History<'a> {
-    events: Vec<Shown<'a>>,
+pub(crate) struct EventList<'a> {
+    events: Vec<EventJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct EventJson<'a> {
     at: String,
     #[serde(flatten)]
     what: ShownWhat<'a>,
@@ -46,11 +46,11 @@ enum ShownWhat<'a> {
     },
 }
 
-// === impl History ===
+// === impl EventList ===
 
-impl<'a> History<'a> {
+impl<'a> EventList<'a> {
     pub(crate) fn of(events: &'a [Event]) -> Self {
-        let shown = |event: &'a Event| Shown { at: event.at.to_string(), what: ShownWhat::of(&event.what) };
+        let shown = |event: &'a Event| EventJson { at: event.at.to_string(), what: ShownWhat::of(&event.what) };
         Self { events: events.iter().map(shown).collect() }
     }
 }

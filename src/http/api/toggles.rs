@@ -10,20 +10,20 @@ use crate::toggle::{Expect, Text, Timestamp};
 
 /// Toggles, sorted by name.
 #[derive(Serialize)]
-pub(crate) struct List<'a> {
-    toggles: Vec<Shown<'a>>,
+pub(crate) struct ToggleList<'a> {
+    toggles: Vec<ToggleJson<'a>>,
     /// Where a limit was given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<Next<'a>>,
+    next: Option<NextPage<'a>>,
 }
 
 /// After which name to go on; null if these were the last.
 #[derive(Serialize)]
-struct Next<'a>(Option<&'a str>);
+struct NextPage<'a>(Option<&'a str>);
 
 /// Definition and state of one toggle; what is unknown is null.
 #[derive(Serialize)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct ToggleJson<'a> {
     name: &'a str,
     agent_id: u64,
     progress_id: &'a str,
@@ -52,21 +52,22 @@ pub(crate) struct Shown<'a> {
     poll_failures: u64,
 }
 
-// === impl List ===
+// === impl ToggleList ===
 
-impl<'a> List<'a> {
+impl<'a> ToggleList<'a> {
     pub(crate) fn of(rows: &'a Rows, selection: &'a Selection, now: Timestamp) -> Self {
         let mut selected = selection.of(rows, now);
-        let toggles: Vec<_> = selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(Shown::of).collect();
+        let toggles: Vec<_> =
+            selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(ToggleJson::of).collect();
         let goes_on = selected.next().is_some();
-        let next = selection.limit.map(|_| Next(toggles.last().map(|last| last.name).filter(|_| goes_on)));
+        let next = selection.limit.map(|_| NextPage(toggles.last().map(|last| last.name).filter(|_| goes_on)));
         Self { toggles, next }
     }
 }
 
-// === impl Shown ===
+// === impl ToggleJson ===
 
-impl<'a> Shown<'a> {
+impl<'a> ToggleJson<'a> {
     pub(crate) fn of(row: &'a Row) -> Self {
         let Row { toggle, next_poll, .. } = row;
         let (watch, run, shown) = (&toggle.watch, &toggle.run, &toggle.run.shown);

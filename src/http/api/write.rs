@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::toggles;
 use crate::board::Board;
 use crate::config::{Config, ConnectionLimits};
-use crate::http::responses::answer::{Answer, TEXT, answer, method_not_allowed, ok, problem, problems};
+use crate::http::responses::answer::{HttpResponse, TEXT, answer, method_not_allowed, ok, problem, problems};
 use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
 use crate::sources;
 use crate::toggle::WatchName;
@@ -28,15 +28,15 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
 
 /// Where what is asked for is done.
-pub struct Desk {
+pub struct WriteApi {
     orders: mpsc::Sender<Order>,
     reloader: Arc<Reloader>,
     in_force: watch::Receiver<InForce>,
 }
 
-// === impl Desk ===
+// === impl WriteApi ===
 
-impl Desk {
+impl WriteApi {
     /// A desk where orders go to the intake.
     pub fn new(orders: mpsc::Sender<Order>, reloader: Arc<Reloader>, in_force: watch::Receiver<InForce>) -> Self {
         Self { orders, reloader, in_force }
@@ -63,7 +63,7 @@ impl Desk {
     }
 
     /// Registers the watch that the body defines.
-    pub(crate) async fn register<B>(&self, name: &str, request: &mut Request<B>, board: &Board) -> Answer
+    pub(crate) async fn register<B>(&self, name: &str, request: &mut Request<B>, board: &Board) -> HttpResponse
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -91,7 +91,7 @@ impl Desk {
     }
 
     /// Removes what is registered under the name.
-    pub(crate) async fn deregister<B>(&self, name: &str, request: &mut Request<B>) -> Answer
+    pub(crate) async fn deregister<B>(&self, name: &str, request: &mut Request<B>) -> HttpResponse
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -111,7 +111,7 @@ impl Desk {
     }
 
     /// Reads the configuration and the watch files again.
-    pub(crate) async fn reload<B>(&self, request: &mut Request<B>) -> Answer
+    pub(crate) async fn reload<B>(&self, request: &mut Request<B>) -> HttpResponse
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -134,11 +134,11 @@ impl Desk {
     }
 
     /// The answer to a registration: the toggle as it is now, and where it is.
-    fn registered(&self, name: &str, registered: Registered, board: &Board) -> Answer {
+    fn registered(&self, name: &str, registered: Registered, board: &Board) -> HttpResponse {
         let Some(row) = board.row(name) else {
             return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
         };
-        let mut answer = crate::http::responses::answer::json(&toggles::Shown::of(&row));
+        let mut answer = crate::http::responses::answer::json(&toggles::ToggleJson::of(&row));
         if registered == Registered::Created {
             *answer.status_mut() = StatusCode::CREATED;
             let external_url = self.in_force.borrow().config.external_url.clone();
@@ -151,7 +151,7 @@ impl Desk {
         answer
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Answer {
+    fn refuse(&self, refusal: &Refusal) -> HttpResponse {
         match refusal {
             Refusal::Disabled => method_not_allowed(
                 self.toggle_methods(),
@@ -178,24 +178,24 @@ impl Desk {
 }
 
 /// A problem that another attempt may not meet.
-pub(crate) fn try_again(what: &str) -> Answer {
+pub(crate) fn try_again(what: &str) -> HttpResponse {
     let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, what);
     answer.headers_mut().insert(RETRY_AFTER, TRY_AGAIN);
     answer
 }
 
-fn stopping() -> Answer {
+fn stopping() -> HttpResponse {
     try_again("the exporter stops")
 }
 
-fn undeclared() -> Answer {
+fn undeclared() -> HttpResponse {
     let what = "the body must be declared as JSON: send the header content-type: application/json";
     problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, what)
 }
 
 /// Refuses a body that is not declared as JSON. A form of another site can send such a one; to declare
 /// JSON it would need leave.
-async fn refuse_undeclared<B>(request: &mut Request<B>) -> Result<(), Answer>
+async fn refuse_undeclared<B>(request: &mut Request<B>) -> Result<(), HttpResponse>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -216,7 +216,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The whole body, or why it is not read.
-async fn read<B>(body: &mut B) -> Result<Bytes, Answer>
+async fn read<B>(body: &mut B) -> Result<Bytes, HttpResponse>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

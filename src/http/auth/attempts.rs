@@ -24,7 +24,7 @@ pub(super) struct Attempt {
 }
 
 /// Where a verdict will be told.
-pub(super) type Verdict = watch::Receiver<Option<bool>>;
+pub(super) type VerdictReceiver = watch::Receiver<Option<bool>>;
 
 /// The attempts that wait or are being verified. The same one twice is one.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl Attempt {
 impl Attempts {
     /// Takes an attempt of a peer, as its newest. True if a place was free for it, which is taken now:
     /// somebody must begin to work there.
-    pub(super) fn join(&mut self, peer: IpAddr, tag: Tag, attempt: Attempt) -> (Verdict, bool) {
+    pub(super) fn join(&mut self, peer: IpAddr, tag: Tag, attempt: Attempt) -> (VerdictReceiver, bool) {
         if let Some(pending) = self.pending.get_mut(&tag) {
             let verdict = pending.told.subscribe();
             if let Some((of, _)) = &mut pending.waiting {
@@ -85,7 +85,7 @@ impl Attempts {
     }
 
     /// Gives up waiting. If nobody else waits for it and it is not being verified, it is dropped.
-    pub(super) fn leave(&mut self, tag: &Tag, verdict: Verdict) {
+    pub(super) fn leave(&mut self, tag: &Tag, verdict: VerdictReceiver) {
         drop(verdict);
         let Some(pending) = self.pending.get(tag).filter(|pending| pending.told.receiver_count() == 0) else { return };
         if let Some((peer, _)) = pending.waiting {

@@ -25,11 +25,11 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use tokio::sync::watch;
 use tracing::warn;
 
-use self::attempts::{Attempt, Attempts, Verdict};
+use self::attempts::{Attempt, Attempts, VerdictReceiver};
 use self::credentials::Credentials;
-use self::pace::{Cost, Failures, Schedule};
+use self::pace::{AnswerSchedule, Cost, Failures};
 use self::recent::{Recent, Tag, TagKey};
-use super::responses::answer::{Answer, problem};
+use super::responses::answer::{HttpResponse, problem};
 use crate::threads::Thread;
 use crate::web::Users;
 
@@ -67,7 +67,7 @@ struct Notes {
     bad: Recent,
     attempts: Attempts,
     cost: Cost,
-    schedule: Schedule,
+    schedule: AnswerSchedule,
     failures: Failures,
 }
 
@@ -76,7 +76,7 @@ struct Awaited<'a> {
     porter: &'a Porter,
     tag: Tag,
     /// Taken when it is dropped.
-    verdict: Option<Verdict>,
+    verdict: Option<VerdictReceiver>,
 }
 
 // === impl Gate ===
@@ -96,7 +96,7 @@ impl Gate {
             bad: Recent::of(REMEMBERED),
             attempts: Attempts::default(),
             cost: Cost::default(),
-            schedule: Schedule::default(),
+            schedule: AnswerSchedule::default(),
             failures: Failures::default(),
         };
         let porter = Porter { verify, key: TagKey::random()?, notes: Mutex::new(notes) };
@@ -166,7 +166,7 @@ impl fmt::Debug for Gate {
 
 // === impl Denied ===
 
-impl From<Denied> for Answer {
+impl From<Denied> for HttpResponse {
     /// Says the same whatever was wrong.
     fn from(Denied: Denied) -> Self {
         let what = "a login is needed: send a user and the password by HTTP basic authentication";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// verifying one takes. So who waits for the answers keeps half of one place busy, and where there
 /// are two, three quarters are left for good logins: with less, these queue when they are many.
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
+pub(super) struct AnswerSchedule {
     /// When all that was failed is paid for.
     paid: Option<Instant>,
 }
@@ -24,9 +24,9 @@ pub(super) struct Failures {
     logged: Option<Instant>,
 }
 
-// === impl Schedule ===
+// === impl AnswerSchedule ===
 
-impl Schedule {
+impl AnswerSchedule {
     /// So many answers leave at once when none has left for a while.
     const AT_ONCE: u32 = 5;
 
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_few_answers_leave_at_once_and_the_others_one_after_the_other() {
-        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let (mut schedule, now) = (AnswerSchedule::default(), Instant::now());
         let holds: Vec<_> = (0..8).map(|_| millis(schedule.hold(now, COST))).collect();
         assert_eq!(holds, [0, 0, 0, 0, 0, 200, 400, 600]);
         assert_eq!(millis(schedule.hold(now + COST * 3, COST)), 500);
@@ -110,9 +110,9 @@ mod tests {
 
     #[test]
     fn who_fails_slowly_is_not_held_back_and_pauses_are_credited() {
-        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let (mut schedule, start) = (AnswerSchedule::default(), Instant::now());
         let at = |n: u32| start + COST * n;
-        let slow: Vec<_> = (0..50).map(|n| millis(schedule.hold(at(n * Schedule::APART), COST))).collect();
+        let slow: Vec<_> = (0..50).map(|n| millis(schedule.hold(at(n * AnswerSchedule::APART), COST))).collect();
         assert!(slow.iter().all(|hold| *hold == 0), "{slow:?}");
         let mut burst = |n| (0..6).map(|_| millis(schedule.hold(at(n), COST))).collect::<Vec<_>>();
         assert_eq!(burst(200), [0, 0, 0, 0, 0, 200]);
@@ -121,16 +121,16 @@ mod tests {
 
     #[test]
     fn nobody_is_held_back_for_longer_than_ten_seconds_nor_pays_for_longer() {
-        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let (mut schedule, now) = (AnswerSchedule::default(), Instant::now());
         let longest = (0..1000).map(|_| schedule.hold(now, COST)).max();
-        assert_eq!(longest, Some(Schedule::LONGEST));
-        let later = now + Schedule::LONGEST + COST * Schedule::APART;
+        assert_eq!(longest, Some(AnswerSchedule::LONGEST));
+        let later = now + AnswerSchedule::LONGEST + COST * AnswerSchedule::APART;
         assert_eq!(schedule.hold(later, COST), Duration::ZERO);
     }
 
     #[test]
     fn a_flood_that_waits_for_its_answers_gets_half_of_one_place() {
-        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let (mut schedule, start) = (AnswerSchedule::default(), Instant::now());
         // Sixteen at a time, each sent anew when its answer has left.
         let mut answered = [Duration::ZERO; 16];
         let mut count = 0;

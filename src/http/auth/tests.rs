@@ -330,7 +330,7 @@ async fn failed_logins_are_held_back_when_they_are_many_and_let_go_when_connecti
 
 #[tokio::test]
 async fn the_answer_asks_for_a_login_as_browsers_and_programs_understand_it() {
-    let answer = Answer::from(Denied);
+    let answer = HttpResponse::from(Denied);
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.headers()["www-authenticate"], "Basic realm=\"cekura-exporter\", charset=\"UTF-8\"");
     assert_eq!(answer.headers()["content-type"], "application/json");

@@ -120,7 +120,7 @@ impl Page<'_> {
             "<section aria-labelledby=\"apis\">\n<h2 id=\"apis\">APIs</h2>\n<ul class=\"apis\" id=\"api-list\">\n",
         );
         for api in &self.overview.apis {
-            writeln!(page, "<li>{}</li>", Api(api))?;
+            writeln!(page, "<li>{}</li>", ApiLine(api))?;
         }
         page.push_str("</ul>\n</section>\n");
         Ok(())
@@ -204,9 +204,9 @@ fn shown(rows: usize, found: usize, any: bool) -> String {
 }
 
 /// The health of an API in a line.
-struct Api<'a>(&'a ApiHealth);
+struct ApiLine<'a>(&'a ApiHealth);
 
-impl fmt::Display for Api<'_> {
+impl fmt::Display for ApiLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ApiHealth { name, requests_per_second, max_in_flight, in_flight, waiting, polled, .. } = self.0;
         write!(f, "<b>{}</b> {} of {polled} last polls failed", Escaped(name), self.0.failures())?;

@@ -17,16 +17,16 @@ use crate::toggle::{AgentId, ApiName, Expect, Labels, Source, Watch, WatchName};
 
 /// A part of the page.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum TemplatePart {
     /// HTML that is always the same.
     Text(&'static str),
     /// What is filled in, and the example that stands there otherwise.
-    Value(Value, &'static str),
+    Placeholder(Placeholder, &'static str),
 }
 
 /// What is filled in. Each has places of one kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Value {
+enum Placeholder {
     /// The exporter's address, as an assignment of the shell.
     Exporter,
     /// The base URL of the API, as an assignment of the shell.
@@ -44,7 +44,7 @@ enum Value {
 }
 
 /// Made of `docs/runbooks.md` by `build.rs`.
-const TEMPLATE: &[Part] = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
+const TEMPLATE: &[TemplatePart] = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 
 /// The page for one alert.
 #[derive(Debug, Default)]
@@ -196,8 +196,8 @@ impl Runbooks {
         self.notice(page)?;
         for part in TEMPLATE {
             match part {
-                Part::Text(html) => page.push_str(html),
-                Part::Value(value, example) => match self.value(*value) {
+                TemplatePart::Text(html) => page.push_str(html),
+                TemplatePart::Placeholder(value, example) => match self.value(*value) {
                     Some(filled) => write!(page, "{}", Escaped(filled))?,
                     None => write!(page, "{}", Escaped(example))?,
                 },
@@ -256,16 +256,16 @@ impl Runbooks {
     }
 
     /// What stands in the place of an example, if that is known.
-    fn value(&self, value: Value) -> Option<String> {
+    fn value(&self, value: Placeholder) -> Option<String> {
         let about = &self.about;
         match value {
-            Value::Exporter => self.exporter.as_ref().map(|url| format!("exporter={}", ShellWord(url))),
-            Value::Base => about.base().map(|base| format!("base={}", ShellWord(&base.url))),
-            Value::Direction => about.watch().map(|watch| direction(watch.expect).to_owned()),
-            Value::Labels => about.labels().map(|labels| format!("\"labels\": {}", quoted(&json(labels)))),
-            Value::Toggle => about.watch().map(|watch| watch.name.as_str().to_owned()),
-            Value::Agent => about.agent().map(|agent| agent.to_string()),
-            Value::Api => about.base().map(|base| base.api.as_str().to_owned()),
+            Placeholder::Exporter => self.exporter.as_ref().map(|url| format!("exporter={}", ShellWord(url))),
+            Placeholder::Base => about.base().map(|base| format!("base={}", ShellWord(&base.url))),
+            Placeholder::Direction => about.watch().map(|watch| direction(watch.expect).to_owned()),
+            Placeholder::Labels => about.labels().map(|labels| format!("\"labels\": {}", quoted(&json(labels)))),
+            Placeholder::Toggle => about.watch().map(|watch| watch.name.as_str().to_owned()),
+            Placeholder::Agent => about.agent().map(|agent| agent.to_string()),
+            Placeholder::Api => about.base().map(|base| base.api.as_str().to_owned()),
         }
     }
 }
@@ -371,9 +371,9 @@ mod tests {
 
     #[test]
     fn every_value_has_a_place_on_the_page_and_no_example_is_left_in_the_code_of_a_toggle() {
-        let of = |part: &Part| match part {
-            Part::Value(value, _) => Some(format!("{value:?}")),
-            Part::Text(_) => None,
+        let of = |part: &TemplatePart| match part {
+            TemplatePart::Placeholder(value, _) => Some(format!("{value:?}")),
+            TemplatePart::Text(_) => None,
         };
         let used: BTreeSet<_> = TEMPLATE.iter().filter_map(of).collect();
         let all = ["Agent", "Api", "Base", "Direction", "Exporter", "Labels", "Toggle"];
@@ -399,8 +399,8 @@ mod tests {
         let text: String = TEMPLATE
             .iter()
             .map(|part| match part {
-                Part::Text(html) => (*html).to_owned(),
-                Part::Value(_, example) => Escaped(example).to_string(),
+                TemplatePart::Text(html) => (*html).to_owned(),
+                TemplatePart::Placeholder(_, example) => Escaped(example).to_string(),
             })
             .collect();
         let expected = text.replace("exporter=http://cekura-exporter:10058", "exporter=https://exporter.test/base");
@@ -409,8 +409,9 @@ mod tests {
 
     #[test]
     fn without_a_direction_the_commands_have_none() {
-        let of =
-            |expect| runbooks(About::Toggle(watch(expect, ""), base("https://a"))).value(Value::Direction).unwrap();
+        let of = |expect| {
+            runbooks(About::Toggle(watch(expect, ""), base("https://a"))).value(Placeholder::Direction).unwrap()
+        };
         assert_eq!(of(Some(Expect::Enabled)), "enabled=true expect=enabled");
         assert_eq!(of(Some(Expect::Disabled)), "enabled=false expect=disabled");
         assert!(!of(None).contains("true") && !of(None).contains("enabled "));
@@ -447,7 +448,7 @@ mod tests {
         #[test]
         fn no_label_means_anything_to_a_shell_a_terminal_or_a_browser(team in "\\PC{0,12}|[ '\"$`(){};&|<>\\\\\n\u{1b}\u{7f}\u{9b}\u{202e}é😀]{0,12}") {
             let runbooks = runbooks(About::Toggle(watch(None, &team), base("https://a")));
-            let field = runbooks.value(Value::Labels).unwrap();
+            let field = runbooks.value(Placeholder::Labels).unwrap();
             prop_assert!(field.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", field);
             let read = words(&format!("'{{{field}}}'"));
             let json: Json = serde_json::from_str(&read.concat()).unwrap();

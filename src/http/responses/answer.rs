@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::body::Body;
 
 /// An answer to a request.
-pub(crate) type Answer = Response<Body>;
+pub(crate) type HttpResponse = Response<Body>;
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
@@ -17,14 +17,14 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
 /// A problem, as JSON.
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemBody<'a> {
     error: &'a str,
     /// What `error` consists of, one by one; only where there may be several.
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<&'a [String]>,
 }
 
-pub(crate) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
     answer(StatusCode::OK, Some(content_type), body)
 }
 
@@ -35,36 +35,36 @@ pub(crate) fn encoded(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(json)
 }
 
-pub(crate) fn json(value: &impl Serialize) -> Answer {
+pub(crate) fn json(value: &impl Serialize) -> HttpResponse {
     match encoded(value) {
         Ok(body) => ok(JSON, body),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be encoded"),
     }
 }
 
-pub(crate) fn problem(status: StatusCode, error: &str) -> Answer {
-    let body = encoded(&Problem { error, problems: None }).unwrap_or_default();
+pub(crate) fn problem(status: StatusCode, error: &str) -> HttpResponse {
+    let body = encoded(&ProblemBody { error, problems: None }).unwrap_or_default();
     answer(status, Some(JSON), body)
 }
 
 /// Problems of what may have several, also as a list.
-pub(crate) fn problems(status: StatusCode, problems: &[String]) -> Answer {
-    let body = encoded(&Problem { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
+pub(crate) fn problems(status: StatusCode, problems: &[String]) -> HttpResponse {
+    let body = encoded(&ProblemBody { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
     answer(status, Some(JSON), body)
 }
 
-pub(crate) fn method_not_allowed(allowed: &'static str, error: &str) -> Answer {
+pub(crate) fn method_not_allowed(allowed: &'static str, error: &str) -> HttpResponse {
     allow(problem(StatusCode::METHOD_NOT_ALLOWED, error), allowed)
 }
 
 /// Says in an answer which methods its path answers.
-pub(crate) fn allow(mut answer: Answer, allowed: &'static str) -> Answer {
+pub(crate) fn allow(mut answer: HttpResponse, allowed: &'static str) -> HttpResponse {
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
 
 /// An answer without a content type has no content.
-pub(crate) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> HttpResponse {
     let mut answer = Response::new(Body::whole(body));
     *answer.status_mut() = status;
     if let Some(content_type) = content_type {

@@ -6,38 +6,38 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::renderings::{Cut, Reader};
+use super::renderings::{Cut, SharedReader};
 use crate::http::progress::Sending;
 
 /// The body of an answer.
 pub(crate) struct Body {
-    content: Content,
+    content: BodyContent,
     /// Ends with the body.
     _sending: Option<Sending>,
 }
 
-enum Content {
+enum BodyContent {
     /// All of it, until it is taken.
     Whole(Option<Bytes>),
     /// Parts of what others may read too.
-    Shared(Reader),
+    Shared(SharedReader),
 }
 
 // === impl Body ===
 
 impl Body {
     pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
-        Self { content: Content::Whole(Some(body.into())), _sending: None }
+        Self { content: BodyContent::Whole(Some(body.into())), _sending: None }
     }
 
-    pub(crate) fn shared(reader: Reader) -> Self {
-        Self { content: Content::Shared(reader), _sending: None }
+    pub(crate) fn shared(reader: SharedReader) -> Self {
+        Self { content: BodyContent::Shared(reader), _sending: None }
     }
 
     /// Changes the content, if it is all there.
     pub(crate) fn map<B: Into<Bytes>>(self, change: impl FnOnce(Bytes) -> B) -> Self {
         match self.content {
-            Content::Whole(Some(whole)) => Self { content: Content::Whole(Some(change(whole).into())), ..self },
+            BodyContent::Whole(Some(whole)) => Self { content: BodyContent::Whole(Some(change(whole).into())), ..self },
             content => Self { content, ..self },
         }
     }
@@ -54,20 +54,20 @@ impl hyper::body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let part = match &mut self.content {
-            Content::Whole(whole) => whole.take().map(Ok),
-            Content::Shared(reader) => reader.next(),
+            BodyContent::Whole(whole) => whole.take().map(Ok),
+            BodyContent::Shared(reader) => reader.next(),
         };
         Poll::Ready(part.map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Whole(None))
+        matches!(self.content, BodyContent::Whole(None))
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
-            Content::Shared(reader) => reader.left().map_or_else(SizeHint::new, SizeHint::with_exact),
+            BodyContent::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
+            BodyContent::Shared(reader) => reader.left().map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use hyper::{Response, StatusCode};
 
-use super::answer::Answer;
+use super::answer::HttpResponse;
 use super::body::Body;
 
 /// The version of an answer, of this process. It is weak: the same is sent in several encodings.
@@ -30,7 +30,7 @@ impl ETag {
     }
 
     /// Puts it on an answer, with what the answer depends on beside.
-    pub(crate) fn mark(&self, answer: &mut Answer) {
+    pub(crate) fn mark(&self, answer: &mut HttpResponse) {
         answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
         if let Ok(value) = HeaderValue::try_from(format!("W/{}", self.0)) {
             answer.headers_mut().insert(ETAG, value);
@@ -38,7 +38,7 @@ impl ETag {
     }
 
     /// The answer to who has it already.
-    pub(crate) fn not_modified(&self) -> Answer {
+    pub(crate) fn not_modified(&self) -> HttpResponse {
         let mut answer = Response::new(Body::whole(""));
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
         self.mark(&mut answer);

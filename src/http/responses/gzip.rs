@@ -39,19 +39,19 @@ const LAST_BLOCK: [u8; 2] = [3, 0];
 /// Makes streams, and keeps what the last one of each format is made of.
 pub(crate) struct Streams {
     key: RandomState,
-    state: Mutex<State>,
+    state: Mutex<StreamsState>,
 }
 
 #[derive(Default)]
-struct State {
-    kept: HashMap<Format, Kept>,
+struct StreamsState {
+    kept: HashMap<Format, FormatCache>,
     /// Whether somebody looks after what is kept.
     tended: bool,
 }
 
 /// What is kept of a format.
-struct Kept {
-    parts: Arc<Parts>,
+struct FormatCache {
+    parts: Arc<PartCache>,
     used: Instant,
 }
 
@@ -66,13 +66,13 @@ type Fingerprint = (usize, u64);
 
 /// Parts by their texts, within a bound.
 #[derive(Default)]
-struct Parts {
-    parts: HashMap<Fingerprint, Arc<Part>>,
+struct PartCache {
+    parts: HashMap<Fingerprint, Arc<StreamPart>>,
     bytes: usize,
 }
 
 /// A part of a stream.
-struct Part {
+struct StreamPart {
     deflated: Bytes,
     /// The checksum and the length of the text.
     crc: Crc,
@@ -98,9 +98,9 @@ impl Streams {
         pieces
     }
 
-    fn keep(self: &Arc<Self>, format: Format, parts: Parts) {
+    fn keep(self: &Arc<Self>, format: Format, parts: PartCache) {
         let mut state = self.state();
-        let before = state.kept.insert(format, Kept { parts: Arc::new(parts), used: Instant::now() });
+        let before = state.kept.insert(format, FormatCache { parts: Arc::new(parts), used: Instant::now() });
         if !std::mem::replace(&mut state.tended, true) {
             tokio::spawn(tend(Arc::downgrade(self)));
         }
@@ -117,7 +117,7 @@ impl Streams {
         next
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StreamsState> {
         // Nothing that is done under the lock can panic half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,10 +135,10 @@ async fn tend(streams: Weak<Streams>) {
 fn stream(
     texts: impl Iterator<Item = Vec<u8>>,
     key: &RandomState,
-    last: &Parts,
-    mut deflate: impl FnMut(&[u8]) -> Part,
-) -> (Vec<Bytes>, Parts) {
-    let (mut pieces, mut parts, mut crc) = (vec![Bytes::from_static(&HEADER)], Parts::default(), Crc::new());
+    last: &PartCache,
+    mut deflate: impl FnMut(&[u8]) -> StreamPart,
+) -> (Vec<Bytes>, PartCache) {
+    let (mut pieces, mut parts, mut crc) = (vec![Bytes::from_static(&HEADER)], PartCache::default(), Crc::new());
     for text in texts {
         let fingerprint = fingerprint(key, &text);
         let part = last.parts.get(&fingerprint).map_or_else(|| Arc::new(deflate(&text)), Arc::clone);
@@ -157,11 +157,11 @@ fn fingerprint(key: &RandomState, text: &[u8]) -> Fingerprint {
     (text.len(), hasher.finish())
 }
 
-// === impl Parts ===
+// === impl PartCache ===
 
-impl Parts {
+impl PartCache {
     /// Keeps a part if there is room.
-    fn keep(&mut self, fingerprint: Fingerprint, part: Arc<Part>) {
+    fn keep(&mut self, fingerprint: Fingerprint, part: Arc<StreamPart>) {
         let bytes = self.bytes + part.deflated.len() + OVERHEAD;
         if bytes <= MOST_KEPT {
             self.bytes = bytes;
@@ -178,12 +178,12 @@ impl Deflate {
     }
 
     /// This text by itself: it refers to nothing before it, and ends with whole bytes.
-    fn part(&mut self, text: &[u8]) -> Part {
+    fn part(&mut self, text: &[u8]) -> StreamPart {
         // Writing to a Vec cannot fail.
         let _ = self.0.write_all(text);
         let _ = self.0.flush();
         let mut deflated = take(self.0.get_mut());
-        let mut part = Part { deflated: Bytes::copy_from_slice(&deflated), crc: Crc::new() };
+        let mut part = StreamPart { deflated: Bytes::copy_from_slice(&deflated), crc: Crc::new() };
         part.crc.update(text);
         deflated.clear();
         // What ends the stream so far is not used.
@@ -216,7 +216,7 @@ mod tests {
     /// Scrapes one format, and counts what was compressed for the last stream.
     struct Scraper {
         key: RandomState,
-        last: Parts,
+        last: PartCache,
         compressed: usize,
     }
 
@@ -224,7 +224,7 @@ mod tests {
 
     impl Scraper {
         fn new() -> Self {
-            Self { key: RandomState::new(), last: Parts::default(), compressed: 0 }
+            Self { key: RandomState::new(), last: PartCache::default(), compressed: 0 }
         }
 
         fn scrape(&mut self, texts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
@@ -331,13 +331,13 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_there_is_room_for_and_what_is_kept_is_used() {
-        let (key, mut last) = (RandomState::new(), Parts::default());
+        let (key, mut last) = (RandomState::new(), PartCache::default());
         let megabyte = Bytes::from(vec![0; 1024 * 1024]);
         for expected in [24, 24 - 15] {
             let mut compressed = 0;
             let (pieces, parts) = stream((0..24_u8).map(|text| vec![text]), &key, &last, |_| {
                 compressed += 1;
-                Part { deflated: megabyte.clone(), crc: Crc::new() }
+                StreamPart { deflated: megabyte.clone(), crc: Crc::new() }
             });
             assert_eq!((compressed, pieces.len()), (expected, 26));
             assert!(parts.bytes <= MOST_KEPT && parts.parts.len() == 15, "{}", parts.bytes);

@@ -3,7 +3,7 @@
 use hyper::header::CONTENT_TYPE;
 use url::form_urlencoded;
 
-use super::answer::{Answer, JSON};
+use super::answer::{HttpResponse, JSON};
 
 /// How JSON is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ impl Layout {
     }
 
     /// Lays out an answer, if it is JSON. Large answers are laid out when they are made.
-    pub(crate) fn apply(self, answer: Answer) -> Answer {
+    pub(crate) fn apply(self, answer: HttpResponse) -> HttpResponse {
         let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == JSON);
         if self == Self::Indented && is_json { answer.map(|body| body.map(|json| indented(&json))) } else { answer }
     }

@@ -33,7 +33,7 @@ use super::layout::Layout;
 use crate::exposition::{Encoder, Format, Snapshot};
 use crate::http::events::Lines;
 use crate::http::select::Selection;
-use crate::threads::{Panicked, Standing};
+use crate::threads::{Panicked, Worker};
 
 /// How many scrapes are made at a time.
 const TURNS: usize = 2;
@@ -61,23 +61,23 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(crate) struct Renderings {
     /// Who makes them: it is there from the start, so that no scrape depends on a thread that the machine may
     /// not give.
-    maker: Standing,
+    maker: Worker,
     /// The longest that somebody waits for one.
     patience: Duration,
     turns: Arc<Semaphore>,
     /// Of all but scrapes.
     other_turns: Arc<Semaphore>,
     room: Arc<Notify>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RenderingsState>>,
     cuts: Mutex<Lines>,
     lates: Mutex<Lines>,
     streams: Arc<Streams>,
 }
 
 #[derive(Default)]
-struct State {
+struct RenderingsState {
     /// What is waited for, by kind; once it is begun, it is no longer here.
-    awaited: HashMap<Kind, Awaited>,
+    awaited: HashMap<RenderingKey, PendingRendering>,
     /// When those were begun that are being made, by a number of their own.
     making: BTreeMap<u64, Instant>,
     /// Begun so far.
@@ -87,14 +87,14 @@ struct State {
 
 /// A body that is not begun.
 #[derive(Default)]
-struct Awaited {
+struct PendingRendering {
     body: Arc<OnceCell<Arc<Rendering>>>,
     askers: usize,
 }
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Kind {
+pub(crate) struct RenderingKey {
     /// Of what.
     pub(crate) subject: Subject,
     /// Whether it is compressed.
@@ -119,7 +119,7 @@ pub(crate) enum Subject {
 }
 
 /// What a body is made from.
-pub(crate) enum Source {
+pub(crate) enum RenderingSource {
     /// Metrics, which are encoded while they are sent or compressed.
     Metrics(Snapshot, Format),
     /// Text.
@@ -129,7 +129,7 @@ pub(crate) enum Source {
 /// A body, for as many readers as want it.
 pub(crate) struct Rendering {
     /// `None` once it was cut.
-    content: RwLock<Option<Content>>,
+    content: RwLock<Option<RenderingContent>>,
     made: Instant,
     /// When a reader last took something, in milliseconds since it was made.
     moved: AtomicU64,
@@ -137,7 +137,7 @@ pub(crate) struct Rendering {
     room: Arc<Notify>,
 }
 
-enum Content {
+enum RenderingContent {
     Metrics(Snapshot, Format),
     Pieces(Vec<Bytes>),
 }
@@ -146,20 +146,20 @@ enum Content {
 /// is asked for can be long, and another each time.
 struct Asker<'a> {
     renderings: &'a Renderings,
-    kind: &'a Kind,
+    kind: &'a RenderingKey,
     body: Arc<OnceCell<Arc<Rendering>>>,
 }
 
 /// Somebody who reads a body.
-pub(crate) struct Reader {
+pub(crate) struct SharedReader {
     rendering: Arc<Rendering>,
-    place: Place,
+    place: ReadPosition,
     /// The bytes that are left; `None` where they are not counted beforehand.
     left: Option<u64>,
 }
 
 /// Where a reader is.
-enum Place {
+enum ReadPosition {
     Encoding(Box<Encoder>),
     /// The next piece.
     Piece(usize),
@@ -180,14 +180,14 @@ pub(crate) enum NotMade {
 
 /// Being made. Counts for as long as it lives.
 struct Making {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RenderingsState>>,
     number: u64,
 }
 
 // === impl Renderings ===
 
 impl Renderings {
-    pub(crate) fn new(maker: Standing) -> Self {
+    pub(crate) fn new(maker: Worker) -> Self {
         Self {
             maker,
             patience: LONGEST,
@@ -211,9 +211,9 @@ impl Renderings {
     ///
     /// # Errors
     /// If making it panics, or takes too long. It goes on then, and its turn with it.
-    pub(crate) async fn body<F>(&self, kind: Kind, make: F) -> Result<Reader, NotMade>
+    pub(crate) async fn body<F>(&self, kind: RenderingKey, make: F) -> Result<SharedReader, NotMade>
     where
-        F: FnOnce() -> Source + Send + 'static,
+        F: FnOnce() -> RenderingSource + Send + 'static,
     {
         timeout(self.patience, self.made(kind, make)).await.unwrap_or_else(|_| {
             let unsaid = self.lates.lock().unwrap_or_else(PoisonError::into_inner).next(std::time::Instant::now());
@@ -225,9 +225,9 @@ impl Renderings {
         })
     }
 
-    async fn made<F>(&self, kind: Kind, make: F) -> Result<Reader, NotMade>
+    async fn made<F>(&self, kind: RenderingKey, make: F) -> Result<SharedReader, NotMade>
     where
-        F: FnOnce() -> Source + Send + 'static,
+        F: FnOnce() -> RenderingSource + Send + 'static,
     {
         let asker = self.asker(&kind);
         let rendered = asker.body.get_or_try_init(async || {
@@ -242,14 +242,14 @@ impl Renderings {
                 let _entered = runtime.enter();
                 // What was begun is made to its end, and has its turn for as long, whoever left.
                 let _made = (turn, making);
-                Content::of(make(), kind.gzip, &streams)
+                RenderingContent::of(make(), kind.gzip, &streams)
             });
             Ok(self.keep(content.await.map_err(|Panicked| NotMade::Panicked)?))
         });
-        rendered.await.map(|rendering| Reader::of(rendering.clone()))
+        rendered.await.map(|rendering| SharedReader::of(rendering.clone()))
     }
 
-    fn asker<'a>(&'a self, kind: &'a Kind) -> Asker<'a> {
+    fn asker<'a>(&'a self, kind: &'a RenderingKey) -> Asker<'a> {
         let mut state = self.state();
         let awaited = state.awaited.entry(kind.clone()).or_default();
         awaited.askers += 1;
@@ -294,7 +294,7 @@ impl Renderings {
         }
     }
 
-    fn keep(&self, content: Content) -> Arc<Rendering> {
+    fn keep(&self, content: RenderingContent) -> Arc<Rendering> {
         let rendering = Arc::new(Rendering {
             content: RwLock::new(Some(content)),
             made: Instant::now(),
@@ -305,7 +305,7 @@ impl Renderings {
         rendering
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RenderingsState> {
         // Nothing that is done under the lock can panic half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -333,16 +333,16 @@ impl Drop for Making {
     }
 }
 
-// === impl State ===
+// === impl RenderingsState ===
 
-impl State {
+impl RenderingsState {
     /// This body, if it is not begun.
-    fn awaited(&mut self, kind: &Kind, body: &Arc<OnceCell<Arc<Rendering>>>) -> Option<&mut Awaited> {
+    fn awaited(&mut self, kind: &RenderingKey, body: &Arc<OnceCell<Arc<Rendering>>>) -> Option<&mut PendingRendering> {
         self.awaited.get_mut(kind).filter(|awaited| Arc::ptr_eq(&awaited.body, body))
     }
 
     /// Whoever asks from here on gets a later one.
-    fn stop_awaiting(&mut self, kind: &Kind, body: &Arc<OnceCell<Arc<Rendering>>>) {
+    fn stop_awaiting(&mut self, kind: &RenderingKey, body: &Arc<OnceCell<Arc<Rendering>>>) {
         if self.awaited(kind, body).is_some() {
             self.awaited.remove(kind);
         }
@@ -368,7 +368,7 @@ impl State {
 // === impl Rendering ===
 
 impl Rendering {
-    fn content(&self) -> RwLockReadGuard<'_, Option<Content>> {
+    fn content(&self) -> RwLockReadGuard<'_, Option<RenderingContent>> {
         self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -383,7 +383,7 @@ impl Rendering {
     }
 
     /// Takes out what it holds.
-    fn cut(&self) -> Option<Content> {
+    fn cut(&self) -> Option<RenderingContent> {
         self.content.write().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -394,16 +394,16 @@ impl Drop for Rendering {
     }
 }
 
-// === impl Content ===
+// === impl RenderingContent ===
 
-impl Content {
-    fn of(source: Source, gzip: bool, streams: &Arc<Streams>) -> Self {
+impl RenderingContent {
+    fn of(source: RenderingSource, gzip: bool, streams: &Arc<Streams>) -> Self {
         match source {
-            Source::Metrics(snapshot, format) if gzip => Self::Pieces(streams.pieces(&snapshot, format)),
-            Source::Metrics(snapshot, format) => Self::Metrics(snapshot, format),
-            Source::Text(text) if gzip => Self::Pieces(compressed(&text)),
+            RenderingSource::Metrics(snapshot, format) if gzip => Self::Pieces(streams.pieces(&snapshot, format)),
+            RenderingSource::Metrics(snapshot, format) => Self::Metrics(snapshot, format),
+            RenderingSource::Text(text) if gzip => Self::Pieces(compressed(&text)),
             // Each piece for itself, so that who holds one holds no more.
-            Source::Text(text) => Self::Pieces(text.chunks(PIECE).map(Bytes::copy_from_slice).collect()),
+            RenderingSource::Text(text) => Self::Pieces(text.chunks(PIECE).map(Bytes::copy_from_slice).collect()),
         }
     }
 }
@@ -435,18 +435,18 @@ fn together(pieces: &[Bytes]) -> Option<(usize, Bytes)> {
     Some(if count > 1 { (count, pieces[..count].concat().into()) } else { (1, first.clone()) })
 }
 
-// === impl Reader ===
+// === impl SharedReader ===
 
-impl Reader {
+impl SharedReader {
     fn of(rendering: Arc<Rendering>) -> Self {
         let (place, left) = match &*rendering.content() {
-            Some(Content::Metrics(snapshot, format)) => {
-                (Place::Encoding(Box::new(Encoder::new(snapshot, *format))), None)
+            Some(RenderingContent::Metrics(snapshot, format)) => {
+                (ReadPosition::Encoding(Box::new(Encoder::new(snapshot, *format))), None)
             }
-            Some(Content::Pieces(pieces)) => {
-                (Place::Piece(0), Some(pieces.iter().map(|piece| piece.len() as u64).sum()))
+            Some(RenderingContent::Pieces(pieces)) => {
+                (ReadPosition::Piece(0), Some(pieces.iter().map(|piece| piece.len() as u64).sum()))
             }
-            None => (Place::Piece(0), None),
+            None => (ReadPosition::Piece(0), None),
         };
         Self { rendering, place, left }
     }
@@ -454,10 +454,10 @@ impl Reader {
     /// The next part of the body.
     pub(crate) fn next(&mut self) -> Option<Result<Bytes, Cut>> {
         let part = match (&*self.rendering.content(), &mut self.place) {
-            (Some(Content::Metrics(snapshot, _)), Place::Encoding(encoder)) => {
+            (Some(RenderingContent::Metrics(snapshot, _)), ReadPosition::Encoding(encoder)) => {
                 Bytes::from(encoder.next_chunk(snapshot)?)
             }
-            (Some(Content::Pieces(pieces)), Place::Piece(next)) => {
+            (Some(RenderingContent::Pieces(pieces)), ReadPosition::Piece(next)) => {
                 let (count, part) = together(&pieces[*next..])?;
                 *next += count;
                 part
@@ -497,19 +497,19 @@ mod tests {
     use crate::toggle::Status;
 
     fn renderings() -> Renderings {
-        Renderings::new(Standing::start("renderer").unwrap())
+        Renderings::new(Worker::start("renderer").unwrap())
     }
 
-    fn scrape() -> Kind {
-        Kind { subject: Subject::Metrics(Format::Text), gzip: false }
+    fn scrape() -> RenderingKey {
+        RenderingKey { subject: Subject::Metrics(Format::Text), gzip: false }
     }
 
-    fn text(text: &str) -> impl FnOnce() -> Source + Send + 'static + use<> {
+    fn text(text: &str) -> impl FnOnce() -> RenderingSource + Send + 'static + use<> {
         let text = text.as_bytes().to_vec();
-        || Source::Text(text)
+        || RenderingSource::Text(text)
     }
 
-    fn read(mut reader: Reader) -> Vec<u8> {
+    fn read(mut reader: SharedReader) -> Vec<u8> {
         std::iter::from_fn(|| reader.next().map(Result::unwrap)).flatten().collect()
     }
 
@@ -526,7 +526,7 @@ mod tests {
         let renderings = renderings();
         let long = "0123456789abcdef ".repeat(100_000);
         for gzip in [false, true] {
-            let reader = renderings.body(Kind { gzip, ..scrape() }, text(&long)).await.unwrap();
+            let reader = renderings.body(RenderingKey { gzip, ..scrape() }, text(&long)).await.unwrap();
             let left = reader.left();
             let mut body = read(reader);
             assert_eq!(left, Some(body.len() as u64));
@@ -545,7 +545,7 @@ mod tests {
         let renderings = renderings();
         let sizes = [10, 0, 3000, PIECE - 3010, 1, PIECE + 5, PIECE, 7, 7];
         let pieces: Vec<_> = (0..).zip(sizes).map(|(fill, size)| Bytes::from(vec![fill; size])).collect();
-        let mut reader = Reader::of(renderings.keep(Content::Pieces(pieces.clone())));
+        let mut reader = SharedReader::of(renderings.keep(RenderingContent::Pieces(pieces.clone())));
         assert_eq!(reader.left(), Some(sizes.iter().sum::<usize>() as u64));
         let read: Vec<_> = std::iter::from_fn(|| reader.next().map(Result::unwrap)).collect();
         assert_eq!(read.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, 1, PIECE + 5, PIECE, 14]);
@@ -563,7 +563,7 @@ mod tests {
             let (renderings, gate, count) = (renderings.clone(), gate.clone(), count.clone());
             let make = move || {
                 gate.lock().unwrap().recv().unwrap();
-                Source::Text(count.fetch_add(1, Ordering::Relaxed).to_string().into_bytes())
+                RenderingSource::Text(count.fetch_add(1, Ordering::Relaxed).to_string().into_bytes())
             };
             tokio::spawn(async move { renderings.body(scrape(), make).await.map(read).unwrap() })
         };
@@ -598,7 +598,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_gives_up_leaves_nothing_behind_wherever_it_waited() {
         let renderings = renderings();
-        let of = |after: String| Kind {
+        let of = |after: String| RenderingKey {
             subject: Subject::Toggles(Selection { after: Some(after), ..Selection::default() }, Layout::Compact),
             gzip: false,
         };
@@ -661,7 +661,7 @@ mod tests {
         let making = renderings.body(scrape(), move || {
             begins.send(()).unwrap();
             gate.recv().unwrap();
-            Source::Text(Vec::new())
+            RenderingSource::Text(Vec::new())
         });
         tokio::select! {
             _ = making => panic!("it was made"),
@@ -677,14 +677,14 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_takes_long_to_make_keeps_no_scrape_waiting() {
         let renderings = renderings();
-        let list = |status| Kind {
+        let list = |status| RenderingKey {
             subject: Subject::Toggles(Selection { status: Some(status), ..Selection::default() }, Layout::Compact),
             gzip: false,
         };
         let (go, gate) = mpsc::channel::<()>();
         let slow = renderings.body(list(Status::Failed), move || {
             gate.recv().unwrap();
-            Source::Text(Vec::new())
+            RenderingSource::Text(Vec::new())
         });
         let after = renderings.body(list(Status::Unknown), text("after"));
         let scraped = async {
@@ -716,7 +716,7 @@ mod tests {
         let (go, gate) = mpsc::channel::<()>();
         let stuck = renderings.body(scrape(), move || {
             let _ = gate.recv();
-            Source::Text(Vec::new())
+            RenderingSource::Text(Vec::new())
         });
         assert_eq!(stuck.await.err(), Some(NotMade::Late));
         let now = Instant::now();
@@ -734,7 +734,7 @@ mod tests {
     async fn what_panics_while_it_is_made_is_an_error_and_the_next_one_is_made() {
         let renderings = renderings();
         for _ in 0..2 * TURNS {
-            let made = renderings.body(scrape(), || -> Source { panic!("while it was made") }).await;
+            let made = renderings.body(scrape(), || -> RenderingSource { panic!("while it was made") }).await;
             assert_eq!(made.err(), Some(NotMade::Panicked));
         }
         assert_eq!(read(renderings.body(scrape(), text("good")).await.unwrap()), b"good");
