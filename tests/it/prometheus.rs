@@ -62,8 +62,8 @@ async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_no
             "CekuraToggleStuck stuck 2 bookings",
             "CekuraToggleMocksNotOn not-on 3 bookings",
             "CekuraToggleMocksNotOff not-off 4 bookings",
-            "CekuraAgentLeftEnabled - 4 -",
-            "CekuraAgentLeftEnabled - 5 -",
+            "CekuraAgentLeftEnabled - 4 bookings",
+            "CekuraAgentLeftEnabled - 5 bookings",
         ]
         .map(str::to_owned),
     );

@@ -112,7 +112,9 @@ async fn each_team_is_told_of_its_own_toggles_once_for_all_of_them_and_when_it_i
     }
     let annotations = &payments["alerts"][0]["annotations"];
     assert_eq!(annotations["summary"], "Toggle charge failed.");
-    assert_eq!(annotations["runbook"], "docs/runbooks.md#cekuratogglefailed");
+    let exporter_url = format!("http://{}", exporter.address());
+    assert_eq!(annotations["runbook_url"], format!("{exporter_url}/runbooks?toggle=charge#cekuratogglefailed"));
+    assert_eq!(annotations["dashboard_url"], format!("{exporter_url}/?q=charge"));
     let stuck = notified(&webhook, "payments-chat", "firing").await;
     assert_eq!(values(&stuck, "alertname"), ["CekuraToggleStuck".to_owned()].into());
     let lost = notified(&webhook, "platform-pager", "firing").await;
@@ -126,42 +128,59 @@ async fn each_team_is_told_of_its_own_toggles_once_for_all_of_them_and_when_it_i
 }
 
 #[tokio::test]
-async fn one_bad_key_is_one_page_and_the_toggles_behind_it_are_muted() {
+async fn an_api_that_is_down_is_one_page_and_mutes_its_own_toggles_and_one_refused_toggle_mutes_none() {
     let upstream = Upstream::start().await;
-    upstream.script("refused", [Reply::detail(401, "no")]);
-    upstream.script("broken", [Reply::detail(500, "no")]);
-    let watch = |api: &str, name: &str, agent_id: u32, id: &str| json!({"name": name, "agent_id": agent_id, "progress_id": id, "api": api, "labels": {"team": "bookings"}});
-    let watches: Vec<_> = (1..=5)
-        .map(|agent_id| watch("locked", &format!("behind-{agent_id}"), agent_id, "refused"))
-        .chain([watch("default", "other", 9, "broken")])
-        .collect();
+    let watch = |api: &str, name: String, team: &str, reply: Reply| {
+        upstream.script(&name, [reply]);
+        json!({"name": name, "agent_id": 1, "progress_id": name, "api": api, "labels": {"team": team}})
+    };
+    let down = (1..=5).map(|n| watch("down", format!("down-{n}"), "bookings", Reply::detail(500, "no")));
+    let moved = (1..=3).map(|n| watch("moved", format!("moved-{n}"), "bookings", Reply::detail(404, "no")));
+    let alone = [
+        watch("default", "foreign".to_owned(), "payments", Reply::detail(403, "no")),
+        watch("default", "silent".to_owned(), "bookings", Reply::detail(500, "no")),
+        watch("default", "runs".to_owned(), "nobody-knows", Reply::task("in_progress", None)),
+    ];
+    let watches: Vec<_> = down.chain(moved).chain(alone).collect();
     let api = json!({"base_url": upstream.url(), "api_key": "k", "timeout": "1m"});
-    let config = json!({"apis": {"locked": api, "default": api}, "watches": watches});
+    let config = json!({"apis": {"down": api, "moved": api, "default": api}, "watches": watches});
     let exporter = started_long_ago(config.to_string()).await;
-    exporter.scrape_until("all were polled", |e| e.count("cekura_toggle_poll_error") == 6).await;
+    exporter.scrape_until("all were polled", |e| e.count("cekura_toggle_up") == 11).await;
 
     let webhook = Webhook::start().await;
     let alertmanager = Alertmanager::with(&routes(&webhook)).await;
     let folder = tempfile::tempdir().unwrap();
     let _prometheus = prometheus(&exporter, &alertmanager, folder.path()).await;
 
-    let page = notified(&webhook, "platform-pager", "firing").await;
-    assert_eq!(page["alerts"].as_array().unwrap().len(), 1, "{page}");
-    assert_eq!(values(&page, "alertname"), ["CekuraApiUnauthorized".to_owned()].into());
-    assert_eq!(values(&page, "api"), ["locked".to_owned()].into());
-    let muted = eventually("those behind the key are muted", async || {
-        let alerts = alertmanager.alerts().await;
-        let muted = alerts.into_iter().filter(|alert| alert["labels"]["alertname"] == "CekuraToggleNotAnswering");
-        let muted = muted.filter(|alert| alert["status"]["state"] == "suppressed");
-        let muted: BTreeSet<_> = muted.map(|alert| alert["labels"]["toggle"].as_str().unwrap().to_owned()).collect();
-        (muted.len() == 5).then_some(muted)
+    let pages = eventually("both APIs are told of", async || {
+        let pages = webhook.notifications("platform-pager");
+        (pages.len() == 2).then_some(pages)
     })
     .await;
-    assert!(!muted.contains("other"), "{muted:?}");
-    // The toggle of the other API is told of, alone.
-    let other = notified(&webhook, "bookings-chat", "firing").await;
-    assert_eq!(values(&other, "toggle"), ["other".to_owned()].into());
-    let told: Vec<_> = webhook.notifications("bookings-chat");
-    assert!(told.iter().all(|told| values(told, "toggle") == ["other".to_owned()].into()), "{told:?}");
-    assert_eq!(webhook.notifications("platform-pager").len(), 1);
+    for page in &pages {
+        assert_eq!(page["alerts"].as_array().unwrap().len(), 1, "{page}");
+        assert_eq!(values(page, "alertname"), ["CekuraApiDown".to_owned()].into());
+        let description = page["alerts"][0]["annotations"]["description"].as_str().unwrap();
+        let expected =
+            if values(page, "api").contains("moved") { "the path in its base_url is wrong" } else { "server_error 5." };
+        assert!(description.contains(expected), "{description}");
+    }
+    let apis: BTreeSet<_> = pages.iter().flat_map(|page| values(page, "api")).collect();
+    assert_eq!(apis, ["down", "moved"].map(str::to_owned).into());
+    let muted = eventually("those of APIs that are down are muted", async || {
+        let alerts = alertmanager.alerts().await.into_iter();
+        let muted = alerts.filter(|alert| alert["status"]["state"] == "suppressed");
+        let muted: BTreeSet<_> = muted.map(|alert| alert["labels"]["toggle"].as_str().unwrap().to_owned()).collect();
+        (muted.len() >= 8).then_some(muted)
+    })
+    .await;
+    assert!(muted.iter().all(|toggle| toggle.contains('-')), "{muted:?}");
+    // The toggles of the API that answers are told of, each to its own team.
+    let silent = notified(&webhook, "bookings-chat", "firing").await;
+    assert_eq!(values(&silent, "toggle"), ["silent".to_owned()].into());
+    let foreign = notified(&webhook, "payments-chat", "firing").await;
+    assert_eq!(values(&foreign, "alertname"), ["CekuraToggleForbidden".to_owned()].into());
+    let told = webhook.notifications("bookings-chat");
+    assert!(told.iter().all(|told| values(told, "toggle") == ["silent".to_owned()].into()), "{told:?}");
+    assert_eq!(webhook.notifications("platform-pager").len(), 2);
 }

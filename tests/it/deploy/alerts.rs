@@ -12,19 +12,28 @@ use super::{file, yaml};
 use crate::harness::{Authority, Exporter, Exposition, Upstream, tool};
 
 const RULES: &str = "deploy/prometheus/rules.yaml";
-const TESTS: &str = "deploy/prometheus/rules_test.yaml";
+const TESTS: [&str; 2] = ["rules_test.yaml", "rules_day_test.yaml"];
 const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
+
+/// What each link in the rules begins with.
+const BASE: &str = concat!(
+    "{{ with printf `job:cekura_exporter_url:info{job=%q,namespace=%q}` $labels.job $labels.namespace | query }}",
+    r#"{{ . | first | label "url" }}{{ else }}http://cekura-exporter:10058{{ end }}"#,
+);
 
 /// Labels that Prometheus gives what it scrapes.
 const TARGET_LABELS: [&str; 4] = ["job", "instance", "namespace", "pod"];
 
 /// Words of expressions that name no metric and no label.
-const WORDS: [&str; 25] = [
+const WORDS: [&str; 28] = [
     "and",
     "or",
     "offset",
     "changes",
-    "min_over_time",
+    "max_over_time",
+    "timestamp",
+    "label_replace",
+    "group_left",
     "unless",
     "on",
     "ignoring",
@@ -47,8 +56,13 @@ const WORDS: [&str; 25] = [
     "query",
 ];
 
+/// The oldest promtool that the rules are for, and the newest there is.
+const PROMTOOLS: [&str; 2] = ["promtool", "target/tools/forky/usr/bin/promtool"];
+
+/// Runs a program, which is one of the machine or a file of the repository.
 fn check(program: &str, args: &[&str]) {
-    let mut command = Command::new(tool(program));
+    let path = if program.contains('/') { file(program) } else { tool(program) };
+    let mut command = Command::new(path);
     let output = command.env_clear().args(args).current_dir(file("deploy/prometheus")).output().unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {args:?}:\n{said}{errors}");
@@ -56,12 +70,36 @@ fn check(program: &str, args: &[&str]) {
 
 #[test]
 fn promtool_accepts_the_rules() {
-    check("promtool", &["check", "rules", "--lint-fatal", "rules.yaml"]);
+    for promtool in PROMTOOLS {
+        check(promtool, &["check", "rules", "--lint-fatal", "rules.yaml"]);
+    }
+}
+
+#[test]
+fn vmalert_accepts_the_rules() {
+    check("target/tools/forky/usr/bin/vmalert", &["-dryRun", "-rule=rules.yaml"]);
+}
+
+/// The rule for an exporter that was never scraped, which is a comment, because it has to name the job.
+#[test]
+fn promtool_accepts_the_rule_for_an_exporter_that_was_never_scraped() {
+    let shipped = std::fs::read_to_string(file(RULES)).unwrap();
+    let from_the_rule = shipped.lines().skip_while(|line| !line.trim_start().starts_with("# - alert: "));
+    let rule: Vec<_> = from_the_rule.map(|line| line.replacen("# ", "", 1)).collect();
+    let rules = shipped.lines().take_while(|line| *line != "    rules:").chain(["    rules:"]);
+    let rules: Vec<_> = rules.chain(rule.iter().map(String::as_str)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let variant = folder.path().join("rules.yaml");
+    std::fs::write(&variant, rules.join("\n")).unwrap();
+    check("promtool", &["check", "rules", "--lint-fatal", variant.to_str().unwrap()]);
+    assert!(rule.join("\n").contains("expr: absent("), "{rule:?}");
 }
 
 #[test]
 fn the_rules_fire_hold_and_resolve_as_their_tests_say() {
-    check("promtool", &["test", "rules", "rules_test.yaml"]);
+    for promtool in PROMTOOLS {
+        check(promtool, &[&["test", "rules"], &TESTS[..]].concat());
+    }
 }
 
 #[test]
@@ -97,6 +135,11 @@ fn list(value: &Value) -> &[Value] {
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
+}
+
+/// All scenarios that the rules are tested with.
+fn scenarios() -> Vec<Value> {
+    TESTS.into_iter().flat_map(|name| list(&yaml(&format!("deploy/prometheus/{name}"))["tests"]).to_vec()).collect()
 }
 
 /// All rules of the file, in its order.
@@ -154,13 +197,12 @@ impl Cases {
 
 #[test]
 fn every_alert_is_tested_to_fire_to_be_silent_and_to_resolve() {
-    let tests = yaml(TESTS);
-    let tests = list(&tests["tests"]);
+    let tests = scenarios();
     let mut sum = Cases::default();
     for alert in alerts() {
         let name = text(&alert, "alert");
         let mut cases = Cases::default();
-        for test in tests {
+        for test in &tests {
             cases.count(test, name);
         }
         let Cases { firing, silent, resolving, in_full } = cases;
@@ -186,12 +228,24 @@ fn every_alert_says_what_it_means_how_bad_it_is_and_where_its_runbook_is() {
         .collect();
     let alerts = alerts();
     let names: Vec<_> = alerts.iter().map(|alert| text(alert, "alert")).collect();
-    assert_eq!(sections, names, "the sections of the runbooks, in the order of the rules");
+    // Two rules by direction are one alert.
+    let mut once = names.clone();
+    once.dedup();
+    assert_eq!(sections, once, "the sections of the runbooks, in the order of the rules");
     for (alert, name) in alerts.iter().zip(names) {
         let severity = text(&alert["labels"], "severity");
         assert!(["critical", "warning", "info"].contains(&severity), "{name} is {severity}");
         let annotations = &alert["annotations"];
-        assert_eq!(text(annotations, "runbook"), format!("docs/runbooks.md#{}", name.to_lowercase()));
+        // Every link begins with the same words, which ask for the exporter's URL.
+        let runbook = text(annotations, "runbook_url").strip_prefix(BASE).unwrap_or_else(|| panic!("{name}"));
+        let anchor = format!("#{}", name.to_lowercase());
+        assert!(runbook.starts_with("/runbooks") && runbook.ends_with(&anchor), "{name}: {runbook}");
+        let about_a_toggle = name.starts_with("CekuraToggle");
+        assert_eq!(runbook.contains("?toggle={{ $labels.toggle }}"), about_a_toggle, "{name}: {runbook}");
+        let page = text(annotations, "dashboard_url").strip_prefix(BASE).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(page == "/?q={{ $labels.toggle }}", about_a_toggle, "{name}: {page}");
+        let named = text(annotations, "description").contains(&format!("{BASE}/?q={{{{ $labels.toggle }}}}"));
+        assert!(named || !about_a_toggle, "the description of {name} names the page of its toggle");
         assert!(text(annotations, "summary").len() > 20 && text(annotations, "description").len() > 80, "{name}");
     }
 }
@@ -214,6 +268,69 @@ fn the_routes_speak_of_alerts_that_there_are() {
     let spoken_of = words(&routes).into_iter().filter(|word| word.starts_with("Cekura") && *word != "Cekura");
     let unknown: Vec<_> = spoken_of.filter(|word| !names.contains(word)).collect();
     assert_eq!(unknown, [""; 0]);
+}
+
+/// Whether a matcher of the routes, `name OP "value"`, may hold for an alert of this name and severity.
+fn may_match(matcher: &str, name: &str, severity: &str) -> bool {
+    let (label, rest) = matcher.split_once(' ').unwrap();
+    let (operator, value) = rest.split_once(' ').unwrap();
+    let own = match label {
+        "alertname" => name,
+        "severity" => severity,
+        // Others are not known here.
+        _ => return true,
+    };
+    let value = value.trim_matches('"');
+    match operator {
+        "=" => own == value,
+        "=~" => value.split('|').any(|one| one.strip_suffix(".*").map_or(own == one, |start| own.starts_with(start))),
+        _ => panic!("a matcher of another kind: {matcher}"),
+    }
+}
+
+#[test]
+fn nothing_critical_is_ever_muted_and_every_inhibition_mutes_something() {
+    let alerts = alerts();
+    for inhibition in list(&yaml(ALERTMANAGER)["inhibit_rules"]) {
+        let matching = |matchers: &str| {
+            let matchers = list(&inhibition[matchers]);
+            let all = |(name, severity): &(&str, &str)| {
+                matchers.iter().all(|matcher| may_match(matcher.as_str().unwrap(), name, severity))
+            };
+            let named = alerts.iter().map(|alert| (text(alert, "alert"), text(&alert["labels"], "severity")));
+            named.filter(all).collect::<Vec<_>>()
+        };
+        let (sources, targets) = (matching("source_matchers"), matching("target_matchers"));
+        assert!(!sources.is_empty() && !targets.is_empty(), "{inhibition} is about no alert");
+        let critical = targets.iter().find(|(_, severity)| *severity == "critical");
+        assert_eq!(critical, None, "{inhibition} mutes it");
+        // What is about one toggle explains no other.
+        let of_one = sources.iter().find(|(name, _)| *name == "CekuraToggleForbidden");
+        assert_eq!(of_one, None, "{inhibition}");
+    }
+}
+
+/// The lines of the routes that a comment has, for a team that is to be woken for a failed enable.
+#[test]
+fn amtool_accepts_the_route_for_failed_enables_and_it_wakes_the_team() {
+    let shipped = std::fs::read_to_string(file(ALERTMANAGER)).unwrap();
+    let lines: Vec<_> = shipped.lines().filter_map(|line| line.strip_prefix("    #     ")).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let readme = std::fs::read_to_string(file("README.md")).unwrap();
+    assert!(readme.contains(&lines.join("\n")), "README.md says the same");
+    let first = "      routes:\n";
+    let with = format!("{first}        {}\n        {}\n", lines[0], lines[1]);
+    let folder = tempfile::tempdir().unwrap();
+    for (config, receiver) in
+        [(shipped.clone(), "bookings-chat"), (shipped.replacen(first, &with, 1), "bookings-pager")]
+    {
+        let path = folder.path().join("alertmanager.yml");
+        std::fs::write(&path, config).unwrap();
+        let labels = ["alertname=CekuraToggleFailed", "severity=warning", "team=bookings", "expect=enabled"];
+        let config = format!("--config.file={}", path.display());
+        let verified = format!("--verify.receivers={receiver}");
+        check("amtool", &[&["config", "routes", "test", &config, &verified], &labels[..]].concat());
+    }
 }
 
 /// The names and words in a text, without what is quoted within it.
@@ -252,6 +369,7 @@ async fn talkative(upstream: &Upstream, authority: &Authority) -> Exposition {
     for (id, reply) in [
         ("failed", Reply::task("failed", None)),
         ("on", Reply::task("completed", Some(true))),
+        ("wrong", Reply::task("completed", None)),
         ("runs", Reply::task("in_progress", None)),
         ("refused", Reply::detail(401, "no")),
         ("paused", Reply::with_header(503, "retry-after", "600", "{}")),
@@ -264,14 +382,16 @@ async fn talkative(upstream: &Upstream, authority: &Authority) -> Exposition {
     let config = json!({
         "apis": {"default": api, "paused": api},
         "watches": [
-            watch("failed", "default"), watch("on", "default"), watch("runs", "default"), watch("refused", "default"),
-            watch("paused", "paused"),
+            watch("failed", "default"), watch("on", "default"), watch("wrong", "default"), watch("runs", "default"),
+            watch("refused", "default"), watch("paused", "paused"),
         ],
+        "agents": [{"agent_id": 1, "expect": "enabled"}],
+        "external_url": "https://cekura.example.com",
         "watch_files": ["nowhere/*.json"],
     });
     let exporter = Exporter::with(config.to_string()).tls(authority, &[]).start().await;
     let has_all = |e: &Exposition| {
-        ["failed", "on", "runs", "refused"]
+        ["failed", "on", "wrong", "runs", "refused"]
             .iter()
             .all(|toggle| e.value("cekura_toggle_up", &[("toggle", toggle)]).is_some())
             && e.count("cekura_api_paused_until_timestamp_seconds") > 0
@@ -296,28 +416,33 @@ async fn the_rules_ask_for_metrics_and_labels_that_the_exporter_has() {
     let rules = rules();
     let recorded: BTreeSet<_> = rules.iter().filter_map(|rule| rule["record"].as_str()).collect();
     let all_labels: BTreeSet<_> = exposed.values().flatten().map(String::as_str).chain(TARGET_LABELS).collect();
+    // Recorded metrics have labels of those that they are recorded from.
+    let labels_of = |metric: &str| {
+        let recorded = recorded.contains(metric).then(|| all_labels.clone());
+        let scraped = || exposed.get(metric).map(|own| own.iter().map(String::as_str).chain(TARGET_LABELS).collect());
+        recorded.or_else(scraped).unwrap_or_else(|| panic!("there is no {metric}"))
+    };
+    let unknown = |text: &str| -> Vec<String> {
+        let asked = selectors(text).into_iter().map(|(metric, labels)| (metric, labels, labels_of(metric)));
+        let unknown = asked.flat_map(|(_, labels, own)| labels.into_iter().filter(move |label| !own.contains(label)));
+        unknown.map(str::to_owned).collect()
+    };
     let mut asked = BTreeSet::new();
     for rule in &rules {
         let expression = unquoted(text(rule, "expr"));
-        for (metric, labels) in selectors(&expression) {
-            // A recorded metric is called after the one that it is recorded from.
-            let source = metric.split(':').nth(1).unwrap_or(metric);
-            assert!(source == metric || recorded.contains(metric), "{metric} is not recorded");
-            let own = exposed.get(source).unwrap_or_else(|| panic!("the exporter has no {source}"));
-            let unknown = labels.into_iter().find(|label| !own.contains(*label) && !TARGET_LABELS.contains(label));
-            assert_eq!(unknown, None, "a label that {metric} does not have");
-            asked.insert(source.to_owned());
-        }
+        assert_eq!(unknown(&expression), [""; 0], "labels that there are not, in {expression}");
+        asked.extend(selectors(&expression).into_iter().map(|(metric, _)| metric.to_owned()));
         for word in words(&expression) {
             let known = word.contains("cekura_") || WORDS.contains(&word.trim_start_matches(|c: char| c.is_numeric()));
             let number = word.parse::<f64>().is_ok();
             assert!(known || number || all_labels.contains(word), "what is {word} in {expression}?");
         }
         for annotation in rule["annotations"].as_object().into_iter().flat_map(serde_json::Map::values) {
-            let unknown =
-                selectors(annotation.as_str().unwrap()).into_iter().find(|(metric, _)| !exposed.contains_key(*metric));
-            assert_eq!(unknown, None, "an annotation asks for what the exporter has not");
+            for (metric, _) in selectors(annotation.as_str().unwrap()) {
+                labels_of(metric);
+            }
         }
     }
+    asked.retain(|metric| !recorded.contains(metric.as_str()));
     println!("{} metrics of {} are asked for", asked.len(), exposed.len());
 }
