@@ -125,7 +125,7 @@ Exit codes:
   1                   could not start or run; with --config.check=online also: an API did not answer validly
   2                   bad usage or configuration
 
-Documentation: README.md, and config.yaml for every key; a running exporter has its runbooks at /runbooks.";
+Documentation: README.md and docs/, and config.yaml for every key; a running exporter has its runbooks at /runbooks.";
 
 /// As `--version` says it.
 const VERSION: &str =

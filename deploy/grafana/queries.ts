@@ -1,4 +1,4 @@
-// The expressions of the dashboard. `cekura_*` names are those of README.md.
+// The expressions of the dashboard. `cekura_*` names are those of docs/metrics.md.
 
 /** What the variables select of series that have a toggle. */
 const toggles = 'job=~"$job", api=~"$api", toggle=~"$toggle"';
