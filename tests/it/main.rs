@@ -14,6 +14,7 @@ mod corpora;
 mod curves;
 mod demo;
 mod deploy;
+mod documents;
 mod encryption;
 mod examples;
 mod harness;

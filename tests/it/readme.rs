@@ -1,5 +1,5 @@
-//! The commands of the README for real use, run as they are written, with a simulated API in place of the
-//! public one.
+//! The commands of the README that install the program and watch a toggle, run as they are written, with a
+//! simulated API in place of the public one.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,14 +13,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::harness::{ReservedPort, Upstream, eventually, tool};
+use crate::harness::{ReservedPort, Upstream, eventually, markdown, tool};
 
-/// What the section for real use says in code blocks of shell commands, in order.
+/// The code blocks of shell commands that install the program and watch a toggle, in order.
 fn commands() -> Vec<String> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, section) = readme.split_once("\n## Real use\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let blocks = section.split("\n```sh\n").skip(1);
+    let sections = ["## Install", "## Watch your first toggle"].map(|heading| markdown::section(&readme, heading));
+    let blocks = sections.into_iter().flat_map(|section| section.split("\n```sh\n").skip(1));
     blocks.map(|block| block.split_once("```").unwrap().0.to_owned()).collect()
 }
 

@@ -110,11 +110,11 @@ fn every_bad_fixture_is_refused_with_all_of_its_problems_and_no_other() {
 }
 
 #[test]
-fn the_example_in_the_readme_is_valid() {
+fn the_example_in_the_documents_is_valid() {
     let folder = Folder::new();
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, section) = readme.split_once("## TLS and authentication\n").unwrap();
-    let (_, example) = section.split_once("```yaml\n").unwrap();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tls-and-logins.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, example) = page.split_once("```yaml\n").unwrap();
     let (example, _) = example.split_once("```").unwrap();
     assert_eq!(folder.said(&folder.write("web.yaml", example)), (Some(0), vec![]));
 }

@@ -9,7 +9,7 @@ use cekura_exporter::toggle::Standing;
 use serde_json::{Value, json};
 
 use super::{file, yaml};
-use crate::harness::{Authority, Exporter, Exposition, Upstream, tool};
+use crate::harness::{Authority, Exporter, Exposition, Upstream, markdown, tool};
 
 const RULES: &str = "deploy/prometheus/rules.yaml";
 const TESTS: [&str; 2] = ["rules_test.yaml", "rules_day_test.yaml"];
@@ -251,12 +251,40 @@ fn every_alert_says_what_it_means_how_bad_it_is_and_where_its_runbook_is() {
 }
 
 #[test]
-fn the_readme_lists_every_alert_with_its_severity() {
-    let readme = std::fs::read_to_string(file("README.md")).unwrap();
-    for alert in alerts() {
-        let (name, severity) = (text(&alert, "alert"), text(&alert["labels"], "severity"));
-        let line = format!("| [`{name}`](docs/runbooks.md#{}) | {severity} |", name.to_lowercase());
-        assert!(readme.contains(&line), "README.md lacks {line}");
+fn the_documents_list_the_alerts_with_their_severities_and_links_to_their_runbooks() {
+    let listed = |page: &str, runbooks: &str| {
+        let text = std::fs::read_to_string(file(page)).unwrap();
+        let rows = markdown::rows(&text).into_iter().filter(|row| row[0].contains("`Cekura"));
+        let alert = |row: Vec<&str>| {
+            let name = markdown::code(row[0])[0].to_owned();
+            let link = format!("[`{name}`]({runbooks}#{})", name.to_lowercase());
+            assert_eq!(row[0], link, "{page}");
+            (name, row[1].to_owned())
+        };
+        rows.map(alert).collect::<Vec<_>>()
+    };
+    let alerts: Vec<_> = alerts()
+        .iter()
+        .map(|alert| (text(alert, "alert").to_owned(), text(&alert["labels"], "severity").to_owned()))
+        .collect();
+    assert_eq!(listed("docs/alerts.md", "runbooks.md"), alerts, "in the order of the rules");
+    let in_readme = listed("README.md", "docs/runbooks.md");
+    assert_eq!(in_readme.len(), 5, "{in_readme:?}");
+    for (name, severities) in in_readme {
+        let of_rules: Vec<_> = alerts.iter().filter(|alert| alert.0 == name).map(|alert| alert.1.as_str()).collect();
+        assert_eq!(severities, of_rules.join(" or "), "{name}");
+    }
+}
+
+#[test]
+fn the_lines_that_have_a_team_woken_for_a_failed_enable_are_those_of_the_routes() {
+    let page = std::fs::read_to_string(file("docs/alerts.md")).unwrap();
+    let (_, lines) = markdown::section(&page, "## Routing").split_once("```yaml\n").unwrap();
+    let (lines, _) = lines.split_once("```").unwrap();
+    let routes = std::fs::read_to_string(file(ALERTMANAGER)).unwrap();
+    let of_routes: Vec<_> = routes.lines().map(|line| line.trim().trim_start_matches('#').trim()).collect();
+    for line in lines.lines() {
+        assert!(of_routes.contains(&line.trim()), "{line} is not in {ALERTMANAGER}");
     }
 }
 

@@ -429,7 +429,7 @@ fn the_packaged_chart_has_the_rules_and_the_script() {
     }
 }
 
-/// A job of somebody else's chart, as the README shows it.
+/// A job of somebody else's chart, as docs/kubernetes.md shows it.
 const THEIRS: &str = r#"
 apiVersion: batch/v1
 kind: Job

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{file, printed};
+use crate::harness::markdown::broken_links;
 use crate::harness::tool;
 
 fn workflows() -> Vec<PathBuf> {
@@ -87,8 +88,21 @@ fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read
     let unpacked = folder.path().join(name);
     let files: BTreeSet<_> =
         std::fs::read_dir(&unpacked).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let expected = ["CHANGELOG.md", "README.md", "SECURITY.md", "cekura-exporter", "config.yaml"];
+    let expected = ["CHANGELOG.md", "README.md", "SECURITY.md", "cekura-exporter", "config.yaml", "docs"];
     assert_eq!(files, expected.map(str::to_owned).into());
+    // What the documents link to is there, but for what is of use in the repository only.
+    let pages = std::fs::read_dir(unpacked.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<_> = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    assert!(pages.len() > 8, "{pages:?}");
+    for page in pages.into_iter().chain([unpacked.join("README.md"), unpacked.join("SECURITY.md")]) {
+        let mut missing = broken_links(&page);
+        missing.retain(|link| {
+            let link = link.trim_start_matches("../");
+            let of_repository = ["deploy/", "benches/", "ARCHITECTURE.md", "CONTRIBUTING.md", "pictures"];
+            !of_repository.iter().any(|start| link.starts_with(start))
+        });
+        assert_eq!(missing, [""; 0], "{}", page.display());
+    }
 
     let program = unpacked.join("cekura-exporter");
     let said = printed(Command::new(&program).env_clear().arg("--version"));

@@ -9,6 +9,7 @@ mod curl;
 mod exporter;
 mod exposition;
 mod fixtures;
+pub(crate) mod markdown;
 mod port;
 mod prometheus;
 mod tls_upstream;
