@@ -94,10 +94,11 @@ fn help() -> String {
 }
 
 #[test]
-fn the_table_of_flags_has_those_of_the_program() {
+fn the_table_of_flags_has_those_of_the_program_with_their_defaults() {
     let page = read("docs/configuration.md");
     let flag = |text: &str| text.split([' ', '=', '[']).next().unwrap().to_owned();
-    let documented: BTreeSet<_> = rows(section(&page, "## Flags"))
+    let rows = rows(section(&page, "## Flags"));
+    let documented: BTreeSet<_> = rows
         .iter()
         .flat_map(|row| code(row[0]).into_iter().map(flag).collect::<Vec<_>>())
         .filter(|flag| flag.starts_with("--"))
@@ -107,6 +108,16 @@ fn the_table_of_flags_has_those_of_the_program() {
     let of_program: BTreeSet<_> = lines.filter_map(|line| line.find("--").map(|at| flag(&line[at..]))).collect();
     assert!(of_program.len() > 8, "{of_program:?}");
     assert_eq!(documented, of_program);
+    let mut defaults = 0;
+    for of_flag in help.split("\n      --").skip(1) {
+        let Some((_, default)) = of_flag.split_once("[default: ") else { continue };
+        let (default, _) = default.split_once(']').unwrap();
+        let name = format!("--{}", flag(of_flag));
+        let row = rows.iter().find(|row| code(row[0]).into_iter().any(|text| flag(text) == name));
+        assert_eq!(row.unwrap()[2].replace('`', ""), default, "{name}");
+        defaults += 1;
+    }
+    assert!(defaults > 4, "{help}");
 }
 
 #[test]
