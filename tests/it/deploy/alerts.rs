@@ -244,8 +244,8 @@ fn every_alert_says_what_it_means_how_bad_it_is_and_where_its_runbook_is() {
         assert_eq!(runbook.contains("?toggle={{ $labels.toggle }}"), about_a_toggle, "{name}: {runbook}");
         let page = text(annotations, "dashboard_url").strip_prefix(BASE).unwrap_or_else(|| panic!("{name}"));
         assert_eq!(page == "/?q={{ $labels.toggle }}", about_a_toggle, "{name}: {page}");
-        let named = text(annotations, "description").contains(&format!("{BASE}/?q={{{{ $labels.toggle }}}}"));
-        assert!(named || !about_a_toggle, "the description of {name} names the page of its toggle");
+        let links_to_page = text(annotations, "description").contains(&format!("{BASE}/?q={{{{ $labels.toggle }}}}"));
+        assert!(links_to_page || !about_a_toggle, "the description of {name} names the page of its toggle");
         assert!(text(annotations, "summary").len() > 20 && text(annotations, "description").len() > 80, "{name}");
     }
 }
