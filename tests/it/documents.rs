@@ -236,6 +236,22 @@ fn the_table_of_keys_has_the_defaults_of_the_configuration() {
 }
 
 #[test]
+fn the_configurations_that_the_pages_show_are_good() {
+    let folder = tempfile::tempdir().unwrap();
+    for (page, count) in [("docs/sources.md", 3), ("docs/runbooks.md", 1)] {
+        let text = read(page);
+        let blocks: Vec<_> = text.split("```yaml\n").skip(1).map(|block| block.split_once("```").unwrap().0).collect();
+        assert_eq!(blocks.len(), count, "{page}");
+        for block in blocks {
+            let path = folder.path().join("config.yaml");
+            fs::write(&path, block).unwrap();
+            let good = config::load(&path, []);
+            assert!(good.is_ok(), "{page}: {block}{:?}", good.err());
+        }
+    }
+}
+
+#[test]
 fn the_table_of_keys_has_those_of_the_web_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let config = written(&folder, "config.yaml", &json!({}));
