@@ -56,10 +56,12 @@ pub(crate) fn main(limit: Duration, measure: impl AsyncFnOnce(Vec<String>) -> Re
 
 fn run(limit: Duration, measure: impl AsyncFnOnce(Vec<String>) -> Result<(), Failure>) -> Result<(), Failure> {
     let arguments = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    // A signal is caught outside of any runtime.
+    let [hangup, term, int] =
+        [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signals::catch);
+    let caught = (hangup?, [term?, int?]);
     tokio::runtime::Runtime::new()?.block_on(async {
-        let [hangup, term, int] =
-            [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signals::catch);
-        let stopped = Signals::listen(hangup?, [term?, int?]);
+        let stopped = Signals::listen(caught.0, caught.1);
         tokio::select! {
             measured = tokio::time::timeout(limit, measure(arguments)) => measured.map_err(|_| "It took too long.")?,
             () = stopped.told(1) => Err("It was stopped.".into()),
