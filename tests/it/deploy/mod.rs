@@ -6,6 +6,7 @@ mod compose;
 mod dashboard;
 mod helm;
 mod image;
+mod judging;
 mod kubernetes;
 mod mocked_tests;
 mod pods;
