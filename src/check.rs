@@ -105,7 +105,11 @@ async fn poll(api: ApiName, client: &Client, watch: Option<&Watch>, nothing: &Pr
         Err(failure) => {
             let is_good = watch.is_none() && matches!(failure.reason, Reason::BadRequest | Reason::NotFound);
             let detail = failure.detail.map_or_else(|| client.place(agent_id), |detail| detail.to_string());
-            let meaning = if is_good { "reached, and the key is accepted" } else { failure.reason.as_str() };
+            let meaning = match failure.reason {
+                reason if !is_good => reason.as_str(),
+                Reason::NotFound => "reached; either there is no such agent, or the path of base_url is wrong",
+                _ => "reached, and the key is accepted",
+            };
             PollCheck { is_good, api, what: format!("{detail} ({meaning})") }
         }
     }

@@ -85,7 +85,8 @@ fn vmalert_accepts_the_rules() {
 fn promtool_accepts_the_rule_for_an_exporter_that_was_never_scraped() {
     let shipped = std::fs::read_to_string(file(RULES)).unwrap();
     let from_the_rule = shipped.lines().skip_while(|line| !line.trim_start().starts_with("# - alert: "));
-    let rule: Vec<_> = from_the_rule.map(|line| line.replacen("# ", "", 1)).collect();
+    let rule: Vec<_> =
+        from_the_rule.take_while(|line| !line.is_empty()).map(|line| line.replacen("# ", "", 1)).collect();
     let rules = shipped.lines().take_while(|line| *line != "    rules:").chain(["    rules:"]);
     let rules: Vec<_> = rules.chain(rule.iter().map(String::as_str)).collect();
     let folder = tempfile::tempdir().unwrap();
@@ -243,8 +244,10 @@ fn every_alert_says_what_it_means_how_bad_it_is_and_where_its_runbook_is() {
         let about_a_toggle = name.starts_with("CekuraToggle");
         assert_eq!(runbook.contains("?toggle={{ $labels.toggle }}"), about_a_toggle, "{name}: {runbook}");
         let page = text(annotations, "dashboard_url").strip_prefix(BASE).unwrap_or_else(|| panic!("{name}"));
-        assert_eq!(page == "/?q={{ $labels.toggle }}", about_a_toggle, "{name}: {page}");
-        let links_to_page = text(annotations, "description").contains(&format!("{BASE}/?q={{{{ $labels.toggle }}}}"));
+        assert_eq!(page == "/?q={{ $labels.toggle }}&toggle={{ $labels.toggle }}", about_a_toggle, "{name}: {page}");
+        let about_an_api = name.starts_with("CekuraApi");
+        assert_eq!(runbook.contains("?api={{ $labels.api }}"), about_an_api, "{name}: {runbook}");
+        let links_to_page = text(annotations, "description").contains(&format!("{BASE}{page}"));
         assert!(links_to_page || !about_a_toggle, "the description of {name} names the page of its toggle");
         assert!(text(annotations, "summary").len() > 20 && text(annotations, "description").len() > 80, "{name}");
     }
