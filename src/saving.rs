@@ -61,6 +61,15 @@ impl Saver {
     /// Saves all that changed until now. What cannot be saved is tried again the next time. Says whether all of
     /// it is saved.
     async fn save(&mut self) -> bool {
+        let round = self.board.round_begins();
+        let all = self.save_batches().await;
+        if all {
+            self.board.round_saved(round);
+        }
+        all
+    }
+
+    async fn save_batches(&mut self) -> bool {
         loop {
             let unsaved = Arc::new(self.board.take_unsaved(BATCH, clock::now()));
             if unsaved.is_empty() {

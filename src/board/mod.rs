@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::sources::Change;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
@@ -35,6 +35,10 @@ pub struct Board {
     finished: Notify,
     /// How often something that readers see was changed.
     revision: AtomicU64,
+    /// How many rounds of saving have begun.
+    rounds: AtomicU64,
+    /// The last round that saved all that had changed before it began.
+    saved: watch::Sender<u64>,
 }
 
 /// One run of one watch. It goes stale when the run is replaced or the watch is removed; what is
@@ -273,6 +277,25 @@ impl Board {
         let mut state = self.write_unseen();
         unsaved.toggles.iter().for_each(|(name, _)| state.changed(name));
         unsaved.agents.iter().for_each(|(key, _)| state.agent_changed(key.clone()));
+    }
+
+    /// A round of saving begins. Tell [`Board::round_saved`] its number when all is saved.
+    pub fn round_begins(&self) -> u64 {
+        self.rounds.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// All that had changed before this round of saving began is saved.
+    pub fn round_saved(&self, round: u64) {
+        self.saved.send_replace(round);
+    }
+
+    /// Resolves when all that has changed until now is saved; at once where nothing is ever saved.
+    pub async fn all_saved(&self) {
+        if self.read().is_saved() {
+            let next = self.rounds.load(Ordering::Acquire) + 1;
+            // The sender is here.
+            let _ = self.saved.subscribe().wait_for(|round| *round >= next).await;
+        }
     }
 
     /// Another number whenever something that readers see has changed. What is read after this is at

@@ -354,6 +354,11 @@ impl BoardState {
         }
     }
 
+    /// Whether anything is ever saved.
+    pub(super) fn is_saved(&self) -> bool {
+        self.changed.is_some()
+    }
+
     pub(super) fn changed(&mut self, name: &WatchName) {
         if let Some(changed) = self.changed.as_mut().filter(|changed| !changed.toggles.contains(name)) {
             changed.toggles.insert(name.clone());

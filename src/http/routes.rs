@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, VARY};
@@ -44,6 +44,9 @@ use crate::toggle::{AgentId, ApiName, Jump, Timestamp};
 use crate::web::Web;
 
 const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
+
+/// How long an answer may wait for the state file.
+const SAVING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A configuration with no more watches is written out at once.
 const FEW_WATCHES: usize = 100;
@@ -245,7 +248,7 @@ impl Site {
             (Some(route), &Method::OPTIONS) => allow(answer(StatusCode::NO_CONTENT, None, ""), self.methods(route)),
             (Some(Route::Toggle(name)), &Method::PUT) => self.desk.register(&decoded(name), request, &self.board).await,
             (Some(Route::Toggle(name)), &Method::DELETE) => self.desk.deregister(&decoded(name), request).await,
-            (Some(Route::Agent(api, id)), &Method::DELETE) => self.forget_agent(&decoded(api), &decoded(id)),
+            (Some(Route::Agent(api, id)), &Method::DELETE) => self.forget_agent(&decoded(api), &decoded(id)).await,
             (Some(Route::Reload), &Method::POST) => self.desk.reload(request).await,
             (Some(route), _) if reads => self.get(route, query, layout, request.headers()).await,
             (Some(route), _) => self.refuse_method(route),
@@ -295,13 +298,15 @@ impl Site {
         }
     }
 
-    /// Forgets what was said of the mocks of an agent.
-    fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
-        match agent_key(api, id) {
-            Some((api, id)) if self.board.forget_agent(&api, id, clock::now()) => {
-                answer(StatusCode::NO_CONTENT, None, "")
-            }
-            _ => problem(StatusCode::NOT_FOUND, "nothing is known of the mocks of such an agent"),
+    /// Forgets what was said of the mocks of an agent. It is answered when that is on the disk.
+    async fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
+        let forgotten = agent_key(api, id).is_some_and(|(api, id)| self.board.forget_agent(&api, id, clock::now()));
+        if !forgotten {
+            return problem(StatusCode::NOT_FOUND, "nothing is known of the mocks of such an agent");
+        }
+        match tokio::time::timeout(SAVING_TIMEOUT, self.board.all_saved()).await {
+            Ok(()) => answer(StatusCode::NO_CONTENT, None, ""),
+            Err(_) => try_again("it is forgotten, but that is not saved yet: a restart would bring it back"),
         }
     }
 

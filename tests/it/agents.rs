@@ -69,7 +69,7 @@ async fn what_was_put_right_by_hand_is_forgotten_until_a_newer_run_says_somethin
     assert_eq!(forget(&exporter, "/default/7").await, 404, "it is forgotten");
     let known = agent(&exporter, "/default/7").await.1;
     assert_eq!((&known["mock_enabled"], &known["told_by"]), (&Value::Null, &Value::Null));
-    exporter.stop().await;
+    exporter.kill().await;
     let exporter = Exporter::with(config).start().await;
     exporter.scrape_until("the run is known again", |e| e.status("enable").as_deref() == Some("completed")).await;
     assert_eq!(exporter.scrape().await.count(ON), 0, "the run that said so is not asked again");

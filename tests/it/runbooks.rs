@@ -551,3 +551,17 @@ fn every_command_is_good_for_shells_and_every_query_for_prometheus() {
         std::process::Command::new(tool("promtool")).args(["check", "rules"]).arg(file.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[tokio::test]
+async fn a_problem_is_put_right_in_its_own_direction_also_while_a_run_in_the_other_one_hangs() {
+    let api = Api::start().await;
+    api.script("off", Reply::task("failed", None));
+    api.script("on", Reply::task("in_progress", None));
+    let exporter = Exporter::with(configuration(&[("default", api.url())], &json!({}))).start().await;
+    exporter.put("payments-x", &json!({"agent_id": 77, "progress_id": "off", "expect": "disabled"})).await;
+    has_problem(&exporter, Some("failed")).await;
+    exporter.put("payments-x", &json!({"agent_id": 77, "progress_id": "on", "expect": "enabled"})).await;
+    let page = page(&exporter, "?toggle=payments-x").await;
+    assert!(page.contains("enabled=false expect=disabled"), "{page}");
+    assert!(!page.contains("enabled=true expect=enabled"), "{page}");
+}

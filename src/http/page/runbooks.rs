@@ -13,7 +13,7 @@ use super::Escaped;
 use crate::board::Board;
 use crate::cekura::Api;
 use crate::config::Config;
-use crate::toggle::{AgentId, ApiName, Expect, Labels, Source, Watch, WatchName};
+use crate::toggle::{AgentId, ApiName, Expect, Labels, Source, Toggle, Watch, WatchName};
 
 /// A part of the page.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +98,7 @@ impl About {
         let Ok(name) = WatchName::parse(name) else {
             return Self::Missing("The address of this page names no toggle.".to_owned());
         };
-        let watch = board.look(name.as_str(), |row| row.toggle.watch.clone());
+        let watch = board.look(name.as_str(), |row| in_trouble(&row.toggle));
         let found = watch.and_then(|watch| Some((Base::of(&watch.api, config)?, watch)));
         found.map_or_else(
             || {
@@ -267,6 +267,17 @@ impl Runbooks {
             Placeholder::Agent => about.agent().map(|agent| agent.to_string()),
             Placeholder::Api => about.base().map(|base| base.api.as_str().to_owned()),
         }
+    }
+}
+
+/// The watch of a toggle, with the direction that alerts on it have: that of the run that ended badly, also
+/// while a run in the other direction is in its place.
+fn in_trouble(toggle: &Toggle) -> std::sync::Arc<Watch> {
+    match toggle.tally.problem {
+        Some(problem) if problem.expect != toggle.watch.expect => {
+            std::sync::Arc::new(Watch { expect: problem.expect, ..(*toggle.watch).clone() })
+        }
+        _ => toggle.watch.clone(),
     }
 }
 
