@@ -200,7 +200,8 @@ impl Model<'_> {
         }
         if planned.forgotten.is_some() && record.last_valid.is_none() {
             let span = Span { from: aged(900.0), wait: 0.0, shown: 0.0, to: (gone, gone) };
-            self.toggle("CekuraToggleExpiredId", slot, false, span, &[]);
+            let muted = self.muted(slot.api);
+            self.toggle("CekuraToggleExpiredId", slot, false, span, &muted);
             return;
         }
         self.stuck(slot, planned, record, aged(1800.0), gone);
@@ -238,11 +239,7 @@ impl Model<'_> {
             let unsaved = self.happened.away.iter().any(|(away, _)| *away >= earliest && *away < from + UNSAVED);
             let earliest = if unsaved { earliest - UNSAVED } else { earliest };
             let latest = if since_handed { self.unless_unsaved(from) } else { from };
-            // The alert on the API inhibits it.
-            let muted: Vec<_> = self
-                .long_outages(slot.api)
-                .map(|(from, to)| (from, to + self.bounds.resolution("CekuraApiDown") + self.bounds.detection))
-                .collect();
+            let muted = self.muted(slot.api);
             let span = Span { from: (earliest + age, latest + age), wait: 0.0, shown: 0.0, to: (to, to) };
             self.toggle("CekuraToggleNotAnswering", slot, false, span, &muted);
         }
@@ -383,6 +380,12 @@ impl Model<'_> {
         let bearable = kept - self.bounds.lag.scrape;
         let absences = self.bounds.absences.iter().filter(|(from, to)| to - from > bearable);
         absences.map(|(from, to)| (*from, to + self.settings.scaled(300.0) + self.bounds.notification())).collect()
+    }
+
+    /// The times in which the alert on an API inhibits those on its toggles.
+    fn muted(&self, api: Api) -> Vec<(Time, Time)> {
+        let over = self.bounds.resolution("CekuraApiDown") + self.bounds.detection;
+        self.long_outages(api).map(|(from, to)| (from, to + over)).collect()
     }
 
     fn long_outages(&self, api: Api) -> impl Iterator<Item = (Time, Time)> {
