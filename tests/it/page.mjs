@@ -418,7 +418,7 @@ const scenarios = {
         assert.ok(await section.evaluate((element) => element.getBoundingClientRect().top < innerHeight));
         assert.match(await page.getByRole("note").innerText(), /for toggle b-failed: agent 1, API default, source config, expected to be enabled/);
         const commands = (await page.locator("pre").allInnerTexts()).join("");
-        for (const part of [`exporter=${url}\n`, "/api/v1/toggles/b-failed?wait=5m&pretty", "/aiagents/1/toggle-mock-tools/"]) assert.ok(commands.includes(part), part);
+        for (const part of [`exporter=${url}\n`, "/api/v1/toggles/b-failed\" \\\n  -d wait=50s", "/aiagents/1/toggle-mock-tools/"]) assert.ok(commands.includes(part), part);
         await page.getByRole("link", { name: "Toggle again" }).first().click();
         assert.equal(new URL(page.url()).search, "?toggle=b-failed");
         await page.getByRole("link", { name: "b-failed" }).click();

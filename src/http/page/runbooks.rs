@@ -396,7 +396,7 @@ mod tests {
         for filled in [
             "exporter=https://exporter.test/base\n",
             "base=https://api.test/v\n",
-            "/toggles/payments?wait=5m",
+            "/toggles/payments\" \\\n  -d wait=50s",
             "/aiagents/77/",
         ] {
             assert!(page.contains(filled), "{filled}");
