@@ -276,13 +276,7 @@ async fn every_command_that_only_asks_the_exporter_is_answered() {
         let lines = block.lines().all(|line| line.starts_with("exporter=") || line.contains("\"$exporter/"));
         lines && !block.contains(" -X PUT") && !block.contains(" -X DELETE")
     };
-    let asking: Vec<_> = blocks
-        .iter()
-        .filter(only_asks)
-        // That comes after the PUT of its toggle.
-        .filter(|block| !block.contains("/toggles/agent-"))
-        .cloned()
-        .collect();
+    let asking: Vec<_> = blocks.iter().filter(only_asks).cloned().collect();
     assert!(asking.len() > 20, "{asking:#?}");
     Responder::new(SHELLS[0]).runs(&asking).await;
 }
@@ -305,6 +299,34 @@ async fn the_commands_of_a_toggle_without_a_direction_toggle_nothing_before_one_
     responder.runs(&commands).await;
     assert_eq!(api.started(), [("77".to_owned(), json!({"enabled": false}))]);
     assert_eq!(exporter.toggle("payments-x").await["mismatch"], json!(false));
+}
+
+#[tokio::test]
+async fn waiting_shows_no_earlier_success_where_the_new_task_was_not_started() {
+    let api = Api::start().await;
+    api.script("first", Reply::task("completed", Some(true)));
+    let exporter = Exporter::with(configuration(&[("default", api.url())], &json!({}))).start().await;
+    for (section, toggle, expect) in [
+        ("cekuratogglefailed", "payments-x", "enabled"),
+        ("cekuratogglemocksnoton", "payments-x", "enabled"),
+        ("cekuratogglemocksnotoff", "payments-x", "disabled"),
+        ("cekuratogglestuck", "payments-x", "enabled"),
+        ("cekuraagentleftenabled", "agent-77", "disabled"),
+    ] {
+        exporter.put(toggle, &json!({"agent_id": 77, "progress_id": "first", "expect": expect})).await;
+        let query = if toggle == "agent-77" { "?agent=default/77" } else { "?toggle=payments-x" };
+        let commands = commands(&page(&exporter, query).await, section);
+        let first = commands.iter().position(|block| block.contains("/toggle-mock-tools/\"")).unwrap();
+        let responder = Responder::new(SHELLS[0]);
+        // The exporter's own key may not write.
+        responder.write(".cekura-key", &format!("X-CEKURA-API-KEY: {KEY}\n"));
+        let steps = format!("set +e\n{}", commands[first..first + 3].concat());
+        let output = responder.pastes(&steps, "").await;
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(!output.status.success() && !said.contains("completed"), "{section}: {said}");
+        assert!(said.contains("You do not have permission"), "{section}: {said}");
+    }
+    assert_eq!(api.started(), []);
 }
 
 #[tokio::test]
@@ -331,8 +353,11 @@ async fn a_toggle_of_a_file_or_of_the_configuration_is_given_its_new_id_there() 
         responder.runs(std::slice::from_ref(start)).await;
         let refused = responder.pastes(&format!("id=again-0 expect=disabled\n{hand_over}"), "").await;
         assert!(!refused.status.success() && refused.stdout.starts_with(b"{\"error\":"), "{refused:?}");
-        let [into_file, reload] = &commands(&page, "toggle-again")[..] else { panic!("{page}") };
+        let [find, into_file, reload] = &commands(&page, "toggle-again")[..] else { panic!("{page}") };
         if source == "file" {
+            responder.write("other.json", &watch("first").to_string().replace("payments-x", "other"));
+            responder.write("payments-x.json", &watch("first").to_string());
+            assert_eq!(responder.runs(std::slice::from_ref(find)).await, "payments-x.json\n");
             responder.runs(&["id=again-0\n".to_owned(), into_file.clone()]).await;
             let written = responder.home.path().join("payments-x.json");
             exporter.place("payments-x.json", &std::fs::read_to_string(written).unwrap());
@@ -505,8 +530,16 @@ fn toggling_again_is_the_same_for_each_alert_but_for_the_direction() {
     assert_eq!(steps("CekuraAgentLeftEnabled"), agent);
 }
 
+/// How long an alert is held after its cause, as the rules say.
+fn held_for<'a>(rules: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rule) = rules.split_once(&format!("- alert: {name}\n")).unwrap_or_else(|| panic!("no {name}"));
+    let rule = rule.split("- alert: ").next().unwrap();
+    rule.lines().find_map(|line| line.trim_start().strip_prefix("keep_firing_for: "))
+}
+
 #[test]
-fn every_section_has_the_same_form() {
+fn every_section_has_the_same_form_and_says_how_long_its_alert_outlasts_its_cause() {
+    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/rules.yaml")).unwrap();
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbooks.md")).unwrap();
     let mut sections = 0;
     for section in text.split("\n## Cekura").skip(1) {
@@ -517,7 +550,14 @@ fn every_section_has_the_same_form() {
             .filter(|lead| !lead.starts_with("Step "))
             .collect();
         let form = ["What it means", "Look", "Do", "When it ends", "What it is not"];
-        assert_eq!(leads, form, "Cekura{}", section.lines().next().unwrap());
+        let name = format!("Cekura{}", section.lines().next().unwrap());
+        assert_eq!(leads, form, "{name}");
+        let ends = section.lines().find(|line| line.starts_with("**When it ends.**")).unwrap();
+        for (held, said) in
+            [("10m", "The alert ends ten minutes later."), ("15m", "The alert ends fifteen minutes later.")]
+        {
+            assert_eq!(ends.contains(said), held_for(&rules, &name) == Some(held), "{name}: {ends}");
+        }
         sections += 1;
     }
     assert!(sections > 15, "{sections}");
