@@ -100,11 +100,11 @@ async fn poll(api: ApiName, client: &Client, watch: Option<&Watch>, nothing: &Pr
                 Reported::Failed => "failed".to_owned(),
                 other => other.raw().map(|raw| raw.to_string()).unwrap_or_default(),
             };
-            PollCheck { is_good: true, api, what: format!("{}: {status}", client.place(agent_id)) }
+            PollCheck { is_good: true, api, what: format!("{}: {status}", client.request_line(agent_id)) }
         }
         Err(failure) => {
             let is_good = watch.is_none() && matches!(failure.reason, Reason::BadRequest | Reason::NotFound);
-            let detail = failure.detail.map_or_else(|| client.place(agent_id), |detail| detail.to_string());
+            let detail = failure.detail.map_or_else(|| client.request_line(agent_id), |detail| detail.to_string());
             let meaning = match failure.reason {
                 reason if !is_good => reason.as_str(),
                 Reason::NotFound => "reached; either there is no such agent, or the path of base_url is wrong",

@@ -19,10 +19,12 @@ pub mod config;
 pub mod demo;
 pub mod document;
 pub mod exposition;
+mod follow;
 pub mod http;
 mod input_file;
 pub mod intake;
 mod labels;
+mod pem;
 pub mod poller;
 pub mod saving;
 pub mod signals;
@@ -56,7 +58,7 @@ use crate::poller::{LastChange, Poller};
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
 use crate::systemd::Notifier;
-use crate::threads::{Panicked, Thread, Work, Worker};
+use crate::threads::{BlockingTask, Panicked, Thread, Worker};
 use crate::web::{WebFile, WebFollower};
 
 /// What this was built from: version, revision, version of the compiler.
@@ -106,7 +108,7 @@ struct Running {
     in_force: watch::Receiver<InForce>,
     drain: watch::Sender<bool>,
     /// Ends when it is told, and then changes nothing any more.
-    polling: Work<()>,
+    polling: BlockingTask<()>,
     stop_polling: oneshot::Sender<()>,
     /// Ends when it is told, after what is known is saved.
     saving: JoinHandle<()>,
@@ -171,7 +173,7 @@ pub async fn run(
 async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunError> {
     let Some(file) = config.state_file.clone() else { return Ok((None, Saved::default())) };
     let open = move || Store::open(&file.path).map_err(|error| StateFileError { path: file.path.clone(), error });
-    match threads::apart("state-file", open).await {
+    match threads::try_run("state-file", open).await {
         Ok(Ok((store, saved))) => Ok((Some(Arc::new(store)), saved)),
         Ok(Err(error)) => Err(RunError::new("the state file cannot be used", error)),
         Err(lost) => Err(RunError::new("the state file could not be read", lost)),
@@ -181,7 +183,7 @@ async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunE
 /// Polls on a thread of its own until told to stop. Polls are one small step after the other: between
 /// threads, handing these over would cost more than doing them, and nothing that serves scrapes is ever
 /// behind them.
-fn poll_apart(thread: Thread, poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<Work<()>> {
+fn poll_apart(thread: Thread, poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<BlockingTask<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let polling = async {
         tokio::select! {
@@ -238,18 +240,18 @@ impl Running {
             None => Board::default(),
         });
         let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
-        let (follower, web, web_looks) = WebFollower::new(web, metrics.clone());
+        let (follower, web, web_checks) = WebFollower::new(web, metrics.clone());
         let (updates, for_poller) = mpsc::channel(1);
         let (renewals, renewed) = mpsc::unbounded_channel();
         let poller = Poller::new(board.clone(), metrics.clone(), for_poller, renewed);
         let (pulse, last_change) = (poller.pulse(), poller.last_change());
         let mut tasks = JoinSet::new();
         let (stop_polling, polling_stops) = oneshot::channel();
-        let thread = threads::required(|| Thread::start("poller")).await;
+        let thread = threads::start_with_retry(|| Thread::start("poller")).await;
         let polling = thread.and_then(|thread| poll_apart(thread, poller, polling_stops));
         let polling = polling.map_err(|e| RunError::new("no thread could be started for the poller", e))?;
         // Before anything is polled: a lookup could have the last thread that is to be had.
-        let renderer = threads::required(|| Worker::start("renderer"))
+        let renderer = threads::start_with_retry(|| Worker::start("renderer"))
             .await
             .map_err(|e| RunError::new("no thread could be started for the server", e))?;
         let clients = Arc::new(Clients::new(proxies));
@@ -270,7 +272,7 @@ impl Running {
             .map_err(|e| RunError::new("the client of an API could not be set up", e))?;
         tasks.spawn(intake.run(lists));
         tasks.spawn(follower.run());
-        let reloader = Reloader::new(load, state_file, clients, files, web_looks, orders.clone(), notifier.clone());
+        let reloader = Reloader::new(load, state_file, clients, files, web_checks, orders.clone(), notifier.clone());
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
         let desk = WriteApi::new(orders, reloader.clone(), in_force.clone());

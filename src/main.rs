@@ -97,7 +97,7 @@ fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
         let flags = cli.clone();
         // Whoever wants to stop does not wait for a disk that hangs.
         let (checked, web) = tokio::select! {
-            read = threads::apart("start", move || read(&flags)) => read??,
+            read = threads::try_run("start", move || read(&flags)) => read??,
             () = signals.clone().told(1) => return Ok(()),
         };
         let _logs = threads::start_or_exit(|| telemetry::init(cli.log_level.clone(), cli.log_format))?;

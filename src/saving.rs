@@ -54,7 +54,7 @@ impl Saver {
         if self.save().await {
             let store = self.store.clone();
             // If that fails, the next process counts from zero, as after a crash.
-            let _ = threads::apart("saver", move || store.end()).await;
+            let _ = threads::try_run("saver", move || store.end()).await;
         }
     }
 
@@ -79,7 +79,7 @@ impl Saver {
             let is_last = unsaved.toggles.len() < BATCH && unsaved.agents.len() < BATCH;
             let (store, saving) = (self.store.clone(), unsaved.clone());
             let save = move || store.save(&saving.toggles, &saving.agents);
-            let problem = match threads::apart("saver", save).await {
+            let problem = match threads::try_run("saver", save).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(lost) => Some(lost.to_string()),

@@ -1,8 +1,8 @@
-//! Threads for what blocks, and what happens where the machine gives none.
+//! Threads for work that blocks, on machines that may refuse new threads.
 //!
-//! The runtime's own pool for this panics where a thread is refused, or lets work wait for a thread that
-//! may never be free. Here a refusal is an error that the caller gets before it hands anything over, and
-//! work that must never depend on a new thread is done by a [`Worker`] one.
+//! The blocking pool of the runtime panics when a thread is refused, or queues work for a thread that may
+//! never be free. Here a refusal is an error, which the caller gets before the work starts. Work that must
+//! not depend on a new thread runs on a [`Worker`], whose thread exists from the start.
 
 use std::error::Error;
 use std::fmt;
@@ -18,30 +18,30 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// How soon it is tried again to start a thread.
+/// The pause before another attempt to start a thread.
 const RETRY: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that waits for the one thing that it is for.
+/// A thread that waits for one piece of work.
 #[derive(Debug)]
 pub struct Thread {
     job: Sender<Job>,
 }
 
-/// A thread that is there from the start. What it is given while it is busy is done by others beside it, or
-/// waits for it where the machine gives no others.
+/// A thread that exists from the start. While it is busy, new work runs on new threads, or waits for it if
+/// the machine refuses those.
 #[derive(Debug)]
 pub struct Worker {
     name: String,
     jobs: Sender<Job>,
-    /// What it is given and has not done.
-    given: Arc<AtomicUsize>,
+    /// The number of jobs that were sent and have not ended.
+    unfinished: Arc<AtomicUsize>,
 }
 
-/// What comes of work on another thread. Dropping it does not stop the work.
+/// Waits for work on another thread. Dropping it does not stop the work.
 #[derive(Debug)]
-pub struct Work<T> {
+pub struct BlockingTask<T> {
     done: oneshot::Receiver<Result<T, Panicked>>,
 }
 
@@ -49,30 +49,55 @@ pub struct Work<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Panicked;
 
-/// Why work on a thread of its own brought nothing.
+/// Why work on a new thread has no result.
 #[derive(Debug)]
-pub enum Lost {
-    /// The machine gave no thread.
+pub enum ThreadError {
+    /// The machine refused a thread. The work did not start.
     Refused(io::Error),
     /// The work panicked.
     Panicked,
 }
 
-/// Does `work` on a thread of its own.
+/// Runs `work` on a new thread.
 ///
 /// # Errors
-/// If there is no thread to be had, or the work panics.
-pub async fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Lost> {
-    let thread = Thread::start(name).map_err(Lost::Refused)?;
-    thread.run(work).await.map_err(|Panicked| Lost::Panicked)
+/// If a thread is refused, or the work panics.
+pub async fn try_run<T>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ThreadError>
+where
+    T: Send + 'static,
+{
+    let thread = Thread::start(name).map_err(ThreadError::Refused)?;
+    thread.run(work).await.map_err(|Panicked| ThreadError::Panicked)
 }
 
-/// Starts a thread that the process cannot do without. A thread whose work is done may count for a moment
-/// yet, so a refusal is believed only when it has lasted for a second.
+/// Runs `work` on a new thread. If a thread is refused, this is logged once and tried again every second.
 ///
 /// # Errors
-/// If there is none to be had.
-pub async fn required<T>(start: impl Fn() -> io::Result<T>) -> io::Result<T> {
+/// If the work panics.
+pub async fn run<T>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked>
+where
+    T: Send + 'static,
+{
+    let mut is_logged = false;
+    loop {
+        match Thread::start(name) {
+            Ok(thread) => return thread.run(work).await,
+            Err(error) if !is_logged => {
+                is_logged = true;
+                tracing::warn!(name, %error, "no thread could be started: trying again every second");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Starts a thread that the process cannot run without. The system may still count a thread that has just
+/// ended, so this fails only if threads are refused for a second.
+///
+/// # Errors
+/// If threads are refused.
+pub async fn start_with_retry<T>(start: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..20 {
         match start() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY / 20).await,
@@ -82,15 +107,15 @@ pub async fn required<T>(start: impl Fn() -> io::Result<T>) -> io::Result<T> {
     start()
 }
 
-/// Runs `start`, which may panic if no thread can be created. Then says why on standard error and ends the
-/// process with 1: a library that is started by half would wait for ever.
+/// Runs `start`, which may panic if a thread is refused. If it does, writes the reason to standard error and
+/// exits with code 1, because a library that has started only some of its threads would wait for ever.
 pub fn start_or_exit<T>(start: impl FnOnce() -> T) -> T {
     let hook = take_hook();
     set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or_default();
-        // If nobody reads it, there is nobody to tell.
+        // Standard error may be closed.
         let _ = writeln!(io::stderr(), "threads could not be started: raise the limit of processes: {what}");
-        #[expect(clippy::disallowed_methods, reason = "nothing serves yet that would be drained")]
+        #[expect(clippy::disallowed_methods, reason = "nothing is served yet that would have to be drained")]
         std::process::exit(1);
     }));
     let started = start();
@@ -101,14 +126,14 @@ pub fn start_or_exit<T>(start: impl FnOnce() -> T) -> T {
 // === impl Thread ===
 
 impl Thread {
-    /// Starts one of this name, of which the system shows 15 bytes.
+    /// Starts a thread of this name, of which the system shows 15 bytes.
     ///
     /// # Errors
-    /// If the machine gives none.
+    /// If the thread is refused.
     pub fn start(name: &str) -> io::Result<Self> {
         let (job, given) = channel::<Job>();
         Builder::new().name(name.to_owned()).spawn(move || {
-            // Nothing comes if what was to be done is not to be done any more.
+            // There is no job if the handle was dropped.
             if let Ok(job) = given.recv() {
                 job();
             }
@@ -116,78 +141,62 @@ impl Thread {
         Ok(Self { job })
     }
 
-    /// Starts one of this name as soon as the machine gives one, and says once that it gives none.
-    pub async fn start_patiently(name: &str) -> Self {
-        let mut said = false;
-        loop {
-            match Self::start(name) {
-                Ok(thread) => return thread,
-                Err(error) if !said => {
-                    said = true;
-                    tracing::warn!(name, %error, "no thread could be started: it is tried again");
-                }
-                Err(_) => {}
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// Does `work` on it, at once.
-    pub fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
-        let (job, work) = Work::of(work);
-        // It waits for it.
+    /// Runs `work` on the thread.
+    pub fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> BlockingTask<T> {
+        let (job, task) = BlockingTask::new(work);
+        // The thread waits for it.
         let _ = self.job.send(job);
-        work
+        task
     }
 }
 
 // === impl Worker ===
 
 impl Worker {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// If the machine gives none.
+    /// If the thread is refused.
     pub fn start(name: &str) -> io::Result<Self> {
-        let (jobs, waiting) = channel::<Job>();
-        Builder::new().name(name.to_owned()).spawn(move || waiting.into_iter().for_each(|job| job()))?;
-        Ok(Self { name: name.to_owned(), jobs, given: Arc::default() })
+        let (jobs, queue) = channel::<Job>();
+        Builder::new().name(name.to_owned()).spawn(move || queue.into_iter().for_each(|job| job()))?;
+        Ok(Self { name: name.to_owned(), jobs, unfinished: Arc::default() })
     }
 
-    /// Does `work`.
-    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
-        let is_busy = self.given.fetch_add(1, Ordering::Relaxed) > 0;
+    /// Runs `work`.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> BlockingTask<T> {
+        let is_busy = self.unfinished.fetch_add(1, Ordering::Relaxed) > 0;
         if is_busy && let Ok(thread) = Thread::start(&self.name) {
-            self.given.fetch_sub(1, Ordering::Relaxed);
+            self.unfinished.fetch_sub(1, Ordering::Relaxed);
             return thread.run(work);
         }
-        let (job, work) = Work::of(work);
-        let given = self.given.clone();
-        // It is there as long as this is.
+        let (job, task) = BlockingTask::new(work);
+        let unfinished = self.unfinished.clone();
+        // The thread lives as long as this handle.
         let _ = self.jobs.send(Box::new(move || {
             job();
-            given.fetch_sub(1, Ordering::Relaxed);
+            unfinished.fetch_sub(1, Ordering::Relaxed);
         }));
-        work
+        task
     }
 }
 
-// === impl Work ===
+// === impl BlockingTask ===
 
-impl<T: Send + 'static> Work<T> {
-    /// What is to be done, and what will come of it.
-    fn of(work: impl FnOnce() -> T + Send + 'static) -> (Job, Self) {
-        let (tell, done) = oneshot::channel();
+impl<T: Send + 'static> BlockingTask<T> {
+    /// The job for the thread, and the task that waits for it.
+    fn new(work: impl FnOnce() -> T + Send + 'static) -> (Job, Self) {
+        let (reply, done) = oneshot::channel();
         let job = move || {
-            let done = catch_unwind(AssertUnwindSafe(work)).map_err(|_| Panicked);
-            // Whoever waited may have gone.
-            let _ = tell.send(done);
+            let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| Panicked);
+            // The task may have been dropped.
+            let _ = reply.send(result);
         };
         (Box::new(job), Self { done })
     }
 }
 
-impl<T> Future for Work<T> {
+impl<T> Future for BlockingTask<T> {
     type Output = Result<T, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -205,7 +214,7 @@ impl fmt::Display for Panicked {
 
 impl Error for Panicked {}
 
-impl fmt::Display for Lost {
+impl fmt::Display for ThreadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => write!(f, "no thread could be started for it: {error}"),
@@ -214,7 +223,7 @@ impl fmt::Display for Lost {
     }
 }
 
-impl Error for Lost {}
+impl Error for ThreadError {}
 
 #[cfg(test)]
 mod tests {
@@ -223,35 +232,35 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_is_done_apart_and_a_panic_of_it_is_an_error() {
-        assert_eq!(apart("works", || 7).await.unwrap(), 7);
-        let panics = apart("panics", || -> u32 { panic!("within") }).await;
-        assert!(matches!(panics, Err(Lost::Panicked)));
+    async fn work_runs_on_a_new_thread_and_its_panic_is_an_error() {
+        assert_eq!(try_run("works", || 7).await.unwrap(), 7);
+        let panics = try_run("panics", || -> u32 { panic!("within") }).await;
+        assert!(matches!(panics, Err(ThreadError::Panicked)));
     }
 
     #[tokio::test]
-    async fn a_standing_thread_does_all_that_it_is_given_also_after_a_panic() {
-        let standing = Worker::start("standing").unwrap();
+    async fn a_worker_runs_all_of_its_work_even_after_a_panic() {
+        let worker = Worker::start("worker").unwrap();
         for i in 0..9 {
-            let work = standing.run(move || if i == 3 { panic!("within") } else { i });
+            let work = worker.run(move || if i == 3 { panic!("within") } else { i });
             assert_eq!(work.await, if i == 3 { Err(Panicked) } else { Ok(i) });
         }
     }
 
     #[tokio::test]
-    async fn what_it_is_given_while_it_is_busy_is_done_beside_it() {
-        let standing = Worker::start("standing").unwrap();
+    async fn work_for_a_busy_worker_runs_on_another_thread() {
+        let worker = Worker::start("worker").unwrap();
         let (go, gate) = mpsc::channel::<()>();
-        let busy = standing.run(move || gate.recv());
-        assert_eq!(standing.run(|| 1).await, Ok(1));
+        let busy = worker.run(move || gate.recv());
+        assert_eq!(worker.run(|| 1).await, Ok(1));
         go.send(()).unwrap();
         assert_eq!(busy.await, Ok(Ok(())));
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
+    async fn work_is_done_even_if_its_task_is_dropped() {
         let (done, is_done) = mpsc::channel();
-        drop(Worker::start("standing").unwrap().run(move || done.send(())));
+        drop(Worker::start("worker").unwrap().run(move || done.send(())));
         assert_eq!(is_done.recv(), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! What is on the wire: the JSON of the progress endpoint and of its errors.
+//! The JSON of the progress endpoint and of its errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,9 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::toggle::{Answer, Failure, Hidden, Reason, Reported, Text};
 
-/// The progress endpoint's answer. Fields may be absent or null except for the status; fields
-/// that are not named here are ignored. What the status and `mock_enabled` say counts whatever shape the
-/// rest is of, so the rest is read only when they are good.
+/// The body of an answer. Only the status is required. Other fields are ignored. The optional parts stay raw
+/// here, because a malformed one must not hide the status and `mock_enabled`.
 #[derive(Deserialize)]
 struct ProgressBody<'b> {
     #[serde(borrow)]
@@ -28,8 +27,7 @@ struct ProgressBody<'b> {
     error: Option<&'b RawValue>,
 }
 
-/// Reads the parts of an answer that need not be there, and remembers which are of another shape than
-/// documented.
+/// Reads the optional parts of an answer, and collects the names of malformed ones.
 #[derive(Default)]
 struct AnswerParts {
     malformed: Vec<&'static str>,
@@ -38,25 +36,24 @@ struct AnswerParts {
 /// A registered mock endpoint.
 #[derive(Deserialize)]
 struct Endpoint<'b> {
-    /// It leads to an unauthenticated server. It is read only so that no text can show it, so what
-    /// is no text does not matter.
+    /// The URL of an unauthenticated server. It is read only to remove it from texts, so any other value than
+    /// a text is ignored.
     #[serde(borrow)]
     url: Option<&'b RawValue>,
     #[serde(borrow)]
     tool_names: Option<&'b RawValue>,
 }
 
-/// A JSON object. What serde derives for a struct would also take a list of its fields.
+/// A JSON object. The derived `Deserialize` of a struct would also accept a list of its fields.
 struct Object<T>(T);
 
-/// Text in which what is not Unicode was replaced: half of a surrogate pair in an error's text must
-/// not hide that there is one.
+/// Text with invalid Unicode replaced, because half a surrogate pair in a message must not hide the message.
 struct LossyText(String);
 
-/// How long a list is, whatever is in it.
+/// The length of a list of anything.
 struct ListLength(u32);
 
-/// Reads the body of an answer with status 200. What is `hidden` is cut out of its texts.
+/// Decodes the body of an answer with status 200, and removes what is `hidden` from its texts.
 ///
 /// # Errors
 /// [`Reason::Decode`] if it is not the documented JSON.
@@ -93,7 +90,7 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
     })
 }
 
-/// What an error answer says, if it says it in JSON: `{"detail": …}`, or `{"field": [text]}`.
+/// The detail of an error response in JSON: `{"detail": …}`, or `{"field": [text]}`.
 pub fn error_detail(body: &[u8], hidden: &Hidden) -> Option<Text> {
     let Value::Object(fields) = serde_json::from_slice(body).ok()? else { return None };
     let said = if let Some(Value::String(detail)) = fields.get("detail") {
@@ -113,8 +110,7 @@ fn first_text(value: &Value) -> Option<&str> {
     }
 }
 
-/// Where and how the JSON is wrong. The library's own message may quote the body, so only its
-/// kind and place are taken.
+/// What is wrong with the JSON, and where. The message of the library may quote the body, so it is not used.
 fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "the body ends too early",
@@ -127,7 +123,7 @@ fn describe(error: &serde_json::Error) -> String {
 // === impl AnswerParts ===
 
 impl AnswerParts {
-    /// A part, if it is there and of the documented shape.
+    /// A part, if it is present and well-formed.
     fn read<'b, T: Deserialize<'b>>(&mut self, name: &'static str, raw: Option<&'b RawValue>) -> Option<T> {
         let read = serde_json::from_str(raw?.get()).ok();
         if read.is_none() && !self.malformed.contains(&name) {
@@ -136,7 +132,7 @@ impl AnswerParts {
         read
     }
 
-    /// How many tools all endpoints have; `None` if that of one cannot be told.
+    /// The number of tools of all endpoints; `None` if that of one is unknown.
     fn tools(&mut self, endpoints: &[Object<Endpoint<'_>>]) -> Option<u32> {
         let raw = endpoints.iter().filter_map(|Object(endpoint)| endpoint.tool_names);
         let counts: Vec<Option<ListLength>> = raw.map(|raw| self.read("tool_names", Some(raw))).collect();
@@ -189,7 +185,7 @@ impl<'de> Deserialize<'de> for LossyText {
             }
         }
 
-        // As bytes, because the parser takes half a surrogate pair only so.
+        // The parser accepts half a surrogate pair only as bytes.
         deserializer.deserialize_bytes(Bytes)
     }
 }
@@ -245,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_the_query_of_the_request_nor_a_listed_url_without_its_scheme_shows() {
+    fn texts_show_neither_the_query_of_the_request_nor_a_listed_url_without_its_scheme() {
         let said = r#"{"status":"failed","error":"GET /test_framework/v2/aiagents/7/toggle-mock-tools-progress/?progress_id=p-1: h:8443/m/x no",
             "message":"https://h:8443/m/x y/z is down","mcp_endpoints":[{"url":"https://h:8443/m/x"},{"url":"https://h:8443/m/x y/z"}]}"#;
         let answer = decode(said.as_bytes(), key().query("progress_id=p-1")).unwrap();
@@ -268,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_beside_a_good_status_is_unknown_and_named() {
+    fn a_malformed_part_beside_a_valid_status_is_unknown_and_named() {
         for (more, malformed, endpoints, tools) in [
             (r#""mcp_endpoints":{}"#, &["mcp_endpoints"][..], None, None),
             (r#""mcp_endpoints":"none""#, &["mcp_endpoints"], None, None),
@@ -287,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_in_a_text_does_not_hide_that_a_run_failed() {
+    fn half_a_surrogate_pair_in_a_text_does_not_hide_a_failed_run() {
         let answer = decoded(r#"{"status":"failed","error":"bad \ud800 x"}"#);
         assert_eq!(answer.status, Reported::Failed);
         assert!(answer.error.unwrap().as_str().starts_with("bad \u{fffd}"));
     }
 
     #[test]
-    fn parts_of_an_endpoints_url_do_not_show_in_texts() {
+    fn texts_do_not_show_parts_of_an_endpoints_url() {
         let answer = decoded(
             r#"{"status":"failed","error":"host mock.example refused /mcp/7","message":null,
                 "mcp_endpoints":[{"url":"https://mock.example/mcp/7"},{"url":7},{"url":1e999},{"url":null}]}"#,
@@ -303,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_is_queued_is_told_from_one_that_has_a_status_nobody_knows() {
+    fn queued_is_a_known_status() {
         assert_eq!(decoded(r#"{"status":"queued"}"#).status, Reported::Queued);
     }
 
@@ -316,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_documented_json_is_a_decode_failure_that_quotes_nothing() {
+    fn undocumented_json_is_a_decode_failure_that_does_not_quote_it() {
         let deep = format!(r#"{{"status":"failed","error":{}"#, "[".repeat(100_000));
         let bad = [
             "",
@@ -341,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn error_answers_say_their_detail_or_their_field_errors() {
+    fn the_detail_of_an_error_response_is_its_detail_or_its_field_errors() {
         let detail = |body: &str| error_detail(body.as_bytes(), &key()).map(|text| text.as_str().to_owned());
         assert_eq!(detail(r#"{"detail":"no such id sk-test-1"}"#).unwrap(), "no such id <secret>");
         assert_eq!(detail(r#"{"progress_id":["is wrong","x"]}"#).unwrap(), "progress_id: is wrong");

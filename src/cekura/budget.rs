@@ -1,5 +1,5 @@
-//! The request budget of one API: a token bucket, a cap on requests in flight, and a pause that
-//! the upstream asked for. Pure: time comes in.
+//! The request budget of one API: a token bucket, a limit of requests in flight, and a pause that the upstream
+//! asked for. Reads no clock: callers pass the time.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -23,15 +23,17 @@ pub struct Budget {
 // === impl Rate ===
 
 impl Rate {
-    /// The smallest rate that is taken: one request in a quarter of an hour.
+    /// The smallest valid rate: one request in 17 minutes.
     pub const MIN: f64 = 0.001;
 
-    /// The largest rate that is taken.
+    /// The largest valid rate.
     pub const MAX: f64 = 1_000_000.0;
 
-    /// The rate of an API that sets none.
+    /// The rate of an API without one in the configuration.
     pub const DEFAULT: Self = Self(10.0);
 
+    /// Parses a rate.
+    ///
     /// # Errors
     /// What is wrong with the rate, as a sentence for the user.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -48,7 +50,7 @@ impl Rate {
         self.0
     }
 
-    /// What the bucket holds: one second's worth, and at least one request.
+    /// The size of the bucket: the requests of one second, and at least one.
     fn burst(self) -> f64 {
         self.0.max(1.0)
     }
@@ -57,7 +59,7 @@ impl Rate {
 // === impl Budget ===
 
 impl Budget {
-    /// What is missing to a whole token for no other reason than rounding.
+    /// How much a token may be short of 1 because of rounding.
     const ROUNDING: f64 = 1e-6;
 
     /// A full bucket.
@@ -65,8 +67,7 @@ impl Budget {
         Self { rate, tokens: rate.burst(), counted: now, max_in_flight, in_flight: 0, paused_until: None }
     }
 
-    /// Goes on with another rate and another cap. What is under way stays counted, and what was
-    /// spent stays spent.
+    /// Changes the rate and the limit. Requests in flight and spent tokens still count.
     pub fn set(&mut self, rate: Rate, max_in_flight: NonZeroU32, now: Instant) {
         self.refill(now);
         self.rate = rate;
@@ -79,7 +80,7 @@ impl Budget {
         self.paused_until = None;
     }
 
-    /// Takes a request out of the budget, if it has one. Give it back with [`Budget::ended`].
+    /// Starts a request, if the budget allows one now. Call [`Budget::ended`] when it has ended.
     pub fn try_start(&mut self, now: Instant) -> bool {
         self.refill(now);
         let token = self.tokens >= 1.0 - Self::ROUNDING;
@@ -91,41 +92,40 @@ impl Budget {
         free
     }
 
-    /// A request that was started has ended.
+    /// Records that a request has ended.
     pub fn ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// A request was sent that was not asked for here: the next one waits for it.
+    /// Records a request that was sent without [`Budget::try_start`]. It delays the next one.
     pub fn spend(&mut self, now: Instant) {
         self.refill(now);
         self.tokens -= 1.0;
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is in flight.
     pub fn is_idle(&self) -> bool {
         self.in_flight == 0
     }
 
-    /// Empties the bucket, so that requests go on at the rate and without a burst.
+    /// Empties the bucket, so that requests continue at the rate without a burst.
     pub fn spend_burst(&mut self, now: Instant) {
         self.refill(now);
         self.tokens = self.tokens.min(0.0);
     }
 
-    /// Sends nothing for `pause` from now on. A longer pause that is in force stays.
+    /// Starts no request for the length of `pause`. Does not shorten a pause that lasts longer.
     pub fn pause(&mut self, now: Instant, pause: Duration) {
         let until = now + pause;
         self.paused_until = Some(self.paused_until.map_or(until, |old| old.max(until)));
     }
 
-    /// Until when nothing is sent; `None` if nothing holds it.
+    /// The end of the current pause; `None` if there is none.
     pub fn paused(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// When a request may start at the earliest, as far as time alone decides; `None` while only
-    /// the end of another request can free a place.
+    /// The earliest time at which a request may start; `None` while the limit of requests in flight is reached.
     pub fn next_start(&mut self, now: Instant) -> Option<Instant> {
         if self.in_flight >= self.max_in_flight.get() {
             return None;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_below_one_still_lets_single_requests_through() {
+    fn a_rate_below_one_allows_single_requests() {
         let start = Instant::now();
         let mut budget = budget("0.5", 100, start);
         assert!(budget.try_start(start) && !budget.try_start(start));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_holds_until_a_request_ends() {
+    fn the_limit_in_flight_holds_until_a_request_ends() {
         let start = Instant::now();
         let mut budget = budget("100", 1, start);
         assert!(budget.try_start(start) && !budget.try_start(start));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_holds_all_and_a_shorter_one_does_not_end_it() {
+    fn a_shorter_pause_does_not_end_a_longer_one() {
         let start = Instant::now();
         let mut budget = budget("100", 9, start);
         budget.pause(start, Duration::from_secs(9));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_burst_is_spent_requests_go_on_at_the_rate() {
+    fn after_the_burst_is_spent_requests_continue_at_the_rate() {
         let start = Instant::now();
         let mut budget = budget("10", 100, start);
         budget.spend_burst(start);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn another_rate_and_cap_hold_from_now_on_and_give_no_second_burst() {
+    fn another_rate_gives_no_second_burst_and_requests_in_flight_still_count() {
         let start = Instant::now();
         let mut budget = budget("10", 1, start);
         assert!(budget.try_start(start));

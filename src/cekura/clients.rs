@@ -7,7 +7,7 @@ use super::client::BuildError;
 use super::{Api, Client, Keyring, Proxies};
 use crate::toggle::ApiName;
 
-/// The clients of all APIs as they are now, and what new ones are made with.
+/// The clients in force, and what new ones are built with.
 pub struct Clients {
     proxies: Proxies,
     keyring: Keyring,
@@ -21,20 +21,20 @@ pub struct ApiClients(pub Vec<(Api, Arc<Client>)>);
 // === impl Clients ===
 
 impl Clients {
-    /// None yet.
+    /// No clients yet.
     pub fn new(proxies: Proxies) -> Self {
         Self { proxies, keyring: Keyring::default(), current: Mutex::default() }
     }
 
-    /// Clients of these APIs: those that there are, where how the API is reached is the same. Blocks, for a
-    /// new one reads its key file.
+    /// Clients of these APIs. An API that differs only in its budget keeps its client. Blocks, because a new
+    /// client reads its key file.
     ///
     /// # Errors
     /// If TLS cannot be set up.
     pub fn of(&self, apis: Vec<Api>) -> Result<ApiClients, BuildError> {
         let ApiClients(before) = self.current();
         let client = |api: Api| {
-            let kept = before.iter().find(|(old, _)| old.is_asked_like(&api)).map(|(_, client)| client.clone());
+            let kept = before.iter().find(|(old, _)| old.has_same_client(&api)).map(|(_, client)| client.clone());
             let new = || Client::new(&api, &self.proxies, self.keyring.clone()).map(Arc::new);
             let client = kept.map_or_else(new, Ok)?;
             Ok((api, client))
@@ -42,12 +42,12 @@ impl Clients {
         apis.into_iter().map(client).collect::<Result<_, _>>().map(ApiClients)
     }
 
-    /// These are in force from now on.
+    /// Puts these clients in force.
     pub fn put_in_force(&self, clients: &ApiClients) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = clients.clone();
     }
 
-    /// Those in force.
+    /// The clients in force.
     pub fn current(&self) -> ApiClients {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

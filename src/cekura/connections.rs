@@ -1,4 +1,4 @@
-//! The connections to one API: kept, but not for ever.
+//! The connections to one API. They are kept alive, and replaced before they are old.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -14,23 +14,23 @@ use url::Url;
 use super::client::{BuildError, USER_AGENT};
 use super::resolve::SystemResolver;
 
-/// Connections that were idle for this long are closed by us, before the usual 60 s of load
-/// balancers: a request on a connection that the other side is closing would be lost.
-const IDLE: Duration = Duration::from_secs(50);
+/// How long a connection is kept idle. Load balancers usually close it after 60 seconds, and a request that
+/// is sent at that moment is lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// The age at which connections make room for new ones. Names move, and whoever has a connection does not
-/// look where to.
-const AGE: Duration = Duration::from_mins(5);
+/// The age at which connections are replaced, because a name may have moved and an open connection does not
+/// notice.
+const MAX_AGE: Duration = Duration::from_mins(5);
 
-/// Connections that are younger than this are not given up: an API that answers nothing but errors would
-/// else be connected to for each poll.
-const LEAST_AGE: Duration = Duration::from_secs(1);
+/// Younger connections are not retired. Otherwise each poll of an API that answers only errors would open a
+/// new one.
+const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// The most connections of a pool that are remembered as kept.
-const MOST_KEPT: usize = 1024;
+/// The most connections of a pool that are known as kept.
+const MAX_KEPT: usize = 1024;
 
-/// The most headers that an answer may have.
-const MOST_HEADERS: usize = 512;
+/// The most headers of a response.
+const MAX_HEADERS: usize = 512;
 
 /// The connections to one API.
 pub(super) struct Connections {
@@ -45,54 +45,54 @@ struct Current {
     pool: Arc<Pool>,
 }
 
-/// Connections that were made one after the other.
+/// Connections that were opened with the same TLS settings and about the same time.
 pub(super) struct Pool {
     http: reqwest::Client,
     since: Instant,
-    /// Those that brought an answer and were kept, by their ends here.
+    /// The local addresses of connections that had a response and were kept alive.
     kept: Mutex<HashSet<SocketAddr>>,
 }
 
 // === impl Connections ===
 
 impl Connections {
-    /// None yet. Connecting may take a part of `timeout`, the most that a request may take, so that of a
-    /// host's addresses more than one can be tried.
+    /// Opens no connection yet. Connecting may take a part of `timeout`, which bounds a request, so that more
+    /// than one address of a host can be tried.
     ///
     /// # Errors
-    /// If no client can be built.
+    /// If the client cannot be built.
     pub(super) fn new(tls: ClientConfig, proxy: Option<Url>, timeout: Duration) -> Result<Self, BuildError> {
         let (resolver, connect_timeout) = (SystemResolver::default(), timeout.mul_f64(0.6));
         let pool = Arc::new(Pool::new(&tls, proxy.as_ref(), connect_timeout, &resolver)?);
         Ok(Self { proxy, connect_timeout, resolver, current: Mutex::new(Current { tls, pool }) })
     }
 
-    /// The host and the port of the proxy that leads to the API, without its login.
+    /// The host and port of the proxy for the API, without its login.
     pub(super) fn proxy_address(&self) -> Option<String> {
         let proxy = self.proxy.as_ref()?;
         let port = proxy.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
         Some(format!("{}{port}", proxy.host_str()?))
     }
 
-    /// The connections to use now.
+    /// The pool for the next request.
     pub(super) fn pool(&self) -> Arc<Pool> {
         let mut current = self.current();
-        if current.pool.since.elapsed() >= AGE {
+        if current.pool.since.elapsed() >= MAX_AGE {
             self.renew(&mut current);
         }
         current.pool.clone()
     }
 
-    /// These led to nothing good. Whoever asks from here on gets new ones.
-    pub(super) fn give_up(&self, pool: &Arc<Pool>) {
+    /// Replaces this pool after a failure, if it is the current one and not new. Requests that use it go on.
+    pub(super) fn retire(&self, pool: &Arc<Pool>) {
         let mut current = self.current();
-        if Arc::ptr_eq(&current.pool, pool) && pool.since.elapsed() >= LEAST_AGE {
+        if Arc::ptr_eq(&current.pool, pool) && pool.since.elapsed() >= MIN_AGE {
             self.renew(&mut current);
         }
     }
 
-    /// New ones, whatever the age of these.
-    pub(super) fn fresh(&self, pool: &Arc<Pool>) -> Arc<Pool> {
+    /// Replaces this pool whatever its age, and returns the new one.
+    pub(super) fn replace(&self, pool: &Arc<Pool>) -> Arc<Pool> {
         let mut current = self.current();
         if Arc::ptr_eq(&current.pool, pool) {
             self.renew(&mut current);
@@ -100,25 +100,25 @@ impl Connections {
         current.pool.clone()
     }
 
-    /// Verifies servers so from here on.
+    /// Uses these TLS settings for new connections.
     pub(super) fn set_tls(&self, tls: ClientConfig) {
         let mut current = self.current();
         current.tls = tls;
         self.renew(&mut current);
     }
 
-    /// This answer came over a connection of this pool.
-    pub(super) fn answered(&self, pool: &Pool, answer: &Response) {
-        let Some(connection) = answer.extensions().get::<HttpInfo>() else { return };
+    /// Records that this response came over a connection of this pool.
+    pub(super) fn answered(&self, pool: &Pool, response: &Response) {
+        let Some(connection) = response.extensions().get::<HttpInfo>() else { return };
         self.resolver.reached(connection.remote_addr().ip());
-        let is_closed = answer.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        let is_closed = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
         if !is_closed {
             pool.note_kept(connection.local_addr());
         }
     }
 
     fn renew(&self, current: &mut Current) {
-        // It was built like this before. If it cannot be now, what is there serves on.
+        // The same settings have worked before. If they fail now, the old pool stays.
         if let Ok(pool) = Pool::new(&current.tls, self.proxy.as_ref(), self.connect_timeout, &self.resolver) {
             current.pool = Arc::new(pool);
         }
@@ -146,8 +146,8 @@ impl Pool {
             .dns_resolver(resolver.clone())
             .tls_backend_preconfigured(tls.clone())
             .connect_timeout(connect_timeout)
-            .http1_max_headers(MOST_HEADERS)
-            .pool_idle_timeout(IDLE);
+            .http1_max_headers(MAX_HEADERS)
+            .pool_idle_timeout(IDLE_TIMEOUT);
         if let Some(proxy) = proxy {
             http = http.proxy(Proxy::all(proxy.clone()).map_err(|error| BuildError::of(error.without_url()))?);
         }
@@ -159,15 +159,16 @@ impl Pool {
         &self.http
     }
 
-    /// Whether this connection had brought an answer before, and was kept.
+    /// Whether this connection had a response before and was kept alive.
     pub(super) fn has_kept(&self, connection: SocketAddr) -> bool {
         self.kept().contains(&connection)
     }
 
     fn note_kept(&self, connection: SocketAddr) {
         let mut kept = self.kept();
-        if kept.len() >= MOST_KEPT {
-            // Most of them are closed by now. What is forgotten costs a repeat at most.
+        if kept.len() >= MAX_KEPT {
+            // Most of them are closed by now. Forgetting one that is open only means that its request is not
+            // repeated.
             kept.clear();
         }
         kept.insert(connection);
@@ -187,7 +188,7 @@ mod tests {
         Connections::new(tls::client_config(None).unwrap(), None, Duration::from_secs(1)).unwrap()
     }
 
-    /// As if they had been made that long ago.
+    /// Replaces the pool by one of this age.
     fn aged(connections: &Connections, age: Duration) {
         let mut current = connections.current();
         let pool = Pool::new(&current.tls, None, Duration::from_secs(1), &connections.resolver).unwrap();
@@ -195,28 +196,28 @@ mod tests {
     }
 
     #[test]
-    fn connections_make_room_for_new_ones_at_their_age() {
+    fn connections_are_replaced_at_their_maximum_age() {
         let connections = connections();
         assert!(Arc::ptr_eq(&connections.pool(), &connections.pool()));
-        aged(&connections, AGE);
+        aged(&connections, MAX_AGE);
         let old = connections.current().pool.clone();
         assert!(!Arc::ptr_eq(&old, &connections.pool()));
     }
 
     #[test]
-    fn those_that_led_to_nothing_good_are_given_up_once_and_not_at_once() {
+    fn a_pool_is_retired_once_and_not_while_it_is_new() {
         let connections = connections();
         let young = connections.pool();
-        connections.give_up(&young);
+        connections.retire(&young);
         assert!(Arc::ptr_eq(&young, &connections.pool()));
-        aged(&connections, LEAST_AGE);
+        aged(&connections, MIN_AGE);
         let old = connections.pool();
-        connections.give_up(&old);
+        connections.retire(&old);
         let new = connections.pool();
         assert!(!Arc::ptr_eq(&old, &new));
-        connections.give_up(&old);
-        assert!(Arc::ptr_eq(&new, &connections.pool()), "others that led over the old ones end later");
-        assert!(Arc::ptr_eq(&connections.fresh(&old), &new));
-        assert!(!Arc::ptr_eq(&connections.fresh(&new), &new));
+        connections.retire(&old);
+        assert!(Arc::ptr_eq(&new, &connections.pool()), "other requests on the old pool end later");
+        assert!(Arc::ptr_eq(&connections.replace(&old), &new));
+        assert!(!Arc::ptr_eq(&connections.replace(&new), &new));
     }
 }

@@ -1,4 +1,4 @@
-//! Compressed answers: nobody asks for them, and some proxies send them all the same.
+//! Compressed responses. They are never requested, but some proxies send them anyway.
 
 use std::io::Read;
 
@@ -7,20 +7,22 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
 use crate::toggle::{Failure, Reason, Text};
 
-/// How an answer's body is compressed.
+/// The compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Identity,
     Gzip,
-    /// In the format of zlib, or as some servers send it, bare.
+    /// In the zlib format, or raw, as some servers send it.
     Deflate,
 }
 
 // === impl Encoding ===
 
 impl Encoding {
+    /// The encoding that the headers name.
+    ///
     /// # Errors
-    /// [`Reason::Decode`] if it is compressed otherwise, with the name of that.
+    /// [`Reason::Decode`] if it is not supported, with its name.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
         let names = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
         let names = names.collect::<Vec<_>>().join(", ").trim().to_ascii_lowercase();
@@ -35,10 +37,10 @@ impl Encoding {
         }
     }
 
-    /// The body as it was before it was compressed.
+    /// Decompresses the body.
     ///
     /// # Errors
-    /// [`Reason::TooLarge`] if that is over `limit` bytes, [`Reason::Decode`] if it was not compressed so.
+    /// [`Reason::TooLarge`] if the result is over `limit` bytes, [`Reason::Decode`] if the body is invalid.
     pub(super) fn decoded(self, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Identity => Ok(body),
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compressed_is_as_it_was_and_what_is_none_or_too_much_is_an_error() {
+    fn a_body_is_decompressed_and_an_invalid_or_too_large_one_is_an_error() {
         let text = b"{\"status\":\"completed\"}".repeat(9);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());

@@ -1,31 +1,27 @@
-//! Keeping up with the files of an API that change: rotated keys and renewed authorities.
+//! Following the files of an API: rotated keys and renewed root certificates.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
 use super::Client;
-use crate::threads;
+use crate::follow::Follower;
 use crate::toggle::{ApiName, Reason};
 
-/// How often the files are read.
-const INTERVAL: Duration = Duration::from_secs(2);
-
-/// What is another one for an API.
+/// What has changed of an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
     /// Its key.
     Key,
-    /// The authorities that its server may have its certificate of.
+    /// The root certificates that its server is verified with.
     Authorities,
 }
 
-/// Reads the client's files again and again, if it has any. What is wrong with one is logged when it begins
-/// to be, and again when it is something else. A volume that hangs holds up its own file alone.
+/// Follows the files that the client reads, if there are any, until it is dropped. Each change to something
+/// usable is sent to `changes`. A problem is logged when it begins and when it changes.
 ///
-/// Each change to something usable is sent to `changes`.
+/// The files are followed apart, because a volume that hangs must not hold up the file on another one.
 pub async fn follow_files(api: ApiName, client: Arc<Client>, changes: UnboundedSender<(ApiName, Renewal)>) {
     tokio::join!(
         follow(&api, &client, &changes, Renewal::Key, Client::refresh_key),
@@ -37,28 +33,36 @@ async fn follow(
     api: &ApiName,
     client: &Arc<Client>,
     changes: &UnboundedSender<(ApiName, Renewal)>,
-    of: Renewal,
+    renewal: Renewal,
     refresh: fn(&Client) -> Result<bool, String>,
 ) {
+    let mut follower = Follower::new("api-file", client.clone());
     let mut last_problem = None;
-    while client.reads_file_of(of) {
-        let reading = client.clone();
-        let read = threads::apart("api-file", move || refresh(&reading)).await;
-        if is_news(api, read.unwrap_or_else(|lost| Err(lost.to_string())), &mut last_problem, of) {
-            // Nobody listens only while the process stops.
-            let _ = changes.send((api.clone(), of));
+    while client.reads_file_of(renewal) {
+        follower.tick().await;
+        let Ok(refreshed) = follower.check(move |client| refresh(client)).await else {
+            warn!(api = api.as_str(), "reading the files of the api panicked: they are no longer followed");
+            return;
+        };
+        if has_renewed(api, refreshed, &mut last_problem, renewal) {
+            // The receiver is gone only while the process stops.
+            let _ = changes.send((api.clone(), renewal));
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// Whether what was read is another one, or good again. What is new about it is logged.
-fn is_news(api: &ApiName, read: Result<bool, String>, last_problem: &mut Option<String>, of: Renewal) -> bool {
+/// Whether the file was replaced, or is usable again. Logs that, and new problems.
+fn has_renewed(
+    api: &ApiName,
+    refreshed: Result<bool, String>,
+    last_problem: &mut Option<String>,
+    renewal: Renewal,
+) -> bool {
     let api = api.as_str();
-    match read {
+    match refreshed {
         Ok(is_new) => {
             let mended = last_problem.take().is_some();
-            match of {
+            match renewal {
                 Renewal::Key if is_new || mended => info!(api, mended, "api key changed"),
                 Renewal::Authorities if is_new || mended => info!(api, mended, "api authorities changed"),
                 Renewal::Key | Renewal::Authorities => {}
@@ -67,7 +71,7 @@ fn is_news(api: &ApiName, read: Result<bool, String>, last_problem: &mut Option<
         }
         Err(problem) => {
             if last_problem.as_ref() != Some(&problem) {
-                match of {
+                match renewal {
                     Renewal::Key => warn!(api, problem, "no usable api key"),
                     Renewal::Authorities => warn!(api, problem, "api authorities not changed: those in force stay"),
                 }
@@ -81,7 +85,7 @@ fn is_news(api: &ApiName, read: Result<bool, String>, last_problem: &mut Option<
 // === impl Renewal ===
 
 impl Renewal {
-    /// Whether a poll that failed so may succeed now.
+    /// Whether a poll that failed for this reason may succeed now.
     pub fn may_mend(self, reason: Reason) -> bool {
         match self {
             Self::Key => reason.is_for_want_of_a_key(),

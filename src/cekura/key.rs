@@ -1,4 +1,4 @@
-//! API keys: where they come from, and how they are kept from being printed.
+//! API keys: their sources, and a type that cannot be printed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,43 +9,43 @@ use zeroize::Zeroizing;
 use crate::input_file;
 use crate::toggle::{ApiName, Hidden};
 
-/// Text that is never printed and is wiped from memory: `Debug` and `Display` show `<secret>`.
+/// A text that is never printed and is wiped from memory. `Debug` and `Display` show `<secret>`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<Box<str>>>);
 
-/// Where the key of an API comes from.
+/// The source of the key of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// The configuration or the environment gave it.
+    /// The configuration or the environment has it.
     Given(Secret),
-    /// The configuration or the environment gave something that cannot be sent, for this reason;
-    /// polls fail with `credentials`.
+    /// The configuration or the environment has a key that cannot be sent, for this reason. Polls fail with
+    /// `credentials`.
     Unusable(&'static str),
-    /// A file has it, and may change at any time.
+    /// A file has it, which may change at any time.
     File(KeyFile),
-    /// There is none; polls fail with `credentials`.
+    /// There is no key. Polls fail with `credentials`.
     None,
 }
 
-/// A file that holds a key and nothing else but white space around it.
+/// A file with a key, which may have white space around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFile(PathBuf);
 
-/// The keys of all APIs, and those that they replaced. What one API answers may quote the key of another,
-/// or the one before: a key that was rotated may be valid for a while yet. Oldest first.
+/// The keys of all APIs, current and earlier ones, oldest first. An API may quote the key of another one, or an
+/// earlier key, which may still be valid after a rotation. So all of them are hidden in texts.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring(Arc<Mutex<Vec<(ApiName, Secret)>>>);
 
-/// What a masked value looks like, here and in `/config`.
+/// Stands for a secret, here and in `/config`.
 const MASK: &str = "<secret>";
 
 // === impl Secret ===
 
 impl Secret {
-    /// Takes a key. White space around it is not part of it.
+    /// Parses a key. White space around it is ignored.
     ///
     /// # Errors
-    /// What is wrong with the key, as a sentence for the user that has no part of the key.
+    /// What is wrong with the key, as a sentence for the user that does not quote it.
     pub fn parse(key: &str) -> Result<Self, &'static str> {
         let key = key.trim();
         if key.is_empty() {
@@ -59,7 +59,7 @@ impl Secret {
         }
     }
 
-    /// The key itself; for the request header and for cutting it out of texts.
+    /// The key itself, for the request header and to remove it from texts.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
@@ -80,22 +80,22 @@ impl fmt::Display for Secret {
 // === impl Keyring ===
 
 impl Keyring {
-    /// How many keys of an API are known, the one in use included.
-    const MOST_OF_AN_API: usize = 8;
+    /// The most keys of one API, including the current one.
+    const MAX_PER_API: usize = 8;
 
-    /// Adds the key that an API uses from now on.
+    /// Adds the current key of an API.
     pub(super) fn put(&self, api: &ApiName, key: &Secret) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.retain(|(of, known)| of != api || known != key);
         keys.push((api.clone(), key.clone()));
-        if keys.iter().filter(|(of, _)| of == api).count() > Self::MOST_OF_AN_API
+        if keys.iter().filter(|(of, _)| of == api).count() > Self::MAX_PER_API
             && let Some(oldest) = keys.iter().position(|(of, _)| of == api)
         {
             keys.remove(oldest);
         }
     }
 
-    /// What hides each of them.
+    /// All keys, to remove them from texts.
     pub(super) fn hidden(&self) -> Hidden {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.iter().fold(Hidden::default(), |hidden, (_, key)| hidden.key(key.expose()))
@@ -105,7 +105,7 @@ impl Keyring {
 // === impl KeyFile ===
 
 impl KeyFile {
-    /// The most that is read of a key file, in bytes.
+    /// The maximum size of a key file, in bytes.
     pub const MAX_BYTES: u64 = 8 * 1024;
 
     /// A key file at `path`; it need not exist yet.
@@ -113,16 +113,15 @@ impl KeyFile {
         Self(path)
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Reads the key as it is now. Blocks.
+    /// Reads the key. Blocks.
     ///
     /// # Errors
-    /// Why there is no usable key, as a sentence for the user that has no part of the file's
-    /// content.
+    /// Why there is no usable key, as a sentence for the user that does not quote the file.
     pub fn read(&self) -> Result<Secret, String> {
         let content = input_file::read(&self.0, Self::MAX_BYTES).map_err(|error| error.to_string())?;
         let text = str::from_utf8(&content).map_err(|_| "is not UTF-8 text")?;
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_no_key_and_its_error_does_not_show_it() {
+    fn a_text_that_cannot_be_sent_is_no_key_and_its_error_does_not_quote_it() {
         for bad in ["", " \n", "sk-a b", "sk-a\nb", "sk-é", "sk-\u{7f}"] {
             let what = Secret::parse(bad).unwrap_err();
             assert!(!what.contains("sk-"), "{what}");
@@ -151,19 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_were_replaced_stay_hidden_and_are_not_kept_without_end() {
+    fn earlier_keys_stay_hidden_up_to_a_limit() {
         let (keyring, api) = (Keyring::default(), ApiName::default_api());
         let key = |number: usize| Secret::parse(&format!("sk-{number:03}")).unwrap();
         (0..100).for_each(|number| keyring.put(&api, &key(number)));
         keyring.put(&ApiName::parse("other").unwrap(), &key(500));
-        // The same again takes no place.
+        // Adding the same key again does not replace others.
         (0..100).for_each(|_| keyring.put(&api, &key(99)));
         let shown = Text::clean("sk-091 sk-092 sk-099 sk-500", &keyring.hidden());
         assert_eq!(shown.as_str(), "sk-091 <secret> <secret> <secret>");
     }
 
     #[test]
-    fn a_key_file_is_read_trimmed_and_its_faults_are_named() {
+    fn a_key_file_is_trimmed_and_its_errors_name_the_cause() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         let file = KeyFile::new(path.clone());

@@ -1,14 +1,14 @@
 //! The proxies that the environment names.
 //!
-//! A variable that cannot be used is an error and never "no proxy": the key would go past the proxy that is
-//! meant to see where it goes.
+//! A variable that cannot be used is an error and never means "no proxy", because then the key would bypass a
+//! proxy that is meant to control where it goes.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
 
 use url::Url;
 
-/// The proxies that the environment names, and what is reached without them.
+/// The proxies that the environment names, and the exceptions that need none.
 #[derive(Clone, Default)]
 pub struct Proxies {
     http: Option<Url>,
@@ -19,13 +19,13 @@ pub struct Proxies {
 /// A variable of the environment that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadProxy {
-    /// Its name.
+    /// The name of the variable.
     pub variable: &'static str,
-    /// What is wrong with it and what would be right, with no part of it: it may have a password.
+    /// What is wrong with its value and what would be right. Does not quote it, because it may have a password.
     pub what: String,
 }
 
-/// What is reached without a proxy: an entry of `NO_PROXY`.
+/// An entry of `NO_PROXY`: hosts that need no proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Exception {
     All,
@@ -37,8 +37,8 @@ enum Exception {
 // === impl Proxies ===
 
 impl Proxies {
-    /// The proxies that these variables name: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` for both, and
-    /// `NO_PROXY`, each in lower case too.
+    /// Reads the proxies from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` for both, and `NO_PROXY`, or from the same
+    /// names in lower case.
     ///
     /// # Errors
     /// Each variable that cannot be used.
@@ -58,7 +58,7 @@ impl Proxies {
         let https = proxy(["HTTPS_PROXY", "https_proxy"]);
         let exceptions = first(&variable, ["NO_PROXY", "no_proxy"]).map(|(_, value)| exceptions(&value));
         if variable("REQUEST_METHOD").is_some() && first(&variable, ["HTTP_PROXY"; 2]).is_some() {
-            // A CGI server sets it from a header of the request.
+            // In a CGI program it is set from the `Proxy` header of the request.
             let what = "cannot be trusted beside REQUEST_METHOD: set http_proxy in lower case".to_owned();
             bad.push(BadProxy { variable: "HTTP_PROXY", what });
         }
@@ -72,14 +72,14 @@ impl Proxies {
         })
     }
 
-    /// The proxy by which this URL is reached.
+    /// The proxy for this URL.
     pub(super) fn of(&self, url: &Url) -> Option<&Url> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
         proxy.as_ref().filter(|_| !self.exceptions.iter().any(|exception| exception.covers(url)))
     }
 }
 
-/// The first of these variables that has something in it, without the white space around it.
+/// The name and the trimmed value of the first of these variables that is not blank.
 fn first(variable: &impl Fn(&str) -> Option<OsString>, names: [&'static str; 2]) -> Option<(&'static str, String)> {
     let value = |name: &'static str| {
         let value = variable(name)?.to_string_lossy().trim().to_owned();
@@ -88,7 +88,7 @@ fn first(variable: &impl Fn(&str) -> Option<OsString>, names: [&'static str; 2])
     names.into_iter().find_map(value)
 }
 
-/// A proxy's URL; one without a scheme is `http`.
+/// The URL of a proxy. The default scheme is `http`.
 fn url(value: &str) -> Result<Url, String> {
     const RIGHT: &str = "write http://host:port or http://user:password@host:port, and in user and password write \
                          other characters than letters, digits and -._~!$&'()*+,;= as %XX";
@@ -112,7 +112,7 @@ fn url(value: &str) -> Result<Url, String> {
     Url::parse(&with_scheme).map_err(|_| format!("is not the URL of a proxy: {RIGHT}"))
 }
 
-/// The entries of `NO_PROXY`, as programs in Go read it.
+/// Parses `NO_PROXY` as programs in Go do.
 fn exceptions(value: &str) -> Vec<Exception> {
     value.split(',').filter_map(|entry| Exception::parse(&entry.trim().to_lowercase())).collect()
 }
@@ -120,7 +120,7 @@ fn exceptions(value: &str) -> Vec<Exception> {
 // === impl Exception ===
 
 impl Exception {
-    /// `None` for what means nothing.
+    /// `None` for an entry that matches no host.
     fn parse(entry: &str) -> Option<Self> {
         if entry == "*" {
             return Some(Self::All);
@@ -157,7 +157,7 @@ impl Exception {
     }
 }
 
-/// A host and its port, if it has one. An IPv6 address without brackets has none.
+/// Splits off the port. An IPv6 address without brackets has none.
 fn split_port(entry: &str) -> (&str, Option<u16>) {
     let (host, port) = entry.rsplit_once(':').unwrap_or((entry, ""));
     let bare = host.contains(':') && !host.starts_with('[');
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_proxy_and_what_is_around_a_value_is_no_part_of_it() {
+    fn each_scheme_has_its_proxy_and_values_are_trimmed() {
         let both = [("HTTP_PROXY", " http://a:1\n"), ("https_proxy", "b:2"), ("ALL_PROXY", "\t")];
         assert_eq!(proxy(&both, "http://x"), Some("http://a:1/".to_owned()));
         assert_eq!(proxy(&both, "https://x"), Some("http://b:2/".to_owned()));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_an_error_that_shows_nothing_of_it() {
+    fn an_invalid_value_is_an_error_that_does_not_quote_it() {
         for value in [
             "http//h:3128",
             "htp://h",

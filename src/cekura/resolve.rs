@@ -13,26 +13,26 @@ use tokio::sync::watch;
 
 use crate::threads::Thread;
 
-/// The machine's resolver.
+/// The resolver of the system.
 ///
-/// A lookup blocks for as long as the machine likes, and nothing can stop it. So there is one thread for
-/// each name at most: who asks for a name that is being looked up waits for the same lookup.
+/// A lookup can block for long and cannot be cancelled. So there is at most one thread for each name, and
+/// concurrent requests for a name share its lookup.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SystemResolver {
     lookups: Arc<Mutex<HashMap<String, Lookup>>>,
     addresses: Arc<Mutex<Addresses>>,
 }
 
-/// What is known of addresses.
+/// Which addresses could be connected to.
 #[derive(Debug, Default)]
 struct Addresses {
-    /// The order in which those of each name were last to be tried, until one is known to be reached.
+    /// The addresses of each name in the order in which they are tried, until one of them is reached.
     tried: HashMap<String, Vec<IpAddr>>,
-    /// Those that were tried before another one was reached, and when.
-    passed_over: HashMap<IpAddr, Instant>,
+    /// The addresses before the one that was reached, and when that was.
+    unreached: HashMap<IpAddr, Instant>,
 }
 
-/// What comes of a lookup; `None` until then.
+/// The result of a lookup; `None` while it runs.
 type Lookup = watch::Receiver<Option<LookupResult>>;
 
 type LookupResult = Result<Vec<SocketAddr>, ResolveError>;
@@ -41,8 +41,8 @@ type LookupResult = Result<Vec<SocketAddr>, ResolveError>;
 #[derive(Debug, Clone)]
 pub(super) struct ResolveError(Arc<io::Error>);
 
-/// A lookup that is under way. When it is dropped it no longer is, be it by a panic.
-struct UnderWay {
+/// Removes a running lookup when dropped, even by a panic.
+struct RunningLookup {
     resolver: SystemResolver,
     name: String,
 }
@@ -50,11 +50,11 @@ struct UnderWay {
 // === impl SystemResolver ===
 
 impl SystemResolver {
-    /// Waits for the lookup of this name that is under way, or for a new one.
+    /// Waits for the running lookup of this name, or starts one.
     async fn look_up(&self, name: &str) -> LookupResult {
         let mut lookup = self.lookup(name)?;
         let found = lookup.wait_for(Option::is_some).await.map(|found| found.clone());
-        // It is told unless the lookup panicked.
+        // There is no result only if the lookup panicked.
         found.ok().flatten().unwrap_or_else(|| Err(io::Error::other("the lookup panicked").into()))
     }
 
@@ -67,17 +67,17 @@ impl SystemResolver {
             .map_err(|error| io::Error::new(error.kind(), format!("no thread could be started for it: {error}")))?;
         let (found, lookup) = watch::channel(None);
         lookups.insert(name.to_owned(), lookup.clone());
-        let under_way = UnderWay { resolver: self.clone(), name: name.to_owned() };
+        let running = RunningLookup { resolver: self.clone(), name: name.to_owned() };
         thread.run(move || {
-            let addresses = addresses(&under_way.name);
-            // Who asks from here on gets a new one.
-            drop(under_way);
+            let addresses = addresses(&running.name);
+            // Later requests start a new lookup.
+            drop(running);
             found.send_replace(Some(addresses));
         });
         Ok(lookup)
     }
 
-    /// This address was reached. Those that come before it in the order were not.
+    /// Records that this address was reached, and the ones before it were not.
     pub(super) fn reached(&self, address: IpAddr) {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).reached(address, Instant::now());
     }
@@ -110,30 +110,30 @@ fn addresses(name: &str) -> LookupResult {
 // === impl Addresses ===
 
 impl Addresses {
-    /// How long an address that was passed over is tried last.
+    /// How long an address that was not reached is tried last.
     const REMEMBERED: Duration = Duration::from_mins(5);
 
-    /// Puts those last that were passed over lately: each would be waited for anew.
+    /// Moves addresses to the end that were not reached lately, because each would cost a timeout.
     fn order(&mut self, name: &str, addresses: &mut [SocketAddr], now: Instant) {
-        self.passed_over.retain(|_, since| now.saturating_duration_since(*since) < Self::REMEMBERED);
-        addresses.sort_by_key(|address| self.passed_over.contains_key(&address.ip()));
+        self.unreached.retain(|_, since| now.saturating_duration_since(*since) < Self::REMEMBERED);
+        addresses.sort_by_key(|address| self.unreached.contains_key(&address.ip()));
         if addresses.len() > 1 {
             self.tried.insert(name.to_owned(), addresses.iter().map(SocketAddr::ip).collect());
         }
     }
 
     fn reached(&mut self, address: IpAddr, now: Instant) {
-        // Each order tells something once: later answers come over the same connection.
+        // Later responses come over the same connection and say nothing about the others.
         for (_, order) in self.tried.extract_if(|_, order| order.contains(&address)) {
-            self.passed_over.remove(&address);
-            self.passed_over.extend(order.into_iter().take_while(|tried| *tried != address).map(|tried| (tried, now)));
+            self.unreached.remove(&address);
+            self.unreached.extend(order.into_iter().take_while(|tried| *tried != address).map(|tried| (tried, now)));
         }
     }
 }
 
-// === impl UnderWay ===
+// === impl RunningLookup ===
 
-impl Drop for UnderWay {
+impl Drop for RunningLookup {
     fn drop(&mut self) {
         self.resolver.lookups().remove(&self.name);
     }
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_was_passed_over_is_tried_last_for_a_while() {
+    fn an_address_that_was_not_reached_is_tried_last_for_a_while() {
         let (mut known, now) = (Addresses::default(), Instant::now());
         let address = |last| SocketAddr::from(([192, 0, 2, last], 0));
         let order = |known: &mut Addresses, now| {
@@ -176,15 +176,15 @@ mod tests {
         known.reached(address(2).ip(), now);
         assert_eq!(order(&mut known, now), [2, 3, 1].map(address));
         known.reached(address(1).ip(), now);
-        assert_eq!(order(&mut known, now), [1, 2, 3].map(address), "the others were passed over then");
+        assert_eq!(order(&mut known, now), [1, 2, 3].map(address), "the others were not reached then");
         known.reached(address(2).ip(), now);
-        // What comes over the same connection tells nothing new.
+        // A later response over the same connection.
         known.reached(address(2).ip(), now + Duration::from_mins(4));
         assert_eq!(order(&mut known, now + Duration::from_mins(5)), [1, 2, 3].map(address));
     }
 
     #[tokio::test]
-    async fn those_who_ask_for_a_name_at_the_same_time_share_one_lookup() {
+    async fn concurrent_requests_for_a_name_share_one_lookup() {
         let resolver = SystemResolver::default();
         let (found, lookup) = watch::channel(None);
         resolver.lookups().insert("a.invalid".to_owned(), lookup);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lookup_that_is_over_or_given_up_leaves_nothing_behind() {
+    async fn a_lookup_that_ended_or_was_dropped_leaves_nothing_behind() {
         let resolver = SystemResolver::default();
         for name in ["localhost", "no-such-host.invalid", "not a name"] {
             assert_eq!(resolver.look_up(name).await.is_ok(), name == "localhost", "{name}");

@@ -1,4 +1,4 @@
-//! Trust: the machine's root certificates and those that the user adds.
+//! How servers are verified: by the root certificates of the machine and those that the user adds.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::input_file;
+use crate::{input_file, pem};
 
 /// Extra root certificates, read from a PEM file.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,8 +22,7 @@ pub struct CaBundle {
 // === impl CaBundle ===
 
 impl CaBundle {
-    /// The most that is read of the file, in bytes. All authorities of a Linux distribution are a quarter
-    /// of a MiB.
+    /// The maximum size of the file, in bytes. The bundle of a Linux distribution has a quarter of a MiB.
     const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
     /// Reads the certificates. Blocks.
@@ -33,22 +31,12 @@ impl CaBundle {
     /// What is wrong with the file, as a sentence for the user.
     pub fn read(path: &Path) -> Result<Self, String> {
         let pem = input_file::read(path, Self::MAX_BYTES).map_err(|error| error.to_string())?;
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-            .collect::<Result<_, _>>()
-            .map_err(|_| "is not a PEM file: a section of it is damaged".to_owned())?;
-        if certificates.is_empty() {
-            return Err("has no certificate: PEM sections `BEGIN CERTIFICATE` are needed".into());
-        }
-        let mut store = RootCertStore::empty();
-        for (i, certificate) in certificates.iter().enumerate() {
-            store
-                .add(certificate.clone())
-                .map_err(|_| format!("has a certificate that cannot be used as a root (number {})", i + 1))?;
-        }
+        let certificates = pem::certificates(&pem)?;
+        pem::authorities(&certificates)?;
         Ok(Self { path: path.to_owned(), certificates })
     }
 
-    /// Where the certificates were read.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -60,17 +48,17 @@ impl fmt::Debug for CaBundle {
     }
 }
 
-/// Verifies servers by authorities, and takes a certificate too that is one of the user's itself.
+/// Verifies servers by authorities, and also accepts a certificate that the user added itself.
 ///
-/// A certificate that was made by `openssl req -x509` is its own authority. Verified as a server's it is
-/// refused, because authorities are no servers, although the user named exactly this one.
+/// A certificate made by `openssl req -x509` is its own authority. The verifier refuses an authority as a
+/// server, although the user named exactly this certificate.
 #[derive(Debug)]
 struct Verifier {
     by_authority: Arc<WebPkiServerVerifier>,
     named: Vec<CertificateDer<'static>>,
 }
 
-/// How a client verifies servers: the machine's roots and `extra`.
+/// TLS settings of a client that trusts the root certificates of the machine and `extra`.
 ///
 /// # Errors
 /// If the TLS library refuses its own defaults.
@@ -99,9 +87,9 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verified = self.by_authority.verify_server_cert(certificate, intermediates, name, ocsp_response, now);
         match verified {
-            // That it is valid now was verified before that. What it may be used for is not asked: whoever has
-            // the key of an authority could issue any certificate.
-            Err(error) if is_of_an_authority(&error) && self.named.contains(certificate) => {
+            // Its validity was verified before this error. Its purpose does not matter, because the key of an
+            // authority can issue any certificate.
+            Err(error) if is_used_as_end_entity(&error) && self.named.contains(certificate) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -132,14 +120,13 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether a certificate is refused for nothing but being an authority's. It is valid now then.
-fn is_of_an_authority(error: &rustls::Error) -> bool {
+/// Whether a certificate is refused only because it is that of an authority.
+fn is_used_as_end_entity(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// The machine's root certificates, read once. Without any, every server is unknown and polls say
-/// so with `tls`.
+/// The root certificates of the machine, read once. Without any, polls fail with `tls`.
 fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
     ROOTS.get_or_init(|| {
@@ -165,7 +152,7 @@ mod tests {
         std::fs::write(&path, "no pem at all").unwrap();
         assert!(CaBundle::read(&path).unwrap_err().contains("has no certificate"));
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-        assert!(CaBundle::read(&path).unwrap_err().contains("cannot be used as a root"));
+        assert!(CaBundle::read(&path).unwrap_err().contains("cannot be used as an authority"));
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n!!!!\n").unwrap();
         assert!(CaBundle::read(&path).unwrap_err().contains("damaged"));
     }

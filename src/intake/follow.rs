@@ -1,139 +1,98 @@
-//! Keeping up with the watch files.
-//!
-//! A look at files can hang for as long as a network volume does, so it is done by a task of its
-//! own, and nobody waits for it for long.
+//! Following the watch files.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::mpsc;
 
 use super::Order;
+use crate::follow::{CheckError, CheckRequester, CheckRequests, Follower, check_requests};
 use crate::sources::{Files, Scan, WatchGlob};
-use crate::threads::Thread;
 use crate::toggle::ApiName;
 
-/// How often the watch files are looked at.
-const INTERVAL: Duration = Duration::from_secs(2);
-
-/// How long a start or a reload waits for a look at the watch files. What comes later is taken over
-/// when it comes.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// Looks at the watch files again and again.
+/// Scans the watch files at intervals, and sends what it finds as [`Order::Scanned`].
 pub struct FileFollower {
-    /// What is looked with next, if that is not begun. A later one takes its place: while a look hangs, no
-    /// more than one waits.
-    wanted: Arc<Mutex<Option<Wanted>>>,
-    /// Tells that there is one.
-    told: watch::Sender<()>,
-    /// Rescans so far.
-    count: AtomicU64,
+    rescans: CheckRequester<Selection, Scan>,
+    /// The number of the latest selection.
+    latest: AtomicU64,
 }
 
-/// A look with other globs or APIs.
+/// The first scan with a new selection of files.
 #[derive(Debug)]
 pub(super) struct Rescan {
-    /// Tells its looks from those with globs and APIs of before.
+    /// Numbers the selection. Scans with an earlier one are out of date.
     pub(super) number: u64,
-    /// What was found; `None` if looking takes long. Then it comes as an order.
+    /// `None` if the scan takes long. Then it follows as an order.
     pub(super) scan: Option<Scan>,
 }
 
-/// Other globs or APIs to look with.
-struct Wanted {
+/// Which files are scanned, and which APIs their watches may name.
+struct Selection {
     globs: Vec<WatchGlob>,
     apis: BTreeSet<ApiName>,
     number: u64,
-    scan: oneshot::Sender<Scan>,
 }
 
 // === impl FileFollower ===
 
 impl FileFollower {
-    /// One that looks at nothing yet. It ends with the receiver of the orders, or when dropped.
+    /// A follower without files. It ends when it is dropped, or when nobody receives its orders.
     pub(super) fn start(orders: mpsc::Sender<Order>) -> Self {
-        let (told, tells) = watch::channel(());
-        let wanted = Arc::default();
-        tokio::spawn(follow(Arc::clone(&wanted), tells, orders));
-        Self { wanted, told, count: AtomicU64::new(0) }
+        let (rescans, requests) = check_requests();
+        tokio::spawn(follow(requests, orders));
+        Self { rescans, latest: AtomicU64::new(0) }
     }
 
-    /// Goes on with these globs and APIs, and waits for the first look with them, but not for long. The
-    /// intake takes orders meanwhile: what it is to do waits for no disk that is not its own.
+    /// Selects other globs and APIs, and waits for the first scan with them, but not for long.
     pub(super) async fn rescan(&self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Rescan {
-        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let (scan, receiver) = oneshot::channel();
-        let wanted = || self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        *wanted() = Some(Wanted { globs, apis, number, scan });
-        if self.told.send(()).is_err() {
-            // Who looks is gone, which is only after a panic.
-            wanted().take();
-        }
-        let scan = match tokio::time::timeout(LONGEST_WAIT, receiver).await {
-            Ok(Ok(scan)) => Some(scan),
-            Ok(Err(_)) => {
-                tracing::error!("watch files are no longer followed: restart the exporter");
-                None
-            }
-            Err(_) => {
+        let number = self.latest.fetch_add(1, Ordering::Relaxed) + 1;
+        let scan = self.rescans.request(Selection { globs, apis, number }).await;
+        match scan {
+            Ok(_) => {}
+            Err(CheckError::Ended) => tracing::error!("watch files are no longer followed: restart the exporter"),
+            Err(CheckError::TimedOut) => {
                 tracing::warn!("reading the watch files takes long: they are applied when it is done");
-                None
             }
-        };
-        Rescan { number, scan }
+        }
+        Rescan { number, scan: scan.ok() }
     }
 }
 
-async fn follow(wanted: Arc<Mutex<Option<Wanted>>>, mut told: watch::Receiver<()>, orders: mpsc::Sender<Order>) {
-    let mut files = Files::new(Vec::new(), BTreeSet::new());
+async fn follow(mut rescans: CheckRequests<Selection, Scan>, orders: mpsc::Sender<Order>) {
+    let mut follower = Follower::new("watch-files", Files::new(Vec::new(), BTreeSet::new()));
     let mut number = 0;
-    let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            told = told.changed() => if told.is_err() {
-                return;
+        let rescan = tokio::select! {
+            rescan = rescans.next() => match rescan {
+                Some(rescan) => Some(rescan),
+                None => return,
             },
-            _ = ticks.tick() => {}
-        }
-        let asked = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let asked = asked.map(|asked| {
-            files.reconfigure(asked.globs, asked.apis);
-            number = asked.number;
-            asked.scan
-        });
-        let scan = if files.is_idle() {
-            if asked.is_none() {
-                continue;
-            }
-            // Nothing is looked at.
-            files.scan()
-        } else {
-            let thread = Thread::start_patiently("watch-files").await;
-            let Ok((looked, scan)) = thread.run(move || look(files)).await else {
-                tracing::error!("reading the watch files panicked: they are no longer followed");
-                return;
-            };
-            files = looked;
-            scan
+            () = follower.tick() => None,
         };
-        let left = match asked {
-            Some(asked) => asked.send(scan).err(),
+        let (selection, reply) = rescan.unzip();
+        if let (Some(selection), Some(files)) = (selection, follower.state()) {
+            files.reconfigure(selection.globs, selection.apis);
+            number = selection.number;
+        }
+        let scanned = match follower.state() {
+            Some(files) if files.is_idle() && reply.is_none() => continue,
+            // Nothing is read, so this needs no thread.
+            Some(files) if files.is_idle() => Ok(files.scan()),
+            _ => follower.check(Files::scan).await,
+        };
+        let Ok(scan) = scanned else {
+            tracing::error!("reading the watch files panicked: they are no longer followed");
+            return;
+        };
+        // Whoever requested it may have stopped waiting.
+        let unsent = match reply {
+            Some(reply) => reply.send(scan).err(),
             None => Some(scan),
         };
-        if let Some(scan) = left
+        if let Some(scan) = unsent
             && orders.send(Order::Scanned(number, scan)).await.is_err()
         {
             return;
         }
     }
-}
-
-fn look(mut files: Files) -> (Files, Scan) {
-    let scan = files.scan();
-    (files, scan)
 }

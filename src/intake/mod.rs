@@ -510,7 +510,7 @@ impl Intake {
 
 /// Writes changes of registrations.
 async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), Refusal> {
-    match threads::apart("registrations", move || store.register(&changes)).await {
+    match threads::try_run("registrations", move || store.register(&changes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if error.is_for_want_of_room() => Err(Refusal::NoRoom(error.to_string())),
         Ok(Err(error)) => Err(Refusal::NotStored(error.to_string())),

@@ -13,8 +13,8 @@ use crate::cekura::{ApiClients, Clients};
 use crate::config::{Checked, Config};
 use crate::document::Problems;
 use crate::systemd::Notifier;
-use crate::threads::{Lost, Thread, Work};
-use crate::web::Looks;
+use crate::threads::{BlockingTask, Thread, ThreadError};
+use crate::web::WebChecks;
 
 /// The longest that reading the configuration may take: it may be on a network volume.
 const LONGEST_READ: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub struct Reloader {
     files: FileFollower,
     /// The longest that a read is waited for.
     patience: Duration,
-    web: Looks,
+    web: WebChecks,
     orders: mpsc::Sender<Order>,
     notifier: Arc<Notifier>,
     turn: Arc<Mutex<Turn>>,
@@ -46,7 +46,7 @@ pub struct Reloader {
 /// stopped, so there is never more than one, and it takes one thread however often a reload is asked for.
 #[derive(Default)]
 struct Turn {
-    late: Option<Work<Result<(Checked, ApiClients), Problems>>>,
+    late: Option<BlockingTask<Result<(Checked, ApiClients), Problems>>>,
 }
 
 /// A configuration that was read again, with all done that takes time: nothing in putting it in force can
@@ -69,7 +69,7 @@ impl Reloader {
         state_file: Option<PathBuf>,
         clients: Arc<Clients>,
         files: FileFollower,
-        web: Looks,
+        web: WebChecks,
         orders: mpsc::Sender<Order>,
         notifier: Arc<Notifier>,
     ) -> Self {
@@ -126,7 +126,7 @@ impl Reloader {
     }
 
     async fn put_in_force(&self, turn: &mut Turn) -> Reloaded {
-        let (read, web) = tokio::join!(self.read(turn), self.web.look());
+        let (read, web) = tokio::join!(self.read(turn), self.web.check());
         let ready = match Problems::of_both(read, web) {
             Ok(((checked, clients), ())) => {
                 let scan = self.files.rescan(checked.config.watch_files.clone(), clients.names()).await;
@@ -165,7 +165,8 @@ impl Reloader {
             }
             turn.late = None;
         }
-        let thread = Thread::start("reload").map_err(|refused| problem("", Lost::Refused(refused).to_string()))?;
+        let thread =
+            Thread::start("reload").map_err(|refused| problem("", ThreadError::Refused(refused).to_string()))?;
         let (clients, state_file) = (self.clients.clone(), self.state_file.clone());
         let mut reading = thread.run(move || {
             let checked = load()?;
@@ -212,11 +213,11 @@ mod tests {
             let _ = gate.lock().unwrap().recv();
             Err(problem("", "read".to_owned()))
         });
-        let (_, _, looks) = WebFollower::new(None, Arc::new(Metrics::new().unwrap()));
+        let (_, _, web) = WebFollower::new(None, Arc::new(Metrics::new().unwrap()));
         let (orders, taken) = mpsc::channel(8);
         let (clients, files) = (Arc::new(Clients::new(Proxies::default())), FileFollower::start(orders.clone()));
         let notifier = Arc::new(Notifier::from_env());
-        let reloader = Reloader::new(Some(load), None, clients, files, looks, orders, notifier);
+        let reloader = Reloader::new(Some(load), None, clients, files, web, orders, notifier);
         (reloader, taken, begun, go)
     }
 

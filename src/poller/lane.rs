@@ -77,7 +77,7 @@ impl Lane {
     /// another upstream; then what was learnt of the old one holds no more.
     pub(super) fn reconfigure(&mut self, api: Api, client: Arc<Client>, now: Instant) -> bool {
         self.budget.set(api.requests_per_second, api.max_in_flight, now);
-        let is_another = !self.api.is_reached_like(&api);
+        let is_another = !self.api.has_same_upstream(&api);
         if is_another {
             self.budget.unpause();
             self.outage.reset();

@@ -10,7 +10,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::time::Time;
 
-use super::pem;
+use crate::pem;
 use crate::toggle::Timestamp;
 
 /// The certificates that are shown: first that of the server, then those that lead to an authority.

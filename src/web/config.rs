@@ -11,14 +11,14 @@ use rustls::RootCertStore;
 
 use super::certificate::Chain;
 use super::clients::{ClientAuth, ClientCertificates};
-use super::files::Content;
-use super::pem::{authorities, is_pem, key};
 use super::protocol::{Curve, Protocol, Suite, Version};
 use super::tls::Identity;
 use super::{PasswordHash, Tls, Users, Web};
 use crate::document::{
     Node, Place, Problem, Problems, Section, Show, locate, not_empty_path, switch, text_of, validated, yaml,
 };
+use crate::input_file::Content;
+use crate::pem::{self, is_pem};
 use crate::toggle::Timestamp;
 
 /// Reads a file that the configuration names.
@@ -82,7 +82,7 @@ fn identity(
     let chain_pem = Pem::require(section, "cert_file", "cert", read);
     let key_pem = Pem::require(section, "key_file", "key", read);
     let chain = chain_pem.as_ref().and_then(|pem| pem.parsed(Chain::parse));
-    let key = key_pem.as_ref().and_then(|pem| pem.parsed(key));
+    let key = key_pem.as_ref().and_then(|pem| pem.parsed(pem::key));
     let (chain, key) = (chain?, key?);
     let validity = chain.validity;
     let identity = Identity::new(chain, key).map_err(|what| key_pem.iter().for_each(|pem| pem.note(what))).ok()?;
@@ -106,7 +106,7 @@ fn clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertific
     let auth = auth?;
     let authorities = match ca {
         // Those that do not verify tell clients which certificates to choose from.
-        Some(ca) if auth != ClientAuth::No => ca.parsed(authorities),
+        Some(ca) if auth != ClientAuth::No => ca.parsed(|text| pem::authorities(&pem::certificates(text)?)),
         Some(ca) => {
             let what = format!("has no effect, because client_auth_type is {}", auth.as_str());
             ca.place.note(format!("{what}: set that to RequireAndVerifyClientCert, or take this away"));

@@ -1,94 +1,82 @@
-//! Keeping up with the web configuration, as certificates are renewed and users change.
-//!
-//! A look at files can hang for as long as a network volume does, so it is done by a task of its
-//! own, and nobody waits for it for long.
+//! Following the web configuration: renewed certificates and changed users.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::watch;
 
 use super::load::WebChange;
 use super::{Web, WebFile, events};
 use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
-use crate::threads::Thread;
+use crate::follow::{CheckRequester, CheckRequests, Follower, check_requests};
 
-/// How often the files are looked at.
-const INTERVAL: Duration = Duration::from_secs(2);
-
-/// The longest that is waited for a look that was asked for.
-const LONGEST_LOOK: Duration = Duration::from_secs(5);
-
-/// The most that ask for a look at a time; reloads ask one after the other.
-const ASKING: usize = 8;
-
-/// Has the web configuration looked at when it is asked for.
-#[derive(Debug, Clone)]
-pub struct Looks {
+/// Requests that the web configuration is checked now.
+#[derive(Debug)]
+pub struct WebChecks {
     /// `None` if it is in no file.
-    asks: Option<(String, mpsc::Sender<Ask>)>,
+    checks: Option<(String, CheckRequester<(), Result<(), Problems>>)>,
 }
 
-/// Looks at a web configuration again and again.
+/// Follows a web configuration and puts it in force.
 pub struct WebFollower {
     /// `None` if it is in no file.
     file: Option<WebFile>,
-    asks: mpsc::Receiver<Ask>,
+    checks: CheckRequests<(), Result<(), Problems>>,
     web: watch::Sender<Arc<Web>>,
     metrics: Arc<Metrics>,
 }
 
-/// Where it goes whether all is good now.
-type Ask = oneshot::Sender<Result<(), Problems>>;
-
 // === impl WebFollower ===
 
 impl WebFollower {
-    /// One for the configuration in a file, or for that of no file. Returns what is in force, and
-    /// where looks can be asked for.
-    pub fn new(file: Option<WebFile>, metrics: Arc<Metrics>) -> (Self, watch::Receiver<Arc<Web>>, Looks) {
-        let (sender, asks) = mpsc::channel(ASKING);
-        let looks = Looks { asks: file.as_ref().map(|file| (file.path().display().to_string(), sender)) };
+    /// A follower of this file. Also returns the configuration in force as it changes, and a way to request
+    /// checks.
+    pub fn new(file: Option<WebFile>, metrics: Arc<Metrics>) -> (Self, watch::Receiver<Arc<Web>>, WebChecks) {
+        let (requester, checks) = check_requests();
+        let requester = WebChecks { checks: file.as_ref().map(|file| (file.path().display().to_string(), requester)) };
         let (web, in_force) = watch::channel(file.as_ref().map(|file| file.web().clone()).unwrap_or_default());
-        let follower = Self { file, asks, web, metrics };
-        follower.note_in_force();
-        (follower, in_force, looks)
+        let follower = Self { file, checks, web, metrics };
+        follower.record_reload();
+        (follower, in_force, requester)
     }
 
-    /// Follows the files for ever.
+    /// Follows the files until it is dropped.
     pub async fn run(mut self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while let Some(file) = self.file.take() {
-            let ask = tokio::select! {
-                Some(ask) = self.asks.recv() => Some(ask),
-                _ = ticks.tick() => None,
-            };
-            let thread = Thread::start_patiently("web-config").await;
-            let Ok((file, news)) = thread.run(move || look(file)).await else {
-                events::lost();
-                break;
-            };
-            self.take_over(&file, &news);
-            // Who asked may have given up.
-            let _ = ask.map(|ask| ask.send(file.judgement()));
-            self.file = Some(file);
+        if let Some(file) = self.file.take() {
+            self.follow(file).await;
+            events::no_longer_followed();
         }
-        // Nothing is followed, and what is in force stays.
-        self.asks.close();
+        // From here on requests fail, and the configuration in force stays.
+        drop(self.checks);
         std::future::pending::<()>().await;
     }
 
-    fn take_over(&self, file: &WebFile, news: &WebChange) {
-        match news {
+    /// Ends when a check panics.
+    async fn follow(&mut self, file: WebFile) {
+        let mut follower = Follower::new("web-config", file);
+        loop {
+            let request = tokio::select! {
+                Some(request) = self.checks.next() => Some(request),
+                () = follower.tick() => None,
+            };
+            let Ok(change) = follower.check(WebFile::check).await else { return };
+            let Some(file) = follower.state() else { return };
+            self.apply(file, &change);
+            if let Some(((), reply)) = request {
+                // Whoever requested it may have stopped waiting.
+                let _ = reply.send(file.result());
+            }
+        }
+    }
+
+    fn apply(&self, file: &WebFile, change: &WebChange) {
+        match change {
             WebChange::None => {}
             WebChange::Changed(warnings) => {
                 events::reloaded(warnings);
                 let before = self.web.send_replace(file.web().clone());
-                events::given_up(&before, file.web());
-                self.note_in_force();
+                events::protection_removed(&before, file.web());
+                self.record_reload();
             }
             WebChange::Failed(problems) => {
                 events::not_reloaded(problems);
@@ -97,36 +85,22 @@ impl WebFollower {
         }
     }
 
-    fn note_in_force(&self) {
+    fn record_reload(&self) {
         self.metrics.web_reloaded(self.web.borrow().tls.as_ref().map(|tls| tls.expiry));
     }
 }
 
-fn look(mut file: WebFile) -> (WebFile, WebChange) {
-    let news = file.look();
-    (file, news)
-}
+// === impl WebChecks ===
 
-// === impl Looks ===
-
-impl Looks {
-    /// Has all files looked at now, and what is good taken over.
+impl WebChecks {
+    /// Has all files checked now. When this returns, a valid configuration is in force.
     ///
     /// # Errors
-    /// Every problem that there is.
-    pub async fn look(&self) -> Result<(), Problems> {
-        let Some((path, asks)) = &self.asks else { return Ok(()) };
-        let problem = |what: String| Err(Problems(vec![Problem::new(path.clone(), "", what)]));
-        let look = async {
-            let (ask, judgement) = oneshot::channel();
-            asks.send(ask).await.ok()?;
-            judgement.await.ok()
-        };
-        match tokio::time::timeout(LONGEST_LOOK, look).await {
-            Ok(Some(judgement)) => judgement,
-            Ok(None) => problem("is not followed any more: restart the exporter".to_owned()),
-            Err(_) => problem(format!("took longer than {LONGEST_LOOK:?} to be read")),
-        }
+    /// Every problem of the files, or that they could not be read in time.
+    pub async fn check(&self) -> Result<(), Problems> {
+        let Some((path, checks)) = &self.checks else { return Ok(()) };
+        let failed = |error| Problems(vec![Problem::new(path.clone(), "", format!("{error}"))]);
+        checks.request(()).await.map_err(failed)?
     }
 }
 
@@ -144,15 +118,15 @@ mod tests {
     struct Followed {
         metrics: Arc<Metrics>,
         web: watch::Receiver<Arc<Web>>,
-        looks: Looks,
+        checks: WebChecks,
         following: tokio::task::JoinHandle<()>,
     }
 
     impl Followed {
         fn start(file: Option<WebFile>) -> Self {
             let metrics = Arc::new(Metrics::new().unwrap());
-            let (follower, web, looks) = WebFollower::new(file, metrics.clone());
-            Self { metrics, web, looks, following: tokio::spawn(follower.run()) }
+            let (follower, web, checks) = WebFollower::new(file, metrics.clone());
+            Self { metrics, web, checks, following: tokio::spawn(follower.run()) }
         }
 
         fn of(folder: &Folder) -> Self {
@@ -178,15 +152,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_file_it_is_plain_http_and_a_look_finds_nothing_wrong() {
+    async fn without_a_file_it_is_plain_http_and_a_check_finds_no_problem() {
         let followed = Followed::start(None);
         assert!(followed.web.borrow().tls.is_none());
-        assert_eq!(followed.looks.look().await, Ok(()));
+        assert_eq!(followed.checks.check().await, Ok(()));
         assert_eq!((followed.value(SUCCESSFUL), followed.value(EXPIRY)), (Some(1.0), None));
     }
 
     #[tokio::test]
-    async fn a_look_takes_over_what_is_good_before_it_is_answered() {
+    async fn a_valid_configuration_is_in_force_when_its_check_returns() {
         let authority = Authority::new("servers");
         let folder = folder(&authority);
         let followed = Followed::of(&folder);
@@ -195,22 +169,22 @@ mod tests {
         let expired = authority.issue_expired(&[]);
         folder.write("server.pem", &expired.certificate);
         folder.write("server.key", &expired.key);
-        assert_eq!(followed.looks.look().await, Ok(()));
+        assert_eq!(followed.checks.check().await, Ok(()));
         assert!(!Arc::ptr_eq(&before, &followed.web.borrow()));
         assert_eq!((followed.value(SUCCESSFUL), followed.value(EXPIRY)), (Some(1.0), Some(1_612_310_400.0)));
         folder.write("web.yaml", "{}");
-        assert_eq!(followed.looks.look().await, Ok(()));
+        assert_eq!(followed.checks.check().await, Ok(()));
         assert_eq!(followed.value(EXPIRY), None);
     }
 
     #[tokio::test]
-    async fn a_look_that_finds_problems_tells_all_of_them_each_time() {
+    async fn each_check_returns_all_problems() {
         let folder = folder(&Authority::new("servers"));
         let followed = Followed::of(&folder);
         let good = followed.web.borrow().clone();
         folder.write("server.key", "");
         for _ in 0..2 {
-            let problems = followed.looks.look().await.unwrap_err().to_string();
+            let problems = followed.checks.check().await.unwrap_err().to_string();
             assert!(problems.contains("server.key has no private key"), "{problems}");
         }
         assert!(Arc::ptr_eq(&good, &followed.web.borrow()));
@@ -219,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_are_taken_over_without_anybody_asking() {
+    async fn changes_are_put_in_force_without_a_request() {
         let folder = folder(&Authority::new("servers"));
         let mut followed = Followed::of(&folder);
         folder.write("web.yaml", "{}");
@@ -228,11 +202,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_is_told_if_nobody_looks_any_more() {
+    async fn who_asks_is_told_if_nobody_checks_any_more() {
         let folder = folder(&Authority::new("servers"));
         let followed = Followed::of(&folder);
         followed.following.abort();
-        let problems = followed.looks.look().await.unwrap_err().to_string();
+        let problems = followed.checks.check().await.unwrap_err().to_string();
         assert!(problems.ends_with("web.yaml: is not followed any more: restart the exporter"), "{problems}");
     }
 }

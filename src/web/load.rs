@@ -1,93 +1,92 @@
-//! Reading the web configuration.
+//! The web configuration file, and whether it or a file that it names has changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Web;
 use super::config;
-use super::files::Seen;
+use super::snapshot::FileSnapshot;
 use crate::clock;
 use crate::document::{Problem, Problems};
 
-/// How often the files are read at most, if they are swapped while they are read.
-const MOST_READINGS: usize = 3;
+/// How often the files are read at most when they change while they are read.
+const MAX_READS: usize = 3;
 
-/// The web configuration file, with what it says and what was last seen of it.
+/// The web configuration file, and what it said when it was last read.
 #[derive(Debug)]
 pub struct WebFile {
     path: PathBuf,
-    /// The last that was good.
+    /// The last valid configuration.
     web: Arc<Web>,
-    /// What is wrong with it now.
+    /// The problems of the current one.
     problems: Vec<Problem>,
-    seen: Seen,
+    files: FileSnapshot,
 }
 
-/// What is other than at the look before.
+/// What has changed since the check before.
 #[derive(Debug)]
 pub(super) enum WebChange {
-    /// Nothing is.
+    /// Nothing.
     None,
-    /// There is another good configuration, with what is valid in it but perhaps not meant.
+    /// There is another valid configuration, with its warnings.
     Changed(Vec<Problem>),
-    /// It is not good, with the problems that it did not have before. The last good one stays.
+    /// The configuration is invalid, with the problems that are new. The last valid one stays in force.
     Failed(Vec<Problem>),
 }
 
-/// What was read, and what came of it: a configuration and what is to be warned of, or problems.
+/// The files as they were read, and the configuration in them with its warnings.
 struct Loaded {
-    seen: Seen,
-    /// Whether the file says nothing at all, not even `{}`.
+    files: FileSnapshot,
+    /// Whether the file has only blank lines and comments, not even `{}`.
     is_blank: bool,
-    outcome: Result<(Web, Vec<Problem>), Problems>,
+    result: Result<(Web, Vec<Problem>), Problems>,
 }
 
 // === impl WebFile ===
 
 impl WebFile {
-    /// Reads the file and the files that it names. Returns what is valid but perhaps not meant beside
-    /// it. Blocks.
+    /// Reads the file and the files that it names, and returns it with its warnings. Blocks.
     ///
     /// # Errors
-    /// Every problem that there is.
+    /// Every problem.
     pub fn open(path: &Path) -> Result<(Self, Vec<Problem>), Problems> {
-        let Loaded { seen, outcome, .. } = Loaded::read(path);
-        let (web, warnings) = outcome?;
-        Ok((Self { path: path.to_owned(), web: Arc::new(web), problems: Vec::new(), seen }, warnings))
+        let Loaded { files, result, .. } = Loaded::read(path);
+        let (web, warnings) = result?;
+        Ok((Self { path: path.to_owned(), web: Arc::new(web), problems: Vec::new(), files }, warnings))
     }
 
-    /// What it says, or said when it was last good.
+    /// The last valid configuration.
     pub fn web(&self) -> &Arc<Web> {
         &self.web
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is wrong with it now.
+    /// Whether the configuration was valid at the last check.
     ///
     /// # Errors
-    /// Every problem that there is.
-    pub(super) fn judgement(&self) -> Result<(), Problems> {
+    /// Every problem.
+    pub(super) fn result(&self) -> Result<(), Problems> {
         if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems.clone())) }
     }
 
-    /// Looks at all of its files again. Blocks.
-    pub(super) fn look(&mut self) -> WebChange {
-        if self.seen.is_current() {
+    /// Reads all files again if one of them has changed. Blocks.
+    pub(super) fn check(&mut self) -> WebChange {
+        if self.files.is_current() {
             return WebChange::None;
         }
-        let Loaded { seen, is_blank, mut outcome } = Loaded::read(&self.path);
-        self.seen = seen;
+        let Loaded { files, is_blank, mut result } = Loaded::read(&self.path);
+        self.files = files;
         if is_blank && self.web.protects() {
-            // Shells empty a file before they write it, and a disk may be full.
+            // A shell truncates a file before it writes to it, and the disk may be full.
             let what = "is empty, which would turn TLS and logins off: write {} if that is meant".to_owned();
             let origin = self.path.display().to_string();
-            outcome = Err(Problems(vec![Problem::new(origin, "", what)]));
+            result = Err(Problems(vec![Problem::new(origin, "", what)]));
         }
-        match outcome {
+        match result {
             Ok((web, warnings)) => {
                 self.web = Arc::new(web);
                 self.problems.clear();
@@ -106,12 +105,12 @@ impl WebFile {
 // === impl Loaded ===
 
 impl Loaded {
-    /// Reads all files as they are at one time: a certificate is not put together with the key that
-    /// came after it.
+    /// Reads all files as they are at one time, so that a certificate is not combined with the key of the
+    /// next one.
     fn read(path: &Path) -> Self {
         let mut loaded = Self::read_once(path);
-        for _ in 1..MOST_READINGS {
-            if loaded.seen.is_current() {
+        for _ in 1..MAX_READS {
+            if loaded.files.is_current() {
                 break;
             }
             loaded = Self::read_once(path);
@@ -120,19 +119,19 @@ impl Loaded {
     }
 
     fn read_once(path: &Path) -> Self {
-        let mut seen = Seen::default();
-        let text = seen.read(path);
-        let is_blank = text.as_ref().is_ok_and(|text| says_nothing(text));
-        let outcome = match text {
-            Ok(text) => config::web(path, &text, &mut |named| seen.read(named), clock::now()),
+        let mut files = FileSnapshot::default();
+        let text = files.read(path);
+        let is_blank = text.as_ref().is_ok_and(|text| is_blank(text));
+        let result = match text {
+            Ok(text) => config::web(path, &text, &mut |named| files.read(named), clock::now()),
             Err(what) => Err(Problems(vec![Problem::new(path.display().to_string(), "", what)])),
         };
-        Self { seen, is_blank, outcome }
+        Self { files, is_blank, result }
     }
 }
 
-/// Whether a text has nothing but blank lines and comments.
-fn says_nothing(text: &[u8]) -> bool {
+/// Whether a text has only blank lines and comments.
+fn is_blank(text: &[u8]) -> bool {
     text.split(|b| *b == b'\n').all(|line| matches!(line.trim_ascii().first(), None | Some(b'#')))
 }
 
@@ -152,9 +151,9 @@ mod tests {
         WebFile::open(&folder.config()).unwrap_or_else(|problems| panic!("{problems}")).0
     }
 
-    /// The problems that are new at this look, of which there must be some.
+    /// The new problems of this check, at least one.
     fn failed(file: &mut WebFile) -> String {
-        match file.look() {
+        match file.check() {
             WebChange::Failed(problems) if !problems.is_empty() => Problems(problems).to_string(),
             other => panic!("{other:?}"),
         }
@@ -162,24 +161,24 @@ mod tests {
 
     fn changed(file: &mut WebFile) {
         let before = file.web().clone();
-        let news = file.look();
-        assert!(matches!(news, WebChange::Changed(_)), "{news:?}");
+        let change = file.check();
+        assert!(matches!(change, WebChange::Changed(_)), "{change:?}");
         assert!(!Arc::ptr_eq(&before, file.web()));
-        assert_eq!(file.judgement(), Ok(()));
+        assert_eq!(file.result(), Ok(()));
     }
 
     fn unchanged(file: &mut WebFile) {
-        let news = file.look();
-        assert!(matches!(news, WebChange::None), "{news:?}");
+        let change = file.check();
+        assert!(matches!(change, WebChange::None), "{change:?}");
     }
 
-    /// The certificate that is shown now.
+    /// The certificate in use.
     fn shown(file: &WebFile) -> String {
         format!("{:?}", file.web().tls.as_ref().unwrap().server.cert_resolver)
     }
 
     #[test]
-    fn what_is_touched_but_the_same_is_no_news() {
+    fn a_file_with_the_same_content_is_no_change() {
         let server = pair();
         let folder = Folder::of_server(&server, "");
         let mut file = open(&folder);
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn another_certificate_or_configuration_is_taken_over() {
+    fn another_certificate_or_configuration_is_put_in_force() {
         let folder = Folder::of_server(&pair(), "");
         let mut file = open(&folder);
         let before = shown(&file);
@@ -202,7 +201,7 @@ mod tests {
         folder.write("web.yaml", "http_server_config: {headers: {X-Frame-Options: deny}}");
         changed(&mut file);
         assert!(file.web().tls.is_none() && file.web().headers.len() == 1);
-        // What is named no more is not looked at.
+        // A file that is no longer named is not read.
         folder.write("server.pem", "");
         unchanged(&mut file);
         folder.write("web.yaml", "");
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_said_once_and_what_was_good_stays() {
+    fn a_file_that_cannot_be_read_is_reported_once_and_the_last_valid_configuration_stays() {
         let server = pair();
         let folder = Folder::of_server(&server, "");
         let mut file = open(&folder);
@@ -249,14 +248,14 @@ mod tests {
         assert!(failed(&mut file).contains("is not a regular file"));
         fs::remove_dir(&key).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &key, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        // It is as bad as before, and nobody waits for who would write to it.
+        // The problem is the same as before, and opening the pipe does not wait for a writer.
         unchanged(&mut file);
         fs::remove_file(&key).unwrap();
         folder.write("server.key", &"x".repeat(1024 * 1024 + 1));
         assert!(failed(&mut file).contains("is larger than 1 MiB"));
         fs::remove_file(folder.config()).unwrap();
         assert!(failed(&mut file).contains("web.yaml: cannot be read"));
-        assert!(file.judgement().is_err());
+        assert!(file.result().is_err());
         assert!(Arc::ptr_eq(&good, file.web()));
         folder.configure("");
         folder.write("server.key", &server.key);
@@ -264,14 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_emptied_does_not_turn_tls_and_logins_off_and_one_that_says_so_does() {
+    fn an_empty_file_does_not_turn_tls_and_logins_off_and_an_empty_mapping_does() {
         let folder = Folder::of_server(&pair(), "");
         let mut file = open(&folder);
         for nothing in ["", "\n", "# nothing\n  # at all\n"] {
             folder.write("web.yaml", nothing);
-            let news = file.look();
-            assert!(matches!(news, WebChange::Failed(_)), "{news:?}");
-            assert!(file.web().tls.is_some() && file.judgement().is_err());
+            let change = file.check();
+            assert!(matches!(change, WebChange::Failed(_)), "{change:?}");
+            assert!(file.web().tls.is_some() && file.result().is_err());
         }
         folder.write("web.yaml", "{}");
         changed(&mut file);
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_written_certificate_is_taken_when_it_is_whole() {
+    fn a_half_written_certificate_is_used_once_it_is_complete() {
         let folder = Folder::of_server(&pair(), "");
         let mut file = open(&folder);
         let before = shown(&file);
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_without_its_key_is_taken_when_the_key_comes() {
+    fn a_renewed_certificate_is_used_once_its_key_is_there() {
         let folder = Folder::of_server(&pair(), "");
         let mut file = open(&folder);
         let renewed = pair();
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn only_problems_that_are_new_are_told() {
+    fn only_new_problems_are_reported() {
         let folder = Folder::new();
         folder.write("web.yaml", "");
         let mut file = open(&folder);
@@ -320,36 +319,22 @@ mod tests {
         folder.write("web.yaml", "{a: b, c: d}");
         let problems = failed(&mut file);
         assert!(problems.contains("c: is not") && !problems.contains("a: is not"), "{problems}");
-        assert_eq!(file.judgement().unwrap_err().0.len(), 2);
+        assert_eq!(file.result().unwrap_err().0.len(), 2);
         folder.write("web.yaml", "");
         changed(&mut file);
     }
 
     #[test]
-    fn what_is_valid_but_may_not_be_meant_is_told_with_each_change() {
+    fn each_change_comes_with_its_warnings() {
         let authority = Authority::new("servers");
         let folder = Folder::of_server(&authority.issue(&[]), "");
         let mut file = open(&folder);
         let expired = authority.issue_expired(&[]);
         folder.write("server.pem", &expired.certificate);
         folder.write("server.key", &expired.key);
-        let WebChange::Changed(warnings) = file.look() else { panic!("it is good") };
+        let WebChange::Changed(warnings) = file.check() else { panic!("it is good") };
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].ends_with("server.pem has a certificate that expired at 2021-02-03T00:00:00.000Z"));
-    }
-
-    #[test]
-    fn files_that_changed_since_they_were_read_are_not_current() {
-        let folder = Folder::new();
-        let path = folder.path("a");
-        let mut seen = Seen::default();
-        assert!(seen.read(&path).is_err());
-        assert!(seen.is_current());
-        folder.write("a", "1");
-        assert!(!seen.is_current());
-        // What was read first was another one.
-        assert_eq!(**seen.read(&path).unwrap(), *b"1");
-        assert!(!seen.is_current());
     }
 }

@@ -4,13 +4,12 @@ mod certificate;
 mod clients;
 mod config;
 mod events;
-mod files;
 mod follow;
 mod load;
-mod pem;
 mod protocol;
 #[cfg(test)]
 mod sample;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -19,7 +18,7 @@ mod users;
 use hyper::header::{HeaderName, HeaderValue};
 
 pub use events::configuration_warning;
-pub use follow::{Looks, WebFollower};
+pub use follow::{WebChecks, WebFollower};
 pub use load::WebFile;
 pub use tls::Tls;
 pub use users::{PasswordHash, Users};

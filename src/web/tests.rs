@@ -14,6 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::sample::{Authority, Folder, Name, Pair};
 use super::*;
+use crate::pem;
 
 /// Server and client, whose handshake is tried.
 struct Handshake {
@@ -69,7 +70,8 @@ impl Handshake {
         let provider =
             CryptoProvider { cipher_suites: self.suites.clone(), kx_groups: self.groups.clone(), ..default_provider() };
         let provider = Arc::new(provider);
-        let roots = Arc::new(pem::authorities(self.authority.pem().as_bytes()).unwrap());
+        let roots = pem::authorities(&pem::certificates(self.authority.pem().as_bytes()).unwrap()).unwrap();
+        let roots = Arc::new(roots);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build().unwrap();
         let client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions)

@@ -122,7 +122,7 @@ async fn while_no_thread_is_to_be_had_scrapes_go_on_and_afterwards_all_goes_on()
     exporter.scrape_until("it is polled", |e| e.status("w").as_deref() == Some("in_progress")).await;
     user.allow(&exporter, 1);
     exporter.place("more.toggle", "{name: more, agent_id: 1, progress_id: p}");
-    exporter.logged("no thread could be started: it is tried again", 1).await;
+    exporter.logged("no thread could be started: trying again every second", 1).await;
     exporter.logged("state could not be saved: a restart would forget it", 1).await;
     for _ in 0..5 {
         exporter.scrape().await;

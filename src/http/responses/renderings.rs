@@ -696,7 +696,7 @@ mod tests {
     }
 
     async fn begun_in(begun: mpsc::Receiver<()>) {
-        crate::threads::apart("test", move || begun.recv().unwrap()).await.unwrap();
+        crate::threads::try_run("test", move || begun.recv().unwrap()).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! From a failed request to its [`Reason`], by the types of the errors below it.
+//! Why a request failed: the [`Reason`] of an error, by the types of its sources.
 
 use std::error::Error;
 use std::io;
@@ -9,8 +9,8 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use super::resolve::ResolveError;
 use crate::toggle::{Failure, Hidden, Reason, Text};
 
-/// Why a request brought no complete answer.
-pub(super) fn failure_of(error: &reqwest::Error, hidden: &Hidden) -> Failure {
+/// The failure of a request without a complete response.
+pub(super) fn of(error: &reqwest::Error, hidden: &Hidden) -> Failure {
     Failure::new(reason_of(error)).with_detail(describe(error, hidden))
 }
 
@@ -28,8 +28,8 @@ fn reason_of(error: &reqwest::Error) -> Reason {
     }
 }
 
-/// While connecting, a connection that was up and broke is a lost one; all else was never up. The
-/// innermost IO error tells: outer ones only wrap it.
+/// A connection that breaks during a handshake was established, so it is aborted. Any other error means that
+/// it never was. The innermost IO error decides, because the outer ones wrap it.
 fn connect_reason(error: &reqwest::Error) -> Reason {
     let kind = chain(error).filter_map(|e| e.downcast_ref::<io::Error>()).last().map(io::Error::kind);
     match kind {
@@ -41,12 +41,12 @@ fn connect_reason(error: &reqwest::Error) -> Reason {
     }
 }
 
-/// What a proxy's status 407 says.
+/// The detail of a failure with status 407.
 pub(super) const PROXY_WANTS_A_LOGIN: &str =
     "the proxy wants a login, or another one (HTTP 407): the proxy variable has user:password and an @ before the host";
 
-/// The end here of the connection that was closed or reset before the head of an answer was whole; `None` for
-/// any other error.
+/// The local address of the connection, if it was closed or reset before the head of a response was complete;
+/// `None` for any other error.
 pub(super) fn reset_connection(error: &reqwest::Error) -> Option<SocketAddr> {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let io = || chain(error).filter_map(|e| e.downcast_ref::<io::Error>()).last();
@@ -63,10 +63,10 @@ pub(super) fn reset_connection(error: &reqwest::Error) -> Option<SocketAddr> {
     of_connection.get::<HttpInfo>().map(HttpInfo::local_addr)
 }
 
-/// What the innermost error says: the outer ones repeat the URL or say "error sending request".
+/// The message of the innermost error. The outer ones repeat the URL or say "error sending request".
 fn describe(error: &reqwest::Error, hidden: &Hidden) -> Text {
     let mut innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
-    // What a tunnel through a proxy fails with has no public type.
+    // Errors of a tunnel through a proxy have no public type.
     match innermost.as_str() {
         "tunnel error: proxy authorization required" => PROXY_WANTS_A_LOGIN.clone_into(&mut innermost),
         text if text.contains("CaUsedAsEndEntity") => {
@@ -83,13 +83,13 @@ fn has<E: Error + 'static>(error: &reqwest::Error) -> bool {
     chain(error).any(<dyn Error>::is::<E>)
 }
 
-/// The error and all below it. An `io::Error` that wraps another error hides it from `source`, so
-/// the wrapped one is looked into here.
+/// The sources of an error, outermost first. `source` of an `io::Error` skips the error that it wraps, so that
+/// is taken with `get_ref`.
 fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |error| below(*error))
+    std::iter::successors(error.source(), |error| source(*error))
 }
 
-fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
         None => error.source(),

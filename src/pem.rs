@@ -9,10 +9,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
-/// The certificates in a text, of which there is at least one.
+/// The certificates in a PEM text, at least one.
 ///
 /// # Errors
-/// What is wrong with the text, as a sentence for the user that has no part of it.
+/// What is wrong with the text, as a sentence for the user that does not quote it.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(damaged)?;
     if certificates.is_empty() {
@@ -21,23 +21,23 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     Ok(certificates)
 }
 
-/// The certificates in a text, as authorities.
+/// The certificates as authorities.
 ///
 /// # Errors
-/// As [`certificates`], and if one of them cannot be an authority.
-pub(crate) fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
+/// If one of them cannot be an authority, as a sentence for the user.
+pub(crate) fn authorities(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
     let mut authorities = RootCertStore::empty();
-    for (i, certificate) in certificates(pem)?.into_iter().enumerate() {
+    for (i, certificate) in certificates.iter().enumerate() {
         let unusable = |_| format!("has a certificate that cannot be used as an authority (number {})", i + 1);
-        authorities.add(certificate).map_err(unusable)?;
+        authorities.add(certificate.clone()).map_err(unusable)?;
     }
     Ok(authorities)
 }
 
-/// The first private key in a text.
+/// The first private key in a PEM text.
 ///
 /// # Errors
-/// What is wrong with the text, as a sentence for the user that has no part of it.
+/// What is wrong with the text, as a sentence for the user that does not quote it.
 pub(crate) fn key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, String> {
     let key = PrivateKeyDer::from_pem_slice(pem).map(Zeroizing::new).map_err(|error| match error {
         _ if is_encrypted(pem) => {
@@ -57,12 +57,12 @@ pub(crate) fn key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, String> {
     })
 }
 
-/// Whether this is or has PEM text.
+/// Whether a text contains a PEM section.
 pub(crate) fn is_pem(text: &str) -> bool {
     text.contains("-----BEGIN")
 }
 
-/// Whether a key in either of the two encrypted forms is there.
+/// Whether a text contains a key in one of the two encrypted forms, PKCS #8 or that of OpenSSL.
 fn is_encrypted(pem: &[u8]) -> bool {
     let mut lines = pem.split(|byte| matches!(byte, b'\n' | b'\r'));
     lines.any(|line| {
