@@ -29,7 +29,7 @@ pub(crate) struct Follower<S> {
 /// Requests checks. While a check runs, only the latest request waits: it replaces an earlier one.
 #[derive(Debug)]
 pub(crate) struct CheckRequester<Q, A> {
-    pending: Pending<Q, A>,
+    pending: PendingRequest<Q, A>,
     /// Tells the follower that a request is pending. Closed when the follower has ended.
     notify: watch::Sender<()>,
 }
@@ -37,14 +37,14 @@ pub(crate) struct CheckRequester<Q, A> {
 /// The requests of a [`CheckRequester`], as the follower receives them.
 #[derive(Debug)]
 pub(crate) struct CheckRequests<Q, A> {
-    pending: Pending<Q, A>,
+    pending: PendingRequest<Q, A>,
     notified: watch::Receiver<()>,
 }
 
 /// A request, and where its result goes.
 pub(crate) type CheckRequest<Q, A> = (Q, oneshot::Sender<A>);
 
-type Pending<Q, A> = Arc<Mutex<Option<CheckRequest<Q, A>>>>;
+type PendingRequest<Q, A> = Arc<Mutex<Option<CheckRequest<Q, A>>>>;
 
 /// Why a request got no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) enum CheckError {
 /// A requester and its requests.
 pub(crate) fn check_requests<Q, A>() -> (CheckRequester<Q, A>, CheckRequests<Q, A>) {
     let (notify, notified) = watch::channel(());
-    let pending = Pending::default();
+    let pending = PendingRequest::default();
     (CheckRequester { pending: pending.clone(), notify }, CheckRequests { pending, notified })
 }
 

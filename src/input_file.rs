@@ -1,8 +1,7 @@
-//! Reads the files that users name: configurations, keys, certificates, watch files.
+//! Reading the files that users name: configurations, keys, certificates and watch files.
 //!
-//! Whatever a path leads to, reading it ends: only regular files are read, up to a size that the caller
-//! gives. Opening waits for nobody. A volume that hangs still hangs the reader, so whoever must not wait
-//! for that reads in a thread of its own.
+//! Only regular files are read, up to a maximum size, and opening never waits for a writer. A read can still
+//! block for as long as a network volume hangs, so callers that must not wait read on another thread.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -13,7 +12,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-/// The content of a file. It may hold a secret, so it is wiped from memory after its use.
+/// The content of a file. It may be a secret, so it is wiped from memory when dropped.
 pub(crate) type Content = Zeroizing<Vec<u8>>;
 
 /// A regular file that is open for reading.
@@ -22,29 +21,29 @@ pub(crate) struct InputFile {
     metadata: Metadata,
 }
 
-/// Why a file is not read. As text, what completes a sentence that begins with the path.
+/// Why a file cannot be read. Its text continues a sentence that begins with the path.
 #[derive(Debug)]
 pub(crate) enum InputError {
-    /// The system refused.
+    /// The system returned an error.
     Io(io::Error),
-    /// A folder, a pipe, a socket or a device. Nothing was read.
+    /// It is a folder, a pipe, a socket or a device.
     NotRegular,
-    /// It has more bytes than this.
+    /// It has more than this number of bytes.
     TooLarge(u64),
 }
 
-/// Reads a whole file of up to `most` bytes. Blocks.
+/// Reads a file of up to `max` bytes. Blocks.
 ///
 /// # Errors
 /// See [`InputError`].
-pub(crate) fn read(path: &Path, most: u64) -> Result<Content, InputError> {
-    InputFile::open(path)?.content(most)
+pub(crate) fn read(path: &Path, max: u64) -> Result<Content, InputError> {
+    InputFile::open(path)?.content(max)
 }
 
-/// The path, unless a shell would have to expand it first.
+/// Refuses a path that a shell would have to expand.
 ///
 /// # Errors
-/// That it begins with `~`, as a sentence for the user.
+/// If it begins with `~`, as a sentence for the user.
 pub(crate) fn plain_path(path: &str) -> Result<&str, &'static str> {
     let expands = path == "~" || path.starts_with('~') && path.contains('/');
     if expands { Err("begins with `~`, which is not expanded: write the whole path") } else { Ok(path) }
@@ -58,32 +57,32 @@ impl InputFile {
     /// # Errors
     /// [`InputError::Io`] and [`InputError::NotRegular`].
     pub(crate) fn open(path: &Path) -> Result<Self, InputError> {
-        // Without NONBLOCK, opening a pipe would wait for its other end.
+        // Without NONBLOCK, opening a pipe would wait for a writer.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         if metadata.is_file() { Ok(Self { file, metadata }) } else { Err(InputError::NotRegular) }
     }
 
-    /// What the system said of it when it was opened.
+    /// The metadata at the time of opening.
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Reads all of it, if it has no more than `most` bytes. Blocks.
+    /// Reads the whole file, if it has no more than `max` bytes. Blocks.
     ///
     /// # Errors
     /// [`InputError::Io`] and [`InputError::TooLarge`].
-    pub(crate) fn content(self, most: u64) -> Result<Content, InputError> {
-        if self.metadata.len() > most {
-            return Err(InputError::TooLarge(most));
+    pub(crate) fn content(self, max: u64) -> Result<Content, InputError> {
+        if self.metadata.len() > max {
+            return Err(InputError::TooLarge(max));
         }
-        // Room for all of it at once: a buffer that grows would leave copies of a secret behind.
-        let room = usize::try_from(self.metadata.len()).unwrap_or_default() + 1;
-        let mut content = Zeroizing::new(Vec::with_capacity(room));
-        // It may grow while it is read.
-        self.file.take(most + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > most { Err(InputError::TooLarge(most)) } else { Ok(content) }
+        // The buffer must not grow, because that would leave copies of a secret in memory.
+        let capacity = usize::try_from(self.metadata.len()).unwrap_or_default() + 1;
+        let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+        // The file may grow while it is read.
+        self.file.take(max + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > max { Err(InputError::TooLarge(max)) } else { Ok(content) }
     }
 }
 
@@ -100,8 +99,8 @@ impl fmt::Display for InputError {
         match self {
             Self::Io(error) => write!(f, "cannot be read: {error}"),
             Self::NotRegular => f.write_str("is not a regular file"),
-            Self::TooLarge(most) if *most < 1024 * 1024 => write!(f, "is larger than {} KiB", most / 1024),
-            Self::TooLarge(most) => write!(f, "is larger than {} MiB", most / 1024 / 1024),
+            Self::TooLarge(max) if *max < 1024 * 1024 => write!(f, "is larger than {} KiB", max / 1024),
+            Self::TooLarge(max) => write!(f, "is larger than {} MiB", max / 1024 / 1024),
         }
     }
 }
@@ -112,7 +111,7 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     #[test]
-    fn a_regular_file_is_read_whole_up_to_the_most() {
+    fn a_regular_file_is_read_up_to_the_maximum_size() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "0123456789").unwrap();
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_not_read_and_nobody_waits_for_it() {
+    fn pipes_folders_and_devices_are_refused_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -135,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_more_than_its_size_says_is_read_up_to_the_most() {
-        // Its size is said to be 0.
+    fn a_file_that_is_larger_than_its_metadata_says_is_refused() {
+        // Its metadata has the size 0.
         assert!(matches!(read(Path::new("/proc/self/status"), 16), Err(InputError::TooLarge(16))));
     }
 
     #[test]
-    fn a_path_that_begins_with_somebodys_home_is_refused_and_a_name_with_a_tilde_is_not() {
+    fn a_path_that_begins_with_a_home_folder_is_refused() {
         for home in ["~", "~/x", "~me/x"] {
             assert!(plain_path(home).is_err(), "{home}");
         }
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_says_so() {
+    fn a_missing_file_is_an_error_of_the_system() {
         let error = read(Path::new("/nowhere/file"), 10).unwrap_err();
         assert_eq!(error.to_string(), "cannot be read: No such file or directory (os error 2)");
     }

@@ -35,7 +35,7 @@ struct AnswerParts {
 
 /// A registered mock endpoint.
 #[derive(Deserialize)]
-struct Endpoint<'b> {
+struct McpEndpoint<'b> {
     /// The URL of an unauthenticated server. It is read only to remove it from texts, so any other value than
     /// a text is ignored.
     #[serde(borrow)]
@@ -65,7 +65,7 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
         serde_json::from_str::<Object<ProgressBody<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
     let mut parts = AnswerParts::default();
     let list: Option<Vec<&RawValue>> = parts.read("mcp_endpoints", body.mcp_endpoints);
-    let endpoints: Vec<Object<Endpoint<'_>>> =
+    let endpoints: Vec<Object<McpEndpoint<'_>>> =
         list.iter().flatten().filter_map(|endpoint| parts.read("mcp_endpoints", Some(endpoint))).collect();
     let urls = endpoints.iter().filter_map(|Object(endpoint)| endpoint.url);
     let urls = urls.filter_map(|url| serde_json::from_str::<LossyText>(url.get()).ok());
@@ -133,7 +133,7 @@ impl AnswerParts {
     }
 
     /// The number of tools of all endpoints; `None` if that of one is unknown.
-    fn tools(&mut self, endpoints: &[Object<Endpoint<'_>>]) -> Option<u32> {
+    fn tools(&mut self, endpoints: &[Object<McpEndpoint<'_>>]) -> Option<u32> {
         let raw = endpoints.iter().filter_map(|Object(endpoint)| endpoint.tool_names);
         let counts: Vec<Option<ListLength>> = raw.map(|raw| self.read("tool_names", Some(raw))).collect();
         let known = !self.malformed.contains(&"mcp_endpoints");

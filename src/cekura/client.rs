@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::connections::{Connections, Pool};
 use super::encoding::Encoding;
-use super::endpoint::Endpoint;
+use super::endpoint::ProgressEndpoint;
 use super::key::{KeySource, Keyring, Secret};
 use super::{Api, CaBundle, Proxies, Renewal, answer, failure, response, tls};
 use crate::toggle::{AgentId, ApiName, Failure, Hidden, Outcome, ProgressId, Reason, Text};
@@ -29,7 +29,7 @@ const MAX_BODY: usize = 1024 * 1024;
 /// Polls one API over kept-alive connections. It follows no redirects.
 pub struct Client {
     connections: Connections,
-    endpoint: Endpoint,
+    endpoint: ProgressEndpoint,
     /// Bounds a whole request, from connecting to the last byte.
     timeout: Duration,
     /// The key, or why there is none.
@@ -75,7 +75,7 @@ impl Client {
         let proxy = proxies.of(&api.base_url).cloned();
         let client = Self {
             connections: Connections::new(tls, proxy, api.timeout)?,
-            endpoint: Endpoint::new(&api.base_url),
+            endpoint: ProgressEndpoint::new(&api.base_url),
             timeout: api.timeout,
             key: Mutex::new(Err(String::new())),
             source: api.key.clone(),

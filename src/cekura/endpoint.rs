@@ -15,7 +15,7 @@ const PROGRESS: &str = "/toggle-mock-tools-progress/";
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The progress endpoint below a base URL.
-pub(super) struct Endpoint {
+pub(super) struct ProgressEndpoint {
     /// The URL up to the agent's id.
     agents_url: String,
 }
@@ -36,9 +36,9 @@ pub fn without_endpoint(base: &Url) -> Option<String> {
     Some(corrected.as_str().trim_end_matches('/').to_owned())
 }
 
-// === impl Endpoint ===
+// === impl ProgressEndpoint ===
 
-impl Endpoint {
+impl ProgressEndpoint {
     pub(super) fn new(base: &Url) -> Self {
         Self { agents_url: format!("{}{AGENTS}", base.as_str().trim_end_matches('/')) }
     }
@@ -60,8 +60,8 @@ impl Endpoint {
 mod tests {
     use super::*;
 
-    fn endpoint(base: &str) -> Endpoint {
-        Endpoint::new(&base.parse().unwrap())
+    fn endpoint(base: &str) -> ProgressEndpoint {
+        ProgressEndpoint::new(&base.parse().unwrap())
     }
 
     #[test]

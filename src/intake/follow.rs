@@ -12,7 +12,7 @@ use crate::toggle::ApiName;
 
 /// Scans the watch files at intervals, and sends what it finds as [`Order::Scanned`].
 pub struct FileFollower {
-    rescans: CheckRequester<Selection, Scan>,
+    rescans: CheckRequester<FileSelection, Scan>,
     /// The number of the latest selection.
     latest: AtomicU64,
 }
@@ -27,7 +27,7 @@ pub(super) struct Rescan {
 }
 
 /// Which files are scanned, and which APIs their watches may name.
-struct Selection {
+struct FileSelection {
     globs: Vec<WatchGlob>,
     apis: BTreeSet<ApiName>,
     number: u64,
@@ -46,7 +46,7 @@ impl FileFollower {
     /// Selects other globs and APIs, and waits for the first scan with them, but not for long.
     pub(super) async fn rescan(&self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Rescan {
         let number = self.latest.fetch_add(1, Ordering::Relaxed) + 1;
-        let scan = self.rescans.request(Selection { globs, apis, number }).await;
+        let scan = self.rescans.request(FileSelection { globs, apis, number }).await;
         match scan {
             Ok(_) => {}
             Err(CheckError::Ended) => tracing::error!("watch files are no longer followed: restart the exporter"),
@@ -58,7 +58,7 @@ impl FileFollower {
     }
 }
 
-async fn follow(mut rescans: CheckRequests<Selection, Scan>, orders: mpsc::Sender<Order>) {
+async fn follow(mut rescans: CheckRequests<FileSelection, Scan>, orders: mpsc::Sender<Order>) {
     let mut follower = Follower::new("watch-files", Files::new(Vec::new(), BTreeSet::new()));
     let mut number = 0;
     loop {

@@ -1,4 +1,4 @@
-//! What is written in a certificate: for how long it is valid, and whom it names.
+//! Certificates: their validity and their names.
 
 use std::net::IpAddr;
 
@@ -13,31 +13,31 @@ use x509_cert::time::Time;
 use crate::pem;
 use crate::toggle::Timestamp;
 
-/// The certificates that are shown: first that of the server, then those that lead to an authority.
+/// A certificate chain: first that of the server, then those that lead to an authority.
 #[derive(Debug)]
 pub(crate) struct Chain {
-    /// The certificates.
+    /// The certificates, in the order of the file.
     pub(super) certificates: Vec<CertificateDer<'static>>,
-    /// While all of them are valid.
+    /// When all of them are valid.
     pub(crate) validity: Validity,
 }
 
 /// From when and until when a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validity {
-    /// From when.
+    /// The first moment.
     pub(crate) from: Timestamp,
-    /// Until when.
+    /// The last moment.
     pub(crate) until: Timestamp,
 }
 
 // === impl Chain ===
 
 impl Chain {
-    /// Takes PEM text.
+    /// Parses PEM text.
     ///
     /// # Errors
-    /// What is wrong with the text, as a sentence for the user that has no part of it.
+    /// What is wrong with the text, as a sentence for the user that does not quote it.
     pub(crate) fn parse(pem: &[u8]) -> Result<Self, String> {
         let certificates = pem::certificates(pem)?;
         let unreadable = |i: usize| format!("has a certificate that cannot be read (number {})", i + 1);
@@ -57,14 +57,14 @@ impl Chain {
 impl Validity {
     const ALWAYS: Self = Self { from: Timestamp::from_millis(0), until: Timestamp::from_millis(u64::MAX) };
 
-    /// That of one certificate; `None` if it cannot be read.
+    /// The validity of one certificate; `None` if it cannot be parsed.
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = Certificate::from_der(certificate).ok()?;
         let validity = certificate.tbs_certificate().validity();
         Some(Self { from: timestamp(validity.not_before), until: timestamp(validity.not_after) })
     }
 
-    /// While both are valid.
+    /// When both are valid.
     fn and(self, other: Self) -> Self {
         Self { from: self.from.max(other.from), until: self.until.min(other.until) }
     }
@@ -74,9 +74,9 @@ fn timestamp(time: Time) -> Timestamp {
     Timestamp::from_millis(u64::try_from(time.to_unix_duration().as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Whether a certificate names one of these: a DNS name, an address, an e-mail address or a URI of
-/// its subject. A certificate that cannot be read names nobody.
-pub(super) fn names_any(certificate: &CertificateDer<'_>, names: &[String]) -> bool {
+/// Whether a certificate has one of these subject alternative names: a DNS name, an IP address, an e-mail
+/// address or a URI. A certificate that cannot be parsed has none.
+pub(super) fn has_any_name(certificate: &CertificateDer<'_>, names: &[String]) -> bool {
     let Ok(certificate) = Certificate::from_der(certificate) else { return false };
     let Ok(Some((_, SubjectAltName(subject)))) = certificate.tbs_certificate().get_extension() else { return false };
     subject.iter().any(|subject| match subject {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_with_something_else_in_it_is_refused_and_it_is_said_which() {
+    fn an_invalid_chain_is_refused_with_the_number_of_the_invalid_certificate() {
         let good = Authority::new("a").issue(&[]).certificate;
         for (pem, what) in [
             (String::new(), "has no certificate"),
@@ -135,15 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_names_whom_it_names_and_nobody_else() {
-        let names = |name: &str| names_any(&CERTIFICATE, &["other".to_owned(), name.to_owned()]);
+    fn a_certificate_matches_exactly_its_own_names() {
+        let names = |name: &str| has_any_name(&CERTIFICATE, &["other".to_owned(), name.to_owned()]);
         assert!(["a.example", "a@b.c", "x://y", "10.0.0.7"].into_iter().all(names));
         assert!(!["", "A.example", "a.example.", "example", "x://", "10.0.0.70", "\u{0}"].into_iter().any(names));
     }
 
     proptest! {
         #[test]
-        fn whatever_a_client_shows_makes_nothing_panic(
+        fn no_certificate_causes_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
         ) {
@@ -154,7 +154,7 @@ mod tests {
             for der in [bytes, changed] {
                 let certificate = CertificateDer::from(der);
                 let _ = Validity::of(&certificate);
-                let _ = names_any(&certificate, &["a.example".to_owned()]);
+                let _ = has_any_name(&certificate, &["a.example".to_owned()]);
             }
         }
     }

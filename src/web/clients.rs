@@ -1,4 +1,4 @@
-//! Which certificates of clients are asked for and taken.
+//! Certificates of clients: which are requested and which are accepted.
 
 use std::sync::Arc;
 
@@ -9,54 +9,54 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
-use super::certificate::names_any;
+use super::certificate::has_any_name;
 
-/// What is asked of clients, by the names that Go has for it.
+/// The certificate that clients must show, as `ClientAuthType` in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientAuth {
-    /// Nothing.
+    /// None.
     No,
-    /// A certificate, if they have any.
+    /// Any certificate, optional.
     Request,
-    /// Any certificate.
+    /// Any certificate, required.
     RequireAny,
-    /// A certificate of the authorities, if they have any.
+    /// A certificate of the authorities, optional.
     VerifyIfGiven,
-    /// A certificate of the authorities.
+    /// A certificate of the authorities, required.
     RequireAndVerify,
 }
 
-/// Which clients get in by their certificates.
+/// The rules for certificates of clients.
 #[derive(Debug)]
 pub(crate) struct ClientCertificates {
-    /// What is asked of them.
+    /// Which certificate they must show.
     pub(crate) auth: ClientAuth,
-    /// Whose certificates are good, where that is verified.
+    /// The authorities, where certificates are verified.
     pub(crate) authorities: RootCertStore,
-    /// Of whom a certificate must name one; `None` for whomever it names.
+    /// The names of which a certificate must have one; `None` for any name.
     pub(crate) names: Option<Vec<String>>,
 }
 
-/// Takes any certificate that the client has the key of.
+/// Accepts any certificate if the client has its key.
 #[derive(Debug)]
 struct AnyCertificate {
     is_mandatory: bool,
-    /// The authorities of certificates that clients should choose from.
+    /// Authorities, as a hint for clients which certificate to choose.
     hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Takes a good certificate if it names one of these.
+/// Accepts a valid certificate if it has one of these names.
 #[derive(Debug)]
 struct NamedCertificate {
     names: Vec<String>,
-    good: Arc<dyn ClientCertVerifier>,
+    valid: Arc<dyn ClientCertVerifier>,
 }
 
 // === impl ClientAuth ===
 
 impl ClientAuth {
-    /// The names that it has in a web configuration.
+    /// The names in a web configuration.
     const NAMES: [(Self, &'static str); 5] = [
         (Self::No, "NoClientCert"),
         (Self::Request, "RequestClientCert"),
@@ -65,11 +65,11 @@ impl ClientAuth {
         (Self::RequireAndVerify, "RequireAndVerifyClientCert"),
     ];
 
-    /// Takes what a web configuration says.
+    /// Parses the name in a web configuration.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = match text {
             "" => Self::No.as_str(),
-            // An old name of it, which is still in use.
+            // An old name that is still in use.
             "RequireClientCert" => Self::RequireAny.as_str(),
             text => text,
         };
@@ -79,12 +79,12 @@ impl ClientAuth {
         })
     }
 
-    /// As it is written in a web configuration.
+    /// The name in a web configuration.
     pub(crate) fn as_str(self) -> &'static str {
         Self::NAMES.iter().find(|(auth, _)| *auth == self).map_or("", |(_, name)| name)
     }
 
-    /// Whether certificates must be of the authorities.
+    /// Whether certificates are verified by the authorities.
     pub(crate) fn verifies(self) -> bool {
         matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
     }
@@ -93,7 +93,7 @@ impl ClientAuth {
 // === impl ClientCertificates ===
 
 impl ClientCertificates {
-    /// What is asked of clients in handshakes.
+    /// The verifier for handshakes.
     pub(super) fn verifier(
         self,
         provider: &Arc<CryptoProvider>,
@@ -101,7 +101,7 @@ impl ClientCertificates {
         let algorithms = provider.signature_verification_algorithms;
         let hints = self.authorities.subjects();
         let of_authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(self.authorities), provider.clone());
-        let good = match self.auth {
+        let valid = match self.auth {
             ClientAuth::No => return Ok(WebPkiClientVerifier::no_client_auth()),
             ClientAuth::Request => Arc::new(AnyCertificate { is_mandatory: false, hints, algorithms }),
             ClientAuth::RequireAny => Arc::new(AnyCertificate { is_mandatory: true, hints, algorithms }),
@@ -109,8 +109,8 @@ impl ClientCertificates {
             ClientAuth::RequireAndVerify => of_authorities.build()?,
         };
         Ok(match self.names {
-            Some(names) => Arc::new(NamedCertificate { names, good }),
-            None => good,
+            Some(names) => Arc::new(NamedCertificate { names, valid }),
+            None => valid,
         })
     }
 }
@@ -162,15 +162,15 @@ impl ClientCertVerifier for AnyCertificate {
 
 impl ClientCertVerifier for NamedCertificate {
     fn offer_client_auth(&self) -> bool {
-        self.good.offer_client_auth()
+        self.valid.offer_client_auth()
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.good.client_auth_mandatory()
+        self.valid.client_auth_mandatory()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.good.root_hint_subjects()
+        self.valid.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -179,8 +179,8 @@ impl ClientCertVerifier for NamedCertificate {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.good.verify_client_cert(end_entity, intermediates, now)?;
-        if names_any(end_entity, &self.names) {
+        let verified = self.valid.verify_client_cert(end_entity, intermediates, now)?;
+        if has_any_name(end_entity, &self.names) {
             Ok(verified)
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())
@@ -193,7 +193,7 @@ impl ClientCertVerifier for NamedCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.good.verify_tls12_signature(message, cert, dss)
+        self.valid.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -202,10 +202,10 @@ impl ClientCertVerifier for NamedCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.good.verify_tls13_signature(message, cert, dss)
+        self.valid.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.good.supported_verify_schemes()
+        self.valid.supported_verify_schemes()
     }
 }

@@ -1,8 +1,8 @@
-//! The web configuration: TLS, headers and users, in the format of the Prometheus exporter-toolkit.
+//! Parsing the web configuration, which has the format of the Prometheus exporter-toolkit.
 //!
-//! A setting that keeps somebody out is honoured or refused, never ignored: whoever set it relies on
-//! that. `http2` and `rate_limit` keep nobody out, and files that serve other exporters have them, so
-//! they are only warned of.
+//! A setting that restricts access is honoured or refused and never ignored, because its author relies on it.
+//! `http2` and `rate_limit` restrict no access, and files of other exporters have them, so they only cause a
+//! warning.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ use crate::toggle::Timestamp;
 /// Reads a file that the configuration names.
 type FileReader<'r> = &'r mut dyn FnMut(&Path) -> Result<Content, String>;
 
-/// The headers that can be set, and the values that they may have; none for any.
+/// The headers that can be set, and their valid values; empty for any.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
     ("Strict-Transport-Security", &[]),
@@ -33,11 +33,10 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-XSS-Protection", &[]),
 ];
 
-/// Makes sense of the web configuration in `file`, whose content is `text`, and of the files that it
-/// names. Returns what is valid but perhaps not meant beside it.
+/// Parses the web configuration `text` of `file` and the files that it names. Returns it with its warnings.
 ///
 /// # Errors
-/// Every problem that there is. None shows more of a value than a path or a name that the format has.
+/// Every problem. Of values, they quote only paths and names that the format defines.
 pub(crate) fn web(
     file: &Path,
     text: &[u8],
@@ -59,7 +58,7 @@ pub(crate) fn web(
     web.map(|web| (web.unwrap_or_default(), warnings))
 }
 
-/// Without a key in it, the block says as little as none.
+/// An empty section means the same as none.
 fn tls(node: Node<'_>, read: FileReader<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Tls> {
     if node.is_empty() {
         return None;
@@ -105,7 +104,7 @@ fn clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertific
     let names = names.map(allowed_names);
     let auth = auth?;
     let authorities = match ca {
-        // Those that do not verify tell clients which certificates to choose from.
+        // Without verification, the authorities are a hint for clients which certificate to choose.
         Some(ca) if auth != ClientAuth::No => ca.parsed(|text| pem::authorities(&pem::certificates(text)?)),
         Some(ca) => {
             let what = format!("has no effect, because client_auth_type is {}", auth.as_str());
@@ -130,7 +129,7 @@ fn clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertific
     Some(ClientCertificates { auth, authorities: authorities?, names })
 }
 
-/// The names of which a client's certificate must have one; `None` if something is wrong with them.
+/// The names of which the certificate of a client must have one; `None` if they are invalid.
 fn allowed_names(list: Node<'_>) -> Option<Vec<String>> {
     if list.is_empty() {
         list.note("is empty, which would let nobody in: name somebody, or take it away");
@@ -153,20 +152,20 @@ fn protocol(section: &Section<'_>) -> Option<Protocol> {
     })
 }
 
-/// The versions from the lowest to the highest; `None` if something is wrong with them.
+/// The versions from the lowest to the highest; `None` if they are invalid.
 fn versions(section: &Section<'_>) -> Option<Vec<Version>> {
     let (min, min_place) = version(section, "min_version", Version::Tls12);
     let (max, _) = version(section, "max_version", Version::Tls13);
     let (min, max) = (min?, max?);
     if min > max {
-        // With the default of either it cannot be.
+        // The defaults are the lowest and the highest version, so min_version is set.
         min_place?.note(format!("is above max_version, which is {}", max.as_str()));
         return None;
     }
     Some([Version::Tls12, Version::Tls13].into_iter().filter(|version| (min..=max).contains(version)).collect())
 }
 
-/// A version, and where it is set. `None` for one that is wrong.
+/// A version and its place. `None` for an invalid one.
 fn version<'a>(section: &'a Section<'_>, key: &'static str, default: Version) -> (Option<Version>, Option<Place<'a>>) {
     match section.take(key) {
         Some(node) => (node.parsed(Show::Value, Version::parse), Some(node.place())),
@@ -174,7 +173,7 @@ fn version<'a>(section: &'a Section<'_>, key: &'static str, default: Version) ->
     }
 }
 
-/// The cipher suites, each of which must belong to one of the versions, if these are known.
+/// The cipher suites. Each must belong to one of the versions, if these are valid.
 fn suites(list: Node<'_>, versions: Option<&[Version]>) -> Option<Vec<Suite>> {
     distinct(list, Show::Value, |text| {
         let suite = Suite::parse(text)?;
@@ -187,7 +186,7 @@ fn suites(list: Node<'_>, versions: Option<&[Version]>) -> Option<Vec<Suite>> {
     })
 }
 
-/// The elements of a list, each of which may be there once; `None` if something is wrong with them.
+/// The elements of a list, which must be distinct; `None` if one is invalid or repeated.
 fn distinct<T: PartialEq, E: AsRef<str>>(
     list: Node<'_>,
     show: Show,
@@ -217,7 +216,7 @@ fn http(node: Node<'_>, warnings: &mut Vec<Problem>) -> Vec<(HeaderName, HeaderV
     headers.unwrap_or_default()
 }
 
-/// A warning if there are limits. Only their keys are looked at.
+/// A warning if there are limits. Their values are not read.
 fn rate_limit(node: Node<'_>) -> Option<Problem> {
     if node.is_empty() {
         return None;
@@ -233,7 +232,7 @@ fn rate_limit(node: Node<'_>) -> Option<Problem> {
     Some(place.warning(what))
 }
 
-/// The headers that are set; an empty value sets none.
+/// The headers that are set. An empty value sets none.
 fn headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     for (name, allowed) in HEADERS {
@@ -261,7 +260,7 @@ fn users(node: Node<'_>, warnings: &mut Vec<Problem>) -> Users {
     let place = node.place();
     let parsed = node.entries().into_iter().flatten().filter_map(|(name, node)| {
         if name.starts_with("$2") {
-            // Name and hash are the wrong way round, and the path would show the hash.
+            // Name and hash are swapped. The path of a problem would show the hash.
             place.note("has a hash in the place of a name: each entry is `NAME: HASH`");
             return None;
         }
@@ -289,19 +288,19 @@ fn user_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// PEM text, from a file or in its place.
+/// A PEM text, from a file or from the configuration itself.
 struct Pem<'a> {
     place: Place<'a>,
-    /// What problems with the text begin with: the file.
+    /// The file and a space, with which problems begin; empty for a text of the configuration.
     of: String,
-    /// `None` if it could not be had, which is noted.
+    /// `None` if it could not be read, which is noted.
     text: Option<Content>,
 }
 
 // === impl Pem ===
 
 impl<'a> Pem<'a> {
-    /// Takes the text that one of two keys gives; `None` if neither is set.
+    /// Reads the text that one of two keys sets; `None` if neither is set.
     fn take(
         section: &'a Section<'_>,
         file_key: &'static str,
@@ -321,7 +320,7 @@ impl<'a> Pem<'a> {
         }
     }
 
-    /// As [`Pem::take`], and notes if neither is set.
+    /// Like [`Pem::take`], but notes a problem if neither is set.
     fn require(
         section: &'a Section<'_>,
         file_key: &'static str,
@@ -357,7 +356,7 @@ impl<'a> Pem<'a> {
         Self { place, of, text }
     }
 
-    /// The text as whatever `parse` makes of it.
+    /// Parses the text, and notes an error.
     fn parsed<T>(&self, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Option<T> {
         parse(self.text.as_ref()?).map_err(|what| self.note(&what)).ok()
     }
@@ -379,8 +378,8 @@ mod tests {
 
     const SECRET: &str = "sk-secret-73";
 
-    /// What is said of a configuration whose files all have this content.
-    fn said(text: &str, content: &str) -> String {
+    /// The configuration or the problems, as text, if all files have this content.
+    fn parsed(text: &str, content: &str) -> String {
         let mut read = |_: &Path| Ok(Content::new(content.as_bytes().to_vec()));
         match web(Path::new("web.yaml"), text.as_bytes(), &mut read, Timestamp::from_millis(0)) {
             Ok((web, warnings)) => format!("{web:?} {warnings:?}"),
@@ -389,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_start_at_the_folder_of_the_file() {
+    fn relative_paths_are_relative_to_the_folder_of_the_file() {
         let mut paths = Vec::new();
         let mut read = |path: &Path| {
             paths.push(path.display().to_string());
@@ -403,30 +402,30 @@ mod tests {
     }
 
     #[test]
-    fn no_value_that_may_be_secret_is_ever_shown() {
+    fn problems_quote_no_value_that_may_be_secret() {
         let pem = format!("-----BEGIN PRIVATE KEY-----\\n{SECRET}\\n-----END PRIVATE KEY-----");
         for value in [SECRET, &pem, &format!("[{SECRET}]"), &format!("{{a: {SECRET}}}")] {
             let value = if value.starts_with('-') { format!("\"{value}\"") } else { value.to_owned() };
             for key in ["cert", "key", "client_ca", "client_allowed_sans", "unknown"] {
                 let text =
                     format!("tls_server_config: {{client_auth_type: RequireAndVerifyClientCert, {key}: {value}}}");
-                assert!(!said(&text, SECRET).contains(SECRET), "{text}: {}", said(&text, SECRET));
+                assert!(!parsed(&text, SECRET).contains(SECRET), "{text}: {}", parsed(&text, SECRET));
             }
             for (key, _) in HEADERS {
                 let text = format!("http_server_config: {{headers: {{{key}: {value}, unknown: {value}}}}}");
-                let said = said(&text, SECRET);
-                assert!(said.starts_with("web.yaml:1:") && !said.contains(SECRET), "{text}: {said}");
+                let shown = parsed(&text, SECRET);
+                assert!(shown.starts_with("web.yaml:1:") && !shown.contains(SECRET), "{text}: {shown}");
             }
             let text = format!("basic_auth_users: {{a: {value}, b:c: {value}}}");
-            assert!(!said(&text, SECRET).contains(SECRET), "{text}: {}", said(&text, SECRET));
+            assert!(!parsed(&text, SECRET).contains(SECRET), "{text}: {}", parsed(&text, SECRET));
         }
         let paths = "tls_server_config: {cert_file: a, key_file: b, client_ca_file: c, client_auth_type: RequireAndVerifyClientCert}";
-        assert!(!said(paths, SECRET).contains(SECRET));
+        assert!(!parsed(paths, SECRET).contains(SECRET));
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(
+        fn no_text_causes_a_panic(
             keys in proptest::collection::vec(
                 ("cert(_file)?|key(_file)?|client_(ca|ca_file|auth_type|allowed_sans)|(min|max)_version|cipher_suites|\
                   curve_preferences|http2|headers|\\PC{0,4}",
@@ -437,7 +436,7 @@ mod tests {
             content in "(-----BEGIN (CERTIFICATE|PRIVATE KEY)-----\n)?[A-Za-z0-9+/\n]{0,40}(\n-----END CERTIFICATE-----)?",
         ) {
             let lines: Vec<_> = keys.iter().map(|(key, value)| format!("  {key}: {value}\n")).collect();
-            let _ = said(&format!("{block}:\n{}", lines.concat()), &content);
+            let _ = parsed(&format!("{block}:\n{}", lines.concat()), &content);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who may ask, and over what: the web configuration in force.
+//! The web configuration: TLS, logins and headers of the server.
 
 mod certificate;
 mod clients;
@@ -23,27 +23,26 @@ pub use load::WebFile;
 pub use tls::Tls;
 pub use users::{PasswordHash, Users};
 
-/// The web configuration in force. The default is that of no web configuration file: plain HTTP,
-/// open to everybody.
+/// A web configuration. The default is that without a file: plain HTTP, open to everybody.
 #[derive(Debug, Default)]
 pub struct Web {
-    /// How connections are encrypted; `None` for plain HTTP.
+    /// TLS settings; `None` for plain HTTP.
     pub tls: Option<Tls>,
-    /// Who may log in; empty for everybody without a login.
+    /// Who may log in. If it is empty, no login is required.
     pub users: Users,
-    /// Headers that every answer carries. They replace those of the exporter.
+    /// Headers of every response. They replace those of the exporter.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 // === impl Web ===
 
 impl Web {
-    /// Whether it encrypts, or asks who somebody is.
+    /// Whether it has TLS or logins.
     pub(crate) fn protects(&self) -> bool {
         self.tls.is_some() || !self.users.is_empty()
     }
 
-    /// Whether only those get in who prove who they are.
+    /// Whether clients must log in or show a certificate.
     pub fn authenticates(&self) -> bool {
         !self.users.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.verifies_clients)
     }

@@ -1,4 +1,4 @@
-//! Which versions, cipher suites and curves of TLS are spoken.
+//! The versions, cipher suites and curves of TLS.
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::SupportedKxGroup;
@@ -11,16 +11,16 @@ pub(crate) enum Version {
     Tls13,
 }
 
-/// What is spoken of TLS.
+/// The versions, cipher suites and curves that a handshake may choose from.
 #[derive(Debug)]
 pub(crate) struct Protocol {
-    /// The versions that may be spoken; those without a suite are not.
+    /// The allowed versions. A version without a suite is not used.
     pub(crate) versions: Vec<Version>,
-    /// The cipher suites that are named, in order of preference; none for all.
+    /// The configured cipher suites, in order of preference; empty for all.
     pub(crate) suites: Vec<Suite>,
-    /// The curves that are named; none for all. Of those that both sides know, the client chooses.
+    /// The configured curves; empty for all. The client chooses among those that both sides support.
     pub(crate) curves: Vec<Curve>,
-    /// Whether the order of the suites goes before that of the client.
+    /// Whether the order of the suites takes precedence over that of the client.
     pub(crate) prefers_own_order: bool,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Protocol {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Suite(SupportedCipherSuite);
 
-/// A curve that keys are agreed upon with.
+/// A curve for the key exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Curve {
     X25519,
@@ -39,7 +39,7 @@ pub(crate) enum Curve {
 // === impl Version ===
 
 impl Version {
-    /// Takes a version as it is written in a web configuration.
+    /// Parses the name in a web configuration.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         match text {
             "TLS12" => Ok(Self::Tls12),
@@ -49,7 +49,7 @@ impl Version {
         }
     }
 
-    /// As it is written in a web configuration.
+    /// The name in a web configuration.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Tls12 => "TLS12",
@@ -61,7 +61,7 @@ impl Version {
 // === impl Suite ===
 
 impl Suite {
-    /// Takes a suite by the name that Go has for it.
+    /// Parses the name in Go.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let known = || ALL_CIPHER_SUITES.iter().copied().map(Self);
         known().find(|suite| suite.name() == text).ok_or_else(|| {
@@ -70,12 +70,12 @@ impl Suite {
         })
     }
 
-    /// The version that it belongs to.
+    /// The version that the suite belongs to.
     pub(crate) fn version(self) -> Version {
         if self.0.tls13().is_some() { Version::Tls13 } else { Version::Tls12 }
     }
 
-    /// As Go names it: `TLS13_` is the prefix of our TLS library alone.
+    /// The name in Go. Only rustls has the prefix `TLS13_`.
     fn name(self) -> String {
         self.0.suite().as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
     }
@@ -84,7 +84,7 @@ impl Suite {
 // === impl Curve ===
 
 impl Curve {
-    /// Takes a curve by the name that Go has for it.
+    /// Parses the name in Go.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         match text {
             "X25519" => Ok(Self::X25519),
@@ -106,8 +106,8 @@ impl Curve {
 // === impl Protocol ===
 
 impl Protocol {
-    /// All suites that may be spoken. Of a version that names none, TLS 1.3 has all: its suites are
-    /// not of the older versions, and a list that was written for those does not mean to end it.
+    /// The allowed suites. If no suite of TLS 1.3 is configured, all of them are allowed, because lists
+    /// that were written for Go, where these cannot be configured, are not meant to turn TLS 1.3 off.
     pub(super) fn suites(&self) -> Vec<SupportedCipherSuite> {
         let named = |version| self.suites.iter().filter(move |suite| suite.version() == version);
         let names_all = |version| match version {
@@ -119,7 +119,7 @@ impl Protocol {
         spoken.map(|Suite(suite)| suite).collect()
     }
 
-    /// The curves that keys may be agreed upon with.
+    /// The curves for the key exchange.
     pub(super) fn groups(&self) -> Vec<&'static dyn SupportedKxGroup> {
         let all = [Curve::X25519, Curve::P256, Curve::P384];
         let curves = if self.curves.is_empty() { &all[..] } else { &self.curves };

@@ -13,10 +13,10 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The files that were read, each with the digest of its content or the error. The content is not kept.
 #[derive(Default)]
-pub(super) struct FileSnapshot(BTreeMap<PathBuf, FileState>);
+pub(super) struct FileSnapshot(BTreeMap<PathBuf, FileDigest>);
 
 /// The SHA-256 digest of a file, or why it could not be read.
-type FileState = Result<Box<[u8]>, String>;
+type FileDigest = Result<Box<[u8]>, String>;
 
 // === impl FileSnapshot ===
 
@@ -43,7 +43,7 @@ impl fmt::Debug for FileSnapshot {
     }
 }
 
-fn state(content: &Result<Content, String>) -> FileState {
+fn state(content: &Result<Content, String>) -> FileDigest {
     content.as_ref().map(|content| digest(&SHA256, content).as_ref().into()).map_err(Clone::clone)
 }
 

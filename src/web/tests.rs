@@ -16,7 +16,7 @@ use super::sample::{Authority, Folder, Name, Pair};
 use super::*;
 use crate::pem;
 
-/// Server and client, whose handshake is tried.
+/// A server and a client that try a handshake.
 struct Handshake {
     server: Arc<rustls::ServerConfig>,
     authority: Authority,
@@ -27,7 +27,7 @@ struct Handshake {
     protocols: Vec<Vec<u8>>,
 }
 
-/// What was agreed upon.
+/// The result of a handshake.
 #[derive(Debug)]
 struct Agreed {
     version: ProtocolVersion,
@@ -39,12 +39,12 @@ struct Agreed {
 }
 
 impl Handshake {
-    /// With a server whose `tls_server_config` has these lines beside its certificate and key.
+    /// Adds these lines to the `tls_server_config` of the server.
     fn with(more: &str) -> Self {
         Self::with_authorities(more, &Authority::new("clients"))
     }
 
-    /// As [`Handshake::with`], with these authorities of clients in `clients.pem`.
+    /// Like [`Handshake::with`], with these authorities of clients in `clients.pem`.
     fn with_authorities(more: &str, clients: &Authority) -> Self {
         let authority = Authority::new("servers");
         let folder = Folder::of_server(&authority.issue(&[Name::Dns("localhost")]), more);
@@ -89,7 +89,7 @@ impl Handshake {
         self.shake_as(Arc::new(self.client())).await
     }
 
-    /// What the server agreed to, or how the client is told that it did not.
+    /// The result of the server, or the alert that the client received.
     async fn shake_as(&self, client: Arc<ClientConfig>) -> Result<Agreed, String> {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let acceptor = TlsAcceptor::from(self.server.clone());
@@ -129,7 +129,7 @@ fn certified(certificate: &str, key: &str) -> CertifiedKey {
 const JOB: Name = Name::Dns("job.example");
 
 #[tokio::test]
-async fn each_kind_of_client_auth_lets_those_in_that_it_should() {
+async fn each_client_auth_type_accepts_the_right_clients() {
     let (clients, others) = (Authority::new("clients"), Authority::new("others"));
     let (good, other, expired) = (clients.issue(&[JOB]), others.issue(&[JOB]), clients.issue_expired(&[JOB]));
     let shown = [None, Some(&good), Some(&other), Some(&expired)];
@@ -157,7 +157,7 @@ async fn each_kind_of_client_auth_lets_those_in_that_it_should() {
 }
 
 #[tokio::test]
-async fn a_certificate_without_its_key_is_refused_even_where_any_certificate_is_taken() {
+async fn a_client_without_the_key_of_its_certificate_is_refused_even_where_any_certificate_is_accepted() {
     let clients = Authority::new("clients");
     let (mine, stolen) = (clients.issue(&[JOB]), clients.issue(&[JOB]));
     for auth in ["RequestClientCert", "RequireAnyClientCert"] {
@@ -171,7 +171,7 @@ async fn a_certificate_without_its_key_is_refused_even_where_any_certificate_is_
 }
 
 #[tokio::test]
-async fn a_client_must_have_one_of_the_allowed_names_exactly() {
+async fn a_client_must_have_exactly_one_of_the_allowed_names() {
     let clients = Authority::new("clients");
     let lines = "client_ca_file: clients.pem\nclient_auth_type: RequireAndVerifyClientCert\n\
                  client_allowed_sans: [job.example, ci@example.org, \"spiffe://example/job\", 10.0.0.7, \"2001:DB8:0::7\"]";
@@ -208,7 +208,7 @@ async fn a_client_must_have_one_of_the_allowed_names_exactly() {
 }
 
 #[tokio::test]
-async fn only_the_versions_between_the_lowest_and_the_highest_are_spoken() {
+async fn only_versions_between_the_minimum_and_the_maximum_are_used() {
     for (lines, tls12, tls13) in [
         ("", true, true),
         ("min_version: TLS12\nmax_version: TLS13", true, true),
@@ -227,7 +227,7 @@ async fn only_the_versions_between_the_lowest_and_the_highest_are_spoken() {
 }
 
 #[tokio::test]
-async fn a_version_whose_suites_are_named_speaks_no_others() {
+async fn a_version_with_configured_suites_uses_no_others() {
     use cipher_suite::{
         TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256,
         TLS13_AES_256_GCM_SHA384,
@@ -255,7 +255,7 @@ async fn a_version_whose_suites_are_named_speaks_no_others() {
 }
 
 #[tokio::test]
-async fn the_order_of_the_suites_decides_unless_the_client_is_preferred() {
+async fn the_order_of_the_suites_decides_unless_the_client_takes_precedence() {
     let named = "cipher_suites: [TLS_CHACHA20_POLY1305_SHA256, TLS_AES_256_GCM_SHA384]";
     for (lines, expected) in [
         (named.to_owned(), CipherSuite::TLS13_CHACHA20_POLY1305_SHA256),
@@ -268,7 +268,7 @@ async fn the_order_of_the_suites_decides_unless_the_client_is_preferred() {
 }
 
 #[tokio::test]
-async fn only_the_named_curves_are_agreed_upon() {
+async fn only_the_configured_curves_are_used() {
     let mut handshake = Handshake::with("");
     assert_eq!(handshake.shake().await.unwrap().group, Some(NamedGroup::X25519));
     handshake = Handshake::with("curve_preferences: [CurveP384, CurveP256]");
@@ -287,7 +287,7 @@ async fn only_the_named_curves_are_agreed_upon() {
 }
 
 #[tokio::test]
-async fn http_1_1_is_agreed_upon_and_nothing_else() {
+async fn http_1_1_is_the_only_protocol() {
     let mut handshake = Handshake::with("");
     assert_eq!(handshake.shake().await.unwrap().protocol, None);
     handshake.protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -297,7 +297,7 @@ async fn http_1_1_is_agreed_upon_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_session_is_resumed_only_where_no_certificate_could_expire_meanwhile() {
+async fn sessions_are_resumed_only_without_client_certificates() {
     let clients = Authority::new("clients");
     for (lines, kind) in [
         ("", HandshakeKind::Resumed),
@@ -316,7 +316,7 @@ async fn a_session_is_resumed_only_where_no_certificate_could_expire_meanwhile()
 }
 
 #[tokio::test]
-async fn all_certificates_of_the_chain_are_shown() {
+async fn the_whole_chain_is_sent() {
     let root = Authority::new("root");
     let between = root.issue_authority("between");
     let mut server = between.issue(&[Name::Dns("localhost")]);
@@ -349,7 +349,7 @@ fn only_a_certificate_that_is_required_and_verified_or_a_login_authenticates() {
 }
 
 #[test]
-fn neither_keys_nor_hashes_show_in_debug_output() {
+fn debug_output_shows_neither_keys_nor_hashes() {
     let server = Authority::new("servers").issue(&[Name::Dns("localhost")]);
     let folder = Folder::of_server(&server, "");
     let hash = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG";

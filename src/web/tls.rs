@@ -1,4 +1,4 @@
-//! How connections are encrypted.
+//! TLS settings of the server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use super::clients::{ClientAuth, ClientCertificates};
 use super::protocol::Protocol;
 use crate::toggle::Timestamp;
 
-/// How connections are encrypted.
+/// TLS settings of the server.
 pub struct Tls {
-    /// For handshakes.
+    /// The settings for handshakes.
     pub server: Arc<ServerConfig>,
-    /// When the first of the certificates that are shown expires.
+    /// When the first certificate of the chain expires.
     pub expiry: Timestamp,
-    /// Whether only clients with a certificate of the configured authorities get in.
+    /// Whether clients must have a certificate of the configured authorities.
     pub verifies_clients: bool,
 }
 
-/// Who the server is: certificates, and the key of the first.
+/// The certificate chain of the server, and the key of its first certificate.
 pub(crate) struct Identity {
     certified: CertifiedKey,
     expiry: Timestamp,
@@ -33,7 +33,7 @@ pub(crate) struct Identity {
 // === impl Identity ===
 
 impl Identity {
-    /// Puts certificates and the key together.
+    /// Combines a chain with its key.
     ///
     /// # Errors
     /// If the key belongs to another certificate, as a sentence for the user about the key.
@@ -51,10 +51,10 @@ impl Identity {
 // === impl Tls ===
 
 impl Tls {
-    /// What encrypts connections as these say.
+    /// Builds the settings.
     ///
     /// # Errors
-    /// Why they do not go together, as a sentence for the user.
+    /// Why the parts do not fit together, as a sentence for the user.
     pub(crate) fn new(identity: Identity, clients: ClientCertificates, protocol: &Protocol) -> Result<Self, String> {
         let Identity { certified, expiry } = identity;
         let algorithm = certified.key.algorithm();
@@ -79,7 +79,7 @@ impl Tls {
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         server.ignore_client_order = protocol.prefers_own_order;
         if auth != ClientAuth::No {
-            // A session that is resumed would outlive the certificate that its client showed.
+            // A resumed session would outlive the certificate that its client showed.
             server.session_storage = Arc::new(NoServerSessionStorage {});
             server.send_tls13_tickets = 0;
         }
@@ -87,7 +87,7 @@ impl Tls {
     }
 }
 
-/// The key is in it, and is not shown.
+/// Does not show the key.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server: _, expiry, verifies_clients } = self;

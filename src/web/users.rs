@@ -1,4 +1,4 @@
-//! Users and the hashes of their passwords.
+//! Users and their password hashes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,22 +15,22 @@ pub struct Users {
     decoy: PasswordHash,
 }
 
-/// A bcrypt hash. It is never shown.
+/// A bcrypt hash. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     cost: u32,
-    /// As bcrypt itself writes it, with the newest of the versions that mean the same.
+    /// In the form of bcrypt, with `$2b$`, the newest of the equivalent versions.
     text: String,
 }
 
-/// The costs that are taken: those that bcrypt has, up to where a login takes seconds.
+/// The valid costs: from the lowest of bcrypt up to one at which a login takes seconds.
 const COSTS: RangeInclusive<u32> = 4..=16;
 
-/// The characters that salt and hash take up.
+/// Lengths in characters.
 const SALT: usize = 22;
 const SALT_AND_HASH: usize = 53;
 
-/// bcrypt's base64. The last character of a salt has bits that mean nothing, which some tools set.
+/// The base64 of bcrypt. The last character of a salt has unused bits, which some tools set.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &BCRYPT,
     GeneralPurposeConfig::new()
@@ -42,23 +42,23 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 // === impl Users ===
 
 impl Users {
-    /// Whether nobody needs to log in.
+    /// Whether there are no users.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
 
-    /// The hash of a user's password.
+    /// The password hash of a user.
     pub fn hash_of(&self, user: &[u8]) -> Option<&PasswordHash> {
         self.hashes.get(str::from_utf8(user).ok()?)
     }
 
-    /// A hash of nobody's password, as costly as the costliest. Whoever asks for a user that there
-    /// is not is told so after as long as with a wrong password.
+    /// A hash that no password matches, with the highest cost of all users. It is verified for unknown users, so
+    /// that the time of an answer does not tell whether a user exists.
     pub fn decoy(&self) -> &PasswordHash {
         &self.decoy
     }
 
-    /// Whether some hashes cost more than others. Then the time of an answer tells who exists.
+    /// Whether hashes have different costs. Then the time of an answer tells which users exist.
     pub fn costs_differ(&self) -> bool {
         self.hashes.values().any(|hash| hash.cost != self.decoy.cost)
     }
@@ -76,10 +76,10 @@ impl FromIterator<(String, PasswordHash)> for Users {
 // === impl PasswordHash ===
 
 impl PasswordHash {
-    /// Takes a hash as `htpasswd -B` writes it.
+    /// Parses a hash as `htpasswd -B` prints it.
     ///
     /// # Errors
-    /// What is wrong with it, as a sentence for the user. It does not show the hash.
+    /// What is wrong with it, as a sentence for the user that does not quote it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let misshapen = || {
             "must be a bcrypt hash as `htpasswd -nBC 10 USER` prints it: $2y$, $2b$ or $2a$, a cost of two digits, $, \
@@ -106,12 +106,12 @@ impl PasswordHash {
         Ok(Self::new(cost, &salt, &hash))
     }
 
-    /// Whether it is that of this password. Takes as long as its cost says, and blocks meanwhile.
+    /// Whether it is the hash of this password. Blocks for as long as its cost determines.
     pub fn matches(&self, password: &[u8]) -> bool {
         bcrypt::verify(password, &self.text).unwrap_or(false)
     }
 
-    /// What tells it from other hashes.
+    /// The whole hash, to tell it from others.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.text.as_bytes()
     }
@@ -143,7 +143,7 @@ impl fmt::Debug for PasswordHash {
 mod tests {
     use super::*;
 
-    /// What the C library makes of the password `secret`.
+    /// The hash of the password `secret`, made by the C library.
     const HASH: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 
     fn with_cost(cost: u32) -> PasswordHash {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_of_all_versions_that_mean_the_same_are_taken() {
+    fn equivalent_versions_of_bcrypt_are_accepted() {
         for version in ["$2a$", "$2b$", "$2y$"] {
             let hash = PasswordHash::parse(&HASH.replace("$2y$", version)).unwrap();
             assert!(hash.matches(b"secret"), "{version}");
@@ -165,19 +165,19 @@ mod tests {
     }
 
     #[test]
-    fn bits_of_a_salt_that_mean_nothing_are_ignored() {
+    fn unused_bits_of_a_salt_are_ignored() {
         let hash = PasswordHash::parse(&HASH.replace("stuu", "stuv")).unwrap();
         assert!(hash.matches(b"secret"));
     }
 
     #[test]
-    fn bytes_that_are_not_utf_8_are_a_password_too() {
+    fn a_password_need_not_be_utf_8() {
         let hash = PasswordHash::parse(&bcrypt::hash(b"\xff\xfe:", 4).unwrap()).unwrap();
         assert!(hash.matches(b"\xff\xfe:") && !hash.matches(b"\xff\xfe"));
     }
 
     #[test]
-    fn other_texts_are_refused_without_being_shown() {
+    fn an_invalid_hash_is_refused_without_quoting_it() {
         let salt_and_hash = &HASH[7..];
         for text in [
             String::new(),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decoy_costs_what_the_costliest_does_and_matches_nobody() {
+    fn the_decoy_has_the_highest_cost_and_matches_no_password() {
         let of = users([("a", with_cost(4)), ("b", with_cost(6)), ("c", with_cost(5))]);
         assert_eq!(of.decoy().cost, 6);
         assert!(!of.decoy().matches(b"") && !of.decoy().matches(b"secret"));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_found_by_their_whole_name() {
+    fn users_are_found_by_their_exact_name() {
         let of = users([("a", with_cost(4)), ("\u{e9}", with_cost(5))]);
         assert!(of.hash_of(b"a") == Some(&with_cost(4)) && of.hash_of("\u{e9}".as_bytes()) == Some(&with_cost(5)));
         for name in [&b"A"[..], b"", b"aa", b"\xff"] {

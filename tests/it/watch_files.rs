@@ -36,8 +36,11 @@ async fn files_are_watched_as_they_come_change_and_go() {
     let folder = exporter.folder();
     fs::create_dir(folder.join("here")).unwrap();
     fs::write(folder.join("here/b.json"), r#"{"agent_id": 2, "progress_id": "p", "expect": null}"#).unwrap();
-    let e = exporter.scrape_until("b is polled", |e| e.status("agent-2").as_deref() == Some("in_progress")).await;
-    assert_eq!(up(&e, "here/*.json"), Some(1.0));
+    exporter
+        .scrape_until("the folder is there and b is polled", |e| {
+            up(e, "here/*.json") == Some(1.0) && e.status("agent-2").as_deref() == Some("in_progress")
+        })
+        .await;
     replace(
         &folder.join("a.toggle"),
         "- {name: a, agent_id: 1, progress_id: q}\n- {name: c, agent_id: 1, progress_id: p}\n",
