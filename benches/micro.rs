@@ -10,7 +10,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cekura_exporter::board::{Applied, Board, RunId};
+use cekura_exporter::board::{AppliedPoll, Board, RunId};
 use cekura_exporter::cekura::decode;
 use cekura_exporter::exposition::Format;
 use cekura_exporter::poller::Schedule;
@@ -85,7 +85,7 @@ fn state(criterion: &mut Criterion) -> Result<(), String> {
     Ok(())
 }
 
-fn apply(board: &Board, run: Option<RunId>, outcome: Outcome) -> Option<Applied> {
+fn apply(board: &Board, run: Option<RunId>, outcome: Outcome) -> Option<AppliedPoll> {
     board.apply(run?, outcome, after(9), |_| Some(after(14)))
 }
 
@@ -153,7 +153,7 @@ impl Begins {
         let place = self.so_far * Self::STRIDE;
         self.so_far += 1;
         let change = &self.changes[place / Self::WATCHES % 2][place % Self::WATCHES];
-        let run = self.board.update(slice::from_ref(change), after(0)).begun.first()?.run;
+        let run = self.board.update(slice::from_ref(change), after(0)).started.first()?.run;
         self.board.apply(run, answered(SMALL).ok()?, after(3), |_| Some(after(8)));
         Some(run)
     }

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cekura_exporter::demo::simulator::{Reply, Simulator};
 use cekura_exporter::store::{AgentChange, Registration, RegistrationChange, SavedToggle, Store, ToggleChange};
 use cekura_exporter::toggle::{
-    AgentId, AgentMockParts, ApiName, Expect, Finish, LabelName, ProgressId, Run, Shown, Source, Status, Tally, Text,
-    Timestamp, Toggle, Watch, WatchName,
+    AgentId, AgentMockParts, ApiName, Expect, Finish, LabelName, LastAnswer, ProgressId, Run, Source, Status, Tally,
+    Text, Timestamp, Toggle, Watch, WatchName,
 };
 use harness::{Exporter, Failure, Table, folder, goal, load_average, mebibytes, percentile};
 use serde::Deserialize;
@@ -259,7 +259,7 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
     };
     let completed = status == Status::Completed;
     let failed = status == Status::Failed;
-    let shown = Shown {
+    let last_answer = LastAnswer {
         status,
         mock_enabled: completed.then_some(true),
         mcp_endpoints: Some(2),
@@ -267,7 +267,7 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
         message: completed.then(|| Text::own("Mock tools are enabled for 11 tools.")),
         error: failed.then(|| Text::own("The agent's MCP server did not answer in time.")),
     };
-    let run = Run { started: *started, shown, finished, last_success: Some(at), failing: None, raw: None };
+    let run = Run { started: *started, last_answer, finished, last_success: Some(at), failing: None, raw: None };
     let tally = Tally {
         polls: 3,
         completed: completed.into(),

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use cekura_exporter::board::Row;
+use cekura_exporter::board::ToggleRow;
 use cekura_exporter::cekura;
-use cekura_exporter::exposition::{Encoder, Format, Labelled, Snapshot};
+use cekura_exporter::exposition::{ConfiguredSeries, Encoder, Format, Snapshot};
 use cekura_exporter::toggle::{
-    AgentId, ApiName, Hidden, LabelName, Labels, ProgressId, Source, Text, Timestamp, Toggle, Watch, WatchName,
+    AgentId, ApiName, LabelName, Labels, ProgressId, Redactions, Source, Text, Timestamp, Toggle, Watch, WatchName,
 };
 use cekura_exporter::{config, sources};
 
@@ -21,7 +21,7 @@ const INVISIBLE: [char; 6] = ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{
 /// An answer's body is decoded or refused, and no text that comes out of it shows a key, a URL, a query or a
 /// control character, or is too long.
 pub(crate) fn answer(bytes: &[u8]) {
-    let hidden = Hidden::default().key(KEY).query("progress_id=it's 1");
+    let hidden = Redactions::default().key(KEY).query("progress_id=it's 1");
     let texts: Vec<Text> = match cekura::decode(bytes, hidden.clone()) {
         Ok(answer) => [answer.status.raw(), answer.message, answer.error].into_iter().flatten().collect(),
         Err(failure) => failure.detail.into_iter().collect(),
@@ -97,7 +97,8 @@ pub(crate) fn exposition(bytes: &[u8]) {
         source: Source::Config,
     };
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let snapshot = Snapshot::new([Row::new(toggle)].into_iter().collect(), vec![], Labelled::default(), vec![]);
+    let snapshot =
+        Snapshot::new([ToggleRow::new(toggle)].into_iter().collect(), vec![], ConfiguredSeries::default(), vec![]);
     for format in [Format::Text, Format::OpenMetrics] {
         let mut encoder = Encoder::new(&snapshot, format);
         let chunks: Vec<_> = std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect();

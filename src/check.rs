@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::document::{Problem, Problems};
 use crate::sources::{Edited, FileEvent, Files, Origin, Scan, WatchList};
 use crate::store::Store;
-use crate::toggle::{AgentId, ApiName, ProgressId, Reason, Reported, Watch};
+use crate::toggle::{AgentId, ApiName, ProgressId, Reason, ReportedStatus, Watch};
 use crate::web::WebFile;
 
 /// What a configuration comes to. As text, how much of everything that is.
@@ -95,9 +95,9 @@ async fn poll(api: ApiName, client: &Client, watch: Option<&Watch>, nothing: &Pr
     match client.poll(agent_id, id).await.outcome {
         Ok(answer) => {
             let status = match answer.status {
-                Reported::InProgress => "in_progress".to_owned(),
-                Reported::Completed => "completed".to_owned(),
-                Reported::Failed => "failed".to_owned(),
+                ReportedStatus::InProgress => "in_progress".to_owned(),
+                ReportedStatus::Completed => "completed".to_owned(),
+                ReportedStatus::Failed => "failed".to_owned(),
                 other => other.raw().map(|raw| raw.to_string()).unwrap_or_default(),
             };
             PollCheck { is_good: true, api, what: format!("{}: {status}", client.request_line(agent_id)) }

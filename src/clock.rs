@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::toggle::{Jump, Timestamp};
+use crate::toggle::{ClockJump, Timestamp};
 
 /// The clock of this process.
 static CLOCK: LazyLock<Clock> = LazyLock::new(|| Clock {
@@ -69,17 +69,17 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// The time of day as it would be without the jumps that came after the sum of all was `moved`.
-pub(crate) fn now_before(moved: Jump) -> Timestamp {
+pub(crate) fn now_before(moved: ClockJump) -> Timestamp {
     loop {
         let (before, now, after) = (self::moved(), now(), self::moved());
         if before == after {
-            return now.moved(Jump::from_millis(moved.as_millis() - after.as_millis()));
+            return now.moved(ClockJump::from_millis(moved.as_millis() - after.as_millis()));
         }
     }
 }
 
 /// Moves the clock. Everything that was stamped before has to be moved by as much.
-pub(crate) fn jump(jump: Jump) {
+pub(crate) fn jump(jump: ClockJump) {
     CLOCK.ahead.fetch_add(jump.as_millis(), Ordering::Relaxed);
     CLOCK.shown.store(0, Ordering::Relaxed);
     CLOCK.moved.fetch_add(jump.as_millis(), Ordering::Release);
@@ -87,8 +87,8 @@ pub(crate) fn jump(jump: Jump) {
 
 /// The sum of all jumps so far. A time that was stamped when the sum was another must be moved by the
 /// difference.
-pub(crate) fn moved() -> Jump {
-    Jump::from_millis(CLOCK.moved.load(Ordering::Acquire))
+pub(crate) fn moved() -> ClockJump {
+    ClockJump::from_millis(CLOCK.moved.load(Ordering::Acquire))
 }
 
 // === impl ClockFollower ===
@@ -106,7 +106,7 @@ impl ClockFollower {
 
     /// Looks at the system's clock, and makes up for a small deviation. Returns a jump that is to be
     /// followed.
-    pub(crate) fn look(&mut self) -> Option<Jump> {
+    pub(crate) fn look(&mut self) -> Option<ClockJump> {
         let steady = steady_clock();
         let deviation = system_clock() - steady.saturating_add(CLOCK.ahead.load(Ordering::Relaxed));
         match self.judge(deviation, steady) {
@@ -124,7 +124,7 @@ impl ClockFollower {
             Correction::Jumped(millis) => {
                 let jump_seconds = millis / 1000;
                 tracing::warn!(jump_seconds, "system clock was set: all times that are shown are moved by as much");
-                Some(Jump::from_millis(millis))
+                Some(ClockJump::from_millis(millis))
             }
         }
     }
@@ -210,6 +210,6 @@ mod tests {
     #[test]
     fn the_clock_shows_what_the_system_does_until_that_is_set() {
         assert!((i64::try_from(now().as_millis()).unwrap() - system_clock()).abs() < ClockFollower::SMALL);
-        assert_eq!(moved(), Jump::from_millis(0));
+        assert_eq!(moved(), ClockJump::from_millis(0));
     }
 }

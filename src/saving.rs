@@ -61,10 +61,10 @@ impl Saver {
     /// Saves all that changed until now. What cannot be saved is tried again the next time. Says whether all of
     /// it is saved.
     async fn save(&mut self) -> bool {
-        let round = self.board.round_begins();
+        let round = self.board.begin_save();
         let all = self.save_batches().await;
         if all {
-            self.board.round_saved(round);
+            self.board.finish_save(round);
         }
         all
     }
@@ -85,7 +85,7 @@ impl Saver {
                 Err(lost) => Some(lost.to_string()),
             };
             if let Some(problem) = problem {
-                self.board.keep_unsaved(&unsaved);
+                self.board.mark_unsaved(&unsaved);
                 self.failed(problem);
                 return false;
             }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use cekura_exporter::board::{Board, RunId};
 use cekura_exporter::cekura::decode;
-use cekura_exporter::exposition::{Encoder, Format, Labelled, Snapshot};
+use cekura_exporter::exposition::{ConfiguredSeries, Encoder, Format, Snapshot};
 use cekura_exporter::sources::Change;
 use cekura_exporter::toggle::{
-    AgentId, ApiName, Expect, Failure, Hidden, LabelName, Labels, Outcome, ProgressId, Reason, Source, Timestamp,
+    AgentId, ApiName, Expect, Failure, LabelName, Labels, Outcome, ProgressId, Reason, Redactions, Source, Timestamp,
     Watch, WatchName,
 };
 
 /// The key that is cut out of answers.
-pub(crate) fn hidden() -> Hidden {
-    Hidden::default().key("sk-5f2b8c1d9e3a4f60")
+pub(crate) fn hidden() -> Redactions {
+    Redactions::default().key("sk-5f2b8c1d9e3a4f60")
 }
 
 /// An answer that says no more than it must.
@@ -78,7 +78,7 @@ impl Sample {
         let fates = || FATES.into_iter().cycle().take(watches);
         let named = (0..).zip(fates()).map(|(number, fate)| Ok(begins(watch(number, fate)?)));
         let board = Board::default();
-        let begun = board.update(&named.collect::<Result<Vec<_>, String>>()?, STARTED).begun;
+        let begun = board.update(&named.collect::<Result<Vec<_>, String>>()?, STARTED).started;
         let runs: Vec<_> = begun.into_iter().map(|begun| begun.run).collect();
         for (run, fate) in runs.iter().zip(fates()) {
             for (outcome, seconds) in fate.outcomes()?.into_iter().zip([3, 17]) {
@@ -107,7 +107,7 @@ impl Sample {
     /// What a scrape exposes, but for what is kept of APIs and of the process, which is the same for
     /// any number of watches.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.board.rows(), self.board.agents(), Labelled::default(), vec![])
+        Snapshot::new(self.board.rows(), self.board.agents(), ConfiguredSeries::default(), vec![])
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem::size_of;
 
-use crate::toggle::{Event, Text, Timestamp, Toggle, Transition, What};
+use crate::toggle::{Event, EventKind, Text, Timestamp, Toggle, Transition};
 
 /// The events of all toggles.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ impl History {
 
     /// Takes up what a poll changed.
     pub(super) fn note(&mut self, slot: u32, toggle: &Toggle, transitions: &[Transition], at: Timestamp) {
-        for what in transitions.iter().filter_map(|transition| What::of(transition, toggle, transitions)) {
-            self.record(slot, Event { at, what });
+        for kind in transitions.iter().filter_map(|transition| EventKind::of(transition, toggle, transitions)) {
+            self.record(slot, Event { at, kind });
         }
     }
 
@@ -98,11 +98,11 @@ impl History {
 /// is filled in order are a little over half full.
 fn size(event: &Event) -> usize {
     let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_str().len());
-    let more = match &event.what {
-        What::Began { progress_id } => progress_id.as_str().len(),
-        What::Status { text: of, .. } | What::PollFailed { detail: of, .. } => text(of),
-        What::Unrecognised { status } => status.as_str().len(),
-        What::Recovered { .. } => 0,
+    let more = match &event.kind {
+        EventKind::RunStarted { progress_id } => progress_id.as_str().len(),
+        EventKind::StatusChanged { text: of, .. } | EventKind::PollFailed { detail: of, .. } => text(of),
+        EventKind::UnrecognisedStatus { status } => status.as_str().len(),
+        EventKind::Recovered { .. } => 0,
     };
     2 * size_of::<((u32, u64), Event, u64, u32)>() + more
 }
@@ -117,7 +117,7 @@ mod tests {
 
     fn event(second: u64, text: usize) -> Event {
         let detail = Some(Text::restore(&"x".repeat(text)));
-        Event { at: at(second), what: What::PollFailed { reason: Reason::Dns, detail } }
+        Event { at: at(second), kind: EventKind::PollFailed { reason: Reason::Dns, detail } }
     }
 
     #[test]

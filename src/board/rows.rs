@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Row;
+use super::ToggleRow;
 use crate::labels::watch_labels;
 
 /// How many rows are copied together when one of them changes while somebody reads them.
@@ -15,7 +15,7 @@ const BLOCK: usize = 32;
 /// A clone shares the rows. What is changed after that is copied first, a block at a time, so a
 /// reader sees everything as it was when he began, and neither he nor the writer waits.
 #[derive(Debug, Clone, Default)]
-pub struct Rows {
+pub struct ToggleRows {
     blocks: Vec<Arc<RowBlock>>,
     /// The slots that are in use, sorted by the names of their watches.
     order: Arc<Vec<u32>>,
@@ -34,7 +34,7 @@ struct RowBlock {
 /// What is in a slot.
 #[derive(Debug, Clone)]
 pub(super) struct RowEntry {
-    pub(super) row: Row,
+    pub(super) row: ToggleRow,
     /// Which of two runs that finished before they were watched is the later one in the list.
     pub(super) place: u64,
     /// Tells the run from others that were in the slot.
@@ -43,11 +43,11 @@ pub(super) struct RowEntry {
     pub(super) polled: bool,
 }
 
-// === impl Rows ===
+// === impl ToggleRows ===
 
-impl FromIterator<Row> for Rows {
+impl FromIterator<ToggleRow> for ToggleRows {
     /// The names must be unique.
-    fn from_iter<I: IntoIterator<Item = Row>>(rows: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = ToggleRow>>(rows: I) -> Self {
         let mut all = Self::default();
         let mut slots = Vec::new();
         for (slot, row) in (0..).zip(rows) {
@@ -59,7 +59,7 @@ impl FromIterator<Row> for Rows {
     }
 }
 
-impl Rows {
+impl ToggleRows {
     /// How many watches there are.
     pub fn len(&self) -> usize {
         self.order.len()
@@ -71,19 +71,19 @@ impl Rows {
     }
 
     /// The row at this place of the order, and the labels of its series, rendered for the exposition.
-    pub fn get(&self, place: usize) -> Option<(&Row, &str)> {
+    pub fn get(&self, place: usize) -> Option<(&ToggleRow, &str)> {
         let (block, within) = split(*self.order.get(place)?);
         let block = self.blocks.get(block)?;
         Some((&block.entries[within].as_ref()?.row, block.labels(within)))
     }
 
     /// Every row, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Row> {
+    pub fn iter(&self) -> impl Iterator<Item = &ToggleRow> {
         self.slots().filter_map(|slot| Some(&self.entry(slot)?.row))
     }
 
     /// Every row whose name comes after this one, sorted by name.
-    pub fn iter_after(&self, name: Option<&str>) -> impl Iterator<Item = &Row> {
+    pub fn iter_after(&self, name: Option<&str>) -> impl Iterator<Item = &ToggleRow> {
         let first = name.map_or(0, |name| self.place_of(name).map_or_else(|place| place, |place| place + 1));
         self.order.get(first..).unwrap_or_default().iter().filter_map(|slot| Some(&self.entry(*slot)?.row))
     }
@@ -232,17 +232,17 @@ mod tests {
     use crate::toggle::sample::{at, watch};
 
     fn entry(name: &str, place: u64) -> RowEntry {
-        let row = Row::new(Toggle::new(Arc::new(watch(name, "p")), at(0)));
+        let row = ToggleRow::new(Toggle::new(Arc::new(watch(name, "p")), at(0)));
         RowEntry { row, place, generation: NonZeroU32::MIN, polled: false }
     }
 
-    fn names(rows: &Rows) -> Vec<String> {
+    fn names(rows: &ToggleRows) -> Vec<String> {
         rows.iter().map(|row| row.toggle.watch.name.to_string()).collect()
     }
 
     #[test]
     fn who_reads_sees_everything_as_it_was_when_he_began() {
-        let mut rows = Rows::default();
+        let mut rows = ToggleRows::default();
         for (slot, name) in (0..).zip(["b", "a", "d"]) {
             rows.put(slot, entry(name, 0));
         }
@@ -265,7 +265,7 @@ mod tests {
         fn the_order_is_that_of_the_names_however_many_come_and_go(
             steps in proptest::collection::vec((proptest::collection::btree_set(0u32..900, 0..300), any::<bool>()), 1..12)
         ) {
-            let (mut rows, mut expected, mut free) = (Rows::default(), BTreeMap::new(), Vec::new());
+            let (mut rows, mut expected, mut free) = (ToggleRows::default(), BTreeMap::new(), Vec::new());
             for (numbers, come) in steps {
                 let named = numbers.iter().map(|n| format!("w{}", n * 7919 % 900));
                 if come {

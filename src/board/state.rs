@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 use super::agents::Agents;
 use super::history::History;
 use super::remembered::Remembered;
-use super::rows::{RowEntry, Rows};
-use super::{AgentKey, Begun, Row, RunId, Unsaved, Updated};
+use super::rows::{RowEntry, ToggleRows};
+use super::{AgentKey, RunChanges, RunId, StartedRun, ToggleRow, UnsavedChanges};
 use crate::sources::{Change, Definition};
 use crate::store::SavedToggle;
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Event, Jump, Outcome, Standing, Status, Text, Timestamp, Toggle, Watch, WatchName,
-    What,
+    AgentId, AgentMock, ApiName, ClockJump, Event, EventKind, Outcome, Standing, Status, Text, Timestamp, Toggle,
+    Watch, WatchName,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct BoardState {
-    rows: Rows,
+    rows: ToggleRows,
     /// Slots that were used, and that no watch uses now.
     free: Vec<u32>,
     /// Slots so far.
@@ -72,7 +72,7 @@ impl BoardState {
     }
 
     /// Moves every time with the clock.
-    pub(super) fn follow(&mut self, jump: Jump) {
+    pub(super) fn shift_times(&mut self, jump: ClockJump) {
         let moved = |time: Timestamp| time.moved(jump);
         let slots: Vec<_> = self.rows.slots().collect();
         for slot in slots {
@@ -92,10 +92,10 @@ impl BoardState {
     }
 
     /// Each name is in the changes once at most.
-    pub(super) fn update(&mut self, changes: &[Change], now: Timestamp) -> Updated {
+    pub(super) fn update(&mut self, changes: &[Change], now: Timestamp) -> RunChanges {
         // Of a long list, what it would grow through would be as much again.
         let coming = changes.iter().filter(|change| change.now.is_some()).count();
-        let mut updated = Updated { begun: Vec::with_capacity(coming), gone: Vec::new() };
+        let mut updated = RunChanges { started: Vec::with_capacity(coming), stale: Vec::new() };
         for change in changes.iter().filter(|change| change.may_come_back) {
             self.remember(&change.name, now);
         }
@@ -104,7 +104,7 @@ impl BoardState {
         self.rows.displace(&gone.iter().map(|run| run.slot).collect::<Vec<_>>());
         for run in gone {
             self.vacate(run, now);
-            updated.gone.push(run);
+            updated.stale.push(run);
         }
         let mut new = Vec::with_capacity(coming);
         self.rows.reserve(coming);
@@ -134,7 +134,7 @@ impl BoardState {
     }
 
     /// Every run with what is known of it, sorted by name.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (RunId, &Row)> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = (RunId, &ToggleRow)> {
         self.rows.slots().filter_map(|slot| {
             let entry = self.rows.entry(slot)?;
             Some((RunId { slot, generation: entry.generation }, &entry.row))
@@ -142,12 +142,12 @@ impl BoardState {
     }
 
     /// Every watch, sorted by name.
-    pub(super) fn rows(&self) -> &Rows {
+    pub(super) fn rows(&self) -> &ToggleRows {
         &self.rows
     }
 
     /// Begins to watch what is new, in a slot that is to be placed.
-    fn define(&mut self, definition: &Definition, now: Timestamp, updated: &mut Updated) -> u32 {
+    fn define(&mut self, definition: &Definition, now: Timestamp, updated: &mut RunChanges) -> u32 {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
         let newest = self.remembered.of(&watch.name).first();
@@ -158,25 +158,25 @@ impl BoardState {
             self.changed(&watch.name);
         }
         let slot = self.free_slot();
-        let last_began = events.iter().find_map(|event| match &event.what {
-            What::Began { progress_id } => Some(progress_id),
+        let last_began = events.iter().find_map(|event| match &event.kind {
+            EventKind::RunStarted { progress_id } => Some(progress_id),
             _ => None,
         });
         let of_another_run = is_another_run || last_began.is_some_and(|id| *id != watch.progress_id);
         let is_news = of_another_run && !events.is_empty();
         self.history.restore(slot, events);
         if is_news {
-            let what = What::Began { progress_id: watch.progress_id.clone() };
-            self.history.record(slot, Event { at: now, what });
+            let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
+            self.history.record(slot, Event { at: now, kind });
         }
-        let begun = self.begin(slot, Row::new(toggle), place, now);
+        let begun = self.begin(slot, ToggleRow::new(toggle), place, now);
         self.tell_agent_of(begun.run);
-        updated.begun.push(begun);
+        updated.started.push(begun);
         slot
     }
 
     /// Puts another definition in the place of one.
-    fn redefine(&mut self, old: RunId, definition: &Definition, now: Timestamp, updated: &mut Updated) {
+    fn redefine(&mut self, old: RunId, definition: &Definition, now: Timestamp, updated: &mut RunChanges) {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
         let Some(RowEntry { mut row, place: old_place, generation, polled }) = self.rows.take(old.slot) else { return };
@@ -185,18 +185,18 @@ impl BoardState {
         if row.toggle.redefine(watch.clone(), started) {
             let place = self.recall(&mut row.toggle, now);
             self.wake(old);
-            let what = What::Began { progress_id: watch.progress_id.clone() };
-            self.history.record(old.slot, Event { at: now, what });
+            let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
+            self.history.record(old.slot, Event { at: now, kind });
             // One that was watched before has gone on from there.
-            let status = row.toggle.run.shown.status;
+            let status = row.toggle.run.last_answer.status;
             if status != Status::Unknown {
-                let what = What::status(&row.toggle, Status::Unknown, status, None);
-                self.history.record(old.slot, Event { at: now, what });
+                let kind = EventKind::status(&row.toggle, Status::Unknown, status, None);
+                self.history.record(old.slot, Event { at: now, kind });
             }
-            updated.gone.push(old);
+            updated.stale.push(old);
             let begun = self.begin(old.slot, row, place, now);
             self.tell_agent_of(begun.run);
-            updated.begun.push(begun);
+            updated.started.push(begun);
         } else {
             self.rows.put(old.slot, RowEntry { row, place: old_place, generation, polled });
             // What it said of its agent has the labels that it has now.
@@ -243,14 +243,14 @@ impl BoardState {
     }
 
     /// Begins a run in a slot that is empty.
-    fn begin(&mut self, slot: u32, mut row: Row, place: Option<u64>, now: Timestamp) -> Begun {
+    fn begin(&mut self, slot: u32, mut row: ToggleRow, place: Option<u64>, now: Timestamp) -> StartedRun {
         self.places += 1;
         self.generation = self.generation.wrapping_add(1).max(1);
         let generation = NonZeroU32::MIN.saturating_add(self.generation - 1);
         let finished = row.toggle.run.finished.is_some();
         row.next_poll = (!finished).then_some(now);
         self.rows.put(slot, RowEntry { row, place: place.unwrap_or(self.places), generation, polled: false });
-        Begun { run: RunId { slot, generation }, finished }
+        StartedRun { run: RunId { slot, generation }, finished }
     }
 
     /// Lets an agent know of a run that finished with an earlier process, which may have ended before
@@ -309,7 +309,7 @@ impl BoardState {
     }
 
     /// Forgets agents that were without a watch for long enough.
-    pub(super) fn forget_agents(&mut self, now: Timestamp) {
+    pub(super) fn forget_unwatched_agents(&mut self, now: Timestamp) {
         for key in self.agents.without_watch() {
             if self.agents.keep(&key.0, key.1, now) {
                 self.agent_changed(key);
@@ -372,7 +372,7 @@ impl BoardState {
     }
 
     /// Forgets what is remembered under this name, but for what to keep. Says whether that was anything.
-    pub(super) fn forget_remembered(
+    pub(super) fn forget_inactive(
         &mut self,
         name: &WatchName,
         keep: impl Fn(&WatchName, &SavedToggle) -> bool,
@@ -399,8 +399,8 @@ impl BoardState {
         self.remembered.names(last, most)
     }
 
-    pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> Unsaved {
-        let Some(changed) = &mut self.changed else { return Unsaved::default() };
+    pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> UnsavedChanges {
+        let Some(changed) = &mut self.changed else { return UnsavedChanges::default() };
         let toggles: Vec<_> = std::iter::from_fn(|| changed.toggles.pop_first()).take(most).collect();
         let agents: Vec<_> = std::iter::from_fn(|| changed.agents.pop_first()).take(most).collect();
         let saved = |name: WatchName| {
@@ -413,7 +413,10 @@ impl BoardState {
             let mock = self.agents.mock(&key.0, key.1);
             (key, mock)
         };
-        Unsaved { toggles: toggles.into_iter().map(saved).collect(), agents: agents.into_iter().map(mock).collect() }
+        UnsavedChanges {
+            toggles: toggles.into_iter().map(saved).collect(),
+            agents: agents.into_iter().map(mock).collect(),
+        }
     }
 }
 

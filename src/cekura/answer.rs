@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::toggle::{Answer, Failure, Hidden, Reason, Reported, Text};
+use crate::toggle::{Answer, Failure, Reason, Redactions, ReportedStatus, Text};
 
 /// The body of an answer. Only the status is required. Other fields are ignored. The optional parts stay raw
 /// here, because a malformed one must not hide the status and `mock_enabled`.
@@ -57,7 +57,7 @@ struct ListLength(u32);
 ///
 /// # Errors
 /// [`Reason::Decode`] if it is not the documented JSON.
-pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
+pub fn decode(body: &[u8], hidden: Redactions) -> Result<Answer, Failure> {
     let not_documented = |what: &str| Failure::new(Reason::Decode).with_detail(Text::own(what));
     let body = str::from_utf8(body).map_err(|_| not_documented("the body is not UTF-8"))?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
@@ -75,11 +75,11 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
     let (message, error) = (text("message", body.message), text("error", body.error));
     Ok(Answer {
         status: match &*body.status {
-            "in_progress" => Reported::InProgress,
-            "queued" => Reported::Queued,
-            "completed" => Reported::Completed,
-            "failed" => Reported::Failed,
-            other => Reported::Unrecognised(Text::clean(other, &hidden)),
+            "in_progress" => ReportedStatus::InProgress,
+            "queued" => ReportedStatus::Queued,
+            "completed" => ReportedStatus::Completed,
+            "failed" => ReportedStatus::Failed,
+            other => ReportedStatus::Unrecognised(Text::clean(other, &hidden)),
         },
         mock_enabled: body.mock_enabled,
         mcp_endpoints: list.as_ref().map(|list| saturating(list.len())),
@@ -91,7 +91,7 @@ pub fn decode(body: &[u8], hidden: Hidden) -> Result<Answer, Failure> {
 }
 
 /// The detail of an error response in JSON: `{"detail": …}`, or `{"field": [text]}`.
-pub fn error_detail(body: &[u8], hidden: &Hidden) -> Option<Text> {
+pub fn error_detail(body: &[u8], hidden: &Redactions) -> Option<Text> {
     let Value::Object(fields) = serde_json::from_slice(body).ok()? else { return None };
     let said = if let Some(Value::String(detail)) = fields.get("detail") {
         detail.clone()
@@ -219,8 +219,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn key() -> Hidden {
-        Hidden::default().key("sk-test-1")
+    fn key() -> Redactions {
+        Redactions::default().key("sk-test-1")
     }
 
     fn decoded(json: &str) -> Answer {
@@ -234,7 +234,7 @@ mod tests {
                 "mcp_endpoints":[{"mock_index":0,"url":"https://m.example/0","tool_names":["a","b"]},
                                  {"mock_index":1,"url":"https://m.example/1","tool_names":["c"]}]}"#,
         );
-        assert_eq!(answer.status, Reported::Completed);
+        assert_eq!(answer.status, ReportedStatus::Completed);
         assert_eq!((answer.mock_enabled, answer.mcp_endpoints, answer.mcp_tools), (Some(true), Some(2), Some(3)));
         assert_eq!(answer.message.unwrap().as_str(), "done at <url>");
         assert_eq!(answer.error, None);
@@ -276,7 +276,7 @@ mod tests {
             (r#""message":7,"error":null"#, &["message"], None, None),
         ] {
             let answer = decoded(&format!(r#"{{"status":"completed","mock_enabled":true,{more}}}"#));
-            assert_eq!((answer.status, answer.mock_enabled), (Reported::Completed, Some(true)), "{more}");
+            assert_eq!((answer.status, answer.mock_enabled), (ReportedStatus::Completed, Some(true)), "{more}");
             assert_eq!((answer.mcp_endpoints, answer.mcp_tools), (endpoints, tools), "{more}");
             assert_eq!((answer.malformed.as_slice(), answer.message, answer.error), (malformed, None, None), "{more}");
         }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn half_a_surrogate_pair_in_a_text_does_not_hide_a_failed_run() {
         let answer = decoded(r#"{"status":"failed","error":"bad \ud800 x"}"#);
-        assert_eq!(answer.status, Reported::Failed);
+        assert_eq!(answer.status, ReportedStatus::Failed);
         assert!(answer.error.unwrap().as_str().starts_with("bad \u{fffd}"));
     }
 
@@ -300,14 +300,14 @@ mod tests {
 
     #[test]
     fn queued_is_a_known_status() {
-        assert_eq!(decoded(r#"{"status":"queued"}"#).status, Reported::Queued);
+        assert_eq!(decoded(r#"{"status":"queued"}"#).status, ReportedStatus::Queued);
     }
 
     #[test]
     fn another_status_is_kept_as_unrecognised() {
         for status in ["paused", "COMPLETED", "Queued", ""] {
             let answer = decoded(&format!(r#"{{"status":"{status}"}}"#));
-            assert_eq!(answer.status, Reported::Unrecognised(Text::own(status)));
+            assert_eq!(answer.status, ReportedStatus::Unrecognised(Text::own(status)));
         }
     }
 

@@ -15,7 +15,7 @@ use super::encoding::Encoding;
 use super::endpoint::ProgressEndpoint;
 use super::key::{KeySource, Keyring, Secret};
 use super::{Api, CaBundle, Proxies, Renewal, answer, failure, response, tls};
-use crate::toggle::{AgentId, ApiName, Failure, Hidden, Outcome, ProgressId, Reason, Text};
+use crate::toggle::{AgentId, ApiName, Failure, Outcome, ProgressId, Reason, Redactions, Text};
 
 /// The `User-Agent` of the exporter.
 pub const USER_AGENT: &str = concat!("cekura-exporter/", env!("CARGO_PKG_VERSION"));
@@ -176,7 +176,7 @@ impl Client {
         pool: &Pool,
         url: &str,
         key: &Secret,
-        hidden: &Hidden,
+        hidden: &Redactions,
         deadline: Instant,
     ) -> Result<Outcome, RequestError> {
         let request = pool.http().get(url).header(ACCEPT, "application/json").header(KEY_HEADER, key_header(key));
@@ -192,7 +192,7 @@ impl Client {
         Ok(self.outcome_of(response, hidden.clone(), deadline).await)
     }
 
-    async fn outcome_of(&self, response: Response, hidden: Hidden, deadline: Instant) -> Outcome {
+    async fn outcome_of(&self, response: Response, hidden: Redactions, deadline: Instant) -> Outcome {
         match Reason::of_http_status(response.status().as_u16()) {
             None => {
                 let encoding = Encoding::of(response.headers())?;

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use hyper_util::client::legacy::connect::HttpInfo;
 
 use super::resolve::ResolveError;
-use crate::toggle::{Failure, Hidden, Reason, Text};
+use crate::toggle::{Failure, Reason, Redactions, Text};
 
 /// The failure of a request without a complete response.
-pub(super) fn of(error: &reqwest::Error, hidden: &Hidden) -> Failure {
+pub(super) fn of(error: &reqwest::Error, hidden: &Redactions) -> Failure {
     Failure::new(reason_of(error)).with_detail(describe(error, hidden))
 }
 
@@ -64,7 +64,7 @@ pub(super) fn reset_connection(error: &reqwest::Error) -> Option<SocketAddr> {
 }
 
 /// The message of the innermost error. The outer ones repeat the URL or say "error sending request".
-fn describe(error: &reqwest::Error, hidden: &Hidden) -> Text {
+fn describe(error: &reqwest::Error, hidden: &Redactions) -> Text {
     let mut innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
     // Errors of a tunnel through a proxy have no public type.
     match innermost.as_str() {

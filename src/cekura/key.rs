@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 use crate::input_file;
-use crate::toggle::{ApiName, Hidden};
+use crate::toggle::{ApiName, Redactions};
 
 /// A text that is never printed and is wiped from memory. `Debug` and `Display` show `<secret>`.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,9 +96,9 @@ impl Keyring {
     }
 
     /// All keys, to remove them from texts.
-    pub(super) fn hidden(&self) -> Hidden {
+    pub(super) fn hidden(&self) -> Redactions {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().fold(Hidden::default(), |hidden, (_, key)| hidden.key(key.expose()))
+        keys.iter().fold(Redactions::default(), |hidden, (_, key)| hidden.key(key.expose()))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 use super::encoding::Encoding;
 use super::{answer, failure};
 use crate::clock;
-use crate::toggle::{Failure, Hidden, Reason, Text};
+use crate::toggle::{Failure, Reason, Redactions, Text};
 
 /// The most that is read of an error response, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -24,7 +24,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 ///
 /// # Errors
 /// [`Reason::TooLarge`] if it is larger, or why it is incomplete.
-pub(super) async fn body(mut response: Response, limit: usize, hidden: &Hidden) -> Result<Vec<u8>, Failure> {
+pub(super) async fn body(mut response: Response, limit: usize, hidden: &Redactions) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failure::of(&error, hidden))? {
         if body.len() + chunk.len() > limit {
@@ -38,7 +38,7 @@ pub(super) async fn body(mut response: Response, limit: usize, hidden: &Hidden) 
 
 /// The failure of an error response. Its status alone decides the reason. The body is read for the detail,
 /// and left out if it takes long.
-pub(super) async fn error(response: Response, reason: Reason, hidden: &Hidden, deadline: Instant) -> Failure {
+pub(super) async fn error(response: Response, reason: Reason, hidden: &Redactions, deadline: Instant) -> Failure {
     let status = response.status();
     let retry_after = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {

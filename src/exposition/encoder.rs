@@ -14,7 +14,7 @@ use super::families::{
 };
 use super::format::{Description, Format};
 use super::gathered;
-use crate::board::{AgentRow, Rows};
+use crate::board::{AgentRow, ToggleRows};
 use crate::labels::{put_agent, put_user_labels};
 use crate::toggle::{AgentMock, Toggle};
 
@@ -26,7 +26,7 @@ const PART: u64 = 256;
 
 /// What the configuration names, each with the label text of its series.
 #[derive(Debug, Clone, Default)]
-pub struct Labelled {
+pub struct ConfiguredSeries {
     /// The sources of watches.
     pub sources: Vec<(Arc<str>, SourceUp)>,
     /// The agents of which something is expected.
@@ -35,9 +35,9 @@ pub struct Labelled {
 
 /// What is exposed by one scrape.
 pub struct Snapshot {
-    toggles: Rows,
+    toggles: ToggleRows,
     agents: Vec<AgentRow>,
-    labelled: Labelled,
+    labelled: ConfiguredSeries,
     gathered: Vec<MetricFamily>,
 }
 
@@ -76,7 +76,12 @@ struct Borders {
 
 impl Snapshot {
     /// Toggles, agents, what the configuration names, and the gathered families of the `prometheus` crate.
-    pub fn new(toggles: Rows, agents: Vec<AgentRow>, labelled: Labelled, gathered: Vec<MetricFamily>) -> Self {
+    pub fn new(
+        toggles: ToggleRows,
+        agents: Vec<AgentRow>,
+        labelled: ConfiguredSeries,
+        gathered: Vec<MetricFamily>,
+    ) -> Self {
         Self { toggles, agents, labelled, gathered }
     }
 }
@@ -141,7 +146,7 @@ impl Encoder {
         self.borders.is_some() && (block.is_long() || self.blocks.last().is_some_and(|next| next.is_long()))
     }
 
-    fn put_toggles(&mut self, out: &mut Vec<u8>, family: &Family<Toggle>, rows: &Rows) -> bool {
+    fn put_toggles(&mut self, out: &mut Vec<u8>, family: &Family<Toggle>, rows: &ToggleRows) -> bool {
         let end = self.borders.as_ref().and_then(|borders| after(&borders.toggles, self.done));
         self.put_family(out, family.description(), rows.len(), end, |out, place| {
             if let Some((row, labels)) = rows.get(place) {
@@ -255,12 +260,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::board::Row;
+    use crate::board::ToggleRow;
     use crate::exposition::Metrics;
     use crate::toggle::sample::{answer, watch};
     use crate::toggle::{
-        AgentId, AgentMockParts, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, Reported, Teller,
-        Timestamp, Watch,
+        AgentId, AgentMockParts, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, ReportedStatus,
+        Timestamp, ToldBy, Watch,
     };
 
     fn at(millis: u64) -> Timestamp {
@@ -280,16 +285,16 @@ mod tests {
         encoded(snapshot, Format::Text)
     }
 
-    fn waiting(name: &str) -> Row {
-        Row::new(Toggle::new(Arc::new(watch(name, "p")), at(1)))
+    fn waiting(name: &str) -> ToggleRow {
+        ToggleRow::new(Toggle::new(Arc::new(watch(name, "p")), at(1)))
     }
 
-    fn of_rows(rows: impl IntoIterator<Item = Row>) -> Snapshot {
-        Snapshot::new(rows.into_iter().collect(), vec![], Labelled::default(), vec![])
+    fn of_rows(rows: impl IntoIterator<Item = ToggleRow>) -> Snapshot {
+        Snapshot::new(rows.into_iter().collect(), vec![], ConfiguredSeries::default(), vec![])
     }
 
     fn text_of(toggle: &Toggle) -> String {
-        text(&of_rows([Row::new(toggle.clone())]))
+        text(&of_rows([ToggleRow::new(toggle.clone())]))
     }
 
     /// The series of a text without HELP and TYPE lines and without what is common to all.
@@ -324,7 +329,8 @@ mod tests {
     #[test]
     fn a_mismatched_run_whose_poll_failed_shows_every_family() {
         let mut toggle = Toggle::new(Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("w", "p") }), at(0));
-        let answer = Answer { mcp_endpoints: Some(2), mcp_tools: Some(5), ..answer(Reported::Completed, Some(false)) };
+        let answer =
+            Answer { mcp_endpoints: Some(2), mcp_tools: Some(5), ..answer(ReportedStatus::Completed, Some(false)) };
         toggle.apply(Ok(answer), at(1500));
         toggle.apply(Err(Failure::new(Reason::RateLimited)), at(2500));
         assert_eq!(
@@ -358,13 +364,13 @@ mod tests {
     /// A snapshot with series of toggles and of everything that is gathered.
     fn full() -> Snapshot {
         let mut toggle = Toggle::new(Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("w", "p") }), at(0));
-        toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1500));
+        toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(1500));
         let metrics = Metrics::new().unwrap();
         let _api = metrics.api(&ApiName::default_api());
         Snapshot::new(
-            [Row::new(toggle)].into_iter().collect(),
+            [ToggleRow::new(toggle)].into_iter().collect(),
             vec![],
-            Labelled::default(),
+            ConfiguredSeries::default(),
             metrics.gather(std::time::Instant::now()),
         )
     }
@@ -525,8 +531,11 @@ mod tests {
     #[test]
     fn parts_are_the_text_and_no_larger_than_chunks() {
         let agents: Vec<_> = (1..2000).map(agent).collect();
-        let rows: Rows = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
-        let named = Labelled { sources: vec![("source=\"config\"".into(), SourceUp(true))], ..Labelled::default() };
+        let rows: ToggleRows = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
+        let named = ConfiguredSeries {
+            sources: vec![("source=\"config\"".into(), SourceUp(true))],
+            ..ConfiguredSeries::default()
+        };
         let many = Snapshot::new(rows, agents, named, full().gathered);
         for (snapshot, least) in [(&many, 50), (&full(), 10), (&of_rows([]), 0)] {
             for format in [Format::Text, Format::OpenMetrics] {
@@ -541,13 +550,13 @@ mod tests {
     fn where_a_thing_comes_changes_or_goes_few_parts_are_others() {
         let rows: Vec<_> = (0..3000).map(|i| waiting(&format!("w{i:04}"))).collect();
         let agents: Vec<_> = (1..3000).map(agent).collect();
-        let parts_of = |rows: &[Row], agents: &[AgentRow]| {
+        let parts_of = |rows: &[ToggleRow], agents: &[AgentRow]| {
             let rows = rows.iter().cloned().collect();
-            parts(&Snapshot::new(rows, agents.to_vec(), Labelled::default(), full().gathered), Format::Text)
+            parts(&Snapshot::new(rows, agents.to_vec(), ConfiguredSeries::default(), full().gathered), Format::Text)
         };
         let before = parts_of(&rows, &agents);
         let (mut changed, mut relabelled) = (rows.clone(), rows.clone());
-        changed[1000].toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(5));
+        changed[1000].toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(5));
         let labels = [(LabelName::parse("team").unwrap(), "b".into())].into_iter().collect();
         relabelled[1000].toggle.watch = Arc::new(Watch { labels, ..watch("w1000", "p") });
         let more = [&[waiting("a")], &rows[..]].concat();
@@ -594,11 +603,11 @@ mod tests {
     fn agents_have_api_and_id_only() {
         let of_agent = |mock| {
             let agent = AgentRow { api: ApiName::default_api(), id: AgentId::parse("9").unwrap(), mock };
-            text(&Snapshot::new(Rows::default(), vec![agent], Labelled::default(), vec![]))
+            text(&Snapshot::new(ToggleRows::default(), vec![agent], ConfiguredSeries::default(), vec![]))
         };
         assert_eq!(of_agent(AgentMock::default()), "");
         let labels = Labels::from([(LabelName::parse("team").unwrap(), "a\"b".into())]);
-        let told_by = Some(Teller { toggle: watch("w", "p").name, labels });
+        let told_by = Some(ToldBy { toggle: watch("w", "p").name, labels });
         let on =
             AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), told_by, ..Default::default() };
         let series: Vec<_> = of_agent(on.into()).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();

@@ -79,19 +79,19 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
         open: "cekura_toggle_mcp_endpoints{",
         kind: Kind::Gauge,
         help: "MCP mock endpoints that are registered.",
-        write: |series, toggle| series.maybe(toggle.run.shown.mcp_endpoints.map(u64::from)),
+        write: |series, toggle| series.maybe(toggle.run.last_answer.mcp_endpoints.map(u64::from)),
     },
     Family {
         open: "cekura_toggle_mcp_tools{",
         kind: Kind::Gauge,
         help: "Tool names over all registered MCP mock endpoints.",
-        write: |series, toggle| series.maybe(toggle.run.shown.mcp_tools.map(u64::from)),
+        write: |series, toggle| series.maybe(toggle.run.last_answer.mcp_tools.map(u64::from)),
     },
     Family {
         open: "cekura_toggle_mock_enabled{",
         kind: Kind::Gauge,
         help: "Whether mocks are on (1) or off (0), as answered for this run.",
-        write: |series, toggle| series.maybe_flag(toggle.run.shown.mock_enabled),
+        write: |series, toggle| series.maybe_flag(toggle.run.last_answer.mock_enabled),
     },
     Family {
         open: "cekura_toggle_mock_mismatch{",
@@ -157,7 +157,7 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
         kind: Kind::Gauge,
         help: "The status of the run: exactly one of the four is 1.",
         write: |series, toggle| {
-            let now = toggle.run.shown.status;
+            let now = toggle.run.last_answer.status;
             flag!(series, r#",status="in_progress""#, now == Status::InProgress);
             flag!(series, r#",status="completed""#, now == Status::Completed);
             flag!(series, r#",status="failed""#, now == Status::Failed);

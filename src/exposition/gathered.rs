@@ -112,12 +112,13 @@ mod tests {
     use prometheus::{CounterVec, Histogram, HistogramOpts, Opts, TextEncoder};
 
     use super::*;
-    use crate::board::Rows;
+    use crate::board::ToggleRows;
     use crate::exposition::{Encoder, Metrics, Snapshot};
     use crate::toggle::{ApiName, Status};
 
     fn encoded(format: Format, families: Vec<MetricFamily>) -> String {
-        let snapshot = Snapshot::new(Rows::default(), vec![], crate::exposition::Labelled::default(), families);
+        let snapshot =
+            Snapshot::new(ToggleRows::default(), vec![], crate::exposition::ConfiguredSeries::default(), families);
         let mut encoder = Encoder::new(&snapshot, format);
         String::from_utf8(std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect::<Vec<_>>().concat()).unwrap()
     }

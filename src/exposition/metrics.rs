@@ -10,7 +10,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use super::Labelled;
+use super::ConfiguredSeries;
 use super::families::{AgentExpected, SourceUp};
 use super::process::ProcessCollector;
 use crate::labels::{agent_labels, source_labels};
@@ -46,7 +46,7 @@ pub struct Metrics {
     /// What it shows now.
     shown_external_url: Mutex<Option<Arc<str>>>,
     /// What has labels that users write, but is not on the board.
-    labelled: Mutex<Labelled>,
+    labelled: Mutex<ConfiguredSeries>,
     http_requests: IntCounterVec,
     /// Connections that are open.
     pub http_connections: IntGauge,
@@ -279,7 +279,7 @@ impl Metrics {
     }
 
     /// The sources and agents of the configuration, as they are now.
-    pub fn labelled(&self) -> Labelled {
+    pub fn labelled(&self) -> ConfiguredSeries {
         self.labelled.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -11,7 +11,7 @@ mod gathered;
 mod metrics;
 mod process;
 
-pub use encoder::{Encoder, Labelled, Snapshot};
+pub use encoder::{ConfiguredSeries, Encoder, Snapshot};
 pub use families::{AgentExpected, SourceUp};
 pub use format::Format;
 pub use metrics::{ApiLoad, ApiMetrics, ConnectionError, Metrics};

@@ -40,7 +40,7 @@ use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
 use crate::poller::Pulse;
 use crate::threads::Worker;
-use crate::toggle::{AgentId, ApiName, Jump, Timestamp};
+use crate::toggle::{AgentId, ApiName, ClockJump, Timestamp};
 use crate::web::Web;
 
 const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
@@ -65,7 +65,7 @@ pub struct Site {
     process: u64,
     /// When this process began, and the sum of the jumps of the clock by then.
     started: Timestamp,
-    moved: Jump,
+    moved: ClockJump,
     /// What is said of connections.
     pub(super) events: Events,
     listening: watch::Sender<bool>,
@@ -394,7 +394,7 @@ impl Site {
 
     /// When this process began, by the clock as it is now.
     fn started(&self) -> Timestamp {
-        self.started.moved(Jump::from_millis(clock::moved().as_millis() - self.moved.as_millis()))
+        self.started.moved(ClockJump::from_millis(clock::moved().as_millis() - self.moved.as_millis()))
     }
 
     /// How all is.

@@ -2,7 +2,7 @@
 
 use url::form_urlencoded;
 
-use crate::board::{Row, Rows};
+use crate::board::{ToggleRow, ToggleRows};
 use crate::toggle::{Standing, Status, Text, Timestamp, WatchName};
 
 /// Which toggles are asked for, in the order of their names.
@@ -59,10 +59,10 @@ impl Selection {
     }
 
     /// Those of the rows that are asked for as they stand at `now`, whatever the limit.
-    pub(crate) fn of<'a>(&'a self, rows: &'a Rows, now: Timestamp) -> impl Iterator<Item = &'a Row> {
+    pub(crate) fn of<'a>(&'a self, rows: &'a ToggleRows, now: Timestamp) -> impl Iterator<Item = &'a ToggleRow> {
         let words: Vec<_> = self.text.split_whitespace().take(MOST_WORDS).collect();
         rows.iter_after(self.after.as_deref()).filter(move |row| {
-            self.status.is_none_or(|wanted| wanted == row.toggle.run.shown.status)
+            self.status.is_none_or(|wanted| wanted == row.toggle.run.last_answer.status)
                 && words.iter().all(|word| has(row, word, now))
         })
     }
@@ -106,17 +106,18 @@ fn status(text: &str) -> Result<Option<Status>, String> {
 }
 
 /// Whether the word is in anything that is shown of a toggle as text, or says how it stands.
-fn has(row: &Row, word: &str, now: Timestamp) -> bool {
+fn has(row: &ToggleRow, word: &str, now: Timestamp) -> bool {
     let (watch, run) = (&row.toggle.watch, &row.toggle.run);
     let failing = run.failing.as_ref();
-    let texts = [run.raw_status(), run.shown.message.as_ref(), run.shown.error.as_ref()].into_iter().flatten();
+    let texts =
+        [run.raw_status(), run.last_answer.message.as_ref(), run.last_answer.error.as_ref()].into_iter().flatten();
     let texts = texts.chain(failing.and_then(|failing| failing.detail.as_ref())).map(Text::as_str);
     let names = [
         watch.name.as_str(),
         watch.progress_id.as_str(),
         watch.api.as_str(),
         watch.source.as_str(),
-        run.shown.status.as_str(),
+        run.last_answer.status.as_str(),
         Standing::of(&row.toggle, now).as_str(),
         failing.map_or("", |failing| failing.reason.as_str()),
     ];
@@ -182,7 +183,7 @@ mod tests {
     fn every_word_must_be_somewhere_in_upper_or_lower_case() {
         let mut toggle = Toggle::new(std::sync::Arc::new(watch("bookings-enable", "task-7")), at(0));
         toggle.apply(Err(Failure::new(Reason::Timeout).with_detail(Text::own("No answer in 5 s"))), at(1));
-        let rows: Rows = [Row::new(toggle)].into_iter().collect();
+        let rows: ToggleRows = [ToggleRow::new(toggle)].into_iter().collect();
         let found = |text: &str| Selection { text: text.into(), ..Selection::default() }.of(&rows, at(1)).count();
         for text in
             ["", "BOOK", "book task", "TASK-7 timeout", "unknown", "answer no", "  config  ", "default", "failing"]
@@ -205,8 +206,8 @@ mod tests {
 
     #[test]
     fn after_a_name_come_those_behind_it_whether_it_is_there_or_not() {
-        let row = |name: &str| Row::new(Toggle::new(std::sync::Arc::new(watch(name, "1")), at(0)));
-        let rows: Rows = ["b", "d", "f"].map(row).into_iter().collect();
+        let row = |name: &str| ToggleRow::new(Toggle::new(std::sync::Arc::new(watch(name, "1")), at(0)));
+        let rows: ToggleRows = ["b", "d", "f"].map(row).into_iter().collect();
         let names = |after: &str| {
             let selection = Selection { after: Some(after.into()), ..Selection::default() };
             selection.of(&rows, at(1)).map(|row| row.toggle.watch.name.to_string()).collect::<Vec<_>>().concat()

@@ -279,7 +279,7 @@ impl Intake {
     fn forget_remembered<'n>(&self, names: impl IntoIterator<Item = &'n WatchName>) {
         if self.all_up {
             let (board, now) = (&self.means.board, clock::now());
-            let forget = |name: &&WatchName| board.forget_remembered(name, |name, run| self.defines(name, run), now);
+            let forget = |name: &&WatchName| board.forget_inactive(name, |name, run| self.defines(name, run), now);
             events::forgotten(names.into_iter().filter(forget).count());
         }
     }
@@ -288,7 +288,7 @@ impl Intake {
     fn forget_all_remembered(&self) {
         if self.all_up {
             let keep = |name: &WatchName, run: &SavedToggle| self.defines(name, run);
-            events::forgotten(self.means.board.forget_all_remembered(keep, clock::now()));
+            events::forgotten(self.means.board.forget_all_inactive(keep, clock::now()));
         }
     }
 

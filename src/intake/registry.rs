@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use crate::board::{Board, Row};
+use crate::board::{Board, ToggleRow};
 use crate::clock;
 use crate::config::Retention;
 use crate::sources::Definition;
 use crate::store::Registration;
-use crate::toggle::{Jump, Source, Status, Timestamp, Toggle, Watch, WatchName};
+use crate::toggle::{ClockJump, Source, Status, Timestamp, Toggle, Watch, WatchName};
 
 /// What is registered, by name.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Registry {
     /// Looks so far.
     count: u64,
     /// The jumps of the clock that all times are moved by.
-    moved: Jump,
+    moved: ClockJump,
 }
 
 /// When to look whether a registration expired, with a number of its own.
@@ -47,7 +47,7 @@ impl Registry {
             retention,
             looks: BinaryHeap::new(),
             count: 0,
-            moved: Jump::default(),
+            moved: ClockJump::default(),
         };
         for registration in registrations {
             let name = registration.watch.name.clone();
@@ -58,9 +58,9 @@ impl Registry {
     }
 
     /// Moves every time with the clock, of which these are all jumps so far.
-    pub(super) fn follow(&mut self, moved: Jump) {
-        let by = Jump::from_millis(moved.as_millis() - self.moved.as_millis());
-        if by == Jump::default() {
+    pub(super) fn follow(&mut self, moved: ClockJump) {
+        let by = ClockJump::from_millis(moved.as_millis() - self.moved.as_millis());
+        if by == ClockJump::default() {
             return;
         }
         self.moved = moved;
@@ -71,7 +71,7 @@ impl Registry {
     }
 
     /// The sum of the jumps of the clock that all times are moved by.
-    pub(super) fn moved(&self) -> Jump {
+    pub(super) fn moved(&self) -> ClockJump {
         self.moved
     }
 
@@ -196,12 +196,12 @@ const AT_ONCE: Timestamp = Timestamp::from_millis(0);
 /// When a registration expires, as its run is now.
 fn end(registration: &Registration, board: &Board, retention: &Retention, now: Timestamp) -> Timestamp {
     // A registration that is refused has no run: what is watched under its name is another source's.
-    let of_run = |row: &Row| {
+    let of_run = |row: &ToggleRow| {
         let end = || (retention.end(registration.registered, &row.toggle, now), row.toggle.run.finished.is_some());
         (row.toggle.watch.source == Source::Http).then(end)
     };
     let name = registration.watch.name.as_str();
-    match board.look(name, of_run).flatten() {
+    match board.with_row(name, of_run).flatten() {
         Some((end, is_finished)) if is_finished || board.is_polled(name) => end,
         // While the exporter was down, the run went on.
         Some((end, _)) => end.max(now.after(UNPOLLED)),
@@ -218,7 +218,7 @@ impl Retention {
     fn end(&self, registered: Timestamp, toggle: &Toggle, now: Timestamp) -> Timestamp {
         let run = &toggle.run;
         let finished = run.finished.map(|finish| finish.at.min(now));
-        match (finished, run.shown.status) {
+        match (finished, run.last_answer.status) {
             (Some(at), Status::Completed) if toggle.mismatch() != Some(true) => at.after(self.completed),
             (Some(at), _) => at.after(self.failed),
             (None, _) => {
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::sources::{Change, Origin, WatchList};
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{ApiName, Expect, Failure, Reason, Reported};
+    use crate::toggle::{ApiName, Expect, Failure, Reason, ReportedStatus};
 
     fn registration(name: &str, progress_id: &str, registered: u64) -> Registration {
         let watch = Watch { source: Source::Http, ..watch(name, progress_id) };
@@ -271,13 +271,13 @@ mod tests {
         board
     }
 
-    fn answers(board: &Board, name: &str, status: Reported, now: u64) {
-        let run = board.awaited(name).unwrap().run;
+    fn answers(board: &Board, name: &str, status: ReportedStatus, now: u64) {
+        let run = board.awaited_run(name).unwrap().run;
         board.apply(run, Ok(answer(status, None)), at(now), |_| None).unwrap();
     }
 
     fn fails(board: &Board, name: &str, now: u64) {
-        let run = board.awaited(name).unwrap().run;
+        let run = board.awaited_run(name).unwrap().run;
         board.apply(run, Err(Failure::new(Reason::Timeout)), at(now), |_| None).unwrap();
     }
 
@@ -294,9 +294,9 @@ mod tests {
         let registrations = ["good", "bad", "silent", "answers"].map(|name| registration(name, "p", 0));
         let board = board(&registrations);
         let mut registry = Registry::new(registrations.into(), retention());
-        answers(&board, "good", Reported::Completed, 5);
-        answers(&board, "bad", Reported::Failed, 5);
-        answers(&board, "answers", Reported::InProgress, 40);
+        answers(&board, "good", ReportedStatus::Completed, 5);
+        answers(&board, "bad", ReportedStatus::Failed, 5);
+        answers(&board, "answers", ReportedStatus::InProgress, 40);
         for (now, names) in
             [(14, vec![]), (15, vec!["good"]), (49, vec![]), (50, vec!["silent"]), (89, vec![]), (90, vec!["answers"])]
         {
@@ -326,7 +326,7 @@ mod tests {
         let board = board(&registrations);
         let mut registry = Registry::new(registrations.into(), retention());
         // Nothing is said of mocks.
-        answers(&board, "w", Reported::Completed, 5);
+        answers(&board, "w", ReportedStatus::Completed, 5);
         assert_eq!(expired(&mut registry, &board, 104), [""; 0]);
         assert_eq!(expired(&mut registry, &board, 105), ["w"]);
     }
@@ -365,7 +365,7 @@ mod tests {
         let mut registry = Registry::new(Vec::new(), retention());
         registry.insert(registration("w", "p", ahead));
         assert_eq!(expired(&mut registry, &board, 0), [""; 0]);
-        answers(&board, "w", Reported::Completed, 5);
+        answers(&board, "w", ReportedStatus::Completed, 5);
         assert_eq!(expired(&mut registry, &board, 15), ["w"]);
     }
 
@@ -386,7 +386,7 @@ mod tests {
         edit.define(&Origin::Config, Arc::new(watch("w", "p")).into());
         let changes: Vec<Change> = edit.finish(|_| false).changes;
         board.update(&changes, at(0));
-        answers(&board, "w", Reported::Completed, 1);
+        answers(&board, "w", ReportedStatus::Completed, 1);
         let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
         assert_eq!(expired(&mut registry, &board, 49), [""; 0], "the run that completed is another source's");
         assert_eq!(expired(&mut registry, &board, 50), ["w"]);

@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{Failure, Reason, Reported, Text, Toggle};
+    use crate::toggle::{Failure, Reason, ReportedStatus, Text, Toggle};
 
     fn toggle() -> Toggle {
         Toggle::new(Arc::new(watch("w", "p")), at(0))
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_run_is_polled_at_a_tenth_of_its_age_between_the_intervals() {
         let mut toggle = toggle();
-        toggle.apply(Ok(answer(Reported::InProgress, None)), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::InProgress, None)), at(1));
         let polling = Polling::default();
         for (age, delay) in [(0, 5.0), (50, 5.0), (100, 10.0), (345, 34.5), (600, 60.0), (100_000, 60.0)] {
             assert_eq!(seconds(&toggle.run, &polling, age), Some(delay), "{age}");
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_finished_run_is_left_alone_or_rechecked() {
         let mut toggle = toggle();
-        toggle.apply(Ok(answer(Reported::Failed, None)), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(1));
         let mut polling = Polling::default();
         assert_eq!(seconds(&toggle.run, &polling, 2), None);
         polling.recheck_finished = Duration::from_secs(77);
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn an_unrecognised_status_is_polled_on() {
         let mut toggle = toggle();
-        let queued = Reported::Unrecognised(Text::own("paused"));
+        let queued = ReportedStatus::Unrecognised(Text::own("paused"));
         toggle.apply(Ok(answer(queued, None)), at(1));
         assert_eq!(seconds(&toggle.run, &Polling::default(), 1), Some(5.0));
     }
@@ -99,7 +99,7 @@ mod tests {
             delays.push(seconds(&toggle.run, &polling, second).unwrap());
         }
         assert_eq!(delays, [10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0, 300.0]);
-        toggle.apply(Ok(answer(Reported::InProgress, None)), at(10));
+        toggle.apply(Ok(answer(ReportedStatus::InProgress, None)), at(10));
         assert_eq!(seconds(&toggle.run, &polling, 10), Some(5.0));
     }
 

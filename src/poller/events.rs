@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
-use crate::board::Applied;
+use crate::board::AppliedPoll;
 use crate::exposition::ApiMetrics;
 use crate::toggle::{ApiName, Expect, Status, Text, Toggle, Transition, Watch};
 
@@ -23,17 +23,17 @@ macro_rules! toggle_event {
 }
 
 /// Logs and counts what a poll changed. Links begin with the external URL, if there is one.
-pub(super) fn report(applied: &Applied, metrics: &ApiMetrics, external_url: impl Fn() -> Option<Arc<str>>) {
+pub(super) fn report(applied: &AppliedPoll, metrics: &ApiMetrics, external_url: impl Fn() -> Option<Arc<str>>) {
     let what_to_do = |section| {
         let name = applied.toggle.watch.name.as_str();
         external_url().map(|url| format!("{url}/runbooks?toggle={name}#{section}"))
     };
     for transition in &applied.transitions {
         match transition {
-            Transition::Status { from, to: Status::Failed } => {
+            Transition::StatusChanged { from, to: Status::Failed } => {
                 failed(&applied.toggle, *from, what_to_do("cekuratogglefailed").as_deref());
             }
-            Transition::Status { from, to } => status_changed(&applied.toggle, *from, *to),
+            Transition::StatusChanged { from, to } => status_changed(&applied.toggle, *from, *to),
             Transition::Finished { status, duration, mismatch } => {
                 metrics.count_run(*status, *duration, *mismatch);
                 if *mismatch {
@@ -44,7 +44,7 @@ pub(super) fn report(applied: &Applied, metrics: &ApiMetrics, external_url: impl
                     mismatched(&applied.toggle, what_to_do(section).as_deref());
                 }
             }
-            Transition::Unrecognised { status, first } => {
+            Transition::UnrecognisedStatus { status, first } => {
                 metrics.unknown_statuses.inc();
                 unrecognised(&applied.toggle, status, *first);
             }
@@ -92,14 +92,14 @@ fn failed(toggle: &Toggle, from: Status, runbook_url: Option<&str>) {
 
 /// The message and the error of a task.
 fn said(toggle: &Toggle) -> (&str, &str) {
-    let shown = &toggle.run.shown;
+    let shown = &toggle.run.last_answer;
     let [message, error] = [&shown.message, &shown.error].map(|text| text.as_ref().map_or("", Text::as_str));
     (message, error)
 }
 
 fn mismatched(toggle: &Toggle, runbook_url: Option<&str>) {
     let expect = toggle.watch.expect.map(Expect::as_str);
-    let mock_enabled = toggle.run.shown.mock_enabled;
+    let mock_enabled = toggle.run.last_answer.mock_enabled;
     toggle_event!(warn, toggle, expect, mock_enabled, runbook_url, "toggle completed in another state than expected");
 }
 

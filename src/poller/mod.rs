@@ -26,13 +26,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::board::{Board, Row, RunId, Updated};
+use crate::board::{Board, RunChanges, RunId, ToggleRow};
 use crate::cekura::{Api, Client, Polled, Renewal};
 use crate::clock;
 use crate::config::Polling;
 use crate::exposition::Metrics;
 use crate::sources;
-use crate::toggle::{Answer, ApiName, Failure, Jump, Outcome, Reason, Transition, Watch};
+use crate::toggle::{Answer, ApiName, ClockJump, Failure, Outcome, Reason, Transition, Watch};
 use lane::Lane;
 use outage::{OutageChange, Poll, PollVerdict};
 
@@ -49,7 +49,7 @@ pub struct Update {
     /// Changes of the watch list. Every API that a watch names must be among the settings.
     pub changes: Vec<sources::Change>,
     /// The sum of all jumps of the clock when their times were stamped.
-    pub moved: Jump,
+    pub moved: ClockJump,
     /// Told when every reader of the board sees it.
     pub taken: oneshot::Sender<()>,
 }
@@ -148,9 +148,9 @@ impl Poller {
                 Some((api, renewal)) = self.renewals.recv() => self.renewed(&api, renewal),
                 () = sleep_until(wake) => {}
                 _ = beat.tick() => {}
-                _ = forget.tick() => self.board.forget_agents(clock::now()),
+                _ = forget.tick() => self.board.forget_unwatched_agents(clock::now()),
                 _ = look.tick() => if let Some(jump) = system_clock.look() {
-                    self.board.follow(jump, clock::jump);
+                    self.board.shift_times(jump, clock::jump);
                     self.lanes.values_mut().for_each(Lane::clock_moved);
                 }
             }
@@ -257,7 +257,7 @@ impl Poller {
             self.schedule.plan(due, flight.run);
         }
         if let Some(applied) = applied {
-            if applied.transitions.iter().any(|transition| matches!(transition, Transition::Status { .. })) {
+            if applied.transitions.iter().any(|transition| matches!(transition, Transition::StatusChanged { .. })) {
                 self.last_change.note(ended);
             }
             events::report(&applied, &lane.metrics, || self.metrics.external_url());
@@ -303,7 +303,7 @@ impl Poller {
     fn replan(&mut self, due: Instant, run: RunId) {
         if self.schedule.replan(due, run) {
             let until = due.saturating_duration_since(Instant::now());
-            self.board.plan(run, Some(clock::now().after(until)));
+            self.board.set_next_poll(run, Some(clock::now().after(until)));
         }
     }
 
@@ -311,11 +311,11 @@ impl Poller {
     fn update(&mut self, mut update: Update) {
         let apis = update.settings.map(|settings| self.take_settings(settings));
         // This thread alone moves the clock, so it stays where it is here.
-        let late = Jump::from_millis(clock::moved().as_millis() - update.moved.as_millis());
+        let late = ClockJump::from_millis(clock::moved().as_millis() - update.moved.as_millis());
         for definition in update.changes.iter_mut().filter_map(|change| change.now.as_mut()) {
             definition.started = definition.started.map(|started| started.moved(late));
         }
-        let Updated { begun, gone } = self.board.update(&update.changes, clock::now());
+        let RunChanges { started: begun, stale: gone } = self.board.update(&update.changes, clock::now());
         for run in gone {
             self.lanes.values_mut().for_each(|lane| lane.remove(run));
             self.schedule.cancel(run);
@@ -359,7 +359,7 @@ impl Poller {
             lane.stop_polling(run);
             self.schedule.cancel(run);
         }
-        self.board.plan(run, delay.map(|delay| clock.after(delay)));
+        self.board.set_next_poll(run, delay.map(|delay| clock.after(delay)));
     }
 
     /// Sets up the lanes, and returns the APIs that there are from now on.
@@ -396,7 +396,7 @@ impl Poller {
     /// are no more.
     fn polling_changed(&mut self, now: Instant) {
         let clock = clock::now();
-        let late = |run, row: &Row| {
+        let late = |run, row: &ToggleRow| {
             let delay = cadence::next_delay(&row.toggle.run, &self.polling, clock, fastrand::f64());
             let is_late = match (self.schedule.due(run), delay) {
                 (Some(due), Some(delay)) => due > now + delay,
@@ -406,7 +406,7 @@ impl Poller {
             };
             is_late.then_some(run)
         };
-        let late = self.board.runs(late);
+        let late = self.board.map_runs(late);
         late.into_iter().flatten().for_each(|run| self.plan_by_cadence(run, now));
     }
 }

@@ -188,7 +188,7 @@ impl PollVerdict {
 mod tests {
     use super::*;
     use crate::toggle::sample::answer;
-    use crate::toggle::{Failure, Reported};
+    use crate::toggle::{Failure, ReportedStatus};
 
     fn run(slot: usize) -> RunId {
         RunId::of(u32::try_from(slot).unwrap(), 1)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn answers(outage: &mut Outage, slot: usize, now: Instant) -> Option<OutageChange> {
-        note(outage, slot, &Ok(answer(Reported::InProgress, None)), false, now)
+        note(outage, slot, &Ok(answer(ReportedStatus::InProgress, None)), false, now)
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
         let now = Instant::now();
         let mut outage = outage(10);
         for slot in 4..8 {
-            note(&mut outage, slot, &Ok(answer(Reported::Completed, None)), true, now);
+            note(&mut outage, slot, &Ok(answer(ReportedStatus::Completed, None)), true, now);
         }
         (8..10).for_each(|slot| outage.remove(run(slot)));
         fails(&mut outage, 0, Reason::Dns, now);

@@ -21,7 +21,7 @@ use self::backend::Disk;
 pub use self::error::StoreError;
 use self::error::StoreFault;
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Event, Jump, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName,
+    AgentId, AgentMock, ApiName, ClockJump, Event, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName,
 };
 
 /// The state file, open and locked. All methods block until the disk has done its part.
@@ -269,7 +269,7 @@ impl Saved {
         });
         let ahead = newest.as_millis().saturating_sub(now.as_millis());
         if ahead > 0 {
-            let jump = Jump::from_millis(i64::try_from(ahead).unwrap_or(i64::MAX).saturating_neg());
+            let jump = ClockJump::from_millis(i64::try_from(ahead).unwrap_or(i64::MAX).saturating_neg());
             self.map_times(&mut |time| time.moved(jump));
         }
     }

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedToggle};
 use crate::toggle::{
-    AgentId, AgentMock, AgentMockParts, ApiName, Event, Expect, Failing, Finish, LabelName, Labels, ProblemKind,
-    ProgressId, RawStatuses, Reason, Run, Shown, Source, Status, Tally, Teller, Text, Timestamp, ToggleProblem, Watch,
-    WatchName, What,
+    AgentId, AgentMock, AgentMockParts, ApiName, Event, EventKind, Expect, FailureStreak, Finish, LabelName, Labels,
+    LastAnswer, ProblemKind, ProgressId, RawStatuses, Reason, Run, Source, Status, Tally, Text, Timestamp,
+    ToggleProblem, ToldBy, Watch, WatchName,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -284,20 +284,20 @@ impl<'r> ToggleRecord<'r> {
 
 impl<'r> EventRecord<'r> {
     fn of(event: &'r Event) -> Self {
-        let what = match &event.what {
-            What::Began { progress_id } => WhatRecord::Began { progress_id: progress_id.as_str().into() },
-            What::Status { from, to, duration, mismatch, text: said } => WhatRecord::Status {
+        let what = match &event.kind {
+            EventKind::RunStarted { progress_id } => WhatRecord::Began { progress_id: progress_id.as_str().into() },
+            EventKind::StatusChanged { from, to, duration, mismatch, text: said } => WhatRecord::Status {
                 from: from.as_str().into(),
                 to: to.as_str().into(),
                 millis: duration.map(as_millis),
                 mismatch: *mismatch,
                 text: said.as_ref().map(text),
             },
-            What::Unrecognised { status } => WhatRecord::Unrecognised { status: text(status) },
-            What::PollFailed { reason, detail } => {
+            EventKind::UnrecognisedStatus { status } => WhatRecord::Unrecognised { status: text(status) },
+            EventKind::PollFailed { reason, detail } => {
                 WhatRecord::PollFailed { reason: reason.as_str().into(), detail: detail.as_ref().map(text) }
             }
-            What::Recovered { reason, lasted } => {
+            EventKind::Recovered { reason, lasted } => {
                 WhatRecord::Recovered { reason: reason.as_str().into(), millis: as_millis(*lasted) }
             }
         };
@@ -308,24 +308,26 @@ impl<'r> EventRecord<'r> {
     fn restore(self) -> Option<Event> {
         let said = |text: Option<Cow<'_, str>>| text.as_deref().map(Text::restore);
         let what = match self.what {
-            WhatRecord::Began { progress_id } => What::Began { progress_id: ProgressId::restore(&progress_id).ok()? },
-            WhatRecord::Status { from, to, millis, mismatch, text } => What::Status {
+            WhatRecord::Began { progress_id } => {
+                EventKind::RunStarted { progress_id: ProgressId::restore(&progress_id).ok()? }
+            }
+            WhatRecord::Status { from, to, millis, mismatch, text } => EventKind::StatusChanged {
                 from: Status::parse(&from)?,
                 to: Status::parse(&to)?,
                 duration: millis.map(Duration::from_millis),
                 mismatch,
                 text: said(text),
             },
-            WhatRecord::Unrecognised { status } => What::Unrecognised { status: Text::restore(&status) },
+            WhatRecord::Unrecognised { status } => EventKind::UnrecognisedStatus { status: Text::restore(&status) },
             WhatRecord::PollFailed { reason, detail } => {
-                What::PollFailed { reason: Reason::parse(&reason)?, detail: said(detail) }
+                EventKind::PollFailed { reason: Reason::parse(&reason)?, detail: said(detail) }
             }
             WhatRecord::Recovered { reason, millis } => {
-                What::Recovered { reason: Reason::parse(&reason)?, lasted: Duration::from_millis(millis) }
+                EventKind::Recovered { reason: Reason::parse(&reason)?, lasted: Duration::from_millis(millis) }
             }
             WhatRecord::Other => return None,
         };
-        Some(Event { at: Timestamp::from_millis(self.at), what })
+        Some(Event { at: Timestamp::from_millis(self.at), kind: what })
     }
 }
 
@@ -337,12 +339,12 @@ impl<'r> RunRecord<'r> {
     fn of(run: &'r Run) -> Self {
         Self {
             started: run.started.as_millis(),
-            status: run.shown.status.as_str().into(),
-            mock_enabled: run.shown.mock_enabled,
-            mcp_endpoints: run.shown.mcp_endpoints,
-            mcp_tools: run.shown.mcp_tools,
-            message: run.shown.message.as_ref().map(text),
-            error: run.shown.error.as_ref().map(text),
+            status: run.last_answer.status.as_str().into(),
+            mock_enabled: run.last_answer.mock_enabled,
+            mcp_endpoints: run.last_answer.mcp_endpoints,
+            mcp_tools: run.last_answer.mcp_tools,
+            message: run.last_answer.message.as_ref().map(text),
+            error: run.last_answer.error.as_ref().map(text),
             finished: run.finished.map(|finish| finish.at.as_millis()),
             finished_at_first_answer: run.finished.is_some_and(|finish| finish.at_first_answer),
             last_success: millis(run.last_success),
@@ -358,7 +360,7 @@ impl<'r> RunRecord<'r> {
     }
 
     fn restore(self) -> Run {
-        let shown = Shown {
+        let last_answer = LastAnswer {
             status: Status::parse(&self.status).unwrap_or_default(),
             mock_enabled: self.mock_enabled,
             mcp_endpoints: self.mcp_endpoints,
@@ -372,7 +374,7 @@ impl<'r> RunRecord<'r> {
             RawStatuses { last: self.raw_status.as_deref().map(Text::restore), unrecognised: unrecognised.collect() };
         Run {
             started: Timestamp::from_millis(self.started),
-            shown,
+            last_answer,
             finished: timestamp(self.finished).map(|at| Finish { at, at_first_answer }),
             last_success: timestamp(self.last_success),
             failing: self.failing.and_then(FailingRecord::restore).map(Arc::new),
@@ -383,8 +385,8 @@ impl<'r> RunRecord<'r> {
 
 impl FailingRecord<'_> {
     /// Nothing where the reason is one that only a later version has: the next poll brings one that is known.
-    fn restore(self) -> Option<Failing> {
-        Some(Failing {
+    fn restore(self) -> Option<FailureStreak> {
+        Some(FailureStreak {
             reason: Reason::parse(&self.reason)?,
             detail: self.detail.as_deref().map(Text::restore),
             since: Timestamp::from_millis(self.since),
@@ -444,7 +446,7 @@ pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
 pub(super) fn read_agent(json: &[u8]) -> Result<AgentMock, String> {
     let record: AgentRecord<'_> = parse(json)?;
     let told_by = match record.told_by {
-        Some(toggle) => Some(Teller { toggle: WatchName::parse(&toggle)?, labels: labels(record.labels)? }),
+        Some(toggle) => Some(ToldBy { toggle: WatchName::parse(&toggle)?, labels: labels(record.labels)? }),
         None => None,
     };
     let parts = AgentMockParts {

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::toggle::sample::{self, answer, at};
-use crate::toggle::{Answer, Event, Expect, Failure, LabelName, Outcome, Reason, Reported, Source, Status, Text, What};
+use crate::toggle::{
+    Answer, Event, EventKind, Expect, Failure, LabelName, Outcome, Reason, ReportedStatus, Source, Status, Text,
+};
 
 /// A folder of its own, and the path of a state file in it.
 fn folder() -> (TempDir, PathBuf) {
@@ -47,7 +49,7 @@ fn names(saved: &Saved) -> Vec<&str> {
 
 fn completed(name: &str) -> Toggle {
     let mut toggle = Toggle::new(Arc::new(sample::watch(name, "p")), at(0));
-    toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1));
+    toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(1));
     toggle
 }
 
@@ -191,7 +193,7 @@ fn counters_go_on_after_a_good_end_and_count_from_zero_after_any_other() {
 fn what_was_saved_with_a_clock_that_was_ahead_is_moved_back_as_a_whole_and_keeps_its_order() {
     let mut toggle = completed("a");
     toggle.redefine(Arc::new(sample::watch("a", "q")), at(5000));
-    toggle.apply(Ok(answer(Reported::Failed, None)), at(5010));
+    toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(5010));
     let (key, mock) = agent();
     let mut saved = Saved {
         registrations: vec![registration("a", "q")],
@@ -206,7 +208,7 @@ fn what_was_saved_with_a_clock_that_was_ahead_is_moved_back_as_a_whole_and_keeps
     assert_eq!(tally.last_failed, Some(at(4000)));
     assert_eq!(
         tally.last_completed,
-        completed("a").tally.last_completed.map(|at| at.moved(Jump::from_millis(-1_010_000)))
+        completed("a").tally.last_completed.map(|at| at.moved(ClockJump::from_millis(-1_010_000)))
     );
     assert_eq!(saved.toggles["a"][0].run.started, at(3990));
 }
@@ -230,23 +232,25 @@ fn any_event() -> impl Strategy<Value = Event> {
     let reason = || proptest::sample::select(&Reason::ALL[..]);
     let millis = || (0..9_999_999u64).prop_map(Duration::from_millis);
     let what = prop_oneof![
-        "[!-~]{1,9}".prop_map(|id| What::Began { progress_id: ProgressId::parse(&id).unwrap() }),
-        (status(), status(), proptest::option::of(millis()), any::<bool>(), proptest::option::of(any_text()))
-            .prop_map(|(from, to, duration, mismatch, text)| What::Status { from, to, duration, mismatch, text }),
-        any_text().prop_map(|status| What::Unrecognised { status }),
-        (reason(), proptest::option::of(any_text())).prop_map(|(reason, detail)| What::PollFailed { reason, detail }),
-        (reason(), millis()).prop_map(|(reason, lasted)| What::Recovered { reason, lasted }),
+        "[!-~]{1,9}".prop_map(|id| EventKind::RunStarted { progress_id: ProgressId::parse(&id).unwrap() }),
+        (status(), status(), proptest::option::of(millis()), any::<bool>(), proptest::option::of(any_text())).prop_map(
+            |(from, to, duration, mismatch, text)| EventKind::StatusChanged { from, to, duration, mismatch, text }
+        ),
+        any_text().prop_map(|status| EventKind::UnrecognisedStatus { status }),
+        (reason(), proptest::option::of(any_text()))
+            .prop_map(|(reason, detail)| EventKind::PollFailed { reason, detail }),
+        (reason(), millis()).prop_map(|(reason, lasted)| EventKind::Recovered { reason, lasted }),
     ];
-    (0..9_999u64, what).prop_map(|(second, what)| Event { at: at(second), what })
+    (0..9_999u64, what).prop_map(|(second, kind)| Event { at: at(second), kind })
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
     let status = prop_oneof![
-        Just(Reported::InProgress),
-        Just(Reported::Completed),
-        Just(Reported::Failed),
-        Just(Reported::Queued),
-        any_text().prop_map(Reported::Unrecognised),
+        Just(ReportedStatus::InProgress),
+        Just(ReportedStatus::Completed),
+        Just(ReportedStatus::Failed),
+        Just(ReportedStatus::Queued),
+        any_text().prop_map(ReportedStatus::Unrecognised),
     ];
     let texts = (proptest::option::of(any_text()), proptest::option::of(any_text()));
     let mocks = (any::<Option<bool>>(), any::<Option<u32>>(), any::<Option<u32>>());
@@ -326,7 +330,7 @@ fn words_of_a_later_version_count_as_unknown_and_hinder_nothing() {
     let saved = saved(&path);
     assert_eq!(saved.registrations[0].watch.expect, None);
     let SavedToggle { run, tally, events, .. } = &saved.toggles["a"][0];
-    assert_eq!((run.shown.status, run.up(), events.len()), (Status::Unknown, Some(true), 0));
+    assert_eq!((run.last_answer.status, run.up(), events.len()), (Status::Unknown, Some(true), 0));
     assert_eq!(tally.last_failed, Some(Timestamp::from_millis(3)));
 }
 
@@ -339,7 +343,7 @@ fn the_state_file_of_each_release_is_read() {
     let saved = saved(&path);
     assert_eq!(names(&saved), ["registered"]);
     assert_eq!(saved.registrations[0].watch.expect, Some(Expect::Enabled));
-    let runs = saved.toggles.iter().map(|(name, runs)| (name.as_str(), runs[0].run.shown.status, runs.len()));
+    let runs = saved.toggles.iter().map(|(name, runs)| (name.as_str(), runs[0].run.last_answer.status, runs.len()));
     assert_eq!(
         runs.collect::<Vec<_>>(),
         [

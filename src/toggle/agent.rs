@@ -24,7 +24,7 @@ pub struct AgentMockParts {
     /// Since when mocks are on; `None` while they are off.
     pub enabled_since: Option<Timestamp>,
     /// The watch whose run said so; `None` where an earlier version saved it.
-    pub told_by: Option<Teller>,
+    pub told_by: Option<ToldBy>,
     /// Whether what that run said was forgotten by order.
     pub forgotten: bool,
     /// When the agent's last watch went; `None` while it has one.
@@ -33,7 +33,7 @@ pub struct AgentMockParts {
 
 /// The watch whose run said whether an agent's mocks are on, as it was then: it may be gone by now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Teller {
+pub struct ToldBy {
     /// Its name.
     pub toggle: WatchName,
     /// Its own labels.
@@ -58,7 +58,7 @@ struct LastStatement {
     newest: FinishOrder,
     /// Since when mocks are on; `None` while they are off.
     enabled_since: Option<Timestamp>,
-    told_by: Option<Teller>,
+    told_by: Option<ToldBy>,
     /// What that run said was forgotten by order: only a newer one counts.
     forgotten: bool,
 }
@@ -86,7 +86,7 @@ impl AgentMock {
         let Some(mut order) = FinishOrder::of(run, place) else { return };
         // Else nothing that finishes later would count until a time that was ahead has come.
         order.at = order.at.min(now);
-        let (Status::Completed, Some(enabled)) = (run.shown.status, run.shown.mock_enabled) else { return };
+        let (Status::Completed, Some(enabled)) = (run.last_answer.status, run.last_answer.mock_enabled) else { return };
         if self.known.as_ref().is_some_and(|known| known.outweighs(order)) {
             return;
         }
@@ -94,7 +94,7 @@ impl AgentMock {
         self.known = Some(LastStatement {
             newest: order,
             enabled_since: enabled.then_some(since),
-            told_by: Some(Teller { toggle: watch.name.clone(), labels: watch.labels.clone() }),
+            told_by: Some(ToldBy { toggle: watch.name.clone(), labels: watch.labels.clone() }),
             forgotten: false,
         });
     }
@@ -117,7 +117,7 @@ impl AgentMock {
     }
 
     /// The watch whose run said so.
-    pub fn told_by(&self) -> Option<&Teller> {
+    pub fn told_by(&self) -> Option<&ToldBy> {
         self.said()?.told_by.as_ref()
     }
 
@@ -200,20 +200,20 @@ mod tests {
 
     use super::*;
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{LabelName, Reported, Toggle};
+    use crate::toggle::{LabelName, ReportedStatus, Toggle};
 
     fn toggle(started: u64) -> Toggle {
         Toggle::new(Arc::new(watch("w", "p")), at(started))
     }
 
-    fn answers(toggle: &mut Toggle, status: Reported, mock_enabled: Option<bool>, now: u64) {
+    fn answers(toggle: &mut Toggle, status: ReportedStatus, mock_enabled: Option<bool>, now: u64) {
         toggle.apply(Ok(answer(status, mock_enabled)), at(now));
     }
 
     fn finished(started: u64, mock_enabled: Option<bool>, now: u64) -> Run {
         let mut toggle = toggle(started);
-        answers(&mut toggle, Reported::InProgress, None, started);
-        answers(&mut toggle, Reported::Completed, mock_enabled, now);
+        answers(&mut toggle, ReportedStatus::InProgress, None, started);
+        answers(&mut toggle, ReportedStatus::Completed, mock_enabled, now);
         toggle.run
     }
 
@@ -243,9 +243,9 @@ mod tests {
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         agent.observe(&watch("w", "p"), &finished(15, None, 20), 0, at(20));
         let mut failed = toggle(21);
-        answers(&mut failed, Reported::InProgress, Some(false), 22);
+        answers(&mut failed, ReportedStatus::InProgress, Some(false), 22);
         agent.observe(&watch("w", "p"), &failed.run, 0, at(22));
-        answers(&mut failed, Reported::Failed, Some(false), 23);
+        answers(&mut failed, ReportedStatus::Failed, Some(false), 23);
         agent.observe(&watch("w", "p"), &failed.run, 0, at(23));
         assert_eq!(agent.enabled(), Some(true));
     }
@@ -253,9 +253,9 @@ mod tests {
     #[test]
     fn of_runs_found_finished_the_later_in_the_list_is_newer_however_the_answers_arrive() {
         let mut enable = toggle(0);
-        answers(&mut enable, Reported::Completed, Some(true), 2);
+        answers(&mut enable, ReportedStatus::Completed, Some(true), 2);
         let mut disable = toggle(0);
-        answers(&mut disable, Reported::Completed, Some(false), 1);
+        answers(&mut disable, ReportedStatus::Completed, Some(false), 1);
         let mut agent = AgentMock::default();
         agent.observe(&watch("w", "p"), &disable.run, 1, at(1));
         agent.observe(&watch("w", "p"), &enable.run, 0, at(2));
@@ -279,7 +279,7 @@ mod tests {
         let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
         agent.observe(&watch("enable", "p"), &run, 0, at(10));
         agent.observe(&Watch { labels: labels.clone(), ..watch("enable", "p") }, &run, 0, at(20));
-        assert_eq!(agent.told_by(), Some(&Teller { toggle: watch("enable", "p").name, labels: labels.clone() }));
+        assert_eq!(agent.told_by(), Some(&ToldBy { toggle: watch("enable", "p").name, labels: labels.clone() }));
         assert_eq!((agent.told_at(), agent.enabled_since()), (Some(at(10)), Some(at(10))));
         agent.observe(&watch("null", "p"), &finished(0, None, 30), 1, at(30));
         assert_eq!(agent.told_by().unwrap().toggle.as_str(), "enable", "a run that says nothing tells nothing");

@@ -14,20 +14,20 @@ use super::watch::ProgressId;
 pub struct Event {
     /// When it was seen.
     pub at: Timestamp,
-    /// What it was.
-    pub what: What,
+    /// What happened.
+    pub kind: EventKind,
 }
 
 /// What happened to a toggle.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// Another run is watched from now on.
-    Began {
+    RunStarted {
         /// Its task.
         progress_id: ProgressId,
     },
     /// The status is another one.
-    Status {
+    StatusChanged {
         /// The status before.
         from: Status,
         /// The status now.
@@ -41,7 +41,7 @@ pub enum What {
         text: Option<Text>,
     },
     /// The status is not a documented one, and the run did not answer so before.
-    Unrecognised {
+    UnrecognisedStatus {
         /// The status as sent.
         status: Text,
     },
@@ -61,33 +61,35 @@ pub enum What {
     },
 }
 
-// === impl What ===
+// === impl EventKind ===
 
-impl What {
+impl EventKind {
     /// That the toggle has the status `to` now.
     pub fn status(toggle: &Toggle, from: Status, to: Status, duration: Option<Duration>) -> Self {
-        let mut texts = [&toggle.run.shown.error, &toggle.run.shown.message].into_iter().flatten();
+        let mut texts = [&toggle.run.last_answer.error, &toggle.run.last_answer.message].into_iter().flatten();
         let text = texts.find(|text| !text.as_str().is_empty()).cloned();
-        Self::Status { from, to, duration, mismatch: toggle.mismatch() == Some(true), text }
+        Self::StatusChanged { from, to, duration, mismatch: toggle.mismatch() == Some(true), text }
     }
 
     /// What a transition of a toggle is told as; `None` where another one tells it, or it is a repeat.
     pub fn of(transition: &Transition, toggle: &Toggle, all: &[Transition]) -> Option<Self> {
         Some(match transition {
-            Transition::Status { from, to } => {
+            Transition::StatusChanged { from, to } => {
                 let duration = all.iter().find_map(|transition| match transition {
                     Transition::Finished { duration, .. } => *duration,
                     _ => None,
                 });
                 Self::status(toggle, *from, *to, duration)
             }
-            Transition::Unrecognised { status, first: true } => Self::Unrecognised { status: status.clone() },
+            Transition::UnrecognisedStatus { status, first: true } => {
+                Self::UnrecognisedStatus { status: status.clone() }
+            }
             Transition::PollFailed { changed: true } => {
                 let failing = toggle.run.failing.as_ref()?;
                 Self::PollFailed { reason: failing.reason, detail: failing.detail.clone() }
             }
             Transition::Recovered { reason, lasted } => Self::Recovered { reason: *reason, lasted: *lasted },
-            Transition::Finished { .. } | Transition::Unrecognised { .. } | Transition::PollFailed { .. } => {
+            Transition::Finished { .. } | Transition::UnrecognisedStatus { .. } | Transition::PollFailed { .. } => {
                 return None;
             }
         })

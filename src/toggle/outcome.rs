@@ -11,7 +11,7 @@ pub type Outcome = Result<Answer, Failure>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The task's status.
-    pub status: Reported,
+    pub status: ReportedStatus,
     /// Whether mocks are on; `None` where the answer says null or nothing.
     pub mock_enabled: Option<bool>,
     /// The registered MCP mock endpoints; `None` where the answer has no such field.
@@ -28,7 +28,7 @@ pub struct Answer {
 
 /// The status that an answer reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reported {
+pub enum ReportedStatus {
     /// The task still runs.
     InProgress,
     /// The task waits to be run. No specification has this status; clients of the vendor's know it.
@@ -91,9 +91,9 @@ pub enum Reason {
     Credentials,
 }
 
-// === impl Reported ===
+// === impl ReportedStatus ===
 
-impl Reported {
+impl ReportedStatus {
     /// The status as it was sent, where it is none of the documented three.
     pub fn raw(&self) -> Option<Text> {
         match self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::outcome::{Answer, Reason, Reported};
+use super::outcome::{Answer, Reason, ReportedStatus};
 use super::text::Text;
 use super::time::Timestamp;
 
@@ -12,13 +12,13 @@ pub struct Run {
     /// When the run was first watched.
     pub started: Timestamp,
     /// What the last valid answer said; a failed poll changes nothing here.
-    pub shown: Shown,
+    pub last_answer: LastAnswer,
     /// When and how the run was first seen finished.
     pub finished: Option<Finish>,
     /// The last valid answer.
     pub last_success: Option<Timestamp>,
     /// The failure of the last poll and those just before it; `None` after a valid answer.
-    pub failing: Option<Arc<Failing>>,
+    pub failing: Option<Arc<FailureStreak>>,
     /// Statuses that are none of the documented three; `None` where no answer had one.
     pub raw: Option<Arc<RawStatuses>>,
 }
@@ -34,7 +34,7 @@ pub struct RawStatuses {
 
 /// What the last valid answer of a run said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shown {
+pub struct LastAnswer {
     /// The status.
     pub status: Status,
     /// Whether mocks are on, as answered.
@@ -74,7 +74,7 @@ pub struct Finish {
 
 /// A row of failed polls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failing {
+pub struct FailureStreak {
     /// The last poll's reason.
     pub reason: Reason,
     /// What more is known of the last failure.
@@ -93,7 +93,14 @@ impl Run {
 
     /// A run that is first watched at `started`.
     pub(super) fn new(started: Timestamp) -> Self {
-        Self { started, shown: Shown::default(), finished: None, last_success: None, failing: None, raw: None }
+        Self {
+            started,
+            last_answer: LastAnswer::default(),
+            finished: None,
+            last_success: None,
+            failing: None,
+            raw: None,
+        }
     }
 
     /// Whether the last poll brought a valid answer; `None` before the first poll ended.
@@ -147,9 +154,9 @@ impl Run {
     }
 }
 
-// === impl Shown ===
+// === impl LastAnswer ===
 
-impl Shown {
+impl LastAnswer {
     /// Takes over what a valid answer says.
     pub(super) fn update(&mut self, answer: Answer) {
         *self = Self {
@@ -194,12 +201,12 @@ impl Status {
         matches!(self, Self::Completed | Self::Failed)
     }
 
-    fn of(reported: &Reported) -> Self {
+    fn of(reported: &ReportedStatus) -> Self {
         match reported {
-            Reported::InProgress | Reported::Queued => Self::InProgress,
-            Reported::Completed => Self::Completed,
-            Reported::Failed => Self::Failed,
-            Reported::Unrecognised(_) => Self::Unknown,
+            ReportedStatus::InProgress | ReportedStatus::Queued => Self::InProgress,
+            ReportedStatus::Completed => Self::Completed,
+            ReportedStatus::Failed => Self::Failed,
+            ReportedStatus::Unrecognised(_) => Self::Unknown,
         }
     }
 }

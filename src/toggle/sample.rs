@@ -1,6 +1,6 @@
 //! Watches and answers for tests: built for tests only, so what is wrong here may panic.
 
-use super::{AgentId, Answer, ApiName, Labels, ProgressId, Reported, Source, Timestamp, Watch, WatchName};
+use super::{AgentId, Answer, ApiName, Labels, ProgressId, ReportedStatus, Source, Timestamp, Watch, WatchName};
 
 /// A watch of agent 4321 at the default API.
 pub(crate) fn watch(name: &str, progress_id: &str) -> Watch {
@@ -16,7 +16,7 @@ pub(crate) fn watch(name: &str, progress_id: &str) -> Watch {
 }
 
 /// An answer that says no more than this.
-pub(crate) fn answer(status: Reported, mock_enabled: Option<bool>) -> Answer {
+pub(crate) fn answer(status: ReportedStatus, mock_enabled: Option<bool>) -> Answer {
     Answer {
         status,
         mock_enabled,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outcome::{Answer, Outcome, Reason, Reported};
-use super::run::{Failing, Finish, Run, Status};
+use super::outcome::{Answer, Outcome, Reason, ReportedStatus};
+use super::run::{FailureStreak, Finish, Run, Status};
 use super::text::Text;
 use super::time::Timestamp;
 use super::watch::{Expect, Watch};
@@ -65,7 +65,7 @@ pub enum ProblemKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition {
     /// The status is another one.
-    Status {
+    StatusChanged {
         /// The status before.
         from: Status,
         /// The status now.
@@ -81,7 +81,7 @@ pub enum Transition {
         mismatch: bool,
     },
     /// The answer's status is not a documented one.
-    Unrecognised {
+    UnrecognisedStatus {
         /// The status as sent.
         status: Text,
         /// Whether this run did not answer so before.
@@ -133,7 +133,7 @@ impl Toggle {
                 self.tally.failures += 1;
                 let before = self.run.failing.take();
                 let changed = before.as_ref().is_none_or(|failing| failing.reason != failure.reason);
-                self.run.failing = Some(Arc::new(Failing {
+                self.run.failing = Some(Arc::new(FailureStreak {
                     reason: failure.reason,
                     detail: failure.detail,
                     since: before.as_ref().map_or(now, |failing| failing.since),
@@ -152,14 +152,14 @@ impl Toggle {
 
     /// Whether the run completed in another state than was expected; `None` if nothing was.
     pub fn mismatch(&self) -> Option<bool> {
-        let shown = &self.run.shown;
+        let shown = &self.run.last_answer;
         let expect = self.watch.expect?;
         Some(shown.status == Status::Completed && !expect.is_met_by(shown.mock_enabled))
     }
 
     /// Notes whether the run that is watched now ended well, if it ended.
     fn judge(&mut self, now: Timestamp) {
-        let kind = match self.run.shown.status {
+        let kind = match self.run.last_answer.status {
             Status::Failed => Some(ProblemKind::Failed),
             Status::Completed => (self.mismatch() == Some(true)).then_some(ProblemKind::Mismatch),
             Status::InProgress | Status::Unknown => return,
@@ -176,20 +176,20 @@ impl Toggle {
         if let Some(failing) = self.run.failing.take() {
             transitions.push(Transition::Recovered { reason: failing.reason, lasted: now.since(failing.since) });
         }
-        if let Reported::Unrecognised(status) = &answer.status {
+        if let ReportedStatus::Unrecognised(status) = &answer.status {
             let first = self.run.remember_unrecognised(status);
-            transitions.push(Transition::Unrecognised { status: status.clone(), first });
+            transitions.push(Transition::UnrecognisedStatus { status: status.clone(), first });
         }
         self.run.note_raw_status(answer.status.raw());
         let at_first_answer = self.run.last_success.replace(now).is_none();
-        let (from, said) = (self.run.shown.status, self.run.shown.mock_enabled);
-        self.run.shown.update(answer);
-        let to = self.run.shown.status;
+        let (from, said) = (self.run.last_answer.status, self.run.last_answer.mock_enabled);
+        self.run.last_answer.update(answer);
+        let to = self.run.last_answer.status;
         if from != to {
-            transitions.push(Transition::Status { from, to });
+            transitions.push(Transition::StatusChanged { from, to });
             self.tally.note_finish(to, now);
         }
-        if from != to || said != self.run.shown.mock_enabled {
+        if from != to || said != self.run.last_answer.mock_enabled {
             self.judge(now);
         }
         if to.is_finished() && self.run.finished.is_none() {
@@ -287,13 +287,13 @@ mod tests {
     #[test]
     fn a_run_that_was_seen_in_progress_finishes_with_its_duration() {
         let mut toggle = toggle(None);
-        let first = toggle.apply(Ok(answer(Reported::InProgress, None)), at(1));
-        assert_eq!(first, [Transition::Status { from: Status::Unknown, to: Status::InProgress }]);
-        let last = toggle.apply(Ok(answer(Reported::Failed, None)), at(9));
+        let first = toggle.apply(Ok(answer(ReportedStatus::InProgress, None)), at(1));
+        assert_eq!(first, [Transition::StatusChanged { from: Status::Unknown, to: Status::InProgress }]);
+        let last = toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(9));
         assert_eq!(
             last,
             [
-                Transition::Status { from: Status::InProgress, to: Status::Failed },
+                Transition::StatusChanged { from: Status::InProgress, to: Status::Failed },
                 Transition::Finished {
                     status: Status::Failed,
                     duration: Some(Duration::from_secs(9)),
@@ -319,28 +319,31 @@ mod tests {
         };
         let says = |status, mock_enabled| Ok(answer(status, mock_enabled));
         let (on, off) = (Some(Expect::Enabled), Some(Expect::Disabled));
-        assert_eq!(run("1", on, &[says(Reported::Failed, None)], 1), (failed(on), None));
+        assert_eq!(run("1", on, &[says(ReportedStatus::Failed, None)], 1), (failed(on), None));
         // Retries that hang, are not answered, or have a status that nobody knows.
-        assert_eq!(run("2", on, &[says(Reported::InProgress, Some(true))], 2), (failed(on), None));
+        assert_eq!(run("2", on, &[says(ReportedStatus::InProgress, Some(true))], 2), (failed(on), None));
         assert_eq!(run("3", off, &[failure(Reason::NotFound)], 3), (failed(on), None));
-        assert_eq!(run("4", None, &[says(Reported::Unrecognised(Text::own("paused")), None)], 4), (failed(on), None));
+        assert_eq!(
+            run("4", None, &[says(ReportedStatus::Unrecognised(Text::own("paused")), None)], 4),
+            (failed(on), None)
+        );
         let wrong = (mismatch(Expect::Disabled), Some(at(5)));
-        assert_eq!(run("5", off, &[says(Reported::Completed, Some(true))], 5), wrong);
+        assert_eq!(run("5", off, &[says(ReportedStatus::Completed, Some(true))], 5), wrong);
         assert_eq!(run("6", None, &[], 6), wrong);
-        assert_eq!(run("7", None, &[says(Reported::Failed, None)], 7), (failed(None), Some(at(5))));
-        assert_eq!(run("8", None, &[says(Reported::Completed, None)], 8), (None, Some(at(5))));
+        assert_eq!(run("7", None, &[says(ReportedStatus::Failed, None)], 7), (failed(None), Some(at(5))));
+        assert_eq!(run("8", None, &[says(ReportedStatus::Completed, None)], 8), (None, Some(at(5))));
         let null = (mismatch(Expect::Enabled), Some(at(9)));
-        assert_eq!(run("9", on, &[says(Reported::Completed, None)], 9), null);
-        assert_eq!(run("10", on, &[says(Reported::Completed, Some(true))], 10), (None, Some(at(9))));
+        assert_eq!(run("9", on, &[says(ReportedStatus::Completed, None)], 9), null);
+        assert_eq!(run("10", on, &[says(ReportedStatus::Completed, Some(true))], 10), (None, Some(at(9))));
     }
 
     #[test]
     fn a_recheck_and_another_expectation_judge_a_finished_run_anew() {
         let mut toggle = toggle(Some(Expect::Enabled));
         let kind = |toggle: &Toggle| toggle.tally.problem.map(|problem| problem.kind);
-        toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(1));
         assert_eq!(kind(&toggle), None);
-        toggle.apply(Ok(answer(Reported::Completed, Some(false))), at(2));
+        toggle.apply(Ok(answer(ReportedStatus::Completed, Some(false))), at(2));
         assert_eq!(kind(&toggle), Some(ProblemKind::Mismatch));
         toggle.redefine(watch("a", Some(Expect::Disabled)), at(3));
         assert_eq!(kind(&toggle), None);
@@ -354,11 +357,11 @@ mod tests {
     fn what_finished_last_has_the_later_time_also_by_a_clock_that_goes_back() {
         let mut toggle = toggle(None);
         let order = |toggle: &Toggle| toggle.tally.last_completed.cmp(&toggle.tally.last_failed);
-        toggle.apply(Ok(answer(Reported::Completed, None)), at(3600));
+        toggle.apply(Ok(answer(ReportedStatus::Completed, None)), at(3600));
         for (second, reported, expected) in [
-            (3600, Reported::Failed, Ordering::Less),
-            (10, Reported::Completed, Ordering::Greater),
-            (0, Reported::Failed, Ordering::Less),
+            (3600, ReportedStatus::Failed, Ordering::Less),
+            (10, ReportedStatus::Completed, Ordering::Greater),
+            (0, ReportedStatus::Failed, Ordering::Less),
         ] {
             toggle.redefine(watch(&format!("{second}{reported:?}"), None), at(second));
             toggle.apply(Ok(answer(reported, None)), at(second));
@@ -370,7 +373,7 @@ mod tests {
     fn a_run_that_is_finished_at_its_first_answer_has_no_duration() {
         let mut toggle = toggle(None);
         toggle.apply(failure(Reason::Timeout), at(1));
-        let transitions = toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(9));
+        let transitions = toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(9));
         let finished = Transition::Finished { status: Status::Completed, duration: None, mismatch: false };
         assert!(transitions.contains(&finished), "{transitions:?}");
     }
@@ -378,16 +381,16 @@ mod tests {
     #[test]
     fn a_failed_poll_changes_only_up_the_error_and_the_counters() {
         let mut toggle = toggle(Some(Expect::Enabled));
-        toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(1));
         let before = toggle.clone();
         assert_eq!(toggle.apply(failure(Reason::BadRequest), at(2)), [Transition::PollFailed { changed: true }]);
         assert_eq!(toggle.apply(failure(Reason::BadRequest), at(3)), [Transition::PollFailed { changed: false }]);
         assert_eq!(toggle.apply(failure(Reason::Dns), at(4)), [Transition::PollFailed { changed: true }]);
-        assert_eq!(toggle.run.shown, before.run.shown);
+        assert_eq!(toggle.run.last_answer, before.run.last_answer);
         assert_eq!(toggle.run.finished, before.run.finished);
         assert_eq!(toggle.run.last_success, Some(at(1)));
         assert_eq!((toggle.run.up(), toggle.tally.polls, toggle.tally.failures), (Some(false), 4, 3));
-        let recovered = toggle.apply(Ok(answer(Reported::Completed, Some(true))), at(7));
+        let recovered = toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(7));
         assert_eq!(recovered, [Transition::Recovered { reason: Reason::Dns, lasted: Duration::from_secs(5) }]);
         assert_eq!(toggle.run.up(), Some(true));
     }
@@ -404,7 +407,7 @@ mod tests {
         ] {
             let mut toggle = toggle(expect);
             assert_eq!(toggle.mismatch(), expect.map(|_| false));
-            toggle.apply(Ok(answer(Reported::Completed, mock_enabled)), at(1));
+            toggle.apply(Ok(answer(ReportedStatus::Completed, mock_enabled)), at(1));
             assert_eq!(toggle.mismatch(), mismatch, "{expect:?} {mock_enabled:?}");
         }
     }
@@ -412,20 +415,20 @@ mod tests {
     #[test]
     fn a_failed_run_is_no_mismatch() {
         let mut toggle = toggle(Some(Expect::Enabled));
-        toggle.apply(Ok(answer(Reported::Failed, Some(false))), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::Failed, Some(false))), at(1));
         assert_eq!(toggle.mismatch(), Some(false));
     }
 
     #[test]
     fn an_unrecognised_status_is_unknown_and_reported_once_per_value() {
         let mut toggle = toggle(None);
-        let paused = || Ok(answer(Reported::Unrecognised(Text::own("paused")), None));
+        let paused = || Ok(answer(ReportedStatus::Unrecognised(Text::own("paused")), None));
         let first = |transitions: &[Transition]| {
-            transitions.iter().any(|t| matches!(t, Transition::Unrecognised { first: true, .. }))
+            transitions.iter().any(|t| matches!(t, Transition::UnrecognisedStatus { first: true, .. }))
         };
         assert!(first(&toggle.apply(paused(), at(1))));
         assert!(!first(&toggle.apply(paused(), at(2))));
-        assert_eq!(toggle.run.shown.status, Status::Unknown);
+        assert_eq!(toggle.run.last_answer.status, Status::Unknown);
         assert_eq!(toggle.run.raw_status(), Some(&Text::own("paused")));
         assert_eq!(toggle.run.up(), Some(true));
     }
@@ -433,23 +436,23 @@ mod tests {
     #[test]
     fn a_queued_run_is_in_progress_and_what_was_sent_shows_until_another_status_comes() {
         let mut toggle = toggle(None);
-        toggle.apply(Ok(answer(Reported::Queued, None)), at(1));
-        assert_eq!(toggle.run.shown.status, Status::InProgress);
+        toggle.apply(Ok(answer(ReportedStatus::Queued, None)), at(1));
+        assert_eq!(toggle.run.last_answer.status, Status::InProgress);
         assert_eq!(toggle.run.raw_status(), Some(&Text::own("queued")));
-        assert!(toggle.apply(Ok(answer(Reported::InProgress, None)), at(2)).is_empty());
+        assert!(toggle.apply(Ok(answer(ReportedStatus::InProgress, None)), at(2)).is_empty());
         assert_eq!(toggle.run.raw_status(), None);
     }
 
     #[test]
     fn a_new_run_resets_all_but_the_tally_and_other_labels_do_not_make_one() {
         let mut toggle = toggle(None);
-        toggle.apply(Ok(answer(Reported::Failed, None)), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(1));
         assert!(!toggle.redefine(watch("a", Some(Expect::Enabled)), at(2)));
         let tally = toggle.tally.clone();
         assert_eq!((tally.polls, tally.failed, tally.last_failed), (1, 1, Some(at(1))));
-        assert_eq!((toggle.run.shown.status, toggle.run.started), (Status::Failed, at(0)));
+        assert_eq!((toggle.run.last_answer.status, toggle.run.started), (Status::Failed, at(0)));
         assert!(toggle.redefine(watch("b", Some(Expect::Enabled)), at(3)));
-        assert_eq!((toggle.run.shown.status, toggle.run.started), (Status::Unknown, at(3)));
+        assert_eq!((toggle.run.last_answer.status, toggle.run.started), (Status::Unknown, at(3)));
         assert_eq!((toggle.run.up(), toggle.run.finished), (None, None));
         assert_eq!(toggle.tally, tally);
     }
@@ -457,8 +460,8 @@ mod tests {
     #[test]
     fn a_recheck_that_finds_a_completed_run_failed_moves_last_failed_but_counts_no_second_finish() {
         let mut toggle = toggle(None);
-        toggle.apply(Ok(answer(Reported::Completed, None)), at(1));
-        toggle.apply(Ok(answer(Reported::Failed, None)), at(2));
+        toggle.apply(Ok(answer(ReportedStatus::Completed, None)), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(2));
         assert_eq!((toggle.tally.completed, toggle.tally.failed), (1, 0));
         assert_eq!((toggle.tally.last_completed, toggle.tally.last_failed), (Some(at(1)), Some(at(2))));
         assert_eq!(toggle.run.finished.map(|finish| finish.at), Some(at(1)));
@@ -466,11 +469,11 @@ mod tests {
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {
         let status = prop_oneof![
-            Just(Reported::InProgress),
-            Just(Reported::Completed),
-            Just(Reported::Failed),
-            Just(Reported::Queued),
-            "[a-z]{1,3}".prop_map(|s| Reported::Unrecognised(Text::own(&s))),
+            Just(ReportedStatus::InProgress),
+            Just(ReportedStatus::Completed),
+            Just(ReportedStatus::Failed),
+            Just(ReportedStatus::Queued),
+            "[a-z]{1,3}".prop_map(|s| ReportedStatus::Unrecognised(Text::own(&s))),
         ];
         let good = (status, any::<Option<bool>>(), proptest::option::of(0..5u32)).prop_map(
             |(status, mock_enabled, mcp_endpoints)| Ok(Answer { mcp_endpoints, ..answer(status, mock_enabled) }),
@@ -496,14 +499,14 @@ mod tests {
                 finishes += transitions.iter().filter(|t| matches!(t, Transition::Finished { .. })).count() as u64;
                 prop_assert_eq!(toggle.run.up(), Some(!failed));
                 if failed {
-                    prop_assert_eq!(&toggle.run.shown, &before.run.shown);
+                    prop_assert_eq!(&toggle.run.last_answer, &before.run.last_answer);
                     prop_assert_eq!(toggle.run.last_success, before.run.last_success);
                 }
                 if before.run.finished.is_some() {
                     prop_assert_eq!(toggle.run.finished, before.run.finished);
                 }
-                let changed = toggle.run.shown.status != before.run.shown.status;
-                prop_assert_eq!(changed, transitions.iter().any(|t| matches!(t, Transition::Status { .. })));
+                let changed = toggle.run.last_answer.status != before.run.last_answer.status;
+                prop_assert_eq!(changed, transitions.iter().any(|t| matches!(t, Transition::StatusChanged { .. })));
             }
             let tally = &toggle.tally;
             prop_assert_eq!(tally.polls, outcomes.len() as u64);
@@ -511,7 +514,7 @@ mod tests {
             prop_assert_eq!(u64::from(tally.completed + tally.failed), finishes);
             prop_assert!(finishes <= 1);
             prop_assert_eq!(toggle.run.finished.is_some(), finishes == 1);
-            prop_assert_eq!(toggle.run.shown.mcp_endpoints, endpoints);
+            prop_assert_eq!(toggle.run.last_answer.mcp_endpoints, endpoints);
         }
     }
 }

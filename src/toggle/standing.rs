@@ -60,7 +60,7 @@ impl Standing {
             Some(ProblemKind::Mismatch) => return Self::Mismatched,
             None => {}
         }
-        match run.shown.status {
+        match run.last_answer.status {
             Status::Failed => Self::Failed,
             _ if goes_on && up && now.since(run.started) > Self::STUCK_AFTER => Self::Stuck,
             _ if goes_on && !up && now.since(heard) > Self::SILENT_AFTER => Self::Silent,
@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::toggle::sample::{answer, at, watch};
-    use crate::toggle::{Expect, Failure, Outcome, Reason, Reported, Watch};
+    use crate::toggle::{Expect, Failure, Outcome, Reason, ReportedStatus, Watch};
 
     const HOUR: u64 = 3600;
 
@@ -105,20 +105,20 @@ mod tests {
             (vec![], HOUR, Standing::Silent),
             (vec![(1, fails())], 2, Standing::Failing),
             (vec![(1, fails())], HOUR, Standing::Silent),
-            (vec![(1, says(Reported::InProgress, None))], 2, Standing::InProgress),
-            (vec![(1, says(Reported::InProgress, None))], HOUR, Standing::Stuck),
-            (vec![(1, says(Reported::InProgress, None)), (2, fails())], 60, Standing::Failing),
-            (vec![(1, says(Reported::InProgress, None)), (2, fails())], HOUR, Standing::Silent),
-            (vec![(HOUR, says(Reported::InProgress, None)), (HOUR + 1, fails())], HOUR + 2, Standing::Failing),
-            (vec![(1, says(Reported::InProgress, None))], HOUR / 2, Standing::InProgress),
-            (vec![(1, says(Reported::InProgress, None))], HOUR / 2 + 1, Standing::Stuck),
+            (vec![(1, says(ReportedStatus::InProgress, None))], 2, Standing::InProgress),
+            (vec![(1, says(ReportedStatus::InProgress, None))], HOUR, Standing::Stuck),
+            (vec![(1, says(ReportedStatus::InProgress, None)), (2, fails())], 60, Standing::Failing),
+            (vec![(1, says(ReportedStatus::InProgress, None)), (2, fails())], HOUR, Standing::Silent),
+            (vec![(HOUR, says(ReportedStatus::InProgress, None)), (HOUR + 1, fails())], HOUR + 2, Standing::Failing),
+            (vec![(1, says(ReportedStatus::InProgress, None))], HOUR / 2, Standing::InProgress),
+            (vec![(1, says(ReportedStatus::InProgress, None))], HOUR / 2 + 1, Standing::Stuck),
             (vec![(1, fails())], HOUR / 4, Standing::Failing),
             (vec![(1, fails())], HOUR / 4 + 1, Standing::Silent),
-            (vec![(1, says(Reported::Completed, Some(true)))], HOUR, Standing::Completed),
-            (vec![(1, says(Reported::Completed, Some(true))), (2, fails())], HOUR, Standing::Failing),
-            (vec![(1, says(Reported::Completed, Some(false)))], 2, Standing::Mismatched),
-            (vec![(1, says(Reported::Completed, None))], HOUR, Standing::Mismatched),
-            (vec![(1, says(Reported::Failed, None)), (2, fails())], HOUR, Standing::Failed),
+            (vec![(1, says(ReportedStatus::Completed, Some(true)))], HOUR, Standing::Completed),
+            (vec![(1, says(ReportedStatus::Completed, Some(true))), (2, fails())], HOUR, Standing::Failing),
+            (vec![(1, says(ReportedStatus::Completed, Some(false)))], 2, Standing::Mismatched),
+            (vec![(1, says(ReportedStatus::Completed, None))], HOUR, Standing::Mismatched),
+            (vec![(1, says(ReportedStatus::Failed, None)), (2, fails())], HOUR, Standing::Failed),
         ] {
             let watch = Watch { expect: Some(Expect::Enabled), ..watch("a", "1") };
             let mut toggle = Toggle::new(Arc::new(watch), at(0));
@@ -133,14 +133,14 @@ mod tests {
     fn a_toggle_stands_as_its_last_run_ended_badly_until_one_ends_well() {
         let of = |id: &str| Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("a", id) });
         let mut toggle = Toggle::new(of("1"), at(0));
-        toggle.apply(Ok(answer(Reported::Completed, Some(false))), at(1));
+        toggle.apply(Ok(answer(ReportedStatus::Completed, Some(false))), at(1));
         for (id, outcome, expected) in [
             ("2", None, Standing::Mismatched),
-            ("3", Some(Ok(answer(Reported::InProgress, None))), Standing::Mismatched),
+            ("3", Some(Ok(answer(ReportedStatus::InProgress, None))), Standing::Mismatched),
             ("4", Some(Err(Failure::new(Reason::NotFound))), Standing::Mismatched),
-            ("5", Some(Ok(answer(Reported::Failed, None))), Standing::Failed),
+            ("5", Some(Ok(answer(ReportedStatus::Failed, None))), Standing::Failed),
             ("6", None, Standing::Failed),
-            ("7", Some(Ok(answer(Reported::Completed, Some(true)))), Standing::Completed),
+            ("7", Some(Ok(answer(ReportedStatus::Completed, Some(true)))), Standing::Completed),
         ] {
             toggle.redefine(of(id), at(2));
             if let Some(outcome) = outcome {

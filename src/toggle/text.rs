@@ -15,7 +15,7 @@ pub struct Text(Arc<str>);
 
 /// What must not show in a text, beside everything that looks like a URL.
 #[derive(Debug, Clone, Default)]
-pub struct Hidden {
+pub struct Redactions {
     /// Parts of URLs that the same answer has, as they are meant, by length: hosts and paths can be quoted apart.
     urls: BTreeSet<(usize, String)>,
     /// The query of the request, with its question mark.
@@ -24,9 +24,9 @@ pub struct Hidden {
     keys: Vec<Zeroizing<String>>,
 }
 
-// === impl Hidden ===
+// === impl Redactions ===
 
-impl Hidden {
+impl Redactions {
     /// Shorter texts are not hidden: they would be found in ordinary words.
     const SHORTEST: usize = 4;
 
@@ -83,7 +83,7 @@ impl Text {
     const MOST_RAW_BYTES: usize = 16 * 1024;
 
     /// Cleans what the upstream sent.
-    pub fn clean(raw: &str, hidden: &Hidden) -> Self {
+    pub fn clean(raw: &str, hidden: &Redactions) -> Self {
         let raw = whole_words(raw);
         // URLs go before keys: a key within one must not end it. All go before the cap, which could
         // cut one of them in two.
@@ -105,7 +105,7 @@ impl Text {
 
     /// Text of our own, which has nothing to hide.
     pub fn own(text: &str) -> Self {
-        Self::clean(text, &Hidden::default())
+        Self::clean(text, &Redactions::default())
     }
 
     /// Text that was cleaned before it was stored. It is the same again, unless somebody changed
@@ -151,7 +151,7 @@ const QUOTED_PARTS: [(&str, char); 3] = [("host='", '\''), ("host=\"", '"'), ("w
 const LONGEST_NAME: usize = 64;
 
 /// Replaces URLs by `<url>`, in one pass over the text.
-fn cut_urls(raw: &str, hidden: &Hidden) -> String {
+fn cut_urls(raw: &str, hidden: &Redactions) -> String {
     let mut clean = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = rest.find([':', '%', '&', '\\', '/']) {
@@ -194,7 +194,7 @@ fn begins_url(before: &str, after: &str) -> bool {
 
 /// What follows the URL. Around its host there may be brackets of a template, or a line break. What ends a URL
 /// does not end a listed one that has it.
-fn after_url<'t>(text: &'t str, hidden: &Hidden) -> &'t str {
+fn after_url<'t>(text: &'t str, hidden: &Redactions) -> &'t str {
     let (first, rest) = unit(text);
     let (_, rest) = slashes(if first == Some(':') { rest } else { text });
     let after_listed = hidden.urls.iter().rev().find_map(|(_, url)| strip_start(rest, url));
@@ -467,12 +467,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn clean(raw: &str) -> String {
-        Text::clean(raw, &Hidden::default().key("sk-key+1")).as_str().to_owned()
+        Text::clean(raw, &Redactions::default().key("sk-key+1")).as_str().to_owned()
     }
 
     #[test]
     fn of_a_very_long_text_whole_words_are_looked_at_and_nothing_hidden_is_cut_in_two() {
-        let hidden = Hidden::default().key("sk-secret-key");
+        let hidden = Redactions::default().key("sk-secret-key");
         for padding in 0..40 {
             let url = "https://mock.example/x ";
             let raw = format!("{}{} sk-secret-key", " ".repeat(padding), url.repeat(9_000));
@@ -542,7 +542,7 @@ mod tests {
 
     #[test]
     fn parts_of_known_urls_are_cut_out_where_they_stand_alone() {
-        let hidden = Hidden::default().url("https://mock.example:444/mcp/7?token=1");
+        let hidden = Redactions::default().url("https://mock.example:444/mcp/7?token=1");
         let text = "HTTPSConnectionPool(host='mock.example', port=444): no answer with url: /mcp/7?token=1";
         let shown = "HTTPSConnectionPool(host='<url>', port=444): no answer with url: <url>";
         assert_eq!(Text::clean(text, &hidden).as_str(), shown);
@@ -550,7 +550,7 @@ mod tests {
         for part in ["mock.example", "MOCK.example", "%2Fmcp%2F7", "/mcp/7", "token=1", "mock.example:444"] {
             assert_eq!(Text::clean(&format!("at {part} now"), &hidden).as_str(), "at <url> now", "{part}");
         }
-        let v6 = Hidden::default().url("https://[2001:db8::77]:8080/mcp?key=abcd");
+        let v6 = Redactions::default().url("https://[2001:db8::77]:8080/mcp?key=abcd");
         assert_eq!(Text::clean("2001:db8::77 refused abcd", &v6).as_str(), "<url> refused <url>");
     }
 
@@ -575,7 +575,7 @@ mod tests {
 
     #[test]
     fn the_query_of_the_request_does_not_show_even_where_it_was_decoded() {
-        let hidden = Hidden::default().query("progress_id=it's a \"secret\"");
+        let hidden = Redactions::default().query("progress_id=it's a \"secret\"");
         for raw in [
             "GET /a/?progress_id=it's a \"secret\" HTTP/1.1",
             "GET /a/?progress_id=it's a \"secret\"-and-more HTTP/1.1",
@@ -589,7 +589,7 @@ mod tests {
 
     #[test]
     fn listed_urls_do_not_show_without_their_scheme_nor_what_follows_them() {
-        let hidden = Hidden::default().url("https://mock.example:8443/m/x").url("https://h1/m/y");
+        let hidden = Redactions::default().url("https://mock.example:8443/m/x").url("https://h1/m/y");
         for part in [
             "mock.example:8443/m/x",
             "mock.example:8443/m/x/tools/call",
@@ -612,7 +612,8 @@ mod tests {
     #[test]
     fn spaces_and_quotes_in_a_listed_url_do_not_end_it() {
         let listed = "https://mock.example/it's my/\"to ken\"?key=a b";
-        let hidden = Hidden::default().url(listed).url("https://mock.example/it's").url("https://m.example/a%20secret");
+        let hidden =
+            Redactions::default().url(listed).url("https://mock.example/it's").url("https://m.example/a%20secret");
         for part in [
             listed,
             "mock.example/it's my/\"to ken\"?key=a b",
@@ -646,7 +647,7 @@ mod tests {
 
     #[test]
     fn a_key_that_looks_escaped_is_hidden_as_it_is() {
-        let hidden = Hidden::default().key("sk%41&amp;b");
+        let hidden = Redactions::default().key("sk%41&amp;b");
         assert_eq!(Text::clean("bad key sk%41&amp;b!", &hidden).as_str(), "bad key <secret>!");
     }
 
@@ -702,7 +703,7 @@ mod tests {
         ) {
             let listed = format!("https://{host}:8443{path}");
             let quoted = if scheme { &listed } else { listed.trim_start_matches("https://") };
-            let text = Text::clean(&format!("at {quoted} {more}"), &Hidden::default().url(&listed));
+            let text = Text::clean(&format!("at {quoted} {more}"), &Redactions::default().url(&listed));
             prop_assert!(!text.as_str().contains("secret") && !text.as_str().contains(&host), "{text}");
         }
 

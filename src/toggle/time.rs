@@ -13,7 +13,7 @@ pub struct Timestamp(
 
 /// By how much the clock of this process was moved, and all that was stamped with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Jump {
+pub struct ClockJump {
     /// Negative if it was set back.
     millis: i64,
 }
@@ -38,7 +38,7 @@ impl Timestamp {
 
     /// What was stamped before a jump, as it is to be shown after it.
     #[must_use]
-    pub fn moved(self, jump: Jump) -> Self {
+    pub fn moved(self, jump: ClockJump) -> Self {
         Self::from_millis(self.as_millis().saturating_add_signed(jump.millis))
     }
 
@@ -50,9 +50,9 @@ impl Timestamp {
     }
 }
 
-// === impl Jump ===
+// === impl ClockJump ===
 
-impl Jump {
+impl ClockJump {
     /// From milliseconds; negative if the clock was set back.
     pub const fn from_millis(millis: i64) -> Self {
         Self { millis }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::board::AgentRow;
-use crate::toggle::{AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels, Teller, Timestamp};
+use crate::toggle::{AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels, Timestamp, ToldBy};
 
 /// Agents, sorted by API and id.
 #[derive(Serialize)]
@@ -81,7 +81,7 @@ impl<'a> AgentJson<'a> {
             mock_enabled_since: time(mock.and_then(AgentMock::enabled_since)),
             expect,
             should_be: said.or(expect),
-            told_by: told_by.map(|Teller { toggle, .. }| toggle.as_str()),
+            told_by: told_by.map(|ToldBy { toggle, .. }| toggle.as_str()),
             told_at: time(mock.and_then(AgentMock::told_at)),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::toggle::{Event, Text, What};
+use crate::toggle::{Event, EventKind, Text};
 
 /// The events of a toggle, the newest first.
 #[derive(Serialize)]
@@ -50,7 +50,7 @@ enum ShownWhat<'a> {
 
 impl<'a> EventList<'a> {
     pub(crate) fn of(events: &'a [Event]) -> Self {
-        let shown = |event: &'a Event| EventJson { at: event.at.to_string(), what: ShownWhat::of(&event.what) };
+        let shown = |event: &'a Event| EventJson { at: event.at.to_string(), what: ShownWhat::of(&event.kind) };
         Self { events: events.iter().map(shown).collect() }
     }
 }
@@ -58,21 +58,21 @@ impl<'a> EventList<'a> {
 // === impl ShownWhat ===
 
 impl<'a> ShownWhat<'a> {
-    fn of(what: &'a What) -> Self {
+    fn of(what: &'a EventKind) -> Self {
         match what {
-            What::Began { progress_id } => Self::RunStarted { progress_id: progress_id.as_str() },
-            What::Status { from, to, duration, mismatch, text } => Self::StatusChanged {
+            EventKind::RunStarted { progress_id } => Self::RunStarted { progress_id: progress_id.as_str() },
+            EventKind::StatusChanged { from, to, duration, mismatch, text } => Self::StatusChanged {
                 from: from.as_str(),
                 to: to.as_str(),
                 duration_seconds: duration.as_ref().map(Duration::as_secs_f64),
                 mismatch: *mismatch,
                 text: text.as_ref().map(Text::as_str),
             },
-            What::Unrecognised { status } => Self::UnrecognisedStatus { status: status.as_str() },
-            What::PollFailed { reason, detail } => {
+            EventKind::UnrecognisedStatus { status } => Self::UnrecognisedStatus { status: status.as_str() },
+            EventKind::PollFailed { reason, detail } => {
                 Self::PollFailed { reason: reason.as_str(), detail: detail.as_ref().map(Text::as_str) }
             }
-            What::Recovered { reason, lasted } => {
+            EventKind::Recovered { reason, lasted } => {
                 Self::PollsRecovered { reason: reason.as_str(), lasted_seconds: lasted.as_secs_f64() }
             }
         }

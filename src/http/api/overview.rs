@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::board::Rows;
+use crate::board::ToggleRows;
 use crate::cekura::Api;
 use crate::config::Config;
 use crate::exposition::ApiLoad;
@@ -44,7 +44,7 @@ pub(crate) struct ApiHealth {
 
 impl Overview {
     /// Goes through all rows.
-    pub(crate) fn of(rows: &Rows, apis: Vec<ApiHealth>, started: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn of(rows: &ToggleRows, apis: Vec<ApiHealth>, started: Timestamp, now: Timestamp) -> Self {
         let [version, revision, _] = crate::BUILD;
         let mut overview = Self {
             version,
@@ -56,7 +56,7 @@ impl Overview {
         };
         for row in rows.iter() {
             let (watch, run) = (&row.toggle.watch, &row.toggle.run);
-            *overview.statuses.entry(run.shown.status.as_str()).or_default() += 1;
+            *overview.statuses.entry(run.last_answer.status.as_str()).or_default() += 1;
             *overview.standings.entry(Standing::of(&row.toggle, now).as_str()).or_default() += 1;
             let api = overview.apis.iter_mut().find(|api| api.name == watch.api.as_str());
             if let Some((api, up)) = api.zip(run.up()) {

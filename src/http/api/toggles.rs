@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::board::{Row, Rows};
+use crate::board::{ToggleRow, ToggleRows};
 use crate::http::select::Selection;
 use crate::toggle::{Expect, Text, Timestamp};
 
@@ -55,7 +55,7 @@ pub(crate) struct ToggleJson<'a> {
 // === impl ToggleList ===
 
 impl<'a> ToggleList<'a> {
-    pub(crate) fn of(rows: &'a Rows, selection: &'a Selection, now: Timestamp) -> Self {
+    pub(crate) fn of(rows: &'a ToggleRows, selection: &'a Selection, now: Timestamp) -> Self {
         let mut selected = selection.of(rows, now);
         let toggles: Vec<_> =
             selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(ToggleJson::of).collect();
@@ -68,9 +68,9 @@ impl<'a> ToggleList<'a> {
 // === impl ToggleJson ===
 
 impl<'a> ToggleJson<'a> {
-    pub(crate) fn of(row: &'a Row) -> Self {
-        let Row { toggle, next_poll, .. } = row;
-        let (watch, run, shown) = (&toggle.watch, &toggle.run, &toggle.run.shown);
+    pub(crate) fn of(row: &'a ToggleRow) -> Self {
+        let ToggleRow { toggle, next_poll, .. } = row;
+        let (watch, run, shown) = (&toggle.watch, &toggle.run, &toggle.run.last_answer);
         let failing = run.failing.as_ref();
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         Self {

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use url::form_urlencoded;
 
-use crate::board::{Board, Row};
+use crate::board::{Board, ToggleRow};
 use crate::config::parse_duration;
 
 /// The longest that is waited, whatever was asked for.
@@ -25,7 +25,7 @@ pub(crate) struct Query {
 #[derive(Debug)]
 pub(crate) enum Waited {
     /// The run finished, or the time is over.
-    Over(Box<Row>),
+    Over(Box<ToggleRow>),
     /// There is no watch of that name.
     Gone,
     /// Another run is watched under the name.
@@ -68,7 +68,7 @@ impl Query {
             return Waited::Over(Box::new(row));
         };
         let deadline = Instant::now() + wait;
-        let Some(awaited) = board.awaited(name) else { return Waited::Gone };
+        let Some(awaited) = board.awaited_run(name) else { return Waited::Gone };
         loop {
             // Made before looking, so that no change after the look is missed.
             let changed = awaited.changed.notified();
@@ -89,7 +89,7 @@ impl Query {
         }
     }
 
-    fn means_another_run(&self, row: &Row) -> bool {
+    fn means_another_run(&self, row: &ToggleRow) -> bool {
         self.progress_id.as_ref().is_some_and(|id| id != row.toggle.watch.progress_id.as_str())
     }
 }

@@ -14,7 +14,7 @@ pub(super) use assets::Asset;
 pub(super) use html::Escaped;
 use row::Badge;
 
-use crate::board::{Row, Rows};
+use crate::board::{ToggleRow, ToggleRows};
 use crate::http::api::overview::{ApiHealth, Overview};
 use crate::http::select::{MOST_TEXT, Selection};
 use crate::toggle::{Standing, Status, Timestamp};
@@ -38,7 +38,7 @@ const COLUMNS: [(&str, Option<&str>); 9] = [
 /// What the page is made from.
 pub(super) struct Page<'a> {
     pub(super) overview: &'a Overview,
-    pub(super) rows: &'a Rows,
+    pub(super) rows: &'a ToggleRows,
     pub(super) selection: &'a Selection,
     /// Where the metrics are.
     pub(super) telemetry_path: &'a str,
@@ -175,7 +175,7 @@ impl Page<'_> {
 
     /// The first toggles that are asked for, the worst first and by name among equals, and how many are
     /// asked for.
-    fn worst_first(&self) -> (Vec<&Row>, usize) {
+    fn worst_first(&self) -> (Vec<&ToggleRow>, usize) {
         let mut found: Vec<_> = self
             .selection
             .of(self.rows, self.now)

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::html::Escaped;
-use crate::board::Row;
+use crate::board::ToggleRow;
 use crate::config::format_duration;
 use crate::toggle::{Expect, Reason, Standing, Status, Text, Timestamp, Toggle};
 
@@ -69,7 +69,7 @@ fn meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
 const SHORT_TEXT: usize = 80;
 
 /// A row of the table. What is long is cut by the style, not here.
-pub(super) fn write(page: &mut String, row: &Row, now: Timestamp) -> fmt::Result {
+pub(super) fn write(page: &mut String, row: &ToggleRow, now: Timestamp) -> fmt::Result {
     let (toggle, watch) = (&row.toggle, &row.toggle.watch);
     let standing = Standing::of(toggle, now);
     write!(page, "<tr role=\"row\" data-name=\"{}\">", Escaped(watch.name.as_str()))?;
@@ -89,7 +89,7 @@ pub(super) fn write(page: &mut String, row: &Row, now: Timestamp) -> fmt::Result
     times(page, row)?;
     texts(page, row)?;
     cell(page, "Tools")?;
-    let shown = &toggle.run.shown;
+    let shown = &toggle.run.last_answer;
     if let Some((endpoints, tools)) = shown.mcp_endpoints.zip(shown.mcp_tools) {
         write!(page, "{}<span class=\"more\">{}</span>", counted(endpoints, "endpoint"), counted(tools, "tool"))?;
     }
@@ -102,13 +102,13 @@ fn cell(page: &mut String, of: &str) -> fmt::Result {
     write!(page, "<td role=\"cell\" data-of=\"{of}\">")
 }
 
-fn status(page: &mut String, row: &Row, standing: Standing) -> fmt::Result {
+fn status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result {
     let Badge { shape, word } = Badge::of(standing);
     cell(page, "Status")?;
     let class = standing.as_str();
     write!(page, "<span class=\"badge {class}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")?;
     // Where the standing does not say it.
-    let status = row.toggle.run.shown.status;
+    let status = row.toggle.run.last_answer.status;
     if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
         write!(page, "<span class=\"more\">{}</span>", status.as_str().replace('_', " "))?;
     }
@@ -133,8 +133,8 @@ fn is_of_an_earlier_run(standing: Standing, status: Status) -> bool {
         && matches!(status, Status::InProgress | Status::Unknown)
 }
 
-fn mocks(page: &mut String, row: &Row) -> fmt::Result {
-    let shown = &row.toggle.run.shown;
+fn mocks(page: &mut String, row: &ToggleRow) -> fmt::Result {
+    let shown = &row.toggle.run.last_answer;
     cell(page, "Mocks")?;
     page.push_str(match shown.mock_enabled {
         Some(true) => "on",
@@ -152,7 +152,7 @@ fn mocks(page: &mut String, row: &Row) -> fmt::Result {
     Ok(())
 }
 
-fn times(page: &mut String, row: &Row) -> fmt::Result {
+fn times(page: &mut String, row: &ToggleRow) -> fmt::Result {
     let (run, tally) = (&row.toggle.run, &row.toggle.tally);
     cell(page, "Run")?;
     write!(page, "watched {}", Time(run.started))?;
@@ -177,7 +177,7 @@ fn times(page: &mut String, row: &Row) -> fmt::Result {
     write!(page, "<span class=\"more\">{}, {} failed</span></td>", counted(tally.polls, "poll"), tally.failures)
 }
 
-fn texts(page: &mut String, row: &Row) -> fmt::Result {
+fn texts(page: &mut String, row: &ToggleRow) -> fmt::Result {
     let run = &row.toggle.run;
     cell(page, "What it says")?;
     if let Some(failing) = &run.failing {
@@ -186,7 +186,7 @@ fn texts(page: &mut String, row: &Row) -> fmt::Result {
         let colon = if detail.is_empty() { "" } else { ": " };
         text(page, &format!("Poll failed, {reason}{colon}{detail}"))?;
     }
-    let said = [&run.shown.error, &run.shown.message].into_iter().flatten();
+    let said = [&run.last_answer.error, &run.last_answer.message].into_iter().flatten();
     for said in said.filter(|said| !said.as_str().is_empty()) {
         text(page, said.as_str())?;
     }

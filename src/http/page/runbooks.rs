@@ -98,7 +98,7 @@ impl About {
         let Ok(name) = WatchName::parse(name) else {
             return Self::Missing("The address of this page names no toggle.".to_owned());
         };
-        let watch = board.look(name.as_str(), |row| in_trouble(&row.toggle));
+        let watch = board.with_row(name.as_str(), |row| in_trouble(&row.toggle));
         let found = watch.and_then(|watch| Some((Base::of(&watch.api, config)?, watch)));
         found.map_or_else(
             || {

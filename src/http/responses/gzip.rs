@@ -201,15 +201,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::board::{Row, Rows};
+    use crate::board::{ToggleRow, ToggleRows};
     use crate::exposition::Metrics;
     use crate::toggle::sample::{answer, watch};
-    use crate::toggle::{LabelName, Reported, Timestamp, Toggle, Watch};
+    use crate::toggle::{LabelName, ReportedStatus, Timestamp, Toggle, Watch};
 
     const FORMATS: [Format; 2] = [Format::Text, Format::OpenMetrics];
 
     /// The rows of watches, by their names.
-    type Watches = BTreeMap<String, Row>;
+    type Watches = BTreeMap<String, ToggleRow>;
 
     type Change = fn(&mut Watches);
 
@@ -259,13 +259,13 @@ mod tests {
         std::iter::from_fn(|| encoder.next_chunk(snapshot)).collect::<Vec<_>>().concat()
     }
 
-    fn relabel(row: &mut Row, value: &str) {
+    fn relabel(row: &mut ToggleRow, value: &str) {
         let labels = [(LabelName::parse("l").unwrap(), value.into())].into_iter().collect();
         row.toggle.watch = Arc::new(Watch { labels, ..(*row.toggle.watch).clone() });
     }
 
-    fn waiting(name: &str) -> Row {
-        Row::new(Toggle::new(Arc::new(watch(name, "p")), Timestamp::from_millis(1)))
+    fn waiting(name: &str) -> ToggleRow {
+        ToggleRow::new(Toggle::new(Arc::new(watch(name, "p")), Timestamp::from_millis(1)))
     }
 
     fn watches(count: usize) -> Watches {
@@ -275,15 +275,15 @@ mod tests {
 
     fn snapshot(watches: &Watches) -> Snapshot {
         Snapshot::new(
-            watches.values().cloned().collect::<Rows>(),
+            watches.values().cloned().collect::<ToggleRows>(),
             vec![],
-            crate::exposition::Labelled::default(),
+            crate::exposition::ConfiguredSeries::default(),
             vec![],
         )
     }
 
-    fn finish(row: &mut Row, millis: u64) {
-        let reported = if millis.is_multiple_of(2) { Reported::Completed } else { Reported::Failed };
+    fn finish(row: &mut ToggleRow, millis: u64) {
+        let reported = if millis.is_multiple_of(2) { ReportedStatus::Completed } else { ReportedStatus::Failed };
         row.toggle.apply(Ok(answer(reported, Some(true))), Timestamp::from_millis(millis));
     }
 
@@ -413,7 +413,7 @@ mod tests {
                 }
                 metrics.count_http("/metrics", 200);
                 let gathered = metrics.gather(std::time::Instant::now());
-                let snapshot = Snapshot::new(watches.values().cloned().collect(), vec![], crate::exposition::Labelled::default(), gathered);
+                let snapshot = Snapshot::new(watches.values().cloned().collect(), vec![], crate::exposition::ConfiguredSeries::default(), gathered);
                 for (scraper, format) in &mut scrapers {
                     scraper.must_read(&snapshot, *format);
                 }
