@@ -5,11 +5,9 @@
 
 use std::ffi::OsString;
 
-use figment::value::{Dict, Map, Tag, Value};
-use figment::{Metadata, Profile, Provider};
-
+use super::merge::index_key;
 use super::validate;
-use crate::document::{Problem, yaml};
+use crate::document::{DocumentSource, Problem, Value, ValueKind, ValueOrigin, yaml};
 
 /// What the names of our variables start with.
 const PREFIX: &str = "CEKURA_EXPORTER__";
@@ -126,30 +124,15 @@ impl Variable {
             return one("is not UTF-8 text");
         };
         if !validate::holds_collection(&keys) {
-            return Ok(Self { name, keys, value: Value::String(Tag::Default, value) });
+            let value = Value { origin: ValueOrigin::Document, kind: ValueKind::Text(value) };
+            return Ok(Self { name, keys, value });
         }
-        match yaml::parse(&value) {
-            Ok((Value::String(..), _)) => one("must be a list or a map, as YAML"),
-            Ok((value, faults)) if faults.is_empty() => Ok(Self { name, keys, value }),
-            Ok((_, faults)) => Err(faults.into_iter().map(|fault| fault.of_text(&name)).collect()),
-            Err(fault) => Err(vec![fault.of_text(&name)]),
+        match yaml::parse(&value, DocumentSource::Text(&name)) {
+            Ok((value, _)) if value.as_text().is_some() => one("must be a list or a map, as YAML"),
+            Ok((value, problems)) if problems.is_empty() => Ok(Self { name, keys, value }),
+            Ok((_, problems)) => Err(problems),
+            Err(problem) => Err(vec![problem]),
         }
-    }
-
-    /// The tree that has nothing but this variable's value.
-    pub(super) fn tree(&self) -> Value {
-        let nest = |inner, key: &String| Value::Dict(Tag::Default, Dict::from([(key.clone(), inner)]));
-        self.keys.iter().rev().fold(self.value.clone(), nest)
-    }
-}
-
-impl Provider for Variable {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.name.clone())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.tree().into_dict().unwrap_or_default()))
     }
 }
 
@@ -158,7 +141,7 @@ fn keys(path: &str) -> Option<Vec<String>> {
     let mut keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
     match &mut keys[..] {
         [list, element, ..] if validate::LISTS.contains(&list.as_str()) => {
-            *element = yaml::index_key(element.parse().ok()?);
+            *element = index_key(element.parse().ok()?);
         }
         // Names of APIs may have two underscores, too.
         [apis, name @ .., key] if apis == "apis" && name.len() > 1 => {

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use figment::value::{Dict, Map, Tag, Value};
-use figment::{Figment, Metadata, Profile, Provider};
 use zeroize::Zeroize;
 
 use super::Config;
 use super::environment::{Variable, misspelt_variables, variables};
-use super::validate::{Keys, WATCHES, validate};
+use super::merge::merge;
+use super::validate::{ApiKeys, validate};
 use crate::cekura::{KeySource, Secret, without_endpoint};
-use crate::document::yaml::{Stream, SyntaxFault};
-use crate::document::{Problem, Problems, locate, yaml};
+use crate::document::yaml::Parsed;
+use crate::document::{
+    DocumentSource, Map, Node, Problem, Problems, Validation, Value, ValueKind, ValueOrigin, text_of, yaml,
+};
 use crate::input_file::{self, Content};
-use crate::sources::Entries;
-use crate::toggle::{ApiName, Source};
+use crate::toggle::ApiName;
 
 /// The variable that holds the key of the API `default`.
 const KEY_VARIABLE: &str = "CEKURA_API_KEY";
@@ -31,14 +31,6 @@ pub struct Checked {
     pub config: Config,
     /// What is valid but perhaps not meant.
     pub warnings: Vec<Problem>,
-}
-
-/// The configuration file as it was read.
-struct File<'p> {
-    path: &'p Path,
-    tree: Dict,
-    /// Those of the watch list, where it is not in the tree.
-    entries: Entries<'p>,
 }
 
 /// What the environment lays over the file.
@@ -76,45 +68,29 @@ pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
     Ok(Checked { config, warnings })
 }
 
-/// As [`load`], for those who go on in spite of problems: with what is left of the configuration. Of
-/// a configuration with problems nothing is warned.
+/// As [`load`], for those who go on in spite of problems, with what is left of the configuration. If there are
+/// problems there are no warnings.
 pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ReadConfig {
-    let mut problems = Vec::new();
     let variables: Vec<_> = environment.into_iter().collect();
     let misspelt = misspelt_variables(&variables);
-    let environment = Environment::of(variables);
-    let content = content(file);
-    let text = content.as_ref().map_err(Clone::clone).and_then(|content| text_of(content));
-    let base = match &text {
-        Ok(text) => File::parse(file, text, &environment, &mut problems, SyntaxFault::of_file),
-        Err(what) => {
-            problems.push(Problem::new(file.display().to_string(), "", what.clone()));
-            File::empty(file)
-        }
-    };
-    let config = assemble(base, environment, &mut problems);
-    let mut warnings = match &config {
-        Some(config) if problems.is_empty() => [misspelt, warnings(config, file)].concat(),
-        _ => Vec::new(),
-    };
-    if let Ok(text) = text {
-        let origin = file.display().to_string();
-        locate(text, &origin, &mut problems);
-        locate(text, &origin, &mut warnings);
+    let source = DocumentSource::File(file);
+    let content = content(file).map_err(|what| Problem::new(source.name(), "", what));
+    let parsed = content.as_ref().map_err(Clone::clone).and_then(|content| text_of(source, content));
+    let parsed = parsed.and_then(|text| yaml::parse(text, source));
+    let mut read = assemble(source, parsed, Environment::of(variables));
+    if read.problems.is_empty() {
+        read.warnings.splice(..0, misspelt);
     }
-    ReadConfig { config, problems, warnings }
+    read
 }
 
-/// Validates a configuration that is in no file. Relative paths in it start at the working
-/// directory.
+/// Validates a configuration that is in no file. Relative paths in it start at the working directory.
 ///
 /// # Errors
-/// Every problem that there is.
+/// Every problem.
 pub fn parse(text: &str) -> Result<Config, Problems> {
-    let mut problems = Vec::new();
-    let environment = Environment::of(Vec::new());
-    let base = File::parse(Path::new("configuration"), text, &environment, &mut problems, SyntaxFault::of_text);
-    let config = assemble(base, environment, &mut problems);
+    let source = DocumentSource::Text("configuration");
+    let ReadConfig { config, problems, .. } = assemble(source, yaml::parse(text, source), Environment::of(Vec::new()));
     usable(config, problems)
 }
 
@@ -123,23 +99,35 @@ fn usable(config: Option<Config>, problems: Vec<Problem>) -> Result<Config, Prob
 }
 
 /// Lays the environment over the file, and validates. Without problems there is a configuration.
-fn assemble(mut base: File<'_>, environment: Environment, problems: &mut Vec<Problem>) -> Option<Config> {
+fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environment: Environment) -> ReadConfig {
     let Environment { mut overlays, key_of_default, problems: of_variables } = environment;
-    let mut keys = Keys { given: BTreeMap::new(), of_default: key_of_default };
-    let readable = problems.is_empty() || !base.tree.is_empty();
+    let map = parsed.and_then(|(tree, problems)| match tree.kind {
+        ValueKind::Map(map) => Ok((map, problems)),
+        ValueKind::Null => Ok((Map::EMPTY, problems)),
+        _ => Err(Problem::new(source.name(), "", "must be a map of keys to values")),
+    });
+    let (mut file, mut problems) = match map {
+        Ok(read) => read,
+        // Problems with keys would be told without knowing the keys of the file.
+        Err(problem) => return Problems([vec![problem], of_variables].concat()).into(),
+    };
     problems.extend(of_variables);
-    lift_keys(&mut base.tree, &mut keys);
-    for variable in &mut overlays {
-        variable.lift_key(&mut keys);
-        variable.replace_list_in(&mut base.tree);
+
+    let mut keys = ApiKeys { given: BTreeMap::new(), of_default: key_of_default };
+    if let Some(apis) = file.get_mut("apis") {
+        keys.lift_all(apis);
     }
-    if !readable {
-        // What else would be said of the keys would be said without knowing them.
-        return None;
-    }
-    let lists = base.set_lists_aside(&overlays);
-    let figment = overlays.iter().fold(Figment::from(&base), Figment::merge);
-    validate(&figment, lists, base.entries, base.path, &keys, problems)
+    overlays.iter_mut().for_each(|variable| variable.lift_keys(&mut keys));
+    let tree = Value { origin: ValueOrigin::Document, kind: ValueKind::Map(merge(file, &overlays)) };
+
+    let names: Vec<_> = overlays.into_iter().map(|variable| variable.name).collect();
+    let validation = Validation::new(source, &names);
+    let root = validation.root(&tree);
+    let config = validate(&root, &keys);
+    let warnings = config.as_ref().map(|config| warnings(config, &root)).unwrap_or_default();
+    problems.extend(validation.into_problems());
+    let warnings = if problems.is_empty() { warnings } else { Vec::new() };
+    ReadConfig { config, problems, warnings }
 }
 
 /// The content of a configuration file, or why it cannot be read.
@@ -151,18 +139,14 @@ fn content(file: &Path) -> Result<Content, String> {
     input_file::read(file, MAX_BYTES).map_err(|error| format!("{error}; --config.file names the configuration"))
 }
 
-fn text_of(content: &[u8]) -> Result<&str, String> {
-    str::from_utf8(content).map_err(|_| "is not UTF-8 text".to_owned())
-}
-
 /// What is valid but perhaps not meant.
-fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
-    let problem = |path: String, what: String| Problem::new(file.display().to_string(), path, what);
+fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for api in &config.apis {
+        let name = api.name.as_str();
         if let Some(meant) = without_endpoint(&api.base_url) {
             let what = format!("ends in a part of the endpoint's path, which is added to it: write {meant}");
-            warnings.push(problem(format!("apis.{}.base_url", api.name), what));
+            warnings.push(root.warning_at(&["apis", name, "base_url"], what));
         }
         let (key, what) = match &api.key {
             KeySource::File(key) => match key.read() {
@@ -171,28 +155,28 @@ fn warnings(config: &Config, file: &Path) -> Vec<Problem> {
             },
             KeySource::Unusable(what) => ("api_key", (*what).to_owned()),
             KeySource::None => {
-                warnings.push(problem(format!("apis.{}", api.name), no_key(&api.name)));
+                warnings.push(root.warning_at(&["apis", name], no_key(&api.name)));
                 continue;
             }
             KeySource::Given(_) => continue,
         };
         let what = format!("{what}; until that is mended, polls fail with `credentials`");
-        warnings.push(problem(format!("apis.{}.{key}", api.name), what));
+        warnings.push(root.warning_at(&["apis", name, key], what));
     }
     // Watches may come from elsewhere too.
     let alone = config.watch_files.is_empty() && !config.registrations.enabled;
     match config.watches.len() {
-        0 if alone => warnings.push(problem("watches".into(), "the watch list is empty: nothing is polled".into())),
+        0 if alone => warnings.push(root.warning_at(&["watches"], "the watch list is empty: nothing is polled")),
         many if many > Config::MANY_WATCHES => {
             let series = many * Config::SERIES_PER_WATCH;
-            warnings.push(problem("watches".into(), format!("{many} watches are about {series} series a scrape")));
+            warnings.push(root.warning_at(&["watches"], format!("{many} watches are about {series} series a scrape")));
         }
         _ => {}
     }
     warnings
 }
 
-/// What is to be said of an API without any key.
+/// The warning of an API without any key.
 fn no_key(api: &ApiName) -> String {
     let or_variable =
         if *api == ApiName::default_api() { format!(", or the variable {KEY_VARIABLE}") } else { String::new() };
@@ -208,55 +192,45 @@ fn given_key(text: &str) -> KeySource {
     Secret::parse(text).map_or_else(KeySource::Unusable, KeySource::Given)
 }
 
-/// Takes the text of every `apis.*.api_key` out of a tree.
-fn lift_keys(tree: &mut Dict, keys: &mut Keys) {
-    let Some(Value::Dict(_, apis)) = tree.get_mut("apis") else { return };
-    for (name, api) in apis {
-        if let Value::Dict(_, api) = api
-            && let Some(Value::String(_, key)) = api.get_mut("api_key")
-        {
-            keys.lift(name, key);
+/// The most that is read of a configuration, in bytes, as of a watch file.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+// === impl ApiKeys ===
+
+impl ApiKeys {
+    /// Takes the keys of all APIs out of the value of `apis`, because figment leaves copies of its input in memory.
+    fn lift_all(&mut self, apis: &mut Value) {
+        for (name, api) in apis.as_map_mut().into_iter().flat_map(Map::iter_mut) {
+            self.lift_from(name, api);
         }
     }
-}
 
-// === impl Keys ===
+    fn lift_from(&mut self, name: &str, api: &mut Value) {
+        if let Some(key) = api.as_map_mut().and_then(|api| api.get_mut("api_key")) {
+            self.lift(name, key);
+        }
+    }
 
-impl Keys {
-    /// Takes over the key of an API; what stands in the tree is wiped.
-    fn lift(&mut self, api: &str, key: &mut String) {
-        self.given.insert(api.to_owned(), given_key(key));
-        key.zeroize();
-        key.push_str(LIFTED);
+    /// Takes over the key of an API, and wipes it in the tree.
+    fn lift(&mut self, name: &str, key: &mut Value) {
+        if let ValueKind::Text(key) = &mut key.kind {
+            self.given.insert(name.to_owned(), given_key(key));
+            key.zeroize();
+            key.push_str(LIFTED);
+        }
     }
 }
 
 // === impl Variable ===
 
 impl Variable {
-    /// Takes a key that this variable gives out of its value.
-    fn lift_key(&mut self, keys: &mut Keys) {
-        if let ["apis", name, "api_key"] = self.keys.iter().map(String::as_str).collect::<Vec<_>>()[..]
-            && let Value::String(_, key) = &mut self.value
-        {
-            keys.lift(name, key);
-            return;
-        }
-        // What it sets may be a whole API, or all of them.
-        let mut tree = self.tree().into_dict().unwrap_or_default();
-        lift_keys(&mut tree, keys);
-        let lifted = self.keys.iter().try_fold(Value::from(tree), |tree, key| tree.into_dict()?.remove(key));
-        if let Some(lifted) = lifted {
-            self.value = lifted;
-        }
-    }
-
-    /// A list that a variable sets replaces that of the file; figment would merge them.
-    fn replace_list_in(&self, base: &mut Dict) {
-        if let [list] = &self.keys[..]
-            && super::validate::LISTS.contains(&list.as_str())
-        {
-            base.remove(list);
+    /// Takes the keys out that this variable gives: one, that of a whole API, or those of all APIs.
+    fn lift_keys(&mut self, keys: &mut ApiKeys) {
+        match &self.keys.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["apis"] => keys.lift_all(&mut self.value),
+            ["apis", name] => keys.lift_from(name, &mut self.value),
+            ["apis", name, "api_key"] => keys.lift(name, &mut self.value),
+            _ => {}
         }
     }
 }
@@ -269,64 +243,5 @@ impl Environment {
         let key_of_default = key_of_default(&variables_of_process);
         let overlays = variables(variables_of_process, &mut problems);
         Self { overlays, key_of_default, problems }
-    }
-
-    /// Whether a variable sets this key of the top, or anything below it.
-    fn touches(&self, key: &str) -> bool {
-        self.overlays.iter().any(|variable| variable.keys[0] == key)
-    }
-}
-
-// === impl File ===
-
-/// The most that is read of a configuration, in bytes, as of a watch file.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
-
-impl<'p> File<'p> {
-    fn empty(path: &'p Path) -> Self {
-        Self { path, tree: Dict::new(), entries: Entries::new(path, Source::Config, None) }
-    }
-
-    /// What `text` says, which is called `path`. Faults become problems by `problem_of`.
-    fn parse(
-        path: &'p Path,
-        text: &str,
-        environment: &Environment,
-        problems: &mut Vec<Problem>,
-        problem_of: impl Fn(SyntaxFault, &str) -> Problem,
-    ) -> Self {
-        let origin = path.display().to_string();
-        let mut entries = Entries::new(path, Source::Config, None);
-        // Where a variable is laid over the watch list, that is needed as a tree.
-        let stream = (!environment.touches(WATCHES)).then_some(Stream { key: Some(WATCHES), sink: &mut entries });
-        let (tree, faults) = yaml::read(text, stream).unwrap_or_else(|fault| (yaml::null(), vec![fault]));
-        problems.extend(faults.into_iter().map(|fault| problem_of(fault, &origin)));
-        let tree = match tree {
-            Value::Dict(_, tree) => tree,
-            Value::Empty(..) => Dict::new(),
-            _ => {
-                problems.push(Problem::new(origin, "", "must be a map of keys to values"));
-                Dict::new()
-            }
-        };
-        Self { path, tree, entries }
-    }
-
-    /// Takes out the lists that no variable lays anything over. figment copies all that it is
-    /// given, twice, and the copies of a long list would be most of what the process ever holds.
-    fn set_lists_aside(&mut self, overlays: &[Variable]) -> Dict {
-        let untouched = |list: &&str| overlays.iter().all(|variable| variable.keys[0] != *list);
-        let lists = super::validate::LISTS.iter().copied().filter(|list| untouched(list));
-        lists.filter_map(|list| self.tree.remove_entry(list)).collect()
-    }
-}
-
-impl Provider for File<'_> {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.path.display().to_string())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(Value::Dict(Tag::Default, self.tree.clone()).into_dict().unwrap_or_default()))
     }
 }

@@ -9,6 +9,7 @@ mod duration;
 mod effective;
 mod environment;
 mod load;
+mod merge;
 mod validate;
 
 use std::num::NonZeroU32;

@@ -6,16 +6,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use figment::Figment;
-use figment::value::{Dict, Value};
 use url::Url;
 
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
-use crate::document::{Node, Place, Problem, Reading, Section, Show, not_empty_path, switch};
+use crate::document::{Node, Place, Section, Show, not_empty_path, switch};
 use crate::input_file;
-use crate::sources::{Entries, Shared, WatchGlob};
-use crate::toggle::{AgentDefinition, AgentId, ApiName, Expect, Watch};
+use crate::sources::{self, SharedKeys, WatchGlob};
+use crate::toggle::{AgentDefinition, AgentId, ApiName, Source, Watch};
 
 /// The keys at the top.
 pub(super) const KEYS: [&str; 10] = [
@@ -54,7 +52,7 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 
 /// The keys that were given as text. They never pass through figment.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(super) struct ApiKeys {
     /// Those of the configuration, by API.
     pub(super) given: BTreeMap<String, KeySource>,
     /// That of the API `default` where the configuration gives it none.
@@ -73,56 +71,41 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
     )
 }
 
-/// Validates the merged tree, with the `lists` of the file that need no merging, and the `entries` of
-/// its watch list that were taken while it was read. Adds every problem that there is; what is wrong
-/// is left out of the configuration.
-pub(super) fn validate(
-    figment: &Figment,
-    lists: Dict,
-    entries: Entries<'_>,
-    file: &std::path::Path,
-    keys: &Keys,
-    problems: &mut Vec<Problem>,
-) -> Option<Config> {
-    let reading = Reading::new(figment, file);
-    let mut tree = figment.find_value("").ok().and_then(Value::into_dict).unwrap_or_default();
-    tree.extend(lists);
-    let tree = Value::from(tree);
-    let config = reading.root(&tree).section().map(|root| {
-        let apis = apis(&root, keys);
-        let polling = polling(&root);
-        let agents = agents(&root, apis.as_ref());
-        let watches = watches(&root, apis.as_ref(), entries);
-        let watch_files = watch_files(&root);
-        let state_file = state_file(&root);
-        let registrations = registrations(&root, state_file.is_some());
-        let external_url = external_url(&root);
-        let linger = linger(&root);
-        let connections = connections(&root);
-        root.finish();
-        let apis = apis.into_iter().flat_map(Apis::into_values).flatten().collect();
-        Config {
-            apis,
-            agents,
-            polling,
-            watches,
-            watch_files,
-            registrations,
-            state_file,
-            external_url,
-            linger,
-            connections,
-        }
-    });
-    problems.extend(reading.into_problems());
-    config
+/// Validates the document and notes every problem. What is wrong is left out of the configuration.
+pub(super) fn validate(document: &Node<'_>, keys: &ApiKeys) -> Option<Config> {
+    let root = document.section()?;
+    let apis = apis(&root, keys);
+    let polling = polling(&root);
+    let names: Option<BTreeSet<_>> = apis.as_ref().map(|apis| apis.keys().cloned().collect());
+    let agents = agents(&root, names.as_ref());
+    let watches = watches(&root, names.as_ref());
+    let watch_files = watch_files(&root);
+    let state_file = state_file(&root);
+    let registrations = registrations(&root, state_file.is_some());
+    let external_url = external_url(&root);
+    let linger = linger(&root);
+    let connections = connections(&root);
+    root.finish();
+    let apis = apis.into_iter().flat_map(Apis::into_values).flatten().collect();
+    Some(Config {
+        apis,
+        agents,
+        polling,
+        watches,
+        watch_files,
+        registrations,
+        state_file,
+        external_url,
+        linger,
+        connections,
+    })
 }
 
 /// The APIs by name; `None` for one that is named but wrong, so that its watches are not wrong too.
 type Apis = BTreeMap<ApiName, Option<Api>>;
 
 /// The APIs; `None` if the block is no map, so that it cannot be said which there are.
-fn apis(root: &Section<'_>, keys: &Keys) -> Option<Apis> {
+fn apis(root: &Section<'_>, keys: &ApiKeys) -> Option<Apis> {
     // An empty block says as little as none.
     let Some(node) = root.take("apis").filter(|node| !node.is_empty()) else {
         let name = ApiName::default_api();
@@ -143,7 +126,7 @@ fn apis(root: &Section<'_>, keys: &Keys) -> Option<Apis> {
     Some(apis)
 }
 
-fn api(node: Node<'_>, name: &ApiName, keys: &Keys) -> Option<Api> {
+fn api(node: Node<'_>, name: &ApiName, keys: &ApiKeys) -> Option<Api> {
     let section = node.section()?;
     let base_url = match section.take("base_url") {
         Some(node) => node.parsed(Show::Nothing, base_url),
@@ -186,7 +169,7 @@ fn default_base_url() -> Option<Url> {
     DEFAULT_BASE_URL.parse().ok()
 }
 
-fn key_source(section: &Section<'_>, name: &ApiName, keys: &Keys) -> Option<KeySource> {
+fn key_source(section: &Section<'_>, name: &ApiName, keys: &ApiKeys) -> Option<KeySource> {
     let text = section.take("api_key");
     let file = section.take("api_key_file");
     match (text, file) {
@@ -239,7 +222,7 @@ fn watch_files(root: &Section<'_>) -> Vec<WatchGlob> {
     let Some(node) = root.take("watch_files") else { return Vec::new() };
     let mut globs = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
-    for (index, node) in node.items().into_iter().enumerate() {
+    for (index, node) in node.items().enumerate() {
         let folder = node.folder();
         let Some(glob) = node.parsed(Show::Value, |text| WatchGlob::parse(text, folder)) else { continue };
         match known.get(glob.configured()) {
@@ -332,19 +315,17 @@ fn interval<'a>(section: &'a Section<'_>, key: &'static str, default: Duration) 
     }
 }
 
-fn watches(root: &Section<'_>, apis: Option<&Apis>, entries: Entries<'_>) -> Vec<Arc<Watch>> {
-    let Some(node) = root.take(WATCHES) else { return Vec::new() };
-    let known: Option<BTreeSet<_>> = apis.map(|apis| apis.keys().cloned().collect());
-    entries.watches(&node, WATCHES, known.as_ref())
+fn watches(root: &Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
+    let watches = root.take(WATCHES).map(|node| sources::watches(&node, WATCHES, apis, Source::Config));
+    watches.unwrap_or_default()
 }
 
 /// The configured agents, each once.
-fn agents(root: &Section<'_>, apis: Option<&Apis>) -> Vec<AgentDefinition> {
+fn agents(root: &Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> Vec<AgentDefinition> {
     let Some(node) = root.take("agents") else { return Vec::new() };
-    let known: Option<BTreeSet<_>> = apis.map(|apis| apis.keys().cloned().collect());
-    let shared = Shared::of(known.as_ref());
+    let shared = SharedKeys::new(apis);
     let mut agents: BTreeMap<_, (usize, AgentDefinition)> = BTreeMap::new();
-    for (index, node) in node.items().into_iter().enumerate() {
+    for (index, node) in node.items().enumerate() {
         let Some(agent) = agent(&node, &shared) else { continue };
         match agents.entry((agent.api.clone(), agent.agent_id)) {
             Entry::Occupied(first) => node.note(format!("is the agent of agents[{}] again: keep one", first.get().0)),
@@ -354,14 +335,13 @@ fn agents(root: &Section<'_>, apis: Option<&Apis>) -> Vec<AgentDefinition> {
     agents.into_values().map(|(_, agent)| agent).collect()
 }
 
-fn agent(node: &Node<'_>, shared: &Shared<'_>) -> Option<AgentDefinition> {
+fn agent(node: &Node<'_>, shared: &SharedKeys<'_>) -> Option<AgentDefinition> {
     let section = node.section()?;
     let agent_id = section.require("agent_id", AgentId::parse);
-    let expect = section.take("expect").map(|node| node.parsed(Show::Value, Expect::parse));
-    let (api, labels) = (shared.api(&section), shared.labels_of(&section));
+    let expect = shared.expect(&section);
+    let (api, labels) = (shared.api(&section), shared.labels(&section));
     section.finish();
-    let expect = expect.map_or(Some(None), |parsed| parsed.map(Some))?;
-    Some(AgentDefinition { api: api?, agent_id: agent_id?, expect, labels: labels? })
+    Some(AgentDefinition { api: api?, agent_id: agent_id?, expect: expect?, labels: labels? })
 }
 
 fn base_url(text: &str) -> Result<Url, String> {

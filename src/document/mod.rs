@@ -1,15 +1,16 @@
-//! Documents that users write: YAML and JSON as trees of text, walked key by key, with every problem and where
-//! it is. What the keys mean is known by the rooms above: the configuration, the sources, the web configuration.
+//! Documents that users write. YAML and JSON are parsed into a tree of [`Value`]s, which a [`Validation`] walks key by
+//! key and collects every [`Problem`] with its position. What the keys mean is known by the rooms above: the
+//! configuration, the sources, the web configuration.
 
 pub(crate) mod json;
-mod position;
 mod problem;
 mod read;
 mod section;
+mod value;
 pub(crate) mod yaml;
 
-pub(crate) use position::locate;
-pub(crate) use problem::show;
+pub(crate) use problem::{DocumentSource, show};
 pub use problem::{Position, Problem, Problems};
-pub(crate) use read::{not_empty_path, switch, text_of, validated, validated_text};
-pub(crate) use section::{Node, Place, Reading, Section, Show};
+pub(crate) use read::{not_empty_path, switch, text_of, validated};
+pub(crate) use section::{Node, Place, Section, Show, Validation};
+pub(crate) use value::{Map, Value, ValueKind, ValueOrigin};

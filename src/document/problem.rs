@@ -1,42 +1,54 @@
-//! What is wrong with a configuration, and where.
+//! What is wrong with a document, and where.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 
 /// One problem: the file or the variable, the path of the key, and what is wrong.
 ///
-/// No value of a secret, and nothing that may hold one by mistake, is part of it.
+/// It contains no secret, and no text that may be one by mistake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The file's path or the variable's name.
+    /// The path of the file or the name of the variable.
     pub origin: String,
-    /// Where in the file it is; `None` if it is in none, or nowhere in it.
+    /// The position in the file, where it is known.
     pub position: Option<Position>,
     /// The path of the key, like `watches[3].agent_id`; empty if the problem is not with a key.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// What is wrong, and how to fix it.
     pub what: String,
 }
 
-/// A line and a column in a text, both counted from 1.
+/// A line and a column in a text, both counted from 1; the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
-    pub line: usize,
-    /// The column, in characters; in JSON that cannot be read, in bytes.
-    pub column: usize,
+    pub line: u32,
+    /// The column.
+    pub column: u32,
 }
 
-/// Everything that is wrong with a configuration; at least one problem.
+/// Everything that is wrong with a document; at least one problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// The path of a key, as it grows while a tree is walked. It is written out only where there is a
-/// problem, because nearly all keys have none.
+/// The text that a document is read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DocumentSource<'a> {
+    /// A file. Its problems have positions.
+    File(&'a Path),
+    /// Any other text, by its name: a variable, or the body of a request. Most are short, so only the position of
+    /// a syntax error is told, as part of its message.
+    Text(&'a str),
+}
+
+/// The path of a key. It grows while a tree is walked, and is written out only where there is a problem, because
+/// nearly all keys have none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KeyPath<'p> {
-    /// The whole tree.
+    /// The whole document.
     Root,
-    /// What is at a key; that of a list's element is like `[0]`.
+    /// A value of a map.
     Key(&'p KeyPath<'p>, &'p str),
     /// An element of a list.
     Index(&'p KeyPath<'p>, usize),
@@ -45,12 +57,12 @@ pub(crate) enum KeyPath<'p> {
 // === impl Problem ===
 
 impl Problem {
-    /// A problem whose position is not known.
+    /// A problem without a position.
     pub fn new(origin: impl Into<String>, path: impl Into<String>, what: impl Into<String>) -> Self {
         Self { origin: origin.into(), position: None, path: path.into(), what: what.into() }
     }
 
-    /// Whether both are the same problem, be it at another line than before.
+    /// Whether both are the same problem, even if it has moved to another line.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.origin, &self.path, &self.what) == (&other.origin, &other.path, &other.what)
     }
@@ -69,22 +81,30 @@ impl fmt::Display for Problem {
     }
 }
 
+// === impl Problems ===
+
 impl Problems {
-    /// Each as a line of its own.
+    /// The lines that tell them, one for each problem.
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
 
-    /// Both, or the problems of either.
+    /// Both values, or the problems of both.
     ///
     /// # Errors
-    /// If there are any.
+    /// If either has problems.
     pub fn of_both<A, B>(one: Result<A, Self>, other: Result<B, Self>) -> Result<(A, B), Self> {
         match (one, other) {
             (Ok(one), Ok(other)) => Ok((one, other)),
             (Err(one), Err(other)) => Err(Self([one.0, other.0].concat())),
             (Err(problems), Ok(_)) | (Ok(_), Err(problems)) => Err(problems),
         }
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
     }
 }
 
@@ -95,6 +115,35 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+// === impl DocumentSource ===
+
+impl<'a> DocumentSource<'a> {
+    /// The name that its problems begin with.
+    pub(crate) fn name(self) -> Cow<'a, str> {
+        match self {
+            Self::File(path) => path.to_string_lossy(),
+            Self::Text(name) => name.into(),
+        }
+    }
+
+    /// A problem with the syntax of the text.
+    pub(super) fn syntax_problem(self, position: Position, path: impl Into<String>, what: &str) -> Problem {
+        let (path, Position { line, column }) = (path.into(), position);
+        match self {
+            Self::File(_) => Problem { position: Some(position), ..Problem::new(self.name(), path, what) },
+            Self::Text(name) if path.is_empty() => {
+                Problem::new(name, path, format!("line {line}, column {column}: {what}"))
+            }
+            Self::Text(name) => Problem::new(name, path, format!("{what} (line {line}, column {column})")),
+        }
+    }
+
+    /// The problem that a key is given a second time.
+    pub(super) fn repeated_key(self, position: Position, path: &KeyPath<'_>) -> Problem {
+        self.syntax_problem(position, path.to_string(), "is given a second time: keep one of them")
+    }
+}
 
 // === impl KeyPath ===
 
@@ -113,7 +162,7 @@ impl fmt::Display for KeyPath<'_> {
         match self {
             Self::Root => Ok(()),
             Self::Key(above, key) => {
-                let dot = if above.is_empty() || key.starts_with('[') { "" } else { "." };
+                let dot = if above.is_empty() { "" } else { "." };
                 write!(f, "{above}{dot}{}", show(key))
             }
             Self::Index(above, index) => write!(f, "{above}[{index}]"),

@@ -1,76 +1,41 @@
-//! Reading a text as a document: parsed, validated, and all of its problems with their places.
+//! Reading a text as a document: decoded, parsed and validated.
 
-use std::path::Path;
-
-use figment::Figment;
-use figment::value::Value;
-use zeroize::Zeroize;
-
-use super::position::locate;
-use super::problem::{Problem, Problems};
-use super::section::{Node, Reading};
-use super::yaml::{Parsed, SyntaxFault};
+use super::problem::{DocumentSource, Problem, Problems};
+use super::section::{Node, Validation};
+use super::yaml::Parsed;
 use crate::input_file;
 
-/// The text that these bytes are.
-pub(crate) fn text_of<'t>(origin: &Path, bytes: &'t [u8]) -> Result<&'t str, Problems> {
-    str::from_utf8(bytes).map_err(|_| Problems(vec![problem(origin, String::new(), "is not UTF-8 text".into())]))
-}
-
-/// What `validate` makes of the text of a file that was parsed, if nothing is wrong with it.
-pub(crate) fn validated<T>(
-    file: &Path,
-    text: &str,
-    parsed: Result<Parsed, SyntaxFault>,
-    validate: impl FnOnce(Node<'_>) -> T,
-) -> Result<T, Problems> {
-    let origin = file.display().to_string();
-    validated_text(file, parsed, |fault| fault.of_file(&origin), validate).map_err(|Problems(mut problems)| {
-        locate(text, &origin, &mut problems);
-        Problems(problems)
-    })
-}
-
-/// As [`validated`], of a text whose faults become problems by `problem_of`.
-pub(crate) fn validated_text<T>(
-    origin: &Path,
-    parsed: Result<Parsed, SyntaxFault>,
-    problem_of: impl Fn(SyntaxFault) -> Problem,
-    validate: impl FnOnce(Node<'_>) -> T,
-) -> Result<T, Problems> {
-    let (mut tree, faults) = parsed.map_err(|fault| Problems(vec![problem_of(fault)]))?;
-    let mut problems: Vec<_> = faults.into_iter().map(problem_of).collect();
-    let figment = Figment::new();
-    let reading = Reading::new(&figment, origin);
-    let read = validate(reading.root(&tree));
-    problems.extend(reading.into_problems());
-    wipe(&mut tree);
-    if problems.is_empty() { Ok(read) } else { Err(Problems(problems)) }
-}
-
-fn problem(origin: &Path, path: String, what: String) -> Problem {
-    Problem::new(origin.display().to_string(), path, what)
-}
-
-/// Wipes all text of a tree from memory: there may be keys in it.
-fn wipe(tree: &mut Value) {
-    match tree {
-        Value::String(_, text) => text.zeroize(),
-        Value::Dict(_, dict) => dict.values_mut().for_each(wipe),
-        _ => {}
-    }
-}
-
-/// The text of a key that holds `true` or `false`.
+/// Decodes a text.
 ///
 /// # Errors
-/// What is wrong with any other text.
+/// If it is not UTF-8.
+pub(crate) fn text_of<'t>(source: DocumentSource<'_>, bytes: &'t [u8]) -> Result<&'t str, Problem> {
+    str::from_utf8(bytes).map_err(|_| Problem::new(source.name(), "", "is not UTF-8 text"))
+}
+
+/// Validates a document that was parsed, and wipes it from memory.
+///
+/// # Errors
+/// All problems: those of the syntax, and those that `validate` noted.
+pub(crate) fn validated<T>(
+    source: DocumentSource<'_>,
+    parsed: Result<Parsed, Problem>,
+    validate: impl FnOnce(Node<'_>) -> T,
+) -> Result<T, Problems> {
+    let (mut tree, mut problems) = parsed?;
+    let validation = Validation::new(source, &[]);
+    let valid = validate(validation.root(&tree));
+    problems.extend(validation.into_problems());
+    tree.wipe();
+    if problems.is_empty() { Ok(valid) } else { Err(Problems(problems)) }
+}
+
+/// The value of a key that holds `true` or `false`.
+///
+/// # Errors
+/// If the text is anything else.
 pub(crate) fn switch(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("is neither `true` nor `false`"),
-    }
+    text.parse().map_err(|_| "is neither `true` nor `false`")
 }
 
 /// The path of a file that a key names.

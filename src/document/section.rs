@@ -1,97 +1,85 @@
-//! Reading one map of the configuration tree, key by key, with every problem noted.
+//! Walking a tree of values key by key, and noting every problem.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-use figment::value::{Dict, Tag, Value};
+use super::problem::{DocumentSource, KeyPath, Problem, show};
+use super::value::{Map, Value, ValueKind, ValueOrigin};
 
-use super::problem::{KeyPath, Problem, show};
-use super::yaml;
-
-/// What all sections of one reading share: where values come from, and what was found wrong.
-pub(crate) struct Reading<'a> {
-    figment: &'a Figment,
-    /// Where a key that nobody set would have been set.
-    file: &'a Path,
+/// The validation of one document: where its values were written, and the problems that were noted.
+pub(crate) struct Validation<'a> {
+    source: DocumentSource<'a>,
+    /// The names of the environment variables that were laid over the document.
+    variables: &'a [String],
     problems: RefCell<Vec<Problem>>,
 }
 
-/// One map, of which keys are taken until none should be left.
+/// A map whose keys are known to the program. The keys that were not taken are problems.
 pub(crate) struct Section<'a> {
-    reading: &'a Reading<'a>,
-    path: KeyPath<'a>,
-    /// Where the map comes from.
-    tag: Tag,
-    dict: &'a Dict,
+    place: Place<'a>,
+    map: &'a Map,
     /// The keys that were asked for.
     known: RefCell<Vec<&'static str>>,
 }
 
-/// A value with its place.
+/// A value and its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     place: Place<'a>,
     value: &'a Value,
 }
 
-/// Where a value is.
+/// The place of a value: its key, and where it was written.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
-    reading: &'a Reading<'a>,
+    validation: &'a Validation<'a>,
     path: KeyPath<'a>,
-    /// Where the value comes from.
-    tag: Tag,
+    origin: ValueOrigin,
 }
 
-/// A map without keys.
-static EMPTY: Dict = Dict::new();
-
-/// Whether a problem may show the value that it is about.
+/// Whether a problem may quote the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
     /// It may.
     Value,
-    /// It may hold a secret, by purpose or by mistake.
+    /// It may not: the value is a secret, or may be one by mistake.
     Nothing,
 }
 
-// === impl Reading ===
+// === impl Validation ===
 
-impl<'a> Reading<'a> {
-    pub(crate) fn new(figment: &'a Figment, file: &'a Path) -> Self {
-        Self { figment, file, problems: RefCell::default() }
+impl<'a> Validation<'a> {
+    /// Of a document that has these environment variables laid over it.
+    pub(crate) fn new(source: DocumentSource<'a>, variables: &'a [String]) -> Self {
+        Self { source, variables, problems: RefCell::default() }
     }
 
+    /// The problems that were noted, in that order.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 
-    /// Whether nothing was found wrong.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.problems.borrow().is_empty()
-    }
-
-    /// The whole tree.
+    /// The whole document.
     pub(crate) fn root(&'a self, tree: &'a Value) -> Node<'a> {
         self.node(KeyPath::Root, tree)
     }
 
     fn node(&'a self, path: KeyPath<'a>, value: &'a Value) -> Node<'a> {
-        Node { place: Place { reading: self, path, tag: value.tag() }, value }
+        Node { place: Place { validation: self, path, origin: value.origin }, value }
     }
 
-    /// What has no origin of its own is of the file.
-    fn origin_of(&self, tag: Tag) -> Cow<'a, str> {
-        match self.figment.get_metadata(tag) {
-            Some(metadata) => Cow::Borrowed(&*metadata.name),
-            None => Cow::Owned(self.file.display().to_string()),
-        }
+    fn variable(&self, origin: ValueOrigin) -> Option<&'a String> {
+        let ValueOrigin::Variable(index) = origin else { return None };
+        self.variables.get(usize::try_from(index).ok()?)
     }
 
-    fn is_of_file(&self, tag: Tag) -> bool {
-        tag == Tag::Default || self.origin_of(tag) == self.file.display().to_string()
+    fn problem(&self, origin: ValueOrigin, path: String, what: impl Into<String>) -> Problem {
+        let name = self.variable(origin).map_or_else(|| self.source.name().into_owned(), String::clone);
+        let position = match (self.source, origin) {
+            (DocumentSource::File(_), ValueOrigin::At(position)) => Some(position),
+            _ => None,
+        };
+        Problem { position, ..Problem::new(name, path, what) }
     }
 }
 
@@ -100,158 +88,147 @@ impl<'a> Reading<'a> {
 impl<'a> Node<'a> {
     /// Whether the value is null, an empty list or an empty map.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self.value, Value::Empty(..)) || self.value.as_dict().is_some_and(Dict::is_empty)
+        self.value.is_empty()
     }
 
-    /// Whether the value is a list with elements.
+    /// Whether the value is a list.
     pub(crate) fn is_list(&self) -> bool {
-        self.value.as_dict().is_some_and(is_list)
+        self.value.as_list().is_some()
     }
 
     /// Whether the value is a map.
     pub(crate) fn is_map(&self) -> bool {
-        self.value.as_dict().is_some_and(|dict| !is_list(dict))
+        self.value.as_map().is_some()
     }
 
     /// Whether the value is a map with that key.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.value.as_dict().is_some_and(|dict| dict.contains_key(key))
+        self.value.get(key).is_some()
     }
 
     /// Whether the value is a map of these texts, which are sorted by key, and of nothing else.
     pub(crate) fn has_just<'p>(&self, pairs: impl Iterator<Item = (&'p str, &'p str)>) -> bool {
-        let Some(dict) = self.value.as_dict() else { return false };
-        let own = dict.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        own.eq(pairs.map(|(key, text)| (key, Some(text))))
+        let map = self.value.as_map();
+        map.is_some_and(|map| {
+            map.iter().map(|(key, value)| (key, value.as_text())).eq(pairs.map(|(key, text)| (key, Some(text))))
+        })
     }
 
-    /// An element of this list that is not in the tree.
-    pub(crate) fn element<'s>(&'s self, index: usize, value: &'s Value) -> Node<'s> {
-        Node { place: self.place_of(index), value }
-    }
-
-    /// Where an element of this list is that is not in the tree.
-    pub(crate) fn place_of(&self, index: usize) -> Place<'_> {
-        let Place { reading, path, tag } = &self.place;
-        Place { reading, path: KeyPath::Index(path, index), tag: *tag }
-    }
-
-    /// Where the value is.
+    /// The place of the value.
     pub(crate) fn place(&self) -> Place<'a> {
         self.place
     }
 
-    /// Where relative paths in this value start: the configuration's folder, or the working
-    /// directory for what a variable says.
+    /// The path that this value names. A relative one starts at the folder of the document, or at the working
+    /// directory if a variable sets it.
     pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.folder().map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
     }
 
     /// The folder that relative paths in this value start at; `None` for the working directory.
     pub(crate) fn folder(&self) -> Option<&'a Path> {
-        let Place { reading, tag, .. } = self.place;
-        reading.file.parent().filter(|_| reading.is_of_file(tag))
+        match (self.place.validation.source, self.place.origin) {
+            (_, ValueOrigin::Variable(_)) | (DocumentSource::Text(_), _) => None,
+            (DocumentSource::File(path), _) => path.parent(),
+        }
     }
 
+    /// Notes a problem with the value.
     pub(crate) fn note(&self, what: impl Into<String>) {
         self.place.note(what);
     }
 
-    /// The value as a map with given keys. A null is an empty one.
+    /// A warning about the value at these keys, which has the origin of the innermost map that is there.
+    pub(crate) fn warning_at(&self, keys: &[&str], what: impl Into<String>) -> Problem {
+        let mut innermost = self.value;
+        for key in keys {
+            let Some(value) = innermost.get(key) else { break };
+            innermost = value;
+        }
+        self.place.validation.problem(innermost.origin, keys.join("."), what)
+    }
+
+    /// The value as a map with known keys. Null counts as an empty map.
     pub(crate) fn section(&self) -> Option<Section<'a>> {
-        let dict = match self.value {
-            Value::Empty(..) => &EMPTY,
-            Value::Dict(_, dict) if !is_list(dict) => dict,
+        static EMPTY: Map = Map::EMPTY;
+        let map = match &self.value.kind {
+            ValueKind::Map(map) => map,
+            _ if self.is_empty() => &EMPTY,
             _ => {
                 self.note("must be a map of keys to values");
                 return None;
             }
         };
-        let Place { reading, path, tag } = self.place;
-        // What a variable lays over a map of the file is still the file's map.
-        let from_file = dict.values().any(|value| reading.is_of_file(value.tag()));
-        let tag = if from_file { Tag::Default } else { tag };
-        Some(Section { reading, path, tag, dict, known: RefCell::new(Vec::with_capacity(USUAL_KEYS)) })
+        Some(Section { place: self.place, map, known: RefCell::new(Vec::with_capacity(USUAL_KEYS)) })
     }
 
     /// The value as a map with keys of the user's choice.
     pub(crate) fn entries(&self) -> Option<impl Iterator<Item = (&'a str, Node<'_>)>> {
-        let Section { reading, dict, .. } = self.section()?;
-        let path = &self.place.path;
-        Some(dict.iter().map(move |(key, value)| (key.as_str(), reading.node(KeyPath::Key(path, key), value))))
+        let map = self.section()?.map;
+        let Place { validation, path, .. } = &self.place;
+        Some(map.iter().map(move |(key, value)| (key, validation.node(KeyPath::Key(path, key), value))))
     }
 
-    /// The value as a list. A null is an empty one.
-    pub(crate) fn items(&self) -> Vec<Node<'_>> {
-        let Place { reading, path, .. } = &self.place;
-        match self.value {
-            Value::Empty(..) => Vec::new(),
-            Value::Dict(_, dict) if dict.is_empty() || is_list(dict) => {
-                let mut items: Vec<_> = dict.iter().collect();
-                items.sort_by_key(|(key, _)| yaml::index_of(key));
-                items.into_iter().map(|(key, value)| reading.node(KeyPath::Key(path, key), value)).collect()
-            }
-            _ => {
+    /// The value as a list. Null counts as an empty list.
+    pub(crate) fn items(&self) -> impl ExactSizeIterator<Item = Node<'_>> {
+        let list = self.value.as_list().unwrap_or_else(|| {
+            if !self.is_empty() {
                 self.note("must be a list");
-                Vec::new()
             }
-        }
+            &[]
+        });
+        let Place { validation, path, .. } = &self.place;
+        list.iter().enumerate().map(move |(index, value)| validation.node(KeyPath::Index(path, index), value))
     }
 
     /// The value as text, as it was written.
     pub(crate) fn text(&self) -> Option<&'a str> {
-        match self.value {
-            Value::String(_, text) => return Some(text),
-            Value::Empty(..) => self
+        match &self.value.kind {
+            ValueKind::Text(text) => return Some(text),
+            ValueKind::Null => self
                 .note("has no value: give it one, or take the key away (quote it if the text `null` or `~` is meant)"),
-            _ => self.note("must be a single value, not a list or a map"),
+            ValueKind::List(_) | ValueKind::Map(_) => self.note("must be a single value, not a list or a map"),
         }
         None
     }
 
-    /// The value as whatever `parse` makes of its text.
+    /// The value that `parse` makes of the text. Its error completes a sentence that begins with the value.
     pub(crate) fn parsed<T, E: AsRef<str>>(
         &self,
         show_value: Show,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.text()?;
-        match parse(text) {
-            Ok(value) => Some(value),
-            Err(what) if show_value == Show::Value => {
-                self.note(format!("`{}` {}", show(text), what.as_ref()));
-                None
-            }
-            Err(what) => {
-                self.note(what.as_ref());
-                None
-            }
-        }
+        let noted = parse(text).map_err(|what| match show_value {
+            Show::Value => self.note(format!("`{}` {}", show(text), what.as_ref())),
+            Show::Nothing => self.note(what.as_ref()),
+        });
+        noted.ok()
     }
 }
 
 // === impl Place ===
 
 impl Place<'_> {
-    /// Where a key of this map is or would be.
-    pub(crate) fn key<'s>(&'s self, key: &'s str) -> Place<'s> {
+    /// The place of a key of this map that is not set.
+    fn key<'s>(&'s self, key: &'s str) -> Place<'s> {
         Place { path: KeyPath::Key(&self.path, key), ..*self }
     }
 
+    /// Notes a problem.
     pub(crate) fn note(&self, what: impl Into<String>) {
-        self.reading.problems.borrow_mut().push(self.warning(what));
+        self.validation.problems.borrow_mut().push(self.warning(what));
     }
 
-    /// Something about the value that is no more than a warning.
+    /// A problem that is only a warning, and is not noted.
     pub(crate) fn warning(&self, what: impl Into<String>) -> Problem {
-        let origin = self.reading.origin_of(self.tag).into_owned();
-        Problem::new(origin, self.path.to_string(), what)
+        self.validation.problem(self.origin, self.path.to_string(), what)
     }
 }
 
 // === impl Section ===
 
-/// The most characters of a key that are compared with known ones.
+/// The most characters of an unknown key that are compared with known ones.
 const MOST_COMPARED: usize = 64;
 
 /// Room for the keys of most sections.
@@ -260,21 +237,23 @@ const USUAL_KEYS: usize = 8;
 impl Section<'_> {
     /// Notes a problem with `key`, whether it is set or not.
     pub(crate) fn note(&self, key: &str, what: impl Into<String>) {
-        self.place_of(key).note(what);
+        match self.map.get(key) {
+            Some(value) => self.node(key, value).note(what),
+            None => self.place.key(key).note(what),
+        }
     }
 
-    /// Where `key` is or would be.
-    pub(crate) fn place_of<'s>(&'s self, key: &'s str) -> Place<'s> {
-        Place { reading: self.reading, path: KeyPath::Key(&self.path, key), tag: self.tag }
+    fn node<'s>(&'s self, key: &'s str, value: &'s Value) -> Node<'s> {
+        self.place.validation.node(KeyPath::Key(&self.place.path, key), value)
     }
 
     /// Takes the value of `key`, if it is set.
     pub(crate) fn take(&self, key: &'static str) -> Option<Node<'_>> {
         self.known.borrow_mut().push(key);
-        Some(self.reading.node(KeyPath::Key(&self.path, key), self.dict.get(key)?))
+        Some(self.node(key, self.map.get(key)?))
     }
 
-    /// Takes `key` and parses it. `None` if it is not set or is wrong; what is wrong is noted.
+    /// Takes `key` and parses it. `None` if it is not set or is wrong, which is noted.
     pub(crate) fn parse<T, E: AsRef<str>>(
         &self,
         key: &'static str,
@@ -283,7 +262,7 @@ impl Section<'_> {
         self.take(key)?.parsed(Show::Value, parse)
     }
 
-    /// As [`Section::parse`], without showing what was written.
+    /// As [`Section::parse`], but problems do not quote the value.
     pub(crate) fn parse_quietly<T, E: AsRef<str>>(
         &self,
         key: &'static str,
@@ -292,7 +271,7 @@ impl Section<'_> {
         self.take(key)?.parsed(Show::Nothing, parse)
     }
 
-    /// As [`Section::parse`], and notes if the key is not set.
+    /// As [`Section::parse`], and it is a problem if the key is not set.
     pub(crate) fn require<T, E: AsRef<str>>(
         &self,
         key: &'static str,
@@ -305,13 +284,12 @@ impl Section<'_> {
         node.parsed(Show::Value, parse)
     }
 
-    /// Notes every key that nobody took.
+    /// Notes every key that was not taken.
     pub(crate) fn finish(&self) {
         let known = self.known.borrow();
-        for (key, value) in self.dict.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-            let node = self.reading.node(KeyPath::Key(&self.path, key), value);
+        for (key, value) in self.map.iter().filter(|(key, _)| !known.contains(key)) {
             let known_here = known.join(", ");
-            node.note(match nearest(key, &known) {
+            self.node(key, value).note(match nearest(key, &known) {
                 Some(meant) => format!("is not a known key: did you mean `{meant}`? Known here are {known_here}"),
                 None => format!("is not a known key; known here are {known_here}"),
             });
@@ -321,34 +299,12 @@ impl Section<'_> {
 
 /// The known key that was most likely meant.
 fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    // A key that was cut short is meant, too, and one slip more is likely in a long one.
+    // A key that was cut short is meant, too, and a long key may have more typing errors.
     let begun = known.iter().copied().find(|known| key.len() > 2 && known.starts_with(key));
-    let near = known.iter().map(|known| (edits(key, known), *known));
+    let compared: String = key.chars().take(MOST_COMPARED).collect();
+    let near = known.iter().map(|known| (strsim::osa_distance(&compared, known), *known));
     let near = near.filter(|(edits, known)| *edits <= 1 + key.len().min(known.len()) / 4);
     begun.or(near.min().map(|(_, known)| known))
-}
-
-/// How many letters have to be put in, taken out, replaced or swapped with the next to get from one to the other.
-fn edits(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<_>, Vec<_>) = (from.chars().take(MOST_COMPARED).collect(), to.chars().collect());
-    let mut rows = vec![(0..=to.len()).collect::<Vec<_>>()];
-    for i in 1..=from.len() {
-        let mut row = vec![i];
-        for j in 1..=to.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[from.len()][to.len()]
-}
-
-fn is_list(dict: &Dict) -> bool {
-    !dict.is_empty() && dict.keys().all(|key| yaml::index_of(key).is_some())
 }
 
 #[cfg(test)]
@@ -372,7 +328,6 @@ mod tests {
         ] {
             assert_eq!(nearest(key, &known), meant, "{key}");
         }
-        assert_eq!(edits("kitten", "sitting"), 3);
         assert_eq!(nearest(&"x".repeat(1_000_000), &known), None);
     }
 }

@@ -1,36 +1,36 @@
-//! Watches that are defined outside the configuration: in watch files, and in the bodies of
-//! registrations. The rules are those of `watches`.
+//! Watches that are defined outside the configuration: in watch files, and in the bodies of registrations.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::watches::{Entries, Shared, unnamed_watch, watch};
-use crate::document::yaml::{Parsed, Stream, SyntaxFault};
-use crate::document::{Problem, Problems, json, show, text_of, validated, validated_text, yaml};
+use super::watches::{SharedKeys, unnamed_watch, watch, watches};
+use crate::document::{DocumentSource, Problem, Problems, json, show, text_of, validated, yaml};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 
-/// Reads the watch file at `path`, whose content is `text`: one entry, or a list of entries, as
-/// they stand under `watches`. A file without any is an empty list. It is JSON if its name ends in
-/// `.json`, else YAML.
+/// Reads the watch file at `path`, whose content is `text`: one entry or a list of entries, with the same keys as in
+/// the configuration. It is JSON if its name ends in `.json`, else YAML. A file without content is an empty list.
 ///
 /// # Errors
-/// Every problem that there is, with the path of the key within the file, like `[3].agent_id`.
+/// Every problem, with the path of the key within the file, like `[3].agent_id`.
 pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result<Vec<Arc<Watch>>, Problems> {
+    let source = DocumentSource::File(path);
+    let text = text_of(source, text)?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let read = if is_json { json_if_any } else { yaml::read };
-    let mut entries = Entries::new(path, Source::File, Some(apis));
-    let text = text_of(path, text)?;
-    let parsed = read(text, Some(Stream { key: None, sink: &mut entries }));
-    validated(path, text, parsed, |node| {
-        if node.is_map() && node.has(KEY) && !node.has("agent_id") && !node.has("progress_id") {
-            node.place().key(KEY).note("does not belong in a watch file: put the entries at the top, as a list");
+    // Without any content it is no JSON, but empty YAML.
+    let is_blank = text.trim_start_matches('\u{feff}').trim().is_empty();
+    let parsed = if is_json && !is_blank { json::parse(text, source) } else { yaml::parse(text, source) };
+    validated(source, parsed, |node| {
+        if node.is_map() && node.has(WATCHES) && !node.has("agent_id") && !node.has("progress_id") {
+            let section = node.section();
+            let what = "does not belong in a watch file: put the entries at the top, as a list";
+            section.iter().for_each(|section| section.note(WATCHES, what));
             Vec::new()
         } else if node.is_map() {
-            let only = watch(&node, &Shared::of(Some(apis)), Source::File).and_then(|(_, watch)| watch);
+            let only = watch(&node, &SharedKeys::new(Some(apis)), Source::File).and_then(|(_, watch)| watch);
             only.into_iter().map(Arc::new).collect()
         } else if node.is_list() || node.is_empty() {
-            entries.watches(&node, "", Some(apis))
+            watches(&node, "", Some(apis), Source::File)
         } else {
             node.note("must be one watch, which is a map of keys to values, or a list of watches");
             Vec::new()
@@ -38,28 +38,22 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     })
 }
 
-/// Reads a registration of the watch `name`, whose body is `body`: a JSON object with the keys of
-/// an entry of `watches`, but for the name.
+/// Reads a registration of the watch `name`, whose body is `body`: a JSON object with the keys of an entry in the
+/// configuration, except for the name.
 ///
 /// # Errors
-/// Every problem that there is. Its origin is `body`, or `path` if it is with the name.
+/// Every problem. Its origin is `path` if it is with the name, else `body`.
 pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<Watch, Problems> {
     let name = WatchName::parse(name).map_err(|what| Problem::new("path", "", format!("`{}` {what}", show(name))));
-    let origin = Path::new("body");
-    let slot = text_of(origin, body).and_then(|text| {
-        validated_text(
-            origin,
-            json::read(text, None),
-            |fault| fault.of_text("body"),
-            |node| {
-                if node.is_map() {
-                    unnamed_watch(&node, &Shared::of(Some(apis)))
-                } else {
-                    node.note("must be one JSON object");
-                    None
-                }
-            },
-        )
+    let source = DocumentSource::Text("body");
+    let slot = text_of(source, body).map_err(Problems::from).and_then(|text| {
+        validated(source, json::parse(text, source), |node| {
+            if node.is_map() {
+                return unnamed_watch(&node, &SharedKeys::new(Some(apis)));
+            }
+            node.note("must be one JSON object");
+            None
+        })
     });
     match (name, slot) {
         (Ok(name), Ok(Some(slot))) => Ok(slot.named(name, Source::Http)),
@@ -71,13 +65,7 @@ pub fn definition(name: &str, body: &[u8], apis: &BTreeSet<ApiName>) -> Result<W
 }
 
 /// The key of the configuration that holds the watch list.
-const KEY: &str = "watches";
-
-/// JSON, or null for a text without any.
-fn json_if_any(text: &str, stream: Option<Stream<'_>>) -> Result<Parsed, SyntaxFault> {
-    let blank = text.strip_prefix('\u{feff}').unwrap_or(text).trim().is_empty();
-    if blank { Ok((yaml::null(), Vec::new())) } else { json::read(text, stream) }
-}
+const WATCHES: &str = "watches";
 
 #[cfg(test)]
 mod tests {
@@ -176,21 +164,6 @@ mod tests {
     }
 
     #[test]
-    fn a_list_says_the_same_whether_it_is_read_as_a_stream_or_as_a_tree() {
-        for text in [
-            "- &a {name: a, agent_id: 1, progress_id: p, labels: &l {team: x}}\n- {name: b, agent_id: 1, progress_id: p, \
-             labels: *l}\n",
-            "- &a {agent_id: 1, progress_id: p}\n- *a\n",
-            "- {agent_id: 0, agent_id: 1, progress_id: p}\n- [x]\n- {agent_id: 1, progress_id: p, api: us, labels: []}\n",
-            "- {}\n-\n- {name: a b, agent_id: 1, progress_id: p, job: 1}\n",
-        ] {
-            // A list with an anchor is read as a tree.
-            let [stream, tree] = ["# list\n", "&list\n"].map(|first| file("f.yaml", &[first, text].concat()));
-            assert_eq!(stream, tree, "{text}");
-        }
-    }
-
-    #[test]
     fn a_syntax_error_after_thousands_of_good_entries_is_the_only_problem() {
         use std::fmt::Write;
         let (mut yaml, mut json) = (String::new(), "[".to_owned());
@@ -249,7 +222,7 @@ mod tests {
             assert!(found.contains("agent_id: is missing") && found.contains("progress_id: is missing"), "{found}");
         }
         let twice = problems("f.json", "{\"agent_id\": 1,\n\"agent_id\": 2, \"progress_id\": \"p\"}");
-        assert_eq!(twice, "f.json:2:13: agent_id: is given a second time: keep one of them");
+        assert_eq!(twice, "f.json:2:1: agent_id: is given a second time: keep one of them");
     }
 
     #[test]
@@ -270,7 +243,7 @@ mod tests {
         assert_eq!((watch.name.as_str(), watch.agent_id.get(), watch.progress_id.as_str()), ("a", 7, "12"));
         assert_eq!((watch.expect, watch.api.as_str(), watch.source), (None, "default", Source::Http));
         assert_eq!(put("a", r#"{"agent_id": 7, "progress_id": "p"}"#).unwrap().labels, Labels::default());
-        for body in ["null", "[]", "[1]", "1", "\"x\"", r#"{"[0]": 1}"#, r#"[{"agent_id": 7, "progress_id": "p"}]"#] {
+        for body in ["null", "[]", "[1]", "1", "\"x\"", r#"[{"agent_id": 7, "progress_id": "p"}]"#] {
             assert_eq!(put("a", body).unwrap_err(), "body: must be one JSON object", "{body}");
         }
         for body in ["", " ", "agent_id: 7", "{\"agent_id\": 7} x"] {

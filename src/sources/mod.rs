@@ -14,4 +14,4 @@ pub use definitions::{definition, definitions};
 pub use files::{FileEvent, Files, Scan, Watches, share_equal};
 pub use list::{Change, Definition, Edit, Edited, Origin, Refused, WatchCounts, WatchList};
 pub use pattern::WatchGlob;
-pub(crate) use watches::{Entries, Shared};
+pub(crate) use watches::{SharedKeys, watches};

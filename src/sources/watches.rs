@@ -1,65 +1,23 @@
-//! Lists of watches, whose entries are taken one by one while the list is read.
-//!
-//! An entry that is right becomes a [`Watch`] as soon as it was read, and its tree is gone: of a long
-//! list, the trees would be most of what the process ever holds. The tree of an entry that is wrong
-//! is kept until it is known which APIs there are, so that its problems are told together.
+//! Lists of watches: the keys of an entry, and what must hold for a list.
 
 use std::cell::RefCell;
-use std::collections::hash_map::Entry as Taken;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
-use figment::Figment;
-use figment::value::Value;
-
-use crate::document::yaml::Sink;
-use crate::document::{Node, Place, Reading, Section, Show, show};
+use crate::document::{Node, Section, Show};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
-/// The entries of a list, as far as it was read.
-pub(crate) struct Entries<'a> {
-    file: &'a Path,
-    source: Source,
-    shared: Shared<'a>,
-    read: Vec<ListEntry>,
-    /// One that knows of no variables: none is laid over a list that is taken so.
-    figment: Figment,
-}
-
-enum ListEntry {
-    /// Nothing is wrong with it, but perhaps its API is not configured; and whether it names that.
-    Watch(Arc<Watch>, bool),
-    /// Something is wrong with it.
-    Wrong(Value),
-}
-
-/// What the watches of a list share.
-pub(crate) struct Shared<'a> {
-    apis: ApiNames<'a>,
-    /// Those that the last watch with labels has: its neighbours often have the same.
+/// The keys that watches and agents both have. Equal values share their memory.
+pub(crate) struct SharedKeys<'a> {
+    /// The configured APIs; `None` if they are not known, because that part of the configuration is wrong. Then any
+    /// name is accepted.
+    apis: Option<&'a BTreeSet<ApiName>>,
+    /// The labels that were read last: neighbours in a list often have the same.
     labels: RefCell<Labels>,
 }
 
-/// The APIs that a watch may name.
-enum ApiNames<'a> {
-    /// These.
-    Known(&'a BTreeSet<ApiName>),
-    /// Any, while it is not known which there are. Those that were named are shared by all who name
-    /// them.
-    Any(RefCell<Vec<ApiName>>),
-}
-
-/// The watches of a list, whose names must differ.
-struct UniqueNames<'p> {
-    /// Where the list stands.
-    path: &'p str,
-    /// The indices of the entries that have the names, be it that something else is wrong with them.
-    firsts: HashMap<WatchName, usize>,
-    watches: Vec<Arc<Watch>>,
-}
-
-/// All of a watch but its name and where it comes from.
+/// All of a watch but its name and its source.
 pub(super) struct Slot {
     agent_id: AgentId,
     progress_id: ProgressId,
@@ -68,86 +26,108 @@ pub(super) struct Slot {
     labels: Labels,
 }
 
-// === impl Entries ===
-
-impl<'a> Entries<'a> {
-    /// None yet. `apis` are those that there are, if that is known already.
-    pub(crate) fn new(file: &'a Path, source: Source, apis: Option<&'a BTreeSet<ApiName>>) -> Self {
-        Self { file, source, shared: Shared::of(apis), read: Vec::new(), figment: Figment::new() }
-    }
-
-    /// The watches of the list that stands at `path`, but for those with problems. It is `list` where
-    /// that is in the tree. Any API's name will do where it is not known which there are.
-    pub(crate) fn watches(self, list: &Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
-        let (source, unknown) = (self.source, self.shared.apis.has_others_than(apis));
-        let shared = Shared::of(apis);
-        let mut named = UniqueNames::with_room(path, self.read.len());
-        let walk = |named: &mut UniqueNames<'_>, index: usize, node: &Node<'_>| {
-            if let Some((name, watch)) = watch(node, &shared, source) {
-                named.add(&node.place(), index, name, watch.map(Arc::new));
+/// Reads a list of watches, which is at `path` in its document. Watches with problems are left out. Their names still
+/// count as taken, so that each further watch of the same name is reported, too.
+pub(crate) fn watches(
+    list: &Node<'_>,
+    path: &str,
+    apis: Option<&BTreeSet<ApiName>>,
+    source: Source,
+) -> Vec<Arc<Watch>> {
+    let shared = SharedKeys::new(apis);
+    let items = list.items();
+    let mut watches = Vec::with_capacity(items.len());
+    let mut indices: HashMap<WatchName, usize> = HashMap::with_capacity(items.len());
+    for (index, node) in items.enumerate() {
+        let Some((name, watch)) = watch(&node, &shared, source) else { continue };
+        match indices.entry(name) {
+            Entry::Occupied(first) => {
+                let (name, first) = (first.key(), first.get());
+                node.note(format!("the name `{name}` is taken by {path}[{first}]: give each watch a name of its own"));
             }
-        };
-        if !list.is_empty() {
-            list.items().iter().enumerate().for_each(|(index, node)| walk(&mut named, index, node));
-            return named.watches;
-        }
-        for (index, entry) in self.read.into_iter().enumerate() {
-            match entry {
-                ListEntry::Watch(watch, names_api) => {
-                    let place = list.place_of(index);
-                    let is_good = !unknown || shared.apis.has_that_of(&watch, names_api, &place);
-                    named.add(&place, index, watch.name.clone(), is_good.then_some(watch));
-                }
-                ListEntry::Wrong(tree) => walk(&mut named, index, &list.element(index, &tree)),
+            Entry::Vacant(free) => {
+                free.insert(index);
+                watches.extend(watch.map(Arc::new));
             }
         }
-        named.watches
     }
+    watches
 }
 
-impl Sink for Entries<'_> {
-    fn begin(&mut self) {
-        self.read.clear();
-    }
-
-    fn take(&mut self, element: Value) {
-        let reading = Reading::new(&self.figment, self.file);
-        let node = reading.root(&element);
-        let read = watch(&node, &self.shared, self.source).and_then(|(_, watch)| watch);
-        let entry = match read.filter(|_| reading.is_clean()) {
-            Some(watch) => ListEntry::Watch(Arc::new(watch), node.has("api")),
-            None => ListEntry::Wrong(element),
-        };
-        self.read.push(entry);
-    }
+/// Reads one watch: its name, and the watch if nothing else is wrong with it.
+pub(super) fn watch(node: &Node<'_>, shared: &SharedKeys<'_>, source: Source) -> Option<(WatchName, Option<Watch>)> {
+    let section = node.section()?;
+    let name = section.take("name").map(|node| node.parsed(Show::Value, WatchName::parse));
+    let (agent_id, slot) = slot(&section, shared);
+    section.finish();
+    let name = match name {
+        Some(given) => given?,
+        None => WatchName::of_agent(agent_id?),
+    };
+    Some((name.clone(), slot.map(|slot| slot.named(name, source))))
 }
 
-// === impl Shared ===
+/// Reads a watch that has no key `name`, because its source names it in another way.
+pub(super) fn unnamed_watch(node: &Node<'_>, shared: &SharedKeys<'_>) -> Option<Slot> {
+    let section = node.section()?;
+    let (_, slot) = slot(&section, shared);
+    section.finish();
+    slot
+}
 
-impl<'a> Shared<'a> {
-    /// Nothing yet but the names of the APIs, if it is known which there are.
-    pub(crate) fn of(apis: Option<&'a BTreeSet<ApiName>>) -> Self {
-        let apis = apis.map_or_else(|| ApiNames::Any(RefCell::default()), ApiNames::Known);
+/// The slot if nothing is wrong with it, and the agent's id even if something else is wrong.
+fn slot(section: &Section<'_>, shared: &SharedKeys<'_>) -> (Option<AgentId>, Option<Slot>) {
+    let agent_id = section.require("agent_id", AgentId::parse);
+    let progress_id = section.require("progress_id", ProgressId::parse);
+    let expect = shared.expect(section);
+    let (api, labels) = (shared.api(section), shared.labels(section));
+    let slot =
+        || Some(Slot { agent_id: agent_id?, progress_id: progress_id?, expect: expect?, api: api?, labels: labels? });
+    (agent_id, slot())
+}
+
+// === impl SharedKeys ===
+
+impl<'a> SharedKeys<'a> {
+    /// For entries that may name these APIs; any if they are not known.
+    pub(crate) fn new(apis: Option<&'a BTreeSet<ApiName>>) -> Self {
         Self { apis, labels: RefCell::default() }
+    }
+
+    /// The expected state, if there is one.
+    #[allow(clippy::option_option, reason = "the outer one is None if the value is wrong")]
+    pub(crate) fn expect(&self, section: &Section<'_>) -> Option<Option<Expect>> {
+        match section.take("expect") {
+            Some(node) => node.parsed(Show::Value, Expect::parse).map(Some),
+            None => Some(None),
+        }
     }
 
     /// The API that an entry names, or the default one.
     pub(crate) fn api(&self, section: &Section<'_>) -> Option<ApiName> {
         match section.take("api") {
-            Some(node) => node.parsed(Show::Value, |name| self.apis.named(name)),
-            None => self.apis.default_of(&section.place_of("api")),
+            Some(node) => node.parsed(Show::Value, |name| self.api_named(name)),
+            None => {
+                let unknown = |what| {
+                    section.note("api", format!("is missing, and the API `{}` {what}", ApiName::DEFAULT));
+                };
+                self.api_named(ApiName::DEFAULT).map_err(unknown).ok()
+            }
         }
+    }
+
+    /// The API of that name. All watches of an API share its name.
+    fn api_named(&self, name: &str) -> Result<ApiName, String> {
+        let Some(apis) = self.apis else { return ApiName::parse(name) };
+        apis.iter().find(|api| api.as_str() == name).cloned().ok_or_else(|| {
+            let known: Vec<_> = apis.iter().map(ApiName::as_str).collect();
+            format!("is not under `apis`; known are: {}", known.join(", "))
+        })
     }
 
     /// The labels of an entry; none where it has none.
-    pub(crate) fn labels_of(&self, section: &Section<'_>) -> Option<Labels> {
-        match section.take("labels") {
-            Some(node) => self.labels(&node),
-            None => Some(Labels::default()),
-        }
-    }
-
-    fn labels(&self, node: &Node<'_>) -> Option<Labels> {
+    pub(crate) fn labels(&self, section: &Section<'_>) -> Option<Labels> {
+        let Some(node) = section.take("labels") else { return Some(Labels::default()) };
         if node.has_just(self.labels.borrow().iter().map(|(name, value)| (name.as_str(), value))) {
             return Some(self.labels.borrow().clone());
         }
@@ -163,75 +143,6 @@ impl<'a> Shared<'a> {
     }
 }
 
-// === impl ApiNames ===
-
-impl ApiNames<'_> {
-    /// The API of that name, which all of its watches share.
-    fn named(&self, name: &str) -> Result<ApiName, String> {
-        match self {
-            Self::Known(apis) => apis.iter().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
-                let known: Vec<_> = apis.iter().map(ApiName::as_str).collect();
-                format!("is not under `apis`; known are: {}", known.join(", "))
-            }),
-            Self::Any(apis) => {
-                let mut apis = apis.borrow_mut();
-                if let Some(named) = apis.iter().find(|named| named.as_str() == name) {
-                    return Ok(named.clone());
-                }
-                let named = ApiName::parse(name)?;
-                apis.push(named.clone());
-                Ok(named)
-            }
-        }
-    }
-
-    /// The API of a watch that names none.
-    fn default_of(&self, place: &Place<'_>) -> Option<ApiName> {
-        let default = self.named(ApiName::DEFAULT);
-        default.map_err(|what| place.note(format!("is missing, and the API `{}` {what}", ApiName::DEFAULT))).ok()
-    }
-
-    /// Whether one was named that is not among these.
-    fn has_others_than(&self, apis: Option<&BTreeSet<ApiName>>) -> bool {
-        match (self, apis) {
-            (Self::Any(named), Some(apis)) => named.borrow().iter().any(|name| !apis.contains(name)),
-            _ => false,
-        }
-    }
-
-    /// Whether the API of a watch is among these, which is noted if it is not. `place` is that of the
-    /// watch.
-    fn has_that_of(&self, watch: &Watch, names_it: bool, place: &Place<'_>) -> bool {
-        let place = place.key("api");
-        if !names_it {
-            return self.default_of(&place).is_some();
-        }
-        let name = watch.api.as_str();
-        self.named(name).map_err(|what| place.note(format!("`{}` {what}", show(name)))).is_ok()
-    }
-}
-
-// === impl UniqueNames ===
-
-impl<'p> UniqueNames<'p> {
-    fn with_room(path: &'p str, room: usize) -> Self {
-        Self { path, firsts: HashMap::with_capacity(room), watches: Vec::with_capacity(room) }
-    }
-
-    fn add(&mut self, place: &Place<'_>, index: usize, name: WatchName, watch: Option<Arc<Watch>>) {
-        match self.firsts.entry(name) {
-            Taken::Occupied(first) => {
-                let (name, path, first) = (first.key(), self.path, first.get());
-                place.note(format!("the name `{name}` is taken by {path}[{first}]: give each watch a name of its own"));
-            }
-            Taken::Vacant(free) => {
-                free.insert(index);
-                self.watches.extend(watch);
-            }
-        }
-    }
-}
-
 // === impl Slot ===
 
 impl Slot {
@@ -241,49 +152,9 @@ impl Slot {
     }
 }
 
-/// The watch, and its name even if something else is wrong with it.
-pub(super) fn watch(node: &Node<'_>, shared: &Shared<'_>, source: Source) -> Option<(WatchName, Option<Watch>)> {
-    let section = node.section()?;
-    let name = section.take("name").map(|node| node.parsed(Show::Value, WatchName::parse));
-    let (agent_id, slot) = slot(&section, shared);
-    section.finish();
-    let name = match name {
-        Some(given) => given?,
-        None => WatchName::of_agent(agent_id?),
-    };
-    Some((name.clone(), slot.map(|slot| slot.named(name, source))))
-}
-
-/// A watch that its source names by other means than the key `name`.
-pub(super) fn unnamed_watch(node: &Node<'_>, shared: &Shared<'_>) -> Option<Slot> {
-    let section = node.section()?;
-    let (_, slot) = slot(&section, shared);
-    section.finish();
-    slot
-}
-
-/// The slot if all of it is right, and the agent's id even if something else is wrong.
-fn slot(section: &Section<'_>, shared: &Shared<'_>) -> (Option<AgentId>, Option<Slot>) {
-    let agent_id = section.require("agent_id", AgentId::parse);
-    let progress_id = section.require("progress_id", ProgressId::parse);
-    let expect = section.take("expect").map(|node| node.parsed(Show::Value, Expect::parse));
-    let (api, labels) = (shared.api(section), shared.labels_of(section));
-    let whole =
-        agent_id.zip(progress_id).zip(api.zip(labels)).zip(expect.map_or(Some(None), |parsed| parsed.map(Some)));
-    let slot = whole.map(|(((agent_id, progress_id), (api, labels)), expect)| Slot {
-        agent_id,
-        progress_id,
-        expect,
-        api,
-        labels,
-    });
-    (agent_id, slot)
-}
-
 #[cfg(test)]
 mod tests {
     use crate::config::parse;
-    use proptest::prelude::*;
 
     /// What is said of this watch list, in a configuration with this beside it.
     fn said(text: &str) -> String {
@@ -352,31 +223,5 @@ mod tests {
     fn a_list_that_is_wanted_again_is_still_a_list() {
         let said = said("watches: &w [{agent_id: 1, progress_id: p}]\nwatch_files: *w\n");
         assert_eq!(said, "configuration: watch_files[0]: must be a single value, not a list or a map");
-    }
-
-    fn entry() -> impl Strategy<Value = String> {
-        let pair = prop_oneof![
-            4 => "agent_id: [1-9]",
-            4 => "progress_id: [pq]",
-            1 => "(agent_id|expect|progress_id|name): [0-2a&-]?",
-            1 => "api: (eu|us|default|A-B)?",
-            1 => "labels: (x|\\[\\]|\\{(team: [xy], )?(job: 1)?\\})",
-            1 => "name: [ab]",
-            1 => "nmae: \\[a\\]",
-        ];
-        let map = proptest::collection::vec(pair, 0..6).prop_map(|pairs| format!("{{{}}}", pairs.join(", ")));
-        prop_oneof![9 => map, 1 => "(\\[\\]|\\[a\\]|x|~)"]
-    }
-
-    proptest! {
-        #[test]
-        fn a_stream_and_a_tree_of_the_same_list_say_the_same(
-            entries in proptest::collection::vec(entry(), 0..6),
-            apis in "(apis: (\\[a\\]|\\{eu: \\{\\}(, default: \\{\\})?\\})\n)?",
-        ) {
-            let text = |anchor: &str| format!("watches: {anchor}\n  [{}]\n{apis}", entries.join(", "));
-            // A list with an anchor is read as a tree.
-            prop_assert_eq!(said(&text("")), said(&text("&w")));
-        }
     }
 }

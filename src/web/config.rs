@@ -15,7 +15,7 @@ use super::protocol::{Curve, Protocol, Suite, Version};
 use super::tls::Identity;
 use super::{PasswordHash, Tls, Users, Web};
 use crate::document::{
-    Node, Place, Problem, Problems, Section, Show, locate, not_empty_path, switch, text_of, validated, yaml,
+    DocumentSource, Node, Place, Problem, Problems, Section, Show, not_empty_path, switch, text_of, validated, yaml,
 };
 use crate::input_file::Content;
 use crate::pem::{self, is_pem};
@@ -44,8 +44,9 @@ pub(crate) fn web(
     now: Timestamp,
 ) -> Result<(Web, Vec<Problem>), Problems> {
     let mut warnings = Vec::new();
-    let text = text_of(file, text)?;
-    let web = validated(file, text, yaml::parse(text), |node| {
+    let source = DocumentSource::File(file);
+    let text = text_of(source, text)?;
+    let web = validated(source, yaml::parse(text, source), |node| {
         let root = node.section()?;
         let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
         let headers = root.take("http_server_config").map(|node| http(node, &mut warnings)).unwrap_or_default();
@@ -54,7 +55,6 @@ pub(crate) fn web(
         root.finish();
         Some(Web { tls, users, headers })
     });
-    locate(text, &file.display().to_string(), &mut warnings);
     web.map(|web| (web.unwrap_or_default(), warnings))
 }
 
