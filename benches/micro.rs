@@ -14,7 +14,7 @@ use cekura_exporter::board::{AppliedPoll, Board, RunId};
 use cekura_exporter::cekura::decode;
 use cekura_exporter::exposition::Format;
 use cekura_exporter::poller::Schedule;
-use cekura_exporter::sources::Change;
+use cekura_exporter::sources::WatchChange;
 use cekura_exporter::toggle::{Failure, Outcome, Reason};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 
@@ -123,7 +123,7 @@ fn decoding(criterion: &mut Criterion) {
 struct Begins {
     board: Arc<Board>,
     /// What puts one of two runs in the place of the other, for each watch.
-    changes: [Vec<Change>; 2],
+    changes: [Vec<WatchChange>; 2],
     so_far: usize,
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::cekura::{Api, BadProxy, Client, Clients, Proxies};
 use crate::config::Config;
 use crate::document::{Problem, Problems};
-use crate::sources::{Edited, FileEvent, Files, Origin, Scan, WatchList};
+use crate::sources::{EditResult, FileEvent, FileScan, Origin, WatchFiles, WatchList};
 use crate::store::Store;
 use crate::toggle::{AgentId, ApiName, ProgressId, Reason, ReportedStatus, Watch};
 use crate::web::WebFile;
@@ -47,15 +47,15 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
         return None;
     }
     let apis = config.apis.iter().map(|api| api.name.clone()).collect();
-    let mut scan = Files::new(config.watch_files.clone(), apis).scan();
-    for news in std::mem::take(&mut scan.news) {
-        match news {
-            FileEvent::Astray { problems: of_glob, .. } => warnings.extend(of_glob),
-            FileEvent::Failed { problems: of_file, .. } => problems.extend(of_file),
-            FileEvent::Changed { .. }
-            | FileEvent::Found { .. }
-            | FileEvent::Mended { .. }
-            | FileEvent::Removed { .. } => {}
+    let mut scan = WatchFiles::new(config.watch_files.clone(), apis).scan();
+    for event in std::mem::take(&mut scan.events) {
+        match event {
+            FileEvent::GlobFailed { problems: of_glob, .. } => warnings.extend(of_glob),
+            FileEvent::FileFailed { problems: of_file, .. } => problems.extend(of_file),
+            FileEvent::FileChanged { .. }
+            | FileEvent::GlobRecovered { .. }
+            | FileEvent::FileRecovered { .. }
+            | FileEvent::FileRemoved { .. } => {}
         }
     }
     let (apis, files) = (config.apis.clone(), (!config.watch_files.is_empty()).then_some(scan.files.len()));
@@ -145,7 +145,7 @@ fn check_state_file(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 /// What holds of the watches of the configuration and its files, and what does not.
-fn merged(config: Config, scan: Scan) -> Edited {
+fn merged(config: Config, scan: FileScan) -> EditResult {
     let mut list = WatchList::default();
     let mut edit = list.edit();
     edit.set_apis(config.apis.into_iter().map(|api| api.name).collect());
@@ -157,7 +157,7 @@ fn merged(config: Config, scan: Scan) -> Edited {
 }
 
 /// The watches of files whose names belong to others.
-fn refused(edited: &Edited) -> Vec<Problem> {
+fn refused(edited: &EditResult) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for refused in &edited.refused {
         if let (Origin::File(path), Some(by)) = (&refused.origin, &refused.by) {

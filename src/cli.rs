@@ -27,7 +27,7 @@ pub struct Cli {
     /// was found, and exit; with =online, also poll each API once
     #[arg(long = "config.check", value_name = "online", conflicts_with = "demo", num_args = 0..=1)]
     #[arg(require_equals = true, default_missing_value = "offline", hide_possible_values = true)]
-    pub config_check: Option<Check>,
+    pub config_check: Option<ConfigCheck>,
 
     /// Where to listen; repeatable; ":10058" means all interfaces [default: :10058; with --demo localhost:10058]
     #[arg(long = "web.listen-address", value_name = "ADDR")]
@@ -80,7 +80,7 @@ pub enum ListenAddress {
 
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Check {
+pub enum ConfigCheck {
     /// The files.
     Offline,
     /// The APIs too.
@@ -394,8 +394,8 @@ mod tests {
     fn a_check_is_offline_unless_it_is_said_to_be_online() {
         for (args, check) in [
             (&[][..], None),
-            (&["--config.check"], Some(Check::Offline)),
-            (&["--config.check=online"], Some(Check::Online)),
+            (&["--config.check"], Some(ConfigCheck::Offline)),
+            (&["--config.check=online"], Some(ConfigCheck::Online)),
             (&["--config.check", "--config.file", "-x"], None),
         ] {
             assert_eq!(parse(args).ok().and_then(|cli| cli.config_check), check, "{args:?}");

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use cekura_exporter::cekura::Proxies;
 use cekura_exporter::check::{self, CheckResult};
-use cekura_exporter::cli::{Check, Cli};
-use cekura_exporter::config::{self, Checked, ReadConfig};
+use cekura_exporter::cli::{Cli, ConfigCheck};
+use cekura_exporter::config::{self, ConfigReport, LoadedConfig};
 use cekura_exporter::document::{Problem, Problems};
 use cekura_exporter::signals::{self, Caught, Signals};
 use cekura_exporter::systemd::{self, Notifier};
@@ -36,10 +36,10 @@ fn main() -> ExitCode {
     ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
 }
 
-fn check(cli: &Cli, what: Check) -> Result<(), Box<dyn Error>> {
+fn check(cli: &Cli, what: ConfigCheck) -> Result<(), Box<dyn Error>> {
     let file = cli.config_file();
     let read = file.as_ref().map(|file| config::read(file, std::env::vars_os()));
-    let ReadConfig { config, mut problems, mut warnings } = read.unwrap_or_else(|problems| problems.clone().into());
+    let ConfigReport { config, mut problems, mut warnings } = read.unwrap_or_else(|problems| problems.clone().into());
     let found = check::files(config, &mut problems, &mut warnings);
     let proxies = proxies().map_err(|of_proxies| problems.extend(of_proxies.0));
     check::web(cli.web_config_file.as_deref(), &mut problems, &mut warnings);
@@ -50,12 +50,12 @@ fn check(cli: &Cli, what: Check) -> Result<(), Box<dyn Error>> {
         return Err(Problems(problems).into());
     };
     print(&format!("{}: {found}: good", file.display()));
-    if what == Check::Online { check_online(found, proxies) } else { Ok(()) }
+    if what == ConfigCheck::Online { check_online(found, proxies) } else { Ok(()) }
 }
 
 /// A good configuration, where it was read, and the proxies beside it; and the web configuration with what
 /// it warns of.
-type Input = (Option<((Checked, PathBuf), Proxies)>, Option<(WebFile, Vec<Problem>)>);
+type Input = (Option<((LoadedConfig, PathBuf), Proxies)>, Option<(WebFile, Vec<Problem>)>);
 
 /// Reads all that the service starts with.
 fn read(cli: &Cli) -> Result<Input, Problems> {
@@ -133,7 +133,7 @@ fn serve(cli: &Cli, hangup: io::Result<Caught>) -> Result<(), Box<dyn Error>> {
     stopped
 }
 
-fn configured(checked: Checked, file: PathBuf, proxies: Proxies, signals: &Signals, cli: &Cli) -> Service {
+fn configured(checked: LoadedConfig, file: PathBuf, proxies: Proxies, signals: &Signals, cli: &Cli) -> Service {
     checked.warnings.iter().for_each(intake::configuration_warning);
     Service {
         config: checked.config,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cekura_exporter::board::{Board, RunId};
 use cekura_exporter::cekura::decode;
 use cekura_exporter::exposition::{ConfiguredSeries, Encoder, Format, Snapshot};
-use cekura_exporter::sources::Change;
+use cekura_exporter::sources::WatchChange;
 use cekura_exporter::toggle::{
     AgentId, ApiName, Expect, Failure, LabelName, Labels, Outcome, ProgressId, Reason, Redactions, Source, Timestamp,
     Watch, WatchName,
@@ -150,13 +150,13 @@ pub(crate) fn encode(snapshot: &Snapshot, format: Format) -> (usize, usize) {
 ///
 /// # Errors
 /// If the exporter takes no such watch any more.
-pub(crate) fn replaced(number: usize, times: usize) -> Result<Change, String> {
+pub(crate) fn replaced(number: usize, times: usize) -> Result<WatchChange, String> {
     let progress_id = ProgressId::parse(&format!("0b7d4a52-{times:04}-4f0e-9f8e-{number:012}"))?;
     Ok(begins(Watch { progress_id, ..watch(number, Fate::GoesOn)? }))
 }
 
-fn begins(watch: Watch) -> Change {
-    Change { name: watch.name.clone(), now: Some(Arc::new(watch).into()), may_come_back: false }
+fn begins(watch: Watch) -> WatchChange {
+    WatchChange { name: watch.name.clone(), now: Some(Arc::new(watch).into()), may_come_back: false }
 }
 
 fn watch(number: usize, fate: Fate) -> Result<Watch, String> {

@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{Notify, watch};
 
-use crate::sources::Change;
+use crate::sources::WatchChange;
 use crate::store::{AgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{
     AgentId, AgentMock, ApiName, ClockJump, Event, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch,
@@ -145,7 +145,7 @@ impl Board {
     /// Takes over changes of the watch list, all at once. A watch whose run is the same keeps what
     /// is known of it, and a run that is remembered gets that back: one that an earlier process saved,
     /// or one that another source's watch was put in the place of.
-    pub fn update(&self, changes: &[Change], now: Timestamp) -> RunChanges {
+    pub fn update(&self, changes: &[WatchChange], now: Timestamp) -> RunChanges {
         self.write().update(changes, now)
     }
 

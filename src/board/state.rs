@@ -11,7 +11,7 @@ use super::history::History;
 use super::remembered::Remembered;
 use super::rows::{RowEntry, ToggleRows};
 use super::{AgentKey, RunChanges, RunId, StartedRun, ToggleRow, UnsavedChanges};
-use crate::sources::{Change, Definition};
+use crate::sources::{WatchChange, WatchDefinition};
 use crate::store::SavedToggle;
 use crate::toggle::{
     AgentId, AgentMock, ApiName, ClockJump, Event, EventKind, Outcome, Standing, Status, Text, Timestamp, Toggle,
@@ -92,7 +92,7 @@ impl BoardState {
     }
 
     /// Each name is in the changes once at most.
-    pub(super) fn update(&mut self, changes: &[Change], now: Timestamp) -> RunChanges {
+    pub(super) fn update(&mut self, changes: &[WatchChange], now: Timestamp) -> RunChanges {
         // Of a long list, what it would grow through would be as much again.
         let coming = changes.iter().filter(|change| change.now.is_some()).count();
         let mut updated = RunChanges { started: Vec::with_capacity(coming), stale: Vec::new() };
@@ -147,7 +147,7 @@ impl BoardState {
     }
 
     /// Begins to watch what is new, in a slot that is to be placed.
-    fn define(&mut self, definition: &Definition, now: Timestamp, updated: &mut RunChanges) -> u32 {
+    fn define(&mut self, definition: &WatchDefinition, now: Timestamp, updated: &mut RunChanges) -> u32 {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
         let newest = self.remembered.of(&watch.name).first();
@@ -176,7 +176,7 @@ impl BoardState {
     }
 
     /// Puts another definition in the place of one.
-    fn redefine(&mut self, old: RunId, definition: &Definition, now: Timestamp, updated: &mut RunChanges) {
+    fn redefine(&mut self, old: RunId, definition: &WatchDefinition, now: Timestamp, updated: &mut RunChanges) {
         let watch = &definition.watch;
         self.keep_agent(watch, now);
         let Some(RowEntry { mut row, place: old_place, generation, polled }) = self.rows.take(old.slot) else { return };
@@ -208,7 +208,7 @@ impl BoardState {
 
     /// A toggle that was not on the board, with what is remembered of it, and its place if it has
     /// one.
-    fn toggle(&mut self, definition: &Definition, now: Timestamp) -> (Toggle, Option<u64>) {
+    fn toggle(&mut self, definition: &WatchDefinition, now: Timestamp) -> (Toggle, Option<u64>) {
         let mut toggle = Toggle::new(definition.watch.clone(), definition.started.unwrap_or(now));
         if let Some(tally) = self.remembered.tally(&toggle.watch.name) {
             toggle.tally = tally.clone();

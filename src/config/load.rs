@@ -26,7 +26,7 @@ const LIFTED: &str = "<secret>";
 
 /// A configuration that can be used, and what its user should know.
 #[derive(Debug)]
-pub struct Checked {
+pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
     /// What is valid but perhaps not meant.
@@ -42,7 +42,7 @@ struct Environment {
 
 /// A configuration as far as it could be read, and everything that is wrong with it.
 #[derive(Debug)]
-pub struct ReadConfig {
+pub struct ConfigReport {
     /// What can be said of it in spite of the problems; `None` if that is nothing.
     pub config: Option<Config>,
     /// What is wrong.
@@ -51,7 +51,7 @@ pub struct ReadConfig {
     pub warnings: Vec<Problem>,
 }
 
-impl From<Problems> for ReadConfig {
+impl From<Problems> for ConfigReport {
     fn from(Problems(problems): Problems) -> Self {
         Self { config: None, problems, warnings: Vec::new() }
     }
@@ -62,15 +62,18 @@ impl From<Problems> for ReadConfig {
 ///
 /// # Errors
 /// Every problem that there is.
-pub fn load(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Checked, Problems> {
-    let ReadConfig { config, problems, warnings } = read(file, environment);
+pub fn load(
+    file: &Path,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<LoadedConfig, Problems> {
+    let ConfigReport { config, problems, warnings } = read(file, environment);
     let config = usable(config, problems)?;
-    Ok(Checked { config, warnings })
+    Ok(LoadedConfig { config, warnings })
 }
 
 /// As [`load`], for those who go on in spite of problems, with what is left of the configuration. If there are
 /// problems there are no warnings.
-pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ReadConfig {
+pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ConfigReport {
     let variables: Vec<_> = environment.into_iter().collect();
     let misspelt = misspelt_variables(&variables);
     let source = DocumentSource::File(file);
@@ -90,7 +93,8 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
 /// Every problem.
 pub fn parse(text: &str) -> Result<Config, Problems> {
     let source = DocumentSource::Text("configuration");
-    let ReadConfig { config, problems, .. } = assemble(source, yaml::parse(text, source), Environment::of(Vec::new()));
+    let ConfigReport { config, problems, .. } =
+        assemble(source, yaml::parse(text, source), Environment::of(Vec::new()));
     usable(config, problems)
 }
 
@@ -99,7 +103,7 @@ fn usable(config: Option<Config>, problems: Vec<Problem>) -> Result<Config, Prob
 }
 
 /// Lays the environment over the file, and validates. Without problems there is a configuration.
-fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environment: Environment) -> ReadConfig {
+fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environment: Environment) -> ConfigReport {
     let Environment { mut overlays, key_of_default, problems: of_variables } = environment;
     let map = parsed.and_then(|(tree, problems)| match tree.kind {
         ValueKind::Map(map) => Ok((map, problems)),
@@ -127,7 +131,7 @@ fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environ
     let warnings = config.as_ref().map(|config| warnings(config, &root)).unwrap_or_default();
     problems.extend(validation.into_problems());
     let warnings = if problems.is_empty() { warnings } else { Vec::new() };
-    ReadConfig { config, problems, warnings }
+    ConfigReport { config, problems, warnings }
 }
 
 /// The content of a configuration file, or why it cannot be read.

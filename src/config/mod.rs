@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use duration::{format_duration, parse_duration};
-pub use load::{Checked, ReadConfig, load, parse, read};
+pub use load::{ConfigReport, LoadedConfig, load, parse, read};
 
 use crate::cekura::Api;
 use crate::sources::WatchGlob;

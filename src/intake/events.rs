@@ -5,11 +5,11 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::document::{Problem, Problems};
 use crate::intake::Refusal;
-use crate::sources::{FileEvent, Origin, Refused};
+use crate::sources::{FileEvent, Origin, RefusedDefinition};
 use crate::toggle::{Watch, WatchName};
 
 /// A definition does not hold.
-pub(super) fn refused(refused: &Refused) {
+pub(super) fn refused(refused: &RefusedDefinition) {
     let (toggle, source) = (refused.watch.name.as_str(), refused.origin.source().as_str());
     let path = path(&refused.origin);
     match &refused.by {
@@ -31,22 +31,22 @@ fn path(origin: &Origin) -> Option<String> {
 }
 
 /// Something about the watch files is another than at the look before.
-pub(super) fn watch_files(news: &FileEvent) {
-    match news {
-        FileEvent::Failed { path, problems } => {
+pub(super) fn watch_files(event: &FileEvent) {
+    match event {
+        FileEvent::FileFailed { path, problems } => {
             for problem in problems {
                 warn!(path, %problem, "watch file refused: watches that it had stay");
             }
         }
-        FileEvent::Astray { glob, problems } => {
+        FileEvent::GlobFailed { glob, problems } => {
             for problem in problems {
                 warn!(glob, %problem, "watch files not found: watches that they had stay");
             }
         }
-        FileEvent::Found { glob } => info!(glob, "watch files are found again"),
-        FileEvent::Mended { path } => info!(path, "watch file is good again"),
-        FileEvent::Changed { path, watches } => info!(path, watches, "watch file changed"),
-        FileEvent::Removed { path } => info!(path, "watch file removed"),
+        FileEvent::GlobRecovered { glob } => info!(glob, "watch files are found again"),
+        FileEvent::FileRecovered { path } => info!(path, "watch file is good again"),
+        FileEvent::FileChanged { path, watches } => info!(path, watches, "watch file changed"),
+        FileEvent::FileRemoved { path } => info!(path, "watch file removed"),
     }
 }
 

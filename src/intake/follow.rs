@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 
 use super::Order;
 use crate::follow::{CheckError, CheckRequester, CheckRequests, Follower, check_requests};
-use crate::sources::{Files, Scan, WatchGlob};
+use crate::sources::{FileScan, WatchFiles, WatchGlob};
 use crate::toggle::ApiName;
 
 /// Scans the watch files at intervals, and sends what it finds as [`Order::Scanned`].
 pub struct FileFollower {
-    rescans: CheckRequester<FileSelection, Scan>,
+    rescans: CheckRequester<FileSelection, FileScan>,
     /// The number of the latest selection.
     latest: AtomicU64,
 }
@@ -23,7 +23,7 @@ pub(super) struct Rescan {
     /// Numbers the selection. Scans with an earlier one are out of date.
     pub(super) number: u64,
     /// `None` if the scan takes long. Then it follows as an order.
-    pub(super) scan: Option<Scan>,
+    pub(super) scan: Option<FileScan>,
 }
 
 /// Which files are scanned, and which APIs their watches may name.
@@ -58,8 +58,8 @@ impl FileFollower {
     }
 }
 
-async fn follow(mut rescans: CheckRequests<FileSelection, Scan>, orders: mpsc::Sender<Order>) {
-    let mut follower = Follower::new("watch-files", Files::new(Vec::new(), BTreeSet::new()));
+async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, orders: mpsc::Sender<Order>) {
+    let mut follower = Follower::new("watch-files", WatchFiles::new(Vec::new(), BTreeSet::new()));
     let mut number = 0;
     loop {
         let rescan = tokio::select! {
@@ -78,7 +78,7 @@ async fn follow(mut rescans: CheckRequests<FileSelection, Scan>, orders: mpsc::S
             Some(files) if files.is_idle() && reply.is_none() => continue,
             // Nothing is read, so this needs no thread.
             Some(files) if files.is_idle() => Ok(files.scan()),
-            _ => follower.check(Files::scan).await,
+            _ => follower.check(WatchFiles::scan).await,
         };
         let Ok(scan) = scanned else {
             tracing::error!("reading the watch files panicked: they are no longer followed");

@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
 use crate::poller::{Settings, Update};
-use crate::sources::{Definition, Edit, Edited, Origin, Scan, WatchGlob, WatchList, Watches};
+use crate::sources::{Edit, EditResult, FileScan, Origin, WatchDefinition, WatchGlob, WatchList, Watches};
 use crate::store::{Registration, RegistrationChange, SavedToggle, Store};
 use crate::threads;
 use crate::toggle::{ApiName, Source, Watch, WatchName};
@@ -61,7 +61,7 @@ pub enum Order {
     /// Put a configuration in force that was read again, with all that takes time done.
     Reload(Result<Box<Ready>, Problems>, Responder<Result<(), Problems>>),
     /// The watch files were looked at. With the number of the rescan whose globs they match.
-    Scanned(u64, Scan),
+    Scanned(u64, FileScan),
 }
 
 /// Where the answer to an order goes.
@@ -249,12 +249,12 @@ impl Intake {
                 Order::Scanned(number, scan) if number == self.scans => self.take_scan(scan).await,
                 // It is of globs that were in force, or are about to be. What is new in it is found again, but
                 // is not news any more.
-                Order::Scanned(_, scan) => scan.news.iter().for_each(events::watch_files),
+                Order::Scanned(_, scan) => scan.events.iter().for_each(events::watch_files),
             }
         }
     }
 
-    async fn take_scan(&mut self, scan: Scan) {
+    async fn take_scan(&mut self, scan: FileScan) {
         let were_up = self.all_up;
         let mut edit = self.list.edit();
         let changed = lay_files(&mut edit, &mut self.laid, &scan);
@@ -268,8 +268,8 @@ impl Intake {
 
     /// Reports a look at the watch files, once what it found is on the board: whoever sees that a source is
     /// up sees its watches too.
-    fn note_scan(&mut self, scan: &Scan) {
-        scan.news.iter().for_each(events::watch_files);
+    fn note_scan(&mut self, scan: &FileScan) {
+        scan.events.iter().for_each(events::watch_files);
         self.means.metrics.set_sources(scan.up.iter().map(|(path, up)| (Source::File, &**path, *up)));
         self.all_up = scan.up.iter().all(|(_, up)| *up);
     }
@@ -300,7 +300,7 @@ impl Intake {
     }
 
     /// Has the poller take over what changed, and waits until every reader sees it.
-    async fn publish(&mut self, edited: Edited, settings: Option<Settings>) {
+    async fn publish(&mut self, edited: EditResult, settings: Option<Settings>) {
         edited.refused.iter().for_each(events::refused);
         if settings.is_some() || !edited.changes.is_empty() {
             let (taken, done) = oneshot::channel();
@@ -519,7 +519,7 @@ async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<()
 }
 
 /// Lays what the watch files have into the list. Says whether any of them has something else than before.
-fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &Scan) -> bool {
+fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &FileScan) -> bool {
     let mut changed = false;
     for path in laid.keys().filter(|path| !scan.files.contains_key(*path)) {
         edit.replace(&Origin::File(path.clone()), []);
@@ -527,7 +527,7 @@ fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &Scan) -> bool {
     }
     for (path, watches) in &scan.files {
         if laid.get(path).is_none_or(|laid| !Arc::ptr_eq(laid, watches)) {
-            edit.replace(&Origin::File(path.clone()), watches.iter().cloned().map(Definition::from));
+            edit.replace(&Origin::File(path.clone()), watches.iter().cloned().map(WatchDefinition::from));
             changed = true;
         }
     }

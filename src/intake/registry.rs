@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::board::{Board, ToggleRow};
 use crate::clock;
 use crate::config::Retention;
-use crate::sources::Definition;
+use crate::sources::WatchDefinition;
 use crate::store::Registration;
 use crate::toggle::{ClockJump, Source, Status, Timestamp, Toggle, Watch, WatchName};
 
@@ -114,12 +114,12 @@ impl Registry {
     }
 
     /// As the watch list has it.
-    pub(super) fn definition(registration: &Registration) -> Definition {
-        Definition { watch: registration.watch.clone(), started: Some(registration.started) }
+    pub(super) fn definition(registration: &Registration) -> WatchDefinition {
+        WatchDefinition { watch: registration.watch.clone(), started: Some(registration.started) }
     }
 
     /// All of them as the watch list has them, sorted by name.
-    pub(super) fn definitions(&self) -> Vec<Definition> {
+    pub(super) fn definitions(&self) -> Vec<WatchDefinition> {
         let kept = self.registrations.values();
         let mut definitions: Vec<_> = kept.map(|kept| Self::definition(&kept.registration)).collect();
         definitions.sort_unstable_by(|a, b| a.watch.name.cmp(&b.watch.name));
@@ -239,7 +239,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::sources::{Change, Origin, WatchList};
+    use crate::sources::{Origin, WatchChange, WatchList};
     use crate::toggle::sample::{answer, at, watch};
     use crate::toggle::{ApiName, Expect, Failure, Reason, ReportedStatus};
 
@@ -384,7 +384,7 @@ mod tests {
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
         edit.define(&Origin::Config, Arc::new(watch("w", "p")).into());
-        let changes: Vec<Change> = edit.finish(|_| false).changes;
+        let changes: Vec<WatchChange> = edit.finish(|_| false).changes;
         board.update(&changes, at(0));
         answers(&board, "w", ReportedStatus::Completed, 1);
         let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());

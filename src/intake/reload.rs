@@ -9,7 +9,7 @@ use super::reloader::Ready;
 use super::{InForce, Intake, keep_covered, lay_files};
 use crate::cekura::{self, Api, ApiClients, Client};
 use crate::clock;
-use crate::config::{Checked, Config};
+use crate::config::{Config, LoadedConfig};
 use crate::document::Problems;
 use crate::intake::events;
 use crate::poller::Settings;
@@ -21,7 +21,7 @@ impl Intake {
     pub(super) async fn reload(&mut self, ready: Result<Box<Ready>, Problems>) -> Result<(), Problems> {
         let done = match ready {
             Ok(ready) => {
-                let Ready { checked: Checked { config, warnings }, clients, scan } = *ready;
+                let Ready { checked: LoadedConfig { config, warnings }, clients, scan } = *ready;
                 warnings.iter().for_each(events::configuration_warning);
                 self.put_in_force(config, clients, scan).await;
                 Ok(())

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::follow::{FileFollower, Rescan};
 use super::{Order, problem};
 use crate::cekura::{ApiClients, Clients};
-use crate::config::{Checked, Config};
+use crate::config::{Config, LoadedConfig};
 use crate::document::Problems;
 use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Thread, ThreadError};
@@ -20,7 +20,7 @@ use crate::web::WebChecks;
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
 /// Reads the configuration anew. Blocks.
-pub type Load = Arc<dyn Fn() -> Result<Checked, Problems> + Send + Sync>;
+pub type Load = Arc<dyn Fn() -> Result<LoadedConfig, Problems> + Send + Sync>;
 
 /// Reads the configuration again, the web configuration too, and has it put in force. Meanwhile the
 /// intake takes other orders.
@@ -46,13 +46,13 @@ pub struct Reloader {
 /// stopped, so there is never more than one, and it takes one thread however often a reload is asked for.
 #[derive(Default)]
 struct Turn {
-    late: Option<BlockingTask<Result<(Checked, ApiClients), Problems>>>,
+    late: Option<BlockingTask<Result<(LoadedConfig, ApiClients), Problems>>>,
 }
 
 /// A configuration that was read again, with all done that takes time: nothing in putting it in force can
 /// fail or hang.
 pub struct Ready {
-    pub(super) checked: Checked,
+    pub(super) checked: LoadedConfig,
     pub(super) clients: ApiClients,
     pub(super) scan: Rescan,
 }
@@ -150,7 +150,7 @@ impl Reloader {
     }
 
     /// Reads the configuration, and the keys of APIs that are new or reached otherwise.
-    async fn read(&self, turn: &mut Turn) -> Result<(Checked, ApiClients), Problems> {
+    async fn read(&self, turn: &mut Turn) -> Result<(LoadedConfig, ApiClients), Problems> {
         let Some(load) = self.load.clone() else {
             return Err(problem("", "there is no configuration that could be read again".to_owned()));
         };

@@ -47,7 +47,7 @@ pub struct Update {
     /// How and at which APIs is polled, if that changed.
     pub settings: Option<Settings>,
     /// Changes of the watch list. Every API that a watch names must be among the settings.
-    pub changes: Vec<sources::Change>,
+    pub changes: Vec<sources::WatchChange>,
     /// The sum of all jumps of the clock when their times were stamped.
     pub moved: ClockJump,
     /// Told when every reader of the board sees it.

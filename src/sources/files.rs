@@ -24,20 +24,20 @@ pub type Watches = Arc<[Arc<Watch>]>;
 /// Changes are seen by looking again and not by inotify, which misses how Kubernetes swaps links,
 /// and what happens on network volumes.
 #[derive(Debug)]
-pub struct Files {
+pub struct WatchFiles {
     globs: Vec<WatchGlob>,
     apis: BTreeSet<ApiName>,
     known: BTreeMap<Arc<Path>, FileState>,
     /// What is wrong with globs, by how they are configured.
     troubles: BTreeMap<Arc<str>, Vec<Problem>>,
     hasher: RandomState,
-    /// [`Files::MAX_FILES`], but for tests.
+    /// [`WatchFiles::MAX_FILES`], but for tests.
     most: usize,
 }
 
 /// What one look at all files found: whole, not a difference.
 #[derive(Debug, Clone, Default)]
-pub struct Scan {
+pub struct FileScan {
     /// The last good watches of each file that is there, by path. It is the same list in memory
     /// while the watches are the same. After a reload, those of a file that is not good any more
     /// may name an API that is not there any more.
@@ -46,7 +46,7 @@ pub struct Scan {
     /// files could be read.
     pub up: Vec<(Arc<str>, bool)>,
     /// What is other than at the scan before, each thing once.
-    pub news: Vec<FileEvent>,
+    pub events: Vec<FileEvent>,
     /// How many files were read, and not just found to be untouched.
     pub read: usize,
 }
@@ -55,38 +55,38 @@ pub struct Scan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileEvent {
     /// A glob has other problems than before. Watches that its files had stay.
-    Astray {
+    GlobFailed {
         /// The glob as configured.
         glob: String,
         /// What is wrong; shortened like those of a file.
         problems: Vec<Problem>,
     },
     /// A glob has no problems any more.
-    Found {
+    GlobRecovered {
         /// The glob as configured.
         glob: String,
     },
     /// A file has other problems than before. Watches that it had stay.
-    Failed {
+    FileFailed {
         /// The file.
         path: String,
         /// What is wrong; of very many problems the first, and a last one that says how many more.
         problems: Vec<Problem>,
     },
     /// A file has no problems any more.
-    Mended {
+    FileRecovered {
         /// The file.
         path: String,
     },
     /// A file has other watches than before, or is new.
-    Changed {
+    FileChanged {
         /// The file.
         path: String,
         /// How many watches it has now.
         watches: usize,
     },
     /// A file is gone, and so are its watches.
-    Removed {
+    FileRemoved {
         /// The file.
         path: String,
     },
@@ -135,9 +135,9 @@ enum FileReading {
     Unreadable(String),
 }
 
-// === impl Files ===
+// === impl WatchFiles ===
 
-impl Files {
+impl WatchFiles {
     /// The largest file that is read, in bytes: 64 MiB.
     pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -177,15 +177,15 @@ impl Files {
     }
 
     /// Looks at all globs and files. Blocks.
-    pub fn scan(&mut self) -> Scan {
+    pub fn scan(&mut self) -> FileScan {
         self.scan_at(SystemTime::now())
     }
 
-    fn scan_at(&mut self, now: SystemTime) -> Scan {
+    fn scan_at(&mut self, now: SystemTime) -> FileScan {
         let mut walks: Vec<_> = self.globs.iter().map(|glob| glob.walk(self.most)).collect();
         let matched = matched(&mut walks);
-        let mut scan = Scan::default();
-        let mut news = self.remove_unmatched(&matched, &walks);
+        let mut scan = FileScan::default();
+        let mut events = self.remove_unmatched(&matched, &walks);
         // Whether a file of the glob has problems.
         let mut bad = vec![false; walks.len()];
         for Match { path, globs } in &matched {
@@ -202,11 +202,11 @@ impl Files {
                 FileReading::Untouched => was_bad,
                 FileReading::Content(content, stamp) => {
                     scan.read += 1;
-                    self.learn(path, &content, stamp, &mut news)
+                    self.learn(path, &content, stamp, &mut events)
                 }
-                FileReading::Unreadable(what) => self.fail(path, what, &mut news),
+                FileReading::Unreadable(what) => self.fail(path, what, &mut events),
                 FileReading::Gone => {
-                    news.extend(self.remove(path, &walks));
+                    events.extend(self.remove(path, &walks));
                     false
                 }
             };
@@ -215,7 +215,7 @@ impl Files {
             }
         }
         self.judge_globs(walks, &bad, &mut scan);
-        scan.news.append(&mut news);
+        scan.events.append(&mut events);
         let good = |(path, known): (&Arc<Path>, &FileState)| Some((path.clone(), known.good.clone()?));
         scan.files = self.known.iter().filter_map(good).collect();
         scan
@@ -240,11 +240,11 @@ impl Files {
         if failed.any(|(glob, _)| glob.covers(path)) {
             return None;
         }
-        self.known.remove(path).map(|_| FileEvent::Removed { path: shown(path) })
+        self.known.remove(path).map(|_| FileEvent::FileRemoved { path: shown(path) })
     }
 
     /// Takes over the content of a file. Returns whether it is bad.
-    fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, news: &mut Vec<FileEvent>) -> bool {
+    fn learn(&mut self, path: &Path, content: &[u8], stamp: Option<Stamp>, events: &mut Vec<FileEvent>) -> bool {
         let hash = self.hasher.hash_one(content);
         let known = self.known.entry(path.into()).or_default();
         if known.may_be_being_written(content) {
@@ -255,25 +255,25 @@ impl Files {
             // A panic would be a fault of ours, and is not to take the other files along.
             let reading = catch_unwind(AssertUnwindSafe(|| definitions(path, content, &self.apis)));
             match reading.unwrap_or_else(|_| Err(unreadable(path))) {
-                Ok(watches) => known.renew(path, watches, news),
-                Err(problems) => known.trouble(path, problems.0, news),
+                Ok(watches) => known.renew(path, watches, events),
+                Err(problems) => known.trouble(path, problems.0, events),
             }
         }
         known.is_bad()
     }
 
     /// Notes that a file cannot be read. Returns that it is bad.
-    fn fail(&mut self, path: &Path, what: String, news: &mut Vec<FileEvent>) -> bool {
+    fn fail(&mut self, path: &Path, what: String, events: &mut Vec<FileEvent>) -> bool {
         let known = self.known.entry(path.into()).or_default();
         known.stamp = None;
         known.content = None;
         let problem = Problem::new(shown(path), "", what);
-        known.trouble(path, vec![problem], news);
+        known.trouble(path, vec![problem], events);
         true
     }
 
     /// Says of each glob whether it is up, and what is new with it.
-    fn judge_globs(&mut self, walks: Vec<Walked>, bad: &[bool], scan: &mut Scan) {
+    fn judge_globs(&mut self, walks: Vec<Walked>, bad: &[bool], scan: &mut FileScan) {
         let mut troubles: BTreeMap<Arc<str>, Vec<Problem>> = BTreeMap::new();
         for ((glob, walk), bad) in self.globs.iter().zip(walks).zip(bad) {
             let is_up = !walk.has_failed() && !bad;
@@ -286,16 +286,16 @@ impl Files {
                 continue;
             }
             let glob = name.to_string();
-            scan.news.push(match problems.len() {
-                0 => FileEvent::Found { glob },
-                _ => FileEvent::Astray { problems: shortened(problems, &glob), glob },
+            scan.events.push(match problems.len() {
+                0 => FileEvent::GlobRecovered { glob },
+                _ => FileEvent::GlobFailed { problems: shortened(problems, &glob), glob },
             });
         }
         self.troubles = troubles;
     }
 }
 
-impl Default for Files {
+impl Default for WatchFiles {
     /// Those that no glob matches.
     fn default() -> Self {
         Self::new(Vec::new(), BTreeSet::new())
@@ -322,7 +322,7 @@ fn matched(walks: &mut [Walked]) -> Vec<Match> {
 
 /// The first problems of `origin`, and how many more there are.
 fn shortened(problems: &[Problem], origin: &str) -> Vec<Problem> {
-    let mut told: Vec<_> = problems.iter().take(Files::MAX_PROBLEMS).cloned().collect();
+    let mut told: Vec<_> = problems.iter().take(WatchFiles::MAX_PROBLEMS).cloned().collect();
     if problems.len() > told.len() {
         let what = format!("{} more problems", problems.len() - told.len());
         told.push(Problem::new(origin, "", what));
@@ -377,14 +377,14 @@ impl FileState {
     }
 
     /// Takes watches without problems.
-    fn renew(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, news: &mut Vec<FileEvent>) {
+    fn renew(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, events: &mut Vec<FileEvent>) {
         if self.is_bad() {
             self.problems.clear();
-            news.push(FileEvent::Mended { path: shown(path) });
+            events.push(FileEvent::FileRecovered { path: shown(path) });
         }
         let same = self.good.as_ref().is_some_and(|good| **good == *watches);
         if !same {
-            news.push(FileEvent::Changed { path: shown(path), watches: watches.len() });
+            events.push(FileEvent::FileChanged { path: shown(path), watches: watches.len() });
             let before = self.good.as_deref().unwrap_or_default();
             share_equal(&mut watches, before);
             self.good = Some(watches.into());
@@ -392,12 +392,12 @@ impl FileState {
     }
 
     /// Takes problems; the last good watches stay.
-    fn trouble(&mut self, path: &Path, problems: Vec<Problem>, news: &mut Vec<FileEvent>) {
+    fn trouble(&mut self, path: &Path, problems: Vec<Problem>, events: &mut Vec<FileEvent>) {
         let same = problems.len() == self.problems.len()
             && problems.iter().zip(&self.problems).all(|(now, before)| now.is_same(before));
         if !same {
             let path = shown(path);
-            news.push(FileEvent::Failed { problems: shortened(&problems, &path), path });
+            events.push(FileEvent::FileFailed { problems: shortened(&problems, &path), path });
         }
         self.problems = problems;
     }
@@ -433,7 +433,7 @@ fn look(path: &Path, before: Option<&Stamp>, now: SystemTime) -> FileReading {
 fn read(path: &Path, now: SystemTime) -> Result<FileReading, InputError> {
     let file = InputFile::open(path)?;
     let stamp = Some(Stamp::of(file.metadata())).filter(|stamp| stamp.is_settled(now));
-    Ok(FileReading::Content(file.content(Files::MAX_FILE_BYTES)?, stamp))
+    Ok(FileReading::Content(file.content(WatchFiles::MAX_FILE_BYTES)?, stamp))
 }
 
 impl FileReading {
@@ -483,13 +483,13 @@ mod tests {
     /// A folder with watch files, and a source that looks at it.
     struct Folder {
         dir: TempDir,
-        files: Files,
+        files: WatchFiles,
     }
 
     impl Folder {
         fn new(globs: &[&str]) -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let files = Files::new(Self::globs(&dir, globs), apis(&["default"]));
+            let files = WatchFiles::new(Self::globs(&dir, globs), apis(&["default"]));
             Self { dir, files }
         }
 
@@ -528,7 +528,7 @@ mod tests {
 
     /// A scan, told with paths within the folder.
     struct Seen {
-        scan: Scan,
+        scan: FileScan,
         root: PathBuf,
     }
 
@@ -547,17 +547,19 @@ mod tests {
             self.scan.up.iter().map(|(_, up)| *up).collect()
         }
 
-        fn news(&self) -> Vec<String> {
-            let told = |news: &FileEvent| match news {
-                FileEvent::Failed { path, problems } | FileEvent::Astray { glob: path, problems } => {
+        fn events(&self) -> Vec<String> {
+            let told = |events: &FileEvent| match events {
+                FileEvent::FileFailed { path, problems } | FileEvent::GlobFailed { glob: path, problems } => {
                     let problems: Vec<_> = problems.iter().map(|p| self.short(&p.to_string())).collect();
                     format!("failed {}: {}", self.short(path), problems.join("; "))
                 }
-                FileEvent::Mended { path } | FileEvent::Found { glob: path } => format!("mended {}", self.short(path)),
-                FileEvent::Changed { path, watches } => format!("changed {} {watches}", self.short(path)),
-                FileEvent::Removed { path } => format!("removed {}", self.short(path)),
+                FileEvent::FileRecovered { path } | FileEvent::GlobRecovered { glob: path } => {
+                    format!("mended {}", self.short(path))
+                }
+                FileEvent::FileChanged { path, watches } => format!("changed {} {watches}", self.short(path)),
+                FileEvent::FileRemoved { path } => format!("removed {}", self.short(path)),
             };
-            self.scan.news.iter().map(told).collect()
+            self.scan.events.iter().map(told).collect()
         }
 
         fn short(&self, text: &str) -> String {
@@ -580,21 +582,21 @@ mod tests {
     fn files_are_added_changed_and_removed() {
         let mut folder = Folder::new(&["*.yaml"]);
         let seen = folder.scan();
-        assert_eq!((seen.watches(), seen.up(), seen.news()), (vec![], vec![true], vec![]));
+        assert_eq!((seen.watches(), seen.up(), seen.events()), (vec![], vec![true], vec![]));
         folder.write("b.yaml", "b");
         folder.write("a.yaml", "a");
         folder.write("other.yml", "x");
         let seen = folder.scan();
         assert_eq!(seen.watches(), ["a.yaml: a", "b.yaml: b"]);
-        assert_eq!(seen.news(), ["changed a.yaml 1", "changed b.yaml 1"]);
+        assert_eq!(seen.events(), ["changed a.yaml 1", "changed b.yaml 1"]);
         let again = folder.scan();
-        assert_eq!(again.news(), NOTHING);
+        assert_eq!(again.events(), NOTHING);
         assert!(Arc::ptr_eq(&seen.list("a.yaml"), &again.list("a.yaml")));
         folder.write_text("a.yaml", "[{agent_id: 1, progress_id: p}, {agent_id: 2, progress_id: p}]");
         fs::remove_file(folder.path("b.yaml")).unwrap();
         let seen = folder.scan();
         assert_eq!(seen.watches(), ["a.yaml: agent-1 agent-2"]);
-        assert_eq!(seen.news(), ["removed b.yaml", "changed a.yaml 2"]);
+        assert_eq!(seen.events(), ["removed b.yaml", "changed a.yaml 2"]);
     }
 
     #[test]
@@ -644,7 +646,7 @@ mod tests {
         let before = folder.scan();
         folder.write_text("f.yaml", "# a comment\n{name: a, agent_id: 1, progress_id: p}\n");
         let after = folder.scan();
-        assert_eq!(after.news(), NOTHING);
+        assert_eq!(after.events(), NOTHING);
         assert!(Arc::ptr_eq(&before.list("f.yaml"), &after.list("f.yaml")));
     }
 
@@ -658,7 +660,7 @@ mod tests {
         folder.scan_in(LATER);
         fs::rename(folder.path(".f.yaml.tmp"), folder.path("f.yaml")).unwrap();
         let seen = folder.scan_in(LATER);
-        assert_eq!((seen.watches(), seen.news()), (vec!["f.yaml: b".into()], vec!["changed f.yaml 1".into()]));
+        assert_eq!((seen.watches(), seen.events()), (vec!["f.yaml: b".into()], vec!["changed f.yaml 1".into()]));
     }
 
     #[test]
@@ -680,7 +682,7 @@ mod tests {
         fs::remove_dir_all(folder.path("mount/..2026_01")).unwrap();
         let swapped = folder.scan_in(LATER);
         assert_eq!(swapped.watches(), ["mount/f.yaml: c", "mount/sub/g.yaml: b"]);
-        assert_eq!(swapped.news(), ["changed mount/f.yaml 1"]);
+        assert_eq!(swapped.events(), ["changed mount/f.yaml 1"]);
         assert!(Arc::ptr_eq(&seen.list("mount/sub/g.yaml"), &swapped.list("mount/sub/g.yaml")));
     }
 
@@ -693,17 +695,17 @@ mod tests {
         folder.write_text("b.yaml", "agent_id: 0\nprogress_id: p\n");
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into(), "b.yaml: b".into()], vec![false, true]));
-        let [news] = &seen.news()[..] else { panic!("{:?}", seen.news()) };
-        assert!(news.starts_with("failed b.yaml: b.yaml:1:1: agent_id: `0` is not an agent id"), "{news}");
+        let [events] = &seen.events()[..] else { panic!("{:?}", seen.events()) };
+        assert!(events.starts_with("failed b.yaml: b.yaml:1:1: agent_id: `0` is not an agent id"), "{events}");
         let again = folder.scan_in(LATER);
-        assert_eq!((again.up(), again.news()), (vec![false, true], vec![]), "it is told once");
+        assert_eq!((again.up(), again.events()), (vec![false, true], vec![]), "it is told once");
         folder.write_text("b.yaml", "# still\nagent_id: 0\nprogress_id: p\n");
-        assert_eq!(folder.scan_in(LATER).news(), NOTHING, "it is the same problem");
+        assert_eq!(folder.scan_in(LATER).events(), NOTHING, "it is the same problem");
         folder.write_text("b.yaml", "agent_id: 1\n");
-        assert_eq!(folder.scan_in(LATER).news(), ["failed b.yaml: b.yaml: progress_id: is missing"]);
+        assert_eq!(folder.scan_in(LATER).events(), ["failed b.yaml: b.yaml: progress_id: is missing"]);
         folder.write("b.yaml", "b");
         let mended = folder.scan_in(LATER);
-        assert_eq!((mended.up(), mended.news()), (vec![true, true], vec!["mended b.yaml".into()]));
+        assert_eq!((mended.up(), mended.events()), (vec![true, true], vec!["mended b.yaml".into()]));
         assert!(Arc::ptr_eq(&seen.list("b.yaml"), &mended.list("b.yaml")));
     }
 
@@ -716,7 +718,7 @@ mod tests {
         assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into()], vec![false]));
         fs::remove_file(folder.path("b.json")).unwrap();
         let seen = folder.scan();
-        assert_eq!((seen.up(), seen.news()), (vec![true], vec!["removed b.json".into()]));
+        assert_eq!((seen.up(), seen.events()), (vec![true], vec!["removed b.json".into()]));
         folder.write_text("b.json", r#"[{"agent_id": 2, "progress_id": "p"}]"#);
         assert_eq!(folder.scan().watches(), ["a.yaml: a", "b.json: agent-2"]);
     }
@@ -743,7 +745,7 @@ mod tests {
         folder.write_text("c.yaml", "[{agent_id: 1, progress_id: p}, {agent_id: 1, progress_id: q}]");
         let seen = folder.scan();
         assert_eq!(seen.watches(), ["a.yaml: x", "b.yaml: x"]);
-        assert!(seen.news()[2].contains("[1]: the name `agent-1` is taken by [0]"), "{:?}", seen.news());
+        assert!(seen.events()[2].contains("[1]: the name `agent-1` is taken by [0]"), "{:?}", seen.events());
     }
 
     #[test]
@@ -752,12 +754,12 @@ mod tests {
         let seen = folder.scan();
         assert_eq!(seen.up(), [false, false, true]);
         let missing = "later: cannot be read: No such file or directory (os error 2)";
-        assert_eq!(seen.news(), ["*.yaml", "one.yaml"].map(|glob| format!("failed later/{glob}: {missing}")));
-        assert_eq!(folder.scan().news(), NOTHING);
+        assert_eq!(seen.events(), ["*.yaml", "one.yaml"].map(|glob| format!("failed later/{glob}: {missing}")));
+        assert_eq!(folder.scan().events(), NOTHING);
         fs::create_dir(folder.path("later")).unwrap();
         let seen = folder.scan();
         assert_eq!(
-            (seen.up(), seen.news()),
+            (seen.up(), seen.events()),
             (vec![true; 3], vec!["mended later/*.yaml".into(), "mended later/one.yaml".into()])
         );
         folder.write("later/one.yaml", "a");
@@ -776,12 +778,12 @@ mod tests {
         fs::write(folder.path("dir"), "").unwrap();
         let seen = folder.scan();
         assert_eq!(seen.watches(), ["dir/f.yaml: a"]);
-        assert_eq!(seen.news(), ["failed dir/*.yaml: dir: is not a folder"]);
+        assert_eq!(seen.events(), ["failed dir/*.yaml: dir: is not a folder"]);
         fs::remove_file(folder.path("dir")).unwrap();
         fs::create_dir(folder.path("dir")).unwrap();
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec![], vec![true, true]));
-        assert_eq!(seen.news(), ["mended dir/*.yaml", "removed dir/f.yaml"]);
+        assert_eq!(seen.events(), ["mended dir/*.yaml", "removed dir/f.yaml"]);
     }
 
     #[test]
@@ -792,7 +794,7 @@ mod tests {
         assert_eq!((seen.watches(), seen.scan.read), (vec!["a.yaml: a".into()], 1));
         folder.write_text("a.yaml", "x");
         let seen = folder.scan();
-        assert_eq!((seen.up(), seen.news().len()), (vec![false; 4], 1));
+        assert_eq!((seen.up(), seen.events().len()), (vec![false; 4], 1));
     }
 
     #[test]
@@ -811,10 +813,10 @@ mod tests {
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["a: a".into()], vec![false]));
         let irregular = |name| format!("failed {name}: {name}: is not a regular file");
-        let news = seen.news();
-        assert!(news[0].starts_with("failed circle: circle: cannot be read: "), "{news:?}");
-        assert_eq!(news[1], "failed nowhere: nowhere: is a link to nothing");
-        assert_eq!(news[2..], ["pipe", "socket", "zero"].map(irregular));
+        let events = seen.events();
+        assert!(events[0].starts_with("failed circle: circle: cannot be read: "), "{events:?}");
+        assert_eq!(events[1], "failed nowhere: nowhere: is a link to nothing");
+        assert_eq!(events[2..], ["pipe", "socket", "zero"].map(irregular));
     }
 
     #[test]
@@ -829,7 +831,7 @@ mod tests {
         fs::rename(folder.path(".f"), folder.path("f")).unwrap();
         let seen = folder.scan_in(LATER);
         assert_eq!(
-            (seen.watches(), seen.up(), seen.news()),
+            (seen.watches(), seen.up(), seen.events()),
             (vec!["f: a".into()], vec![true], vec!["mended f".into()])
         );
     }
@@ -855,10 +857,10 @@ mod tests {
         folder.write("f.yaml", "a");
         folder.scan();
         let file = fs::File::options().write(true).open(folder.path("f.yaml")).unwrap();
-        file.set_len(Files::MAX_FILE_BYTES + 1).unwrap();
+        file.set_len(WatchFiles::MAX_FILE_BYTES + 1).unwrap();
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["f.yaml: a".into()], vec![false]));
-        assert_eq!(seen.news(), ["failed f.yaml: f.yaml: is larger than 64 MiB"]);
+        assert_eq!(seen.events(), ["failed f.yaml: f.yaml: is larger than 64 MiB"]);
     }
 
     #[test]
@@ -874,27 +876,27 @@ mod tests {
         assert_eq!(seen.watches(), ["few/a: a", "many/b: b", "many/c: c"]);
         assert_eq!(seen.up(), [false, true]);
         let over = "failed many/*: many/*: comes to more than 3 files, those of other globs included, or folders";
-        assert_eq!(seen.news(), [over]);
+        assert_eq!(seen.events(), [over]);
         folder.write("many/d", "e");
         let seen = folder.scan();
-        assert_eq!((seen.watches().len(), seen.up(), seen.news()), (3, vec![false, true], vec![]));
+        assert_eq!((seen.watches().len(), seen.up(), seen.events()), (3, vec![false, true], vec![]));
         for name in ["many/b", "many/d"] {
             fs::remove_file(folder.path(name)).unwrap();
         }
         let seen = folder.scan();
         assert_eq!(seen.watches(), ["few/a: a", "many/a: d", "many/c: c"]);
-        assert_eq!(seen.news(), ["mended many/*", "removed many/b", "changed many/a 1"]);
+        assert_eq!(seen.events(), ["mended many/*", "removed many/b", "changed many/a 1"]);
     }
 
     #[test]
     fn of_very_many_problems_the_first_are_told() {
         let mut folder = Folder::new(&["*"]);
-        folder.write_text("f.yaml", &"- x\n".repeat(Files::MAX_PROBLEMS + 5));
+        folder.write_text("f.yaml", &"- x\n".repeat(WatchFiles::MAX_PROBLEMS + 5));
         let scan = folder.scan().scan;
-        let [FileEvent::Failed { problems, .. } | FileEvent::Astray { problems, .. }] = &scan.news[..] else {
-            panic!("{:?}", scan.news)
+        let [FileEvent::FileFailed { problems, .. } | FileEvent::GlobFailed { problems, .. }] = &scan.events[..] else {
+            panic!("{:?}", scan.events)
         };
-        assert_eq!(problems.len(), Files::MAX_PROBLEMS + 1);
+        assert_eq!(problems.len(), WatchFiles::MAX_PROBLEMS + 1);
         assert_eq!(problems.last().unwrap().what, "5 more problems");
     }
 
@@ -909,7 +911,7 @@ mod tests {
         folder.reconfigure(&["*"], &["default", "eu"]);
         let seen = folder.scan_in(LATER);
         assert_eq!((seen.watches(), seen.up()), (vec!["a: a".into(), "b: agent-2".into()], vec![true]));
-        assert_eq!(seen.news(), ["mended b", "changed b 1"]);
+        assert_eq!(seen.events(), ["mended b", "changed b 1"]);
         assert!(Arc::ptr_eq(&before, &seen.list("a")));
         folder.reconfigure(&["*"], &["default"]);
         let seen = folder.scan_in(LATER);
@@ -925,7 +927,7 @@ mod tests {
         folder.reconfigure(&["*.yml"], &["default"]);
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["b.yml: b".into()], vec![true]));
-        assert_eq!(seen.news(), ["removed a.yaml", "changed b.yml 1"]);
+        assert_eq!(seen.events(), ["removed a.yaml", "changed b.yml 1"]);
         folder.reconfigure(&[], &["default"]);
         assert!(!folder.files.is_idle(), "there is something to forget");
         let seen = folder.scan();
@@ -943,7 +945,7 @@ mod tests {
         let seen = folder.scan();
         assert_eq!((seen.watches(), seen.up()), (vec!["a.yaml: a".into(), "\u{fffd}.yaml: a".into()], vec![true]));
         fs::remove_file(folder.dir.path().join(name)).unwrap();
-        assert_eq!(folder.scan().news(), ["removed \u{fffd}.yaml"]);
+        assert_eq!(folder.scan().events(), ["removed \u{fffd}.yaml"]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub enum Origin {
 
 /// A watch as one source defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Definition {
+pub struct WatchDefinition {
     /// The watch.
     pub watch: Arc<Watch>,
     /// When its run started, where the source knows that.
@@ -34,18 +34,18 @@ pub struct Definition {
 
 /// A difference between the list before and after an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct WatchChange {
     /// The name that it is about.
     pub name: WatchName,
     /// What is watched under it from now on, if anything.
-    pub now: Option<Definition>,
+    pub now: Option<WatchDefinition>,
     /// Whether the run that was watched before is still defined, and may come back.
     pub may_come_back: bool,
 }
 
 /// A definition that does not hold since an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedDefinition {
     /// The definition's watch.
     pub watch: Arc<Watch>,
     /// Where it comes from.
@@ -56,12 +56,12 @@ pub struct Refused {
 
 /// What an edit brought about.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Edited {
+pub struct EditResult {
     /// How the list is another one, each name at most once: first what is gone, then what is
     /// watched, in the order of the edit.
-    pub changes: Vec<Change>,
+    pub changes: Vec<WatchChange>,
     /// What is newly refused.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedDefinition>,
 }
 
 /// How many definitions a source has on the list, and how many that are refused.
@@ -105,7 +105,7 @@ enum Contenders {
 #[derive(Debug)]
 struct Contender {
     origin: Arc<Origin>,
-    definition: Definition,
+    definition: WatchDefinition,
     /// Whether it was already said that it does not hold.
     refused: bool,
 }
@@ -171,8 +171,8 @@ impl WatchList {
         name: WatchName,
         old: Option<&Watch>,
         elsewhere: &impl Fn(&Watch) -> bool,
-        refused: &mut Vec<Refused>,
-    ) -> Option<Change> {
+        refused: &mut Vec<RefusedDefinition>,
+    ) -> Option<WatchChange> {
         let mut defined = self.names.take(name.as_str());
         let contenders = defined.as_mut().map(|contenders| contenders.0.as_mut_slice()).unwrap_or_default();
         let winner = contenders.iter().position(|contender| contender.is_of(&self.apis));
@@ -182,7 +182,7 @@ impl WatchList {
             *self.counts[contender.origin.source() as usize].of(holds) += 1;
             if !holds && !contender.refused {
                 let by = by.as_ref().filter(|_| contender.is_of(&self.apis));
-                refused.push(Refused {
+                refused.push(RefusedDefinition {
                     watch: contender.definition.watch.clone(),
                     origin: Origin::clone(&contender.origin),
                     by: by.map(|by| Origin::clone(by)),
@@ -202,7 +202,7 @@ impl WatchList {
             !goes_on && (is_defined || elsewhere(old))
         });
         self.put_back(defined);
-        Some(Change { name, now, may_come_back })
+        Some(WatchChange { name, now, may_come_back })
     }
 }
 
@@ -223,7 +223,7 @@ impl Edit<'_> {
     }
 
     /// From now on an origin defines these watches and no others. Their names must be unique.
-    pub fn replace(&mut self, origin: &Origin, definitions: impl IntoIterator<Item = Definition>) {
+    pub fn replace(&mut self, origin: &Origin, definitions: impl IntoIterator<Item = WatchDefinition>) {
         let defined = self.list.by_origin.get(origin).into_iter().flatten();
         let mut gone: BTreeSet<_> = defined.map(|watch| watch.0.name.clone()).collect();
         let definitions = definitions.into_iter();
@@ -242,7 +242,7 @@ impl Edit<'_> {
     }
 
     /// From now on an origin defines this watch, too.
-    pub fn define(&mut self, origin: &Origin, definition: Definition) {
+    pub fn define(&mut self, origin: &Origin, definition: WatchDefinition) {
         let watch = definition.watch.clone();
         let old = self.list.contenders(&watch.name).iter().find(|old| *old.origin == *origin);
         if old.is_some_and(|old| old.definition == definition) {
@@ -277,14 +277,14 @@ impl Edit<'_> {
 
     /// Says what all of this changed. `elsewhere` says whether a watch is defined where the list does
     /// not know of it, and may come back from there.
-    pub fn finish(self, elsewhere: impl Fn(&Watch) -> bool) -> Edited {
+    pub fn finish(self, elsewhere: impl Fn(&Watch) -> bool) -> EditResult {
         let (mut changes, mut refused) = (Vec::with_capacity(self.touched.len()), Vec::new());
         for (name, old) in self.touched {
             changes.extend(self.list.put_in(name, old.as_deref(), &elsewhere, &mut refused));
         }
         // What is gone makes room for what comes.
         changes.sort_by_key(|change| change.now.is_some());
-        Edited { changes, refused }
+        EditResult { changes, refused }
     }
 
     /// Remembers what holds under a name before the first change to it.
@@ -405,9 +405,9 @@ impl Origin {
     }
 }
 
-// === impl Definition ===
+// === impl WatchDefinition ===
 
-impl From<Arc<Watch>> for Definition {
+impl From<Arc<Watch>> for WatchDefinition {
     fn from(watch: Arc<Watch>) -> Self {
         Self { watch, started: None }
     }
@@ -429,31 +429,31 @@ mod tests {
         Origin::File(Path::new(path).into())
     }
 
-    fn of(origin: &Origin, name: &str, progress_id: &str, api_name: &str) -> Definition {
+    fn of(origin: &Origin, name: &str, progress_id: &str, api_name: &str) -> WatchDefinition {
         let watch = Watch { source: origin.source(), api: api(api_name), ..watch(name, progress_id) };
-        Definition::from(Arc::new(watch))
+        WatchDefinition::from(Arc::new(watch))
     }
 
     fn list(apis: &[&str]) -> WatchList {
         let mut list = WatchList::default();
         let mut edit = list.edit();
         edit.set_apis(apis.iter().map(|name| api(name)).collect());
-        assert_eq!(edit.finish(|_| false), Edited::default());
+        assert_eq!(edit.finish(|_| false), EditResult::default());
         list
     }
 
-    fn defines(list: &mut WatchList, origin: &Origin, name: &str) -> Edited {
+    fn defines(list: &mut WatchList, origin: &Origin, name: &str) -> EditResult {
         let mut edit = list.edit();
         edit.define(origin, of(origin, name, "p", "default"));
         edit.finish(|_| false)
     }
 
-    fn watched(definition: Definition, may_come_back: bool) -> Change {
-        Change { name: definition.watch.name.clone(), now: Some(definition), may_come_back }
+    fn watched(definition: WatchDefinition, may_come_back: bool) -> WatchChange {
+        WatchChange { name: definition.watch.name.clone(), now: Some(definition), may_come_back }
     }
 
-    fn gone(name: &str, may_come_back: bool) -> Change {
-        Change { name: watch(name, "p").name, now: None, may_come_back }
+    fn gone(name: &str, may_come_back: bool) -> WatchChange {
+        WatchChange { name: watch(name, "p").name, now: None, may_come_back }
     }
 
     fn counts(list: &WatchList) -> Vec<(usize, usize)> {
@@ -519,7 +519,7 @@ mod tests {
         assert_eq!(edit.finish(|_| false).changes, [watched(of(&file("/a"), "w", "p", "default"), false)]);
         let mut edit = list.edit();
         edit.replace(&file("/a"), [of(&file("/a"), "w", "p", "default")]);
-        assert_eq!(edit.finish(|_| false), Edited::default(), "the same again changes nothing");
+        assert_eq!(edit.finish(|_| false), EditResult::default(), "the same again changes nothing");
     }
 
     /// What can happen to a list, as the model and the list are told it.
@@ -542,12 +542,12 @@ mod tests {
         ]
     }
 
-    fn definition(origin: &Origin, (name, run, staging): (u8, u8, bool)) -> Definition {
+    fn definition(origin: &Origin, (name, run, staging): (u8, u8, bool)) -> WatchDefinition {
         of(origin, &format!("w{name}"), &format!("p{run}"), if staging { "staging" } else { "default" })
     }
 
     /// Who holds, by the rules alone: of each name the first whose API is configured.
-    type Model = BTreeMap<(WatchName, Origin), Definition>;
+    type Model = BTreeMap<(WatchName, Origin), WatchDefinition>;
 
     fn tell_model(model: &mut Model, apis: &mut Vec<&str>, step: &Step) {
         match step {
@@ -597,7 +597,7 @@ mod tests {
                 }
                 let edited = edit.finish(|_| false);
                 board.update(&edited.changes, at(second));
-                let mut expected: BTreeMap<WatchName, Definition> = BTreeMap::new();
+                let mut expected: BTreeMap<WatchName, WatchDefinition> = BTreeMap::new();
                 for ((name, _), definition) in &model {
                     if apis.contains(&definition.watch.api.as_str()) {
                         expected.entry(name.clone()).or_insert_with(|| definition.clone());

@@ -1,6 +1,6 @@
 //! Where watches come from.
 //!
-//! What defines a watch is the same in the configuration, in watch files and in registrations. [`Files`] reads
+//! What defines a watch is the same in the configuration, in watch files and in registrations. [`WatchFiles`] reads
 //! watch files. [`WatchList`] has what every source says, and decides which of it
 //! holds.
 
@@ -11,7 +11,7 @@ mod pattern;
 mod watches;
 
 pub use definitions::{definition, definitions};
-pub use files::{FileEvent, Files, Scan, Watches, share_equal};
-pub use list::{Change, Definition, Edit, Edited, Origin, Refused, WatchCounts, WatchList};
+pub use files::{FileEvent, FileScan, WatchFiles, Watches, share_equal};
+pub use list::{Edit, EditResult, Origin, RefusedDefinition, WatchChange, WatchCounts, WatchDefinition, WatchList};
 pub use pattern::WatchGlob;
 pub(crate) use watches::{SharedKeys, watches};
