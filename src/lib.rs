@@ -24,6 +24,7 @@ pub mod http;
 mod input_file;
 pub mod intake;
 mod labels;
+pub mod liveness;
 mod pem;
 pub mod poller;
 pub mod saving;
@@ -53,8 +54,9 @@ use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
 use crate::exposition::Metrics;
 use crate::http::{Site, SiteData, WriteApi};
-use crate::intake::{InForce, Intake, IntakeContext, Load, Reloader};
-use crate::poller::{LastChange, Poller};
+use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, Reloader};
+use crate::liveness::LastStatusChange;
+use crate::poller::Poller;
 use crate::saving::Saver;
 use crate::store::{Saved, Store, StoreError};
 use crate::systemd::Notifier;
@@ -74,7 +76,7 @@ pub struct Service {
     /// The watch list of a configuration that is in no file, as it changes.
     pub lists: watch::Receiver<Vec<Arc<toggle::Watch>>>,
     /// Reads the configuration anew; `None` if it is in no file.
-    pub load: Option<Load>,
+    pub load: Option<ConfigLoader>,
     /// The web configuration; `None` for plain HTTP, open to everybody.
     pub web: Option<WebFile>,
     /// Counts the signals to reload.
@@ -104,8 +106,8 @@ struct Running {
     site: Arc<Site>,
     /// What runs for ever, and the error if it does not.
     tasks: JoinSet<()>,
-    last_change: LastChange,
-    in_force: watch::Receiver<InForce>,
+    last_change: LastStatusChange,
+    in_force: watch::Receiver<ConfigSnapshot>,
     drain: watch::Sender<bool>,
     /// Ends when it is told, and then changes nothing any more.
     polling: BlockingTask<()>,
@@ -212,7 +214,7 @@ async fn follow(site: Arc<Site>, reloader: Arc<Reloader>, hangups: watch::Receiv
 }
 
 /// Waits until the last state change of any run is as old as `linger`.
-async fn linger_on(last_change: &LastChange, linger: Duration) {
+async fn linger_on(last_change: &LastStatusChange, linger: Duration) {
     let mut said = false;
     loop {
         let wait = last_change.until_old(linger, Instant::now());
@@ -244,7 +246,7 @@ impl Running {
         let (updates, for_poller) = mpsc::channel(1);
         let (renewals, renewed) = mpsc::unbounded_channel();
         let poller = Poller::new(board.clone(), metrics.clone(), for_poller, renewed);
-        let (pulse, last_change) = (poller.pulse(), poller.last_change());
+        let (heartbeat, last_change) = (poller.heartbeat(), poller.last_change());
         let mut tasks = JoinSet::new();
         let (stop_polling, polling_stops) = oneshot::channel();
         let thread = threads::start_with_retry(|| Thread::start("poller")).await;
@@ -276,7 +278,7 @@ impl Running {
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
         let desk = WriteApi::new(orders, reloader.clone(), in_force.clone());
-        let known = SiteData { board: board.clone(), metrics, pulse };
+        let known = SiteData { board: board.clone(), metrics, heartbeat };
         let site = Site::new(known, renderer, desk, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         tasks.spawn(follow(site.clone(), reloader, hangups, notifier.clone()));

@@ -38,7 +38,7 @@ use crate::board::{AgentKey, Board};
 use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::exposition::{Metrics, Snapshot};
-use crate::poller::Pulse;
+use crate::liveness::Heartbeat;
 use crate::threads::Worker;
 use crate::toggle::{AgentId, ApiName, ClockJump, Timestamp};
 use crate::web::Web;
@@ -55,7 +55,7 @@ const FEW_WATCHES: usize = 100;
 pub struct Site {
     board: Arc<Board>,
     metrics: Arc<Metrics>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     desk: WriteApi,
     web: watch::Receiver<Arc<Web>>,
     gate: Gate,
@@ -105,7 +105,7 @@ pub struct SiteData {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Whether the poller is alive.
-    pub pulse: Pulse,
+    pub heartbeat: Heartbeat,
 }
 
 // === impl Site ===
@@ -124,12 +124,12 @@ impl Site {
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> io::Result<Self> {
-        let SiteData { board, metrics, pulse } = known;
+        let SiteData { board, metrics, heartbeat } = known;
         Ok(Self {
             events: Events::new(metrics.clone()),
             board,
             metrics,
-            pulse,
+            heartbeat,
             desk,
             web,
             gate: Gate::new(draining.clone())?,
@@ -147,7 +147,7 @@ impl Site {
     /// Why the exporter should be started anew; `None` while it is healthy.
     pub fn ailment(&self) -> Option<&'static str> {
         let now = Instant::now();
-        if !self.pulse.is_alive(now) {
+        if !self.heartbeat.is_alive(now) {
             Some("the poller does not move")
         } else if self.renderings.are_stuck(now.into()) {
             Some("an answer has been in the making for more than half a minute")

@@ -4,7 +4,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::document::{Problem, Problems};
-use crate::intake::Refusal;
+use crate::intake::RegistrationError;
 use crate::sources::{FileEvent, Origin, RefusedDefinition};
 use crate::toggle::{Watch, WatchName};
 
@@ -102,8 +102,8 @@ pub(super) fn expired(name: &WatchName) {
 }
 
 /// Something of a registration could not be written.
-pub(super) fn not_stored(refusal: &Refusal) {
-    if let Refusal::NotStored(problem) | Refusal::NoRoom(problem) = refusal {
+pub(super) fn not_stored(refusal: &RegistrationError) {
+    if let RegistrationError::NotStored(problem) | RegistrationError::DiskFull(problem) = refusal {
         error!(problem, "registrations could not be written");
     }
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::Order;
+use super::IntakeCommand;
 use crate::follow::{CheckError, CheckRequester, CheckRequests, Follower, check_requests};
 use crate::sources::{FileScan, WatchFiles, WatchGlob};
 use crate::toggle::ApiName;
 
-/// Scans the watch files at intervals, and sends what it finds as [`Order::Scanned`].
+/// Scans the watch files at intervals, and sends what it finds as [`IntakeCommand::Scanned`].
 pub struct FileFollower {
     rescans: CheckRequester<FileSelection, FileScan>,
     /// The number of the latest selection.
@@ -37,7 +37,7 @@ struct FileSelection {
 
 impl FileFollower {
     /// A follower without files. It ends when it is dropped, or when nobody receives its orders.
-    pub(super) fn start(orders: mpsc::Sender<Order>) -> Self {
+    pub(super) fn start(orders: mpsc::Sender<IntakeCommand>) -> Self {
         let (rescans, requests) = check_requests();
         tokio::spawn(follow(requests, orders));
         Self { rescans, latest: AtomicU64::new(0) }
@@ -58,7 +58,7 @@ impl FileFollower {
     }
 }
 
-async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, orders: mpsc::Sender<Order>) {
+async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, orders: mpsc::Sender<IntakeCommand>) {
     let mut follower = Follower::new("watch-files", WatchFiles::new(Vec::new(), BTreeSet::new()));
     let mut number = 0;
     loop {
@@ -90,7 +90,7 @@ async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, orders: mps
             None => Some(scan),
         };
         if let Some(scan) = unsent
-            && orders.send(Order::Scanned(number, scan)).await.is_err()
+            && orders.send(IntakeCommand::Scanned(number, scan)).await.is_err()
         {
             return;
         }

@@ -6,12 +6,12 @@
 
 mod events;
 mod follow;
-mod registry;
 mod reload;
 mod reloader;
+mod table;
 
 pub use events::configuration_warning;
-pub use reloader::{Load, Ready, Reloader};
+pub use reloader::{ConfigLoader, PreparedReload, Reloader};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -28,14 +28,14 @@ use crate::clock;
 use crate::config::Config;
 use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
-use crate::poller::{Settings, Update};
+use crate::poller::{PollerSettings, PollerUpdate};
 use crate::sources::{Edit, EditResult, FileScan, Origin, WatchDefinition, WatchGlob, WatchList, Watches};
 use crate::store::{Registration, RegistrationChange, SavedToggle, Store};
 use crate::threads;
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 use crate::web::Web;
 pub use follow::FileFollower;
-use registry::Registry;
+use table::RegistrationTable;
 
 /// How often it is looked for registrations that expired.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,16 +50,16 @@ const BATCH: usize = 256;
 pub const MOST_REGISTRATIONS: usize = 100_000;
 
 /// Watches by the file that lists them.
-type Laid = BTreeMap<Arc<Path>, Watches>;
+type WatchesByFile = BTreeMap<Arc<Path>, Watches>;
 
 /// Something that is asked of the intake.
-pub enum Order {
+pub enum IntakeCommand {
     /// Watch this, whatever was registered under its name.
-    Register(Watch, Responder<Result<Registered, Refusal>>),
+    Register(Watch, Responder<Result<Registered, RegistrationError>>),
     /// Watch what was registered under this name no more.
-    Deregister(WatchName, Responder<Result<(), Refusal>>),
+    Deregister(WatchName, Responder<Result<(), RegistrationError>>),
     /// Put a configuration in force that was read again, with all that takes time done.
-    Reload(Result<Box<Ready>, Problems>, Responder<Result<(), Problems>>),
+    Reload(Result<Box<PreparedReload>, Problems>, Responder<Result<(), Problems>>),
     /// The watch files were looked at. With the number of the rescan whose globs they match.
     Scanned(u64, FileScan),
 }
@@ -78,26 +78,26 @@ pub enum Registered {
 
 /// Why a registration was not taken or not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RegistrationError {
     /// Registrations are not enabled.
     Disabled,
     /// The name belongs to another source.
-    Taken(Source),
+    NameTaken(Source),
     /// Nothing is registered under that name.
-    Unknown,
+    NotRegistered,
     /// Its API is not configured any more.
-    NoSuchApi,
+    UnknownApi,
     /// There are as many as there may be.
     Full,
     /// It could not be made durable, for this reason.
     NotStored(String),
     /// It could not be made durable for want of room, as said here.
-    NoRoom(String),
+    DiskFull(String),
 }
 
 /// What readers need to know of the configuration in force.
 #[derive(Debug, Clone)]
-pub struct InForce {
+pub struct ConfigSnapshot {
     /// All of it. Its watches are those of the watch list, so it costs next to nothing.
     pub config: Arc<Config>,
     /// The APIs that a watch may name.
@@ -111,7 +111,7 @@ pub struct IntakeContext {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the poller takes its updates from.
-    pub updates: mpsc::Sender<Update>,
+    pub updates: mpsc::Sender<PollerUpdate>,
     /// Where renewed keys and authorities are told.
     pub renewals: mpsc::UnboundedSender<(ApiName, Renewal)>,
     /// Where registrations are kept.
@@ -127,14 +127,14 @@ pub struct IntakeContext {
 }
 
 /// Tells who ordered something what came of it.
-type Done = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
+type CommitReply = Box<dyn FnOnce(Result<(), RegistrationError>) + Send>;
 
 /// Takes orders, one after the other.
 pub struct Intake {
     means: IntakeContext,
-    orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<IntakeCommand>,
     list: WatchList,
-    registry: Registry,
+    registry: RegistrationTable,
     /// The configuration in force.
     config: Arc<Config>,
     apis: BTreeSet<ApiName>,
@@ -144,26 +144,26 @@ pub struct Intake {
     /// The number of the rescan whose globs and APIs are in force.
     scans: u64,
     /// What the list has of each watch file.
-    laid: Laid,
+    laid: WatchesByFile,
     /// Whether all watch files could be read when they were last looked at.
     all_up: bool,
-    in_force: watch::Sender<InForce>,
+    in_force: watch::Sender<ConfigSnapshot>,
     warned_of_many: bool,
     /// Names whose last commit failed: the state file may have them otherwise than the registry.
     unsure: BTreeSet<WatchName>,
     /// Why the last commit failed, so that it is said once.
-    problem: Option<Refusal>,
+    problem: Option<RegistrationError>,
     /// Whether the web configuration lets only those in who prove who they are.
     authenticates: bool,
 }
 
 /// Registrations that are made durable and visible together.
 #[derive(Default)]
-struct Batch {
+struct RegistrationBatch {
     names: HashSet<WatchName>,
     changes: Vec<RegistrationChange>,
     /// Told when that is done.
-    replies: Vec<Done>,
+    replies: Vec<CommitReply>,
     created: usize,
 }
 
@@ -178,16 +178,17 @@ impl Intake {
     pub async fn start(
         config: Config,
         mut means: IntakeContext,
-    ) -> Result<(Self, mpsc::Sender<Order>, FileFollower, watch::Receiver<InForce>), BuildError> {
+    ) -> Result<(Self, mpsc::Sender<IntakeCommand>, FileFollower, watch::Receiver<ConfigSnapshot>), BuildError> {
         let (sender, orders) = mpsc::channel(ORDERS_WAITING);
-        let registry = Registry::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
+        let registry =
+            RegistrationTable::new(std::mem::take(&mut means.registrations), config.registrations.retention.clone());
         let clients = means.clients.of(config.apis.clone())?;
         let before = Arc::new(Config {
             watches: Vec::new(),
             registrations: crate::config::Registrations::default(),
             ..config.clone()
         });
-        let (in_force, told) = watch::channel(InForce { config: before.clone(), apis: Arc::default() });
+        let (in_force, told) = watch::channel(ConfigSnapshot { config: before.clone(), apis: Arc::default() });
         let authenticates = means.web.borrow_and_update().authenticates();
         let mut intake = Self {
             means,
@@ -238,18 +239,20 @@ impl Intake {
         }
     }
 
-    async fn take(&mut self, order: Order) {
+    async fn take(&mut self, order: IntakeCommand) {
         let mut next = Some(order);
         while let Some(order) = next.take() {
             self.registry.follow(clock::moved());
             match order {
-                Order::Register(..) | Order::Deregister(..) => next = self.take_registrations(order).await,
+                IntakeCommand::Register(..) | IntakeCommand::Deregister(..) => {
+                    next = self.take_registrations(order).await
+                }
                 // Whoever asked may have left.
-                Order::Reload(read, reply) => drop(reply.send(self.reload(read).await)),
-                Order::Scanned(number, scan) if number == self.scans => self.take_scan(scan).await,
+                IntakeCommand::Reload(read, reply) => drop(reply.send(self.reload(read).await)),
+                IntakeCommand::Scanned(number, scan) if number == self.scans => self.take_scan(scan).await,
                 // It is of globs that were in force, or are about to be. What is new in it is found again, but
                 // is not news any more.
-                Order::Scanned(_, scan) => scan.events.iter().for_each(events::watch_files),
+                IntakeCommand::Scanned(_, scan) => scan.events.iter().for_each(events::watch_files),
             }
         }
     }
@@ -300,7 +303,7 @@ impl Intake {
     }
 
     /// Has the poller take over what changed, and waits until every reader sees it.
-    async fn publish(&mut self, edited: EditResult, settings: Option<Settings>) {
+    async fn publish(&mut self, edited: EditResult, settings: Option<PollerSettings>) {
         edited.refused.iter().for_each(events::refused);
         if settings.is_some() || !edited.changes.is_empty() {
             let (taken, done) = oneshot::channel();
@@ -308,7 +311,7 @@ impl Intake {
             let _ = self
                 .means
                 .updates
-                .send(Update { settings, changes: edited.changes, moved: self.registry.moved(), taken })
+                .send(PollerUpdate { settings, changes: edited.changes, moved: self.registry.moved(), taken })
                 .await;
             let _ = done.await;
         }
@@ -327,16 +330,16 @@ impl Intake {
 
     /// Takes this order and those that wait behind it, as long as they are of its kind and of other
     /// names. Returns the first that is not.
-    async fn take_registrations(&mut self, first: Order) -> Option<Order> {
-        let mut batch = Batch::default();
+    async fn take_registrations(&mut self, first: IntakeCommand) -> Option<IntakeCommand> {
+        let mut batch = RegistrationBatch::default();
         let mut next = Some(first);
         let mut considered = 0;
         let left = loop {
             match next.take() {
-                Some(Order::Register(watch, reply)) if !batch.names.contains(&watch.name) => {
+                Some(IntakeCommand::Register(watch, reply)) if !batch.names.contains(&watch.name) => {
                     self.consider(watch, reply, &mut batch);
                 }
-                Some(Order::Deregister(name, reply)) if !batch.names.contains(&name) => {
+                Some(IntakeCommand::Deregister(name, reply)) if !batch.names.contains(&name) => {
                     self.consider_removal(name, reply, &mut batch);
                 }
                 left => break left,
@@ -347,7 +350,7 @@ impl Intake {
             }
             next = self.orders.try_recv().ok();
         };
-        let Batch { changes, replies, .. } = batch;
+        let RegistrationBatch { changes, replies, .. } = batch;
         let done = self.commit(changes, events::deregistered).await;
         for reply in replies {
             reply(done.clone());
@@ -355,7 +358,12 @@ impl Intake {
         left
     }
 
-    fn consider(&self, watch: Watch, reply: Responder<Result<Registered, Refusal>>, batch: &mut Batch) {
+    fn consider(
+        &self,
+        watch: Watch,
+        reply: Responder<Result<Registered, RegistrationError>>,
+        batch: &mut RegistrationBatch,
+    ) {
         let decided = self.decide(watch, batch.created);
         let (registered, registration) = match decided {
             Ok((registered, Some(registration))) => (registered, registration),
@@ -371,10 +379,10 @@ impl Intake {
 
     /// What is to be kept of a registration, if it is not the same again. `more` were taken that the
     /// registry does not know yet.
-    fn decide(&self, watch: Watch, more: usize) -> Result<(Registered, Option<Registration>), Refusal> {
+    fn decide(&self, watch: Watch, more: usize) -> Result<(Registered, Option<Registration>), RegistrationError> {
         self.may_change(&watch.name)?;
         if !self.apis.contains(&watch.api) {
-            return Err(Refusal::NoSuchApi);
+            return Err(RegistrationError::UnknownApi);
         }
         let now = self.registry.now();
         match self.registry.get(&watch.name) {
@@ -388,7 +396,9 @@ impl Intake {
                 Ok((Registered::Replaced, Some(Registration { watch, started, registered: now })))
             }
             // What it is unsure of may be in the state file, too.
-            None if self.registry.len() + self.count_unsure() + more >= MOST_REGISTRATIONS => Err(Refusal::Full),
+            None if self.registry.len() + self.count_unsure() + more >= MOST_REGISTRATIONS => {
+                Err(RegistrationError::Full)
+            }
             None => {
                 let registration = Registration { watch: Arc::new(watch), started: now, registered: now };
                 Ok((Registered::Created, Some(registration)))
@@ -396,9 +406,15 @@ impl Intake {
         }
     }
 
-    fn consider_removal(&self, name: WatchName, reply: Responder<Result<(), Refusal>>, batch: &mut Batch) {
+    fn consider_removal(
+        &self,
+        name: WatchName,
+        reply: Responder<Result<(), RegistrationError>>,
+        batch: &mut RegistrationBatch,
+    ) {
         let is_known = self.registry.get(&name).is_some() || self.unsure.contains(&name);
-        if let Err(refusal) = self.may_change(&name).and(is_known.then_some(()).ok_or(Refusal::Unknown)) {
+        if let Err(refusal) = self.may_change(&name).and(is_known.then_some(()).ok_or(RegistrationError::NotRegistered))
+        {
             // Whoever asked may have left.
             return drop(reply.send(Err(refusal)));
         }
@@ -408,12 +424,12 @@ impl Intake {
     }
 
     /// Whether this name can be registered or removed over HTTP.
-    fn may_change(&self, name: &WatchName) -> Result<(), Refusal> {
+    fn may_change(&self, name: &WatchName) -> Result<(), RegistrationError> {
         if !self.config.registrations.enabled {
-            return Err(Refusal::Disabled);
+            return Err(RegistrationError::Disabled);
         }
         match self.list.origin_of(name).map(Origin::source) {
-            Some(source @ (Source::Config | Source::File)) => Err(Refusal::Taken(source)),
+            Some(source @ (Source::Config | Source::File)) => Err(RegistrationError::NameTaken(source)),
             Some(Source::Http) | None => Ok(()),
         }
     }
@@ -439,7 +455,7 @@ impl Intake {
     }
 
     /// Writes to the state file what is known of some names of which it is not known what it has.
-    async fn settle(&mut self) -> Result<(), Refusal> {
+    async fn settle(&mut self) -> Result<(), RegistrationError> {
         let Some(store) = self.means.store.clone() else { return Ok(()) };
         let known = |name: &WatchName| match self.registry.get(name) {
             Some(registration) => RegistrationChange::Put(registration.clone()),
@@ -452,13 +468,17 @@ impl Intake {
     }
 
     /// Makes changes of registrations durable, and then visible. `removed` reports what is gone.
-    async fn commit(&mut self, changes: Vec<RegistrationChange>, removed: fn(&WatchName)) -> Result<(), Refusal> {
+    async fn commit(
+        &mut self,
+        changes: Vec<RegistrationChange>,
+        removed: fn(&WatchName),
+    ) -> Result<(), RegistrationError> {
         if changes.is_empty() {
             return Ok(());
         }
         let written = match self.means.store.clone() {
             Some(store) => write(store, changes.clone()).await,
-            None => Err(Refusal::NotStored("there is no state file".to_owned())),
+            None => Err(RegistrationError::NotStored("there is no state file".to_owned())),
         };
         self.note_written(&changes, &written);
         written?;
@@ -468,7 +488,7 @@ impl Intake {
             match change {
                 RegistrationChange::Put(registration) => {
                     events::registered(&registration.watch);
-                    edit.define(&Origin::Http, Registry::definition(&registration));
+                    edit.define(&Origin::Http, RegistrationTable::definition(&registration));
                     self.registry.insert(registration);
                 }
                 RegistrationChange::Remove(name) => {
@@ -486,7 +506,7 @@ impl Intake {
 
     /// Remembers of which names it is not known what the state file has, and says once what is wrong
     /// with it.
-    fn note_written(&mut self, changes: &[RegistrationChange], written: &Result<(), Refusal>) {
+    fn note_written(&mut self, changes: &[RegistrationChange], written: &Result<(), RegistrationError>) {
         let names = changes.iter().map(RegistrationChange::name);
         match written {
             Ok(()) => {
@@ -509,17 +529,17 @@ impl Intake {
 }
 
 /// Writes changes of registrations.
-async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), Refusal> {
+async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), RegistrationError> {
     match threads::try_run("registrations", move || store.register(&changes)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if error.is_for_want_of_room() => Err(Refusal::NoRoom(error.to_string())),
-        Ok(Err(error)) => Err(Refusal::NotStored(error.to_string())),
-        Err(lost) => Err(Refusal::NotStored(format!("cannot be written: {lost}"))),
+        Ok(Err(error)) if error.is_for_want_of_room() => Err(RegistrationError::DiskFull(error.to_string())),
+        Ok(Err(error)) => Err(RegistrationError::NotStored(error.to_string())),
+        Err(lost) => Err(RegistrationError::NotStored(format!("cannot be written: {lost}"))),
     }
 }
 
 /// Lays what the watch files have into the list. Says whether any of them has something else than before.
-fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &FileScan) -> bool {
+fn lay_files(edit: &mut Edit<'_>, laid: &mut WatchesByFile, scan: &FileScan) -> bool {
     let mut changed = false;
     for path in laid.keys().filter(|path| !scan.files.contains_key(*path)) {
         edit.replace(&Origin::File(path.clone()), []);
@@ -536,7 +556,7 @@ fn lay_files(edit: &mut Edit<'_>, laid: &mut Laid, scan: &FileScan) -> bool {
 }
 
 /// Takes out the watches of files that no glob matches any more. The others cannot be looked at now.
-fn keep_covered(edit: &mut Edit<'_>, laid: &mut Laid, globs: &[WatchGlob]) {
+fn keep_covered(edit: &mut Edit<'_>, laid: &mut WatchesByFile, globs: &[WatchGlob]) {
     for (path, _) in laid.extract_if(.., |path, _| !globs.iter().any(|glob| glob.covers(path))) {
         edit.replace(&Origin::File(path), []);
     }

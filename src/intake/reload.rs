@@ -5,23 +5,23 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use super::follow::Rescan;
-use super::reloader::Ready;
-use super::{InForce, Intake, keep_covered, lay_files};
+use super::reloader::PreparedReload;
+use super::{ConfigSnapshot, Intake, keep_covered, lay_files};
 use crate::cekura::{self, Api, ApiClients, Client};
 use crate::clock;
 use crate::config::{Config, LoadedConfig};
 use crate::document::Problems;
 use crate::intake::events;
-use crate::poller::Settings;
+use crate::poller::PollerSettings;
 use crate::sources::{Origin, share_equal};
 use crate::toggle::Source;
 
 impl Intake {
     /// Puts a configuration in force that was read again.
-    pub(super) async fn reload(&mut self, ready: Result<Box<Ready>, Problems>) -> Result<(), Problems> {
+    pub(super) async fn reload(&mut self, ready: Result<Box<PreparedReload>, Problems>) -> Result<(), Problems> {
         let done = match ready {
             Ok(ready) => {
-                let Ready { checked: LoadedConfig { config, warnings }, clients, scan } = *ready;
+                let PreparedReload { checked: LoadedConfig { config, warnings }, clients, scan } = *ready;
                 warnings.iter().for_each(events::configuration_warning);
                 self.put_in_force(config, clients, scan).await;
                 Ok(())
@@ -55,7 +55,7 @@ impl Intake {
         }
         let edited = edit.finish(|old| self.registry.has_run_of(old));
         self.follow_files(&clients);
-        let settings = Settings { polling: config.polling.clone(), apis: clients.0.clone() };
+        let settings = PollerSettings { polling: config.polling.clone(), apis: clients.0.clone() };
         self.publish(edited, Some(settings)).await;
         match &scan.scan {
             Some(scan) => self.note_scan(scan),
@@ -68,7 +68,7 @@ impl Intake {
         self.means.metrics.set_agents(&config.agents);
         self.means.metrics.set_external_url(config.external_url.clone());
         let config = Arc::new(config);
-        self.in_force.send_replace(InForce { config: config.clone(), apis: Arc::new(apis.clone()) });
+        self.in_force.send_replace(ConfigSnapshot { config: config.clone(), apis: Arc::new(apis.clone()) });
         self.means.clients.put_in_force(&clients);
         (self.config, self.apis) = (config, apis);
     }

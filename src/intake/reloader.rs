@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::follow::{FileFollower, Rescan};
-use super::{Order, problem};
+use super::{IntakeCommand, problem};
 use crate::cekura::{ApiClients, Clients};
 use crate::config::{Config, LoadedConfig};
 use crate::document::Problems;
@@ -20,14 +20,14 @@ use crate::web::WebChecks;
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
 /// Reads the configuration anew. Blocks.
-pub type Load = Arc<dyn Fn() -> Result<LoadedConfig, Problems> + Send + Sync>;
+pub type ConfigLoader = Arc<dyn Fn() -> Result<LoadedConfig, Problems> + Send + Sync>;
 
 /// Reads the configuration again, the web configuration too, and has it put in force. Meanwhile the
 /// intake takes other orders.
 ///
 /// One reload is done after the other. All who ask while one is done share the next one.
 pub struct Reloader {
-    load: Option<Load>,
+    load: Option<ConfigLoader>,
     /// The path of the state file, which cannot change.
     state_file: Option<PathBuf>,
     clients: Arc<Clients>,
@@ -35,11 +35,11 @@ pub struct Reloader {
     /// The longest that a read is waited for.
     patience: Duration,
     web: WebChecks,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<IntakeCommand>,
     notifier: Arc<Notifier>,
     turn: Arc<Mutex<Turn>>,
     /// The one that is not begun yet.
-    next: std::sync::Mutex<Arc<OnceCell<Reloaded>>>,
+    next: std::sync::Mutex<Arc<OnceCell<ReloadResult>>>,
 }
 
 /// Whose turn it is. With it goes the read that did not end in time, if there is one: a read cannot be
@@ -51,26 +51,26 @@ struct Turn {
 
 /// A configuration that was read again, with all done that takes time: nothing in putting it in force can
 /// fail or hang.
-pub struct Ready {
+pub struct PreparedReload {
     pub(super) checked: LoadedConfig,
     pub(super) clients: ApiClients,
     pub(super) scan: Rescan,
 }
 
 /// What came of a reload; `None` if the process ends before it is done.
-type Reloaded = Option<Result<(), Problems>>;
+type ReloadResult = Option<Result<(), Problems>>;
 
 // === impl Reloader ===
 
 impl Reloader {
     /// `load` is `None` if there is no configuration that could be read again.
     pub fn new(
-        load: Option<Load>,
+        load: Option<ConfigLoader>,
         state_file: Option<PathBuf>,
         clients: Arc<Clients>,
         files: FileFollower,
         web: WebChecks,
-        orders: mpsc::Sender<Order>,
+        orders: mpsc::Sender<IntakeCommand>,
         notifier: Arc<Notifier>,
     ) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Reloader {
     ///
     /// A web configuration that is good is in force whatever comes of the rest: it is followed anyway.
     /// One that is not keeps the rest from being put in force.
-    pub async fn reload(self: &Arc<Self>) -> Reloaded {
+    pub async fn reload(self: &Arc<Self>) -> ReloadResult {
         let shared = self.next().clone();
         let reloaded = shared.get_or_init(async || {
             let turn = self.turn.clone().lock_owned().await;
@@ -104,7 +104,7 @@ impl Reloader {
     }
 
     /// Who asks from here on may have written what this one does not read.
-    fn begin(&self, begun: &Arc<OnceCell<Reloaded>>) {
+    fn begin(&self, begun: &Arc<OnceCell<ReloadResult>>) {
         let mut next = self.next();
         if Arc::ptr_eq(&next, begun) {
             *next = Arc::default();
@@ -112,7 +112,7 @@ impl Reloader {
     }
 
     /// Reloads in its turn, and tells systemd, of the end even if it is a panic.
-    async fn done(self: Arc<Self>, mut turn: OwnedMutexGuard<Turn>) -> Reloaded {
+    async fn done(self: Arc<Self>, mut turn: OwnedMutexGuard<Turn>) -> ReloadResult {
         self.notifier.reloading().await;
         let notifier = self.notifier.clone();
         let outcome = tokio::spawn(async move { (self.put_in_force(&mut turn).await, turn) }).await;
@@ -120,22 +120,22 @@ impl Reloader {
         outcome.ok().and_then(|(reloaded, _turn)| reloaded)
     }
 
-    fn next(&self) -> MutexGuard<'_, Arc<OnceCell<Reloaded>>> {
+    fn next(&self) -> MutexGuard<'_, Arc<OnceCell<ReloadResult>>> {
         // Nothing that is done under the lock can panic half way.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn put_in_force(&self, turn: &mut Turn) -> Reloaded {
+    async fn put_in_force(&self, turn: &mut Turn) -> ReloadResult {
         let (read, web) = tokio::join!(self.read(turn), self.web.check());
         let ready = match Problems::of_both(read, web) {
             Ok(((checked, clients), ())) => {
                 let scan = self.files.rescan(checked.config.watch_files.clone(), clients.names()).await;
-                Ok(Box::new(Ready { checked, clients, scan }))
+                Ok(Box::new(PreparedReload { checked, clients, scan }))
             }
             Err(problems) => Err(problems),
         };
         let (reply, done) = oneshot::channel();
-        self.orders.send(Order::Reload(ready, reply)).await.ok()?;
+        self.orders.send(IntakeCommand::Reload(ready, reply)).await.ok()?;
         done.await.ok()
     }
 
@@ -204,11 +204,11 @@ mod tests {
     use crate::web::WebFollower;
 
     /// A reloader whose reads count how many began, and end when the gate lets them; and where its orders go.
-    fn gated() -> (Reloader, mpsc::Receiver<Order>, Arc<AtomicUsize>, gate::Sender<()>) {
+    fn gated() -> (Reloader, mpsc::Receiver<IntakeCommand>, Arc<AtomicUsize>, gate::Sender<()>) {
         let (go, gate) = gate::channel::<()>();
         let (begun, gate) = (Arc::new(AtomicUsize::new(0)), std::sync::Mutex::new(gate));
         let counted = begun.clone();
-        let load: Load = Arc::new(move || {
+        let load: ConfigLoader = Arc::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             let _ = gate.lock().unwrap().recv();
             Err(problem("", "read".to_owned()))
@@ -222,9 +222,9 @@ mod tests {
     }
 
     /// Takes orders as the intake does that puts nothing in force.
-    async fn refuse(mut orders: mpsc::Receiver<Order>) {
+    async fn refuse(mut orders: mpsc::Receiver<IntakeCommand>) {
         while let Some(order) = orders.recv().await {
-            let Order::Reload(read, reply) = order else { panic!("another order") };
+            let IntakeCommand::Reload(read, reply) = order else { panic!("another order") };
             let _ = reply.send(read.map(|_| ()));
         }
     }
@@ -287,7 +287,7 @@ mod tests {
         intake.abort();
     }
 
-    fn futures(reloader: &Arc<Reloader>, count: usize) -> Vec<JoinHandle<Reloaded>> {
+    fn futures(reloader: &Arc<Reloader>, count: usize) -> Vec<JoinHandle<ReloadResult>> {
         let ask = |_| {
             let reloader = reloader.clone();
             tokio::spawn(async move { reloader.reload().await })

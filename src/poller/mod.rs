@@ -5,17 +5,13 @@
 //! the board. Work is coalesced, never dropped: a run has at most one poll planned, queued or under
 //! way, and one that is held back runs late.
 
-mod answering;
+mod availability;
 mod cadence;
 mod events;
-mod lane;
-mod last_change;
 mod outage;
-mod pulse;
+mod queue;
 mod schedule;
 
-pub use last_change::LastChange;
-pub use pulse::Pulse;
 pub use schedule::Schedule;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,10 +27,12 @@ use crate::cekura::{Api, Client, Polled, Renewal};
 use crate::clock;
 use crate::config::Polling;
 use crate::exposition::Metrics;
+use crate::liveness::{Heartbeat, LastStatusChange};
 use crate::sources;
 use crate::toggle::{Answer, ApiName, ClockJump, Failure, Outcome, Reason, Transition, Watch};
-use lane::Lane;
-use outage::{OutageChange, Poll, PollVerdict};
+
+use outage::{EndedPoll, OutageChange, PollVerdict};
+use queue::ApiQueue;
 
 /// How often agents without a watch are looked over.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
@@ -43,9 +41,9 @@ const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is to be different from now on: all of it at once.
-pub struct Update {
+pub struct PollerUpdate {
     /// How and at which APIs is polled, if that changed.
-    pub settings: Option<Settings>,
+    pub settings: Option<PollerSettings>,
     /// Changes of the watch list. Every API that a watch names must be among the settings.
     pub changes: Vec<sources::WatchChange>,
     /// The sum of all jumps of the clock when their times were stamped.
@@ -55,7 +53,7 @@ pub struct Update {
 }
 
 /// How and at which APIs is polled.
-pub struct Settings {
+pub struct PollerSettings {
     /// When to poll.
     pub polling: Polling,
     /// Every API, with its client: the same one as before unless how it is reached changed.
@@ -67,20 +65,20 @@ pub struct Poller {
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     polling: Polling,
-    updates: mpsc::Receiver<Update>,
+    updates: mpsc::Receiver<PollerUpdate>,
     renewals: mpsc::UnboundedReceiver<(ApiName, Renewal)>,
-    lanes: BTreeMap<ApiName, Lane>,
+    lanes: BTreeMap<ApiName, ApiQueue>,
     /// Lanes so far.
     lane_count: u64,
     schedule: Schedule,
     flights: JoinSet<Polled>,
     /// What each request that is under way is for.
-    under_way: HashMap<Id, Flight>,
-    pulse: Pulse,
-    last_change: LastChange,
+    under_way: HashMap<Id, RunningPoll>,
+    heartbeat: Heartbeat,
+    last_change: LastStatusChange,
 }
 
-struct Flight {
+struct RunningPoll {
     run: RunId,
     watch: Arc<Watch>,
     started: Instant,
@@ -99,7 +97,7 @@ impl Poller {
     pub fn new(
         board: Arc<Board>,
         metrics: Arc<Metrics>,
-        updates: mpsc::Receiver<Update>,
+        updates: mpsc::Receiver<PollerUpdate>,
         renewals: mpsc::UnboundedReceiver<(ApiName, Renewal)>,
     ) -> Self {
         Self {
@@ -113,24 +111,24 @@ impl Poller {
             schedule: Schedule::new(Instant::now()),
             flights: JoinSet::new(),
             under_way: HashMap::new(),
-            pulse: Pulse::new(Instant::now()),
-            last_change: LastChange::default(),
+            heartbeat: Heartbeat::new(Instant::now()),
+            last_change: LastStatusChange::default(),
         }
     }
 
     /// Tells whether the poller is alive.
-    pub fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Tells when the status of any run last changed.
-    pub fn last_change(&self) -> LastChange {
+    pub fn last_change(&self) -> LastStatusChange {
         self.last_change.clone()
     }
 
     /// Polls until dropped.
     pub async fn run(mut self) {
-        let mut beat = interval(Pulse::INTERVAL);
+        let mut beat = interval(Heartbeat::INTERVAL);
         let mut forget = interval(FORGET_INTERVAL);
         let mut look = interval(CLOCK_INTERVAL);
         let mut system_clock = clock::ClockFollower::default();
@@ -151,7 +149,7 @@ impl Poller {
                 _ = forget.tick() => self.board.forget_unwatched_agents(clock::now()),
                 _ = look.tick() => if let Some(jump) = system_clock.look() {
                     self.board.shift_times(jump, clock::jump);
-                    self.lanes.values_mut().for_each(Lane::clock_moved);
+                    self.lanes.values_mut().for_each(ApiQueue::clock_moved);
                 }
             }
         }
@@ -159,7 +157,7 @@ impl Poller {
 
     /// Starts what may start now, and says when time alone will let more start.
     fn advance(&mut self, now: Instant) -> Option<Instant> {
-        self.pulse.beat(now);
+        self.heartbeat.beat(now);
         // All may have backed off for longer than the next probe is away.
         for lane in self.lanes.values().filter(|lane| lane.wants_a_probe(now)) {
             let _ = lane.outage.down().any(|run| self.schedule.replan(now, run));
@@ -173,7 +171,7 @@ impl Poller {
                 lane.metrics.observe_lag(now.saturating_duration_since(start.due));
                 let (client, watch) = (lane.client.clone(), start.watch.clone());
                 let task = async move { client.poll(watch.agent_id, &watch.progress_id).await };
-                let flight = Flight {
+                let flight = RunningPoll {
                     run: start.run,
                     watch: start.watch,
                     started: now,
@@ -226,7 +224,7 @@ impl Poller {
 
     /// Applies the outcome to the board, plans the next poll, and reports what changed. Says
     /// whether the API went down or came back with it.
-    fn apply(&mut self, flight: &Flight, outcome: Outcome) -> Option<OutageChange> {
+    fn apply(&mut self, flight: &RunningPoll, outcome: Outcome) -> Option<OutageChange> {
         let lane = self.lanes.get_mut(&flight.watch.api)?;
         let (now, ended) = (clock::now(), Instant::now());
         // Polls keep their interval from start to start; a failing one is left alone from its end,
@@ -249,7 +247,7 @@ impl Poller {
             }
             due = cadence::next_delay(run, &self.polling, now, fastrand::f64()).map(|delay| from + delay);
             let (run, last) = (flight.run, due.is_none());
-            let poll = Poll { run, verdict, valid, started: flight.started, ended, last };
+            let poll = EndedPoll { run, verdict, valid, started: flight.started, ended, last };
             change = lane.note(&poll, &self.polling);
             due.map(|due| now.after(due.saturating_duration_since(ended)))
         });
@@ -258,7 +256,7 @@ impl Poller {
         }
         if let Some(applied) = applied {
             if applied.transitions.iter().any(|transition| matches!(transition, Transition::StatusChanged { .. })) {
-                self.last_change.note(ended);
+                self.last_change.record(ended);
             }
             events::report(&applied, &lane.metrics, || self.metrics.external_url());
         }
@@ -308,7 +306,7 @@ impl Poller {
     }
 
     /// Takes over settings and changes of the watch list.
-    fn update(&mut self, mut update: Update) {
+    fn update(&mut self, mut update: PollerUpdate) {
         let apis = update.settings.map(|settings| self.take_settings(settings));
         // This thread alone moves the clock, so it stays where it is here.
         let late = ClockJump::from_millis(clock::moved().as_millis() - update.moved.as_millis());
@@ -363,7 +361,7 @@ impl Poller {
     }
 
     /// Sets up the lanes, and returns the APIs that there are from now on.
-    fn take_settings(&mut self, settings: Settings) -> BTreeSet<ApiName> {
+    fn take_settings(&mut self, settings: PollerSettings) -> BTreeSet<ApiName> {
         let now = Instant::now();
         let apis = settings.apis.iter().map(|(api, _)| api.name.clone()).collect();
         for (api, client) in settings.apis {
@@ -374,7 +372,7 @@ impl Poller {
                 }
             } else {
                 self.lane_count += 1;
-                let lane = Lane::new(api, client, self.metrics.api(&name), self.lane_count, now);
+                let lane = ApiQueue::new(api, client, self.metrics.api(&name), self.lane_count, now);
                 self.lanes.insert(name, lane);
             }
         }

@@ -35,7 +35,7 @@ struct Probing {
 }
 
 /// A poll that ended.
-pub(super) struct Poll {
+pub(super) struct EndedPoll {
     pub(super) run: RunId,
     pub(super) verdict: PollVerdict,
     /// Whether it brought a valid answer; `None` where it went to another upstream than polls do now.
@@ -92,7 +92,7 @@ impl Outage {
     }
 
     /// Takes what a poll brought.
-    pub(super) fn note(&mut self, poll: &Poll, probe_delay: impl FnOnce(u32) -> Duration) -> Option<OutageChange> {
+    pub(super) fn note(&mut self, poll: &EndedPoll, probe_delay: impl FnOnce(u32) -> Duration) -> Option<OutageChange> {
         if poll.last && poll.verdict != PollVerdict::Answered {
             self.remove(poll.run);
             return None;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn note(outage: &mut Outage, slot: usize, outcome: &Outcome, last: bool, now: Instant) -> Option<OutageChange> {
-        let poll = Poll {
+        let poll = EndedPoll {
             run: run(slot),
             verdict: PollVerdict::of(outcome),
             valid: Some(outcome.is_ok()),
@@ -325,7 +325,7 @@ mod tests {
         let mut outage = outage(20);
         let later = start + Duration::from_secs(1);
         for slot in 0..20 {
-            let poll = Poll {
+            let poll = EndedPoll {
                 run: run(slot),
                 verdict: PollVerdict::Down,
                 valid: Some(false),

@@ -14,7 +14,7 @@ use super::toggles;
 use crate::board::Board;
 use crate::config::{Config, ConnectionLimits};
 use crate::http::responses::answer::{HttpResponse, TEXT, answer, method_not_allowed, ok, problem, problems};
-use crate::intake::{self, InForce, Order, Refusal, Registered, Reloader};
+use crate::intake::{self, ConfigSnapshot, IntakeCommand, Registered, RegistrationError, Reloader};
 use crate::sources;
 use crate::toggle::WatchName;
 
@@ -29,16 +29,20 @@ pub(crate) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
 
 /// Where what is asked for is done.
 pub struct WriteApi {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<IntakeCommand>,
     reloader: Arc<Reloader>,
-    in_force: watch::Receiver<InForce>,
+    in_force: watch::Receiver<ConfigSnapshot>,
 }
 
 // === impl WriteApi ===
 
 impl WriteApi {
     /// A desk where orders go to the intake.
-    pub fn new(orders: mpsc::Sender<Order>, reloader: Arc<Reloader>, in_force: watch::Receiver<InForce>) -> Self {
+    pub fn new(
+        orders: mpsc::Sender<IntakeCommand>,
+        reloader: Arc<Reloader>,
+        in_force: watch::Receiver<ConfigSnapshot>,
+    ) -> Self {
         Self { orders, reloader, in_force }
     }
 
@@ -69,7 +73,7 @@ impl WriteApi {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !self.in_force.borrow().config.registrations.enabled {
-            return self.refuse(&Refusal::Disabled);
+            return self.refuse(&RegistrationError::Disabled);
         }
         if !is_json(request.headers()) {
             return undeclared();
@@ -83,7 +87,7 @@ impl WriteApi {
             Ok(watch) => watch,
             Err(wrong) => return problems(StatusCode::BAD_REQUEST, &wrong.to_strings()),
         };
-        match self.order(|reply| Order::Register(watch, reply)).await {
+        match self.order(|reply| IntakeCommand::Register(watch, reply)).await {
             Some(Ok(registered)) => self.registered(name, registered, board),
             Some(Err(refusal)) => self.refuse(&refusal),
             None => stopping(),
@@ -97,13 +101,13 @@ impl WriteApi {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !self.in_force.borrow().config.registrations.enabled {
-            return self.refuse(&Refusal::Disabled);
+            return self.refuse(&RegistrationError::Disabled);
         }
         if let Err(refused) = refuse_undeclared(request).await {
             return refused;
         }
-        let Ok(name) = WatchName::parse(name) else { return self.refuse(&Refusal::Unknown) };
-        match self.order(|reply| Order::Deregister(name, reply)).await {
+        let Ok(name) = WatchName::parse(name) else { return self.refuse(&RegistrationError::NotRegistered) };
+        match self.order(|reply| IntakeCommand::Deregister(name, reply)).await {
             Some(Ok(())) => answer(StatusCode::NO_CONTENT, None, ""),
             Some(Err(refusal)) => self.refuse(&refusal),
             None => stopping(),
@@ -127,7 +131,7 @@ impl WriteApi {
     }
 
     /// Has an order done; `None` if the process ends before it is.
-    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> IntakeCommand) -> Option<T> {
         let (reply, done) = oneshot::channel();
         self.orders.send(order(reply)).await.ok()?;
         done.await.ok()
@@ -151,25 +155,27 @@ impl WriteApi {
         answer
     }
 
-    fn refuse(&self, refusal: &Refusal) -> HttpResponse {
+    fn refuse(&self, refusal: &RegistrationError) -> HttpResponse {
         match refusal {
-            Refusal::Disabled => method_not_allowed(
+            RegistrationError::Disabled => method_not_allowed(
                 self.toggle_methods(),
                 "registrations are not enabled: set registrations.enabled and state_file in the configuration",
             ),
-            Refusal::Taken(source) => {
+            RegistrationError::NameTaken(source) => {
                 let what = format!("the name belongs to a watch of another source ({})", source.as_str());
                 problem(StatusCode::CONFLICT, &what)
             }
-            Refusal::Unknown => problem(StatusCode::NOT_FOUND, "nothing is registered under that name"),
-            Refusal::NoSuchApi => problems(StatusCode::BAD_REQUEST, &["api: is not under `apis` any more".to_owned()]),
-            Refusal::Full => {
+            RegistrationError::NotRegistered => problem(StatusCode::NOT_FOUND, "nothing is registered under that name"),
+            RegistrationError::UnknownApi => {
+                problems(StatusCode::BAD_REQUEST, &["api: is not under `apis` any more".to_owned()])
+            }
+            RegistrationError::Full => {
                 let most = intake::MOST_REGISTRATIONS;
                 let what = format!("the limit of {most} registrations is reached: remove some, or shorten retention");
                 problem(StatusCode::INSUFFICIENT_STORAGE, &what)
             }
-            Refusal::NotStored(what) => try_again(&format!("it could not be stored: the state file {what}")),
-            Refusal::NoRoom(what) => {
+            RegistrationError::NotStored(what) => try_again(&format!("it could not be stored: the state file {what}")),
+            RegistrationError::DiskFull(what) => {
                 let what = format!("it could not be stored: the state file {what}");
                 problem(StatusCode::INSUFFICIENT_STORAGE, &what)
             }

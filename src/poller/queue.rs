@@ -9,17 +9,17 @@ use crate::cekura::{Api, Budget, Client};
 use crate::clock;
 use crate::config::Polling;
 use crate::exposition::ApiMetrics;
-use crate::poller::answering::{Answering, Circumstances};
-use crate::poller::outage::{self, Outage, OutageChange, Poll};
+use crate::poller::availability::{Availability, FailureContext};
+use crate::poller::outage::{self, EndedPoll, Outage, OutageChange};
 use crate::toggle::Watch;
 
 /// One API, as the poller sees it.
-pub(super) struct Lane {
+pub(super) struct ApiQueue {
     api: Api,
     pub(super) client: Arc<Client>,
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) outage: Outage,
-    answering: Answering,
+    answering: Availability,
     /// How often the API's key changed, or all of the way to it.
     pub(super) keys: u64,
     /// How often the way to the API changed.
@@ -40,15 +40,15 @@ pub(super) struct Lane {
 }
 
 /// A poll that may start now.
-pub(super) struct Start {
+pub(super) struct NextPoll {
     pub(super) due: Instant,
     pub(super) run: RunId,
     pub(super) watch: Arc<Watch>,
 }
 
-// === impl Lane ===
+// === impl ApiQueue ===
 
-impl Lane {
+impl ApiQueue {
     /// Runs that are gone and stay in the queue all the same.
     const ROOM: usize = 64;
 
@@ -59,7 +59,7 @@ impl Lane {
             client,
             metrics,
             outage: Outage::default(),
-            answering: Answering::default(),
+            answering: Availability::default(),
             keys: 0,
             ways: 0,
             number,
@@ -104,14 +104,14 @@ impl Lane {
     }
 
     /// Takes what a poll brought, and says whether the API went down or came back with it.
-    pub(super) fn note(&mut self, poll: &Poll, polling: &Polling) -> Option<OutageChange> {
+    pub(super) fn note(&mut self, poll: &EndedPoll, polling: &Polling) -> Option<OutageChange> {
         let change = self.outage.note(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
         let polled = self.outage.polled();
         match poll.valid {
             None => {}
             Some(true) => self.answering.answered(poll.ended),
             Some(false) => {
-                let circumstances = Circumstances {
+                let circumstances = FailureContext {
                     polled,
                     outage: self.outage.next_probe().is_some(),
                     lately: polling.max_interval.saturating_mul(2).saturating_add(self.api.timeout),
@@ -132,8 +132,12 @@ impl Lane {
     }
 
     /// Takes the next run that the budget lets start, with what `watch_of` says it is a run of. Give
-    /// it back with [`Lane::ended`].
-    pub(super) fn start_next(&mut self, now: Instant, watch_of: impl Fn(RunId) -> Option<Arc<Watch>>) -> Option<Start> {
+    /// it back with [`ApiQueue::ended`].
+    pub(super) fn start_next(
+        &mut self,
+        now: Instant,
+        watch_of: impl Fn(RunId) -> Option<Arc<Watch>>,
+    ) -> Option<NextPoll> {
         while let Some((due, run)) = self.queue.front().copied() {
             let watch = if self.waiting.contains(&run) { watch_of(run) } else { None };
             match watch {
@@ -144,7 +148,7 @@ impl Lane {
                 Some(watch) => {
                     self.pop(run);
                     self.metrics.in_flight.inc();
-                    return Some(Start { due, run, watch });
+                    return Some(NextPoll { due, run, watch });
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::board::RunId;
 /// This is not [`Outage`](super::outage::Outage), which asks whether to go on polling: a 404 for every run is
 /// no outage, but nobody learns anything from it either.
 #[derive(Debug, Default)]
-pub(super) struct Answering {
+pub(super) struct Availability {
     /// The runs that failed since the last valid answer of any.
     failed: HashSet<RunId>,
     last_valid: Option<Instant>,
@@ -19,7 +19,7 @@ pub(super) struct Answering {
 
 /// What there is to know of an API when one of its polls ended without a valid answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Circumstances {
+pub(super) struct FailureContext {
     /// How many runs are polled.
     pub(super) polled: usize,
     /// Whether the API is down, and most runs are not polled for that reason.
@@ -28,9 +28,9 @@ pub(super) struct Circumstances {
     pub(super) lately: Duration,
 }
 
-// === impl Answering ===
+// === impl Availability ===
 
-impl Answering {
+impl Availability {
     /// Whether polls are answered validly; `None` before the first one ended.
     pub(super) fn up(&self) -> Option<bool> {
         self.up
@@ -44,8 +44,8 @@ impl Answering {
     }
 
     /// A poll failed.
-    pub(super) fn failed(&mut self, run: RunId, now: Instant, circumstances: Circumstances) {
-        let Circumstances { polled, outage, lately } = circumstances;
+    pub(super) fn failed(&mut self, run: RunId, now: Instant, circumstances: FailureContext) {
+        let FailureContext { polled, outage, lately } = circumstances;
         self.failed.insert(run);
         let long_ago = self.last_valid.is_none_or(|valid| now.saturating_duration_since(valid) > lately);
         self.up = Some(!(outage || long_ago || self.failed.len() >= polled));
@@ -76,14 +76,14 @@ mod tests {
         RunId::of(slot, 1)
     }
 
-    fn of(polled: usize) -> Circumstances {
-        Circumstances { polled, outage: false, lately: LATELY }
+    fn of(polled: usize) -> FailureContext {
+        FailureContext { polled, outage: false, lately: LATELY }
     }
 
     #[test]
     fn an_api_is_not_up_while_all_that_is_polled_fails_and_up_with_the_first_valid_answer() {
         let now = Instant::now();
-        let mut answering = Answering::default();
+        let mut answering = Availability::default();
         assert_eq!(answering.up(), None, "before the first poll ended");
         answering.answered(now);
         answering.failed(run(1), now, of(2));
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_first_polls_decide_before_any_valid_answer() {
-        let mut answering = Answering::default();
+        let mut answering = Availability::default();
         answering.failed(run(1), Instant::now(), of(1000));
         assert_eq!(answering.up(), Some(false));
     }
@@ -105,16 +105,16 @@ mod tests {
     #[test]
     fn an_outage_decides_for_the_runs_that_are_not_polled_in_it() {
         let now = Instant::now();
-        let mut answering = Answering::default();
+        let mut answering = Availability::default();
         answering.answered(now);
-        answering.failed(run(1), now, Circumstances { outage: true, ..of(1000) });
+        answering.failed(run(1), now, FailureContext { outage: true, ..of(1000) });
         assert_eq!(answering.up(), Some(false));
     }
 
     #[test]
     fn a_valid_answer_of_long_ago_says_nothing_of_now() {
         let now = Instant::now();
-        let mut answering = Answering::default();
+        let mut answering = Availability::default();
         answering.answered(now);
         answering.failed(run(1), now + LATELY, of(1000));
         assert_eq!(answering.up(), Some(true));
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_run_that_is_gone_does_not_count_and_an_api_without_runs_is_up() {
         let now = Instant::now();
-        let mut answering = Answering::default();
+        let mut answering = Availability::default();
         answering.answered(now);
         answering.failed(run(1), now, of(3));
         answering.remove(run(1), 2);

@@ -13,7 +13,7 @@ use crate::toggle::{ClockJump, Source, Status, Timestamp, Toggle, Watch, WatchNa
 
 /// What is registered, by name.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub(super) struct RegistrationTable {
     registrations: HashMap<WatchName, KeptRegistration>,
     retention: Retention,
     /// When to look whether a registration expired, earliest first.
@@ -34,9 +34,9 @@ struct KeptRegistration {
     look: u64,
 }
 
-// === impl Registry ===
+// === impl RegistrationTable ===
 
-impl Registry {
+impl RegistrationTable {
     /// Looks that are void and kept all the same.
     const ROOM: usize = 64;
 
@@ -266,7 +266,7 @@ mod tests {
         let (mut list, board) = (WatchList::default(), Board::default());
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
-        edit.replace(&Origin::Http, registrations.iter().map(Registry::definition));
+        edit.replace(&Origin::Http, registrations.iter().map(RegistrationTable::definition));
         board.update(&edit.finish(|_| false).changes, at(0));
         board
     }
@@ -281,7 +281,7 @@ mod tests {
         board.apply(run, Err(Failure::new(Reason::Timeout)), at(now), |_| None).unwrap();
     }
 
-    fn expired(registry: &mut Registry, board: &Board, now: u64) -> Vec<String> {
+    fn expired(registry: &mut RegistrationTable, board: &Board, now: u64) -> Vec<String> {
         let (names, _) = registry.expired(board, at(now), 1000);
         for name in &names {
             registry.remove(name);
@@ -293,7 +293,7 @@ mod tests {
     fn each_expires_by_what_became_of_its_run() {
         let registrations = ["good", "bad", "silent", "answers"].map(|name| registration(name, "p", 0));
         let board = board(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention());
+        let mut registry = RegistrationTable::new(registrations.into(), retention());
         answers(&board, "good", ReportedStatus::Completed, 5);
         answers(&board, "bad", ReportedStatus::Failed, 5);
         answers(&board, "answers", ReportedStatus::InProgress, 40);
@@ -310,7 +310,7 @@ mod tests {
     fn after_a_day_of_downtime_no_unfinished_run_expires_before_it_was_polled() {
         let registrations = [registration("w", "p", 0)];
         let board = unpolled(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention());
+        let mut registry = RegistrationTable::new(registrations.into(), retention());
         for now in [86_400, 86_401, 86_500] {
             assert_eq!(expired(&mut registry, &board, now), [""; 0], "{now}");
         }
@@ -324,7 +324,7 @@ mod tests {
         let watch = Arc::new(Watch { expect: Some(Expect::Disabled), ..Watch::clone(&watch) });
         let registrations = [Registration { watch, ..registration("w", "p", 0) }];
         let board = board(&registrations);
-        let mut registry = Registry::new(registrations.into(), retention());
+        let mut registry = RegistrationTable::new(registrations.into(), retention());
         // Nothing is said of mocks.
         answers(&board, "w", ReportedStatus::Completed, 5);
         assert_eq!(expired(&mut registry, &board, 104), [""; 0]);
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_slot_that_is_registered_again_and_again_takes_no_room_and_expires_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(Vec::new(), retention());
+        let mut registry = RegistrationTable::new(Vec::new(), retention());
         for i in 0..10_000 {
             registry.insert(registration("w", "p", i % 9));
         }
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn what_could_not_be_removed_expires_again() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        let mut registry = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
         let (names, more) = registry.expired(&board, at(50), 9);
         assert_eq!((names.len(), more, registry.expired(&board, at(51), 9).0.len()), (1, false, 0));
         registry.look_again(names);
@@ -362,7 +362,7 @@ mod tests {
     fn a_clock_that_is_set_back_does_not_keep_them_for_ever() {
         let ahead = 1_000_000;
         let board = board(&[registration("w", "p", ahead)]);
-        let mut registry = Registry::new(Vec::new(), retention());
+        let mut registry = RegistrationTable::new(Vec::new(), retention());
         registry.insert(registration("w", "p", ahead));
         assert_eq!(expired(&mut registry, &board, 0), [""; 0]);
         answers(&board, "w", ReportedStatus::Completed, 5);
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn another_retention_holds_at_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        let mut registry = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
         assert_eq!(expired(&mut registry, &board, 9), [""; 0]);
         registry.set_retention(Retention { unfinished: Duration::from_secs(3), ..retention() });
         assert_eq!(expired(&mut registry, &board, 9), ["w"]);
@@ -387,7 +387,7 @@ mod tests {
         let changes: Vec<WatchChange> = edit.finish(|_| false).changes;
         board.update(&changes, at(0));
         answers(&board, "w", ReportedStatus::Completed, 1);
-        let mut registry = Registry::new(vec![registration("w", "p", 0)], retention());
+        let mut registry = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
         assert_eq!(expired(&mut registry, &board, 49), [""; 0], "the run that completed is another source's");
         assert_eq!(expired(&mut registry, &board, 50), ["w"]);
     }
