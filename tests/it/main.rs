@@ -22,6 +22,7 @@ mod hostile;
 mod lists;
 mod logins;
 mod logs;
+mod openapi;
 mod openmetrics;
 mod page;
 mod polling;

@@ -18,7 +18,7 @@ fn task(progress_id: &str) -> Value {
 }
 
 /// Waits for the toggle in the background, and returns when the exporter has the connection.
-async fn waiting(exporter: &Exporter, query: &str) -> tokio::task::JoinHandle<reqwest::Response> {
+pub(crate) async fn waiting(exporter: &Exporter, query: &str) -> tokio::task::JoinHandle<reqwest::Response> {
     let open = async || exporter.scrape().await.value("cekura_exporter_http_connections", &[]).unwrap();
     let mut before = 0.0;
     eventually("connections that ended are gone", async || {

@@ -27,7 +27,7 @@ fn file(path: &str) -> PathBuf {
 }
 
 /// A YAML file of the repository, as JSON.
-fn yaml(path: &str) -> Value {
+pub(crate) fn yaml(path: &str) -> Value {
     let script = file("tests/it/deploy/yaml_to_json.py");
     let output = Command::new(tool("python3")).env_clear().arg(script).arg(file(path)).output().unwrap();
     assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
