@@ -346,17 +346,12 @@ async fn every_answer_is_as_it_is_described_and_all_that_is_described_is_answere
 async fn a_body_that_does_not_arrive_is_answered_as_it_is_described() {
     let upstream = Upstream::start().await;
     let exporter = Exporter::with(Exporter::registering(&upstream, Path::new("state"))).start().await;
-    let address = exporter.address().to_owned();
-    let answer = tokio::task::spawn_blocking(move || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        let head =
-            "PUT /api/v1/toggles/a HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    });
-    let answer = answer.await.unwrap();
+    let mut stream = TcpStream::connect(exporter.address()).unwrap();
+    let head =
+        "PUT /api/v1/toggles/a HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 408 "), "{answer}");
     let headers = json!({"content-type": "application/json"});
