@@ -1,7 +1,7 @@
-//! What is exposed by one scrape, and its encoding a chunk at a time.
+//! Encoding a scrape, one chunk at a time.
 //!
-//! A scrape of many watches is tens of megabytes. It is encoded as fast as it is read, so it never
-//! exists as a whole, and a reader that does not read costs no more than what changes meanwhile.
+//! A scrape of many watches is tens of megabytes. It is encoded as fast as the client reads it, so it never
+//! exists as a whole, and a client that does not read costs only the rows that change meanwhile.
 
 use std::cmp::Reverse;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -9,65 +9,63 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 
-use super::families::{
-    AGENT_EXPECTED_FAMILIES, AGENT_FAMILIES, AgentExpected, Family, SOURCE_FAMILIES, SourceUp, TOGGLE_FAMILIES,
-};
+use super::families::{AGENT_FAMILIES, EXPECTED_AGENT_FAMILIES, Family, SOURCE_FAMILIES, TOGGLE_FAMILIES};
 use super::format::{Description, Format};
 use super::gathered;
 use crate::board::{AgentRow, ToggleRows};
 use crate::labels::{put_agent, put_user_labels};
-use crate::toggle::{AgentMock, Toggle};
+use crate::toggle::{AgentMock, Expect, Toggle};
 
-/// How large a chunk gets before the next one begins, in bytes.
+/// The size at which a chunk ends, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// How many things share a part in the mean, where borders stand still.
+/// The mean number of rows in a part, if chunks have stable boundaries.
 const PART: u64 = 256;
 
-/// What the configuration names, each with the label text of its series.
+/// What the configuration names, each with the labels of its series as text.
 #[derive(Debug, Clone, Default)]
 pub struct ConfiguredSeries {
-    /// The sources of watches.
-    pub sources: Vec<(Arc<str>, SourceUp)>,
-    /// The agents of which something is expected.
-    pub agents: Vec<(Arc<str>, AgentExpected)>,
+    /// The sources of watches, and whether they are up.
+    pub sources: Vec<(Arc<str>, bool)>,
+    /// The agents of which a state is expected, and the state.
+    pub agents: Vec<(Arc<str>, Expect)>,
 }
 
-/// What is exposed by one scrape.
+/// Everything that one scrape exposes.
 pub struct Snapshot {
     toggles: ToggleRows,
     agents: Vec<AgentRow>,
-    labelled: ConfiguredSeries,
+    configured: ConfiguredSeries,
     gathered: Vec<MetricFamily>,
 }
 
-/// How far one reader of a snapshot is. It does not hold the snapshot.
+/// The progress of one reader of a snapshot. It does not hold the snapshot.
 pub struct Encoder {
     format: Format,
     /// The families that are still to be encoded, the next one last.
     blocks: Vec<Block>,
-    /// How many things of the next family are done.
+    /// How many rows of the next family are done.
     done: usize,
-    /// Whether that family has its description.
+    /// Whether the description of the next family is written.
     headed: bool,
     /// Where chunks end before they are full.
-    borders: Option<Borders>,
+    boundaries: Option<Boundaries>,
 }
 
-/// What is encoded as one: a family, wherever its series are kept, or what ends the whole.
+/// A family, by where its values are, or the end of the exposition.
 #[derive(Clone, Copy)]
 enum Block {
     Toggles(&'static Family<Toggle>),
     Agents(&'static Family<AgentMock>),
-    Sources(&'static Family<SourceUp>),
-    Expected(&'static Family<AgentExpected>),
-    /// The index of a gathered one.
+    Sources(&'static Family<bool>),
+    ExpectedAgents(&'static Family<Expect>),
+    /// The index of a family of the `prometheus` crate.
     Gathered(usize),
     End,
 }
 
-/// The places of things before which a chunk ends, in order.
-struct Borders {
+/// The indices of the rows that begin a part, sorted.
+struct Boundaries {
     toggles: Vec<usize>,
     agents: Vec<usize>,
 }
@@ -75,43 +73,43 @@ struct Borders {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Toggles, agents, what the configuration names, and the gathered families of the `prometheus` crate.
+    /// A snapshot; `gathered` are the families that the `prometheus` crate keeps.
     pub fn new(
         toggles: ToggleRows,
         agents: Vec<AgentRow>,
-        labelled: ConfiguredSeries,
+        configured: ConfiguredSeries,
         gathered: Vec<MetricFamily>,
     ) -> Self {
-        Self { toggles, agents, labelled, gathered }
+        Self { toggles, agents, configured, gathered }
     }
 }
 
 // === impl Encoder ===
 
 impl Encoder {
-    /// A reader at the beginning of a snapshot. Families come sorted by the name that the format
-    /// knows them by; those without series are left out.
+    /// An encoder at the beginning of a snapshot. Families are sorted by their name in this format; those
+    /// without series are left out.
     pub fn new(snapshot: &Snapshot, format: Format) -> Self {
-        let of_toggles = TOGGLE_FAMILIES.iter().map(|family| (family.description(), Block::Toggles(family)));
-        let of_agents = AGENT_FAMILIES.iter().map(|family| (family.description(), Block::Agents(family)));
-        let of_sources = SOURCE_FAMILIES.iter().map(|family| (family.description(), Block::Sources(family)));
-        let of_expected = AGENT_EXPECTED_FAMILIES.iter().map(|family| (family.description(), Block::Expected(family)));
-        let theirs = snapshot.gathered.iter().enumerate();
-        let theirs = theirs.map(|(i, family)| (gathered::description(family), Block::Gathered(i)));
-        let mut families: Vec<_> =
-            of_toggles.chain(of_agents).chain(of_sources).chain(of_expected).chain(theirs).collect();
+        let toggles = TOGGLE_FAMILIES.iter().map(|family| (family.description(), Block::Toggles(family)));
+        let agents = AGENT_FAMILIES.iter().map(|family| (family.description(), Block::Agents(family)));
+        let sources = SOURCE_FAMILIES.iter().map(|family| (family.description(), Block::Sources(family)));
+        let expected =
+            EXPECTED_AGENT_FAMILIES.iter().map(|family| (family.description(), Block::ExpectedAgents(family)));
+        let gathered = snapshot.gathered.iter().enumerate();
+        let gathered = gathered.map(|(i, family)| (gathered::description(family), Block::Gathered(i)));
+        let mut families: Vec<_> = toggles.chain(agents).chain(sources).chain(expected).chain(gathered).collect();
         families.sort_by_key(|(description, _)| Reverse(format.known_as(*description).0));
         let blocks = [Block::End].into_iter().chain(families.into_iter().map(|(_, block)| block)).collect();
-        Self { format, blocks, done: 0, headed: false, borders: None }
+        Self { format, blocks, done: 0, headed: false, boundaries: None }
     }
 
-    /// The same, but the borders of its chunks stand still while series change and watches come and go,
-    /// so most chunks are those of the snapshot before if most series are.
+    /// As [`Encoder::new`], with chunk boundaries that stay where they are while series change and watches
+    /// come and go: most chunks equal those of the previous snapshot if most series do.
     pub fn in_parts(snapshot: &Snapshot, format: Format) -> Self {
-        Self { borders: Some(Borders::of(snapshot)), ..Self::new(snapshot, format) }
+        Self { boundaries: Some(Boundaries::of(snapshot)), ..Self::new(snapshot, format) }
     }
 
-    /// The next chunk, of the snapshot that this encoder was made for; `None` after the last.
+    /// The next chunk of the snapshot that this encoder was made for; `None` after the last.
     pub fn next_chunk(&mut self, snapshot: &Snapshot) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(CHUNK + CHUNK / 16);
         while out.len() < CHUNK
@@ -120,8 +118,8 @@ impl Encoder {
             let finished = match block {
                 Block::Toggles(family) => self.put_toggles(&mut out, family, &snapshot.toggles),
                 Block::Agents(family) => self.put_agents(&mut out, family, &snapshot.agents),
-                Block::Sources(family) => self.put_labelled(&mut out, family, &snapshot.labelled.sources),
-                Block::Expected(family) => self.put_labelled(&mut out, family, &snapshot.labelled.agents),
+                Block::Sources(family) => self.put_configured(&mut out, family, &snapshot.configured.sources),
+                Block::ExpectedAgents(family) => self.put_configured(&mut out, family, &snapshot.configured.agents),
                 Block::Gathered(index) => {
                     snapshot.gathered.get(index).is_none_or(|family| self.put_gathered(&mut out, family))
                 }
@@ -134,22 +132,22 @@ impl Encoder {
                 self.blocks.pop();
                 (self.done, self.headed) = (0, false);
             }
-            if !out.is_empty() && self.is_at_border(block) {
+            if !out.is_empty() && self.is_at_boundary(block) {
                 break;
             }
         }
         (!out.is_empty()).then_some(out)
     }
 
-    /// Whether a chunk ends here, after something of this block.
-    fn is_at_border(&self, block: Block) -> bool {
-        self.borders.is_some() && (block.is_long() || self.blocks.last().is_some_and(|next| next.is_long()))
+    /// Whether a chunk ends here, after rows of `block`.
+    fn is_at_boundary(&self, block: Block) -> bool {
+        self.boundaries.is_some() && (block.is_long() || self.blocks.last().is_some_and(|next| next.is_long()))
     }
 
     fn put_toggles(&mut self, out: &mut Vec<u8>, family: &Family<Toggle>, rows: &ToggleRows) -> bool {
-        let end = self.borders.as_ref().and_then(|borders| after(&borders.toggles, self.done));
-        self.put_family(out, family.description(), rows.len(), end, |out, place| {
-            if let Some((row, labels)) = rows.get(place) {
+        let end = self.boundaries.as_ref().and_then(|boundaries| next_after(&boundaries.toggles, self.done));
+        self.put_family(out, family.description(), rows.len(), end, |out, index| {
+            if let Some((row, labels)) = rows.get(index) {
                 family.put(out, labels.as_bytes(), &row.toggle);
             }
         })
@@ -157,43 +155,43 @@ impl Encoder {
 
     fn put_agents(&mut self, out: &mut Vec<u8>, family: &Family<AgentMock>, agents: &[AgentRow]) -> bool {
         let mut labels = Vec::new();
-        let end = self.borders.as_ref().and_then(|borders| after(&borders.agents, self.done));
-        self.put_family(out, family.description(), agents.len(), end, |out, place| {
-            let agent = &agents[place];
+        let end = self.boundaries.as_ref().and_then(|boundaries| next_after(&boundaries.agents, self.done));
+        self.put_family(out, family.description(), agents.len(), end, |out, index| {
+            let agent = &agents[index];
             labels.clear();
             put_agent(&mut labels, &agent.api, agent.id);
-            if let Some(teller) = agent.mock.told_by() {
-                put_user_labels(&mut labels, &teller.labels);
+            if let Some(told_by) = agent.mock.told_by() {
+                put_user_labels(&mut labels, &told_by.labels);
             }
             family.put(out, &labels, &agent.mock);
         })
     }
 
-    fn put_labelled<T>(&mut self, out: &mut Vec<u8>, family: &Family<T>, things: &[(Arc<str>, T)]) -> bool {
-        self.put_family(out, family.description(), things.len(), None, |out, place| {
-            let (labels, thing) = &things[place];
-            family.put(out, labels.as_bytes(), thing);
+    fn put_configured<T>(&mut self, out: &mut Vec<u8>, family: &Family<T>, rows: &[(Arc<str>, T)]) -> bool {
+        self.put_family(out, family.description(), rows.len(), None, |out, index| {
+            let (labels, value) = &rows[index];
+            family.put(out, labels.as_bytes(), value);
         })
     }
 
     fn put_gathered(&mut self, out: &mut Vec<u8>, family: &MetricFamily) -> bool {
         let (format, metrics) = (self.format, family.get_metric());
-        self.put_family(out, gathered::description(family), metrics.len(), None, |out, place| {
-            gathered::put_metric(out, format, family, &metrics[place]);
+        self.put_family(out, gathered::description(family), metrics.len(), None, |out, index| {
+            gathered::put_metric(out, format, family, &metrics[index]);
         })
     }
 
-    /// Writes the series of so many things until the chunk is full, the place `end` is reached or the
-    /// family is finished, and says whether it is. `put` writes those of the thing at a place.
+    /// Writes the series of a family with `put`, which gets the index of a row, until the chunk is full, the row
+    /// `end` is reached or the family is finished. Returns whether it is finished.
     fn put_family(
         &mut self,
         out: &mut Vec<u8>,
         description: Description<'_>,
-        things: usize,
+        rows: usize,
         end: Option<usize>,
         mut put: impl FnMut(&mut Vec<u8>, usize),
     ) -> bool {
-        let end = end.unwrap_or(things);
+        let end = end.unwrap_or(rows);
         while self.done < end {
             if out.len() >= CHUNK {
                 return false;
@@ -205,11 +203,11 @@ impl Encoder {
             if !self.headed && written > 0 {
                 self.headed = true;
                 self.format.put_description(out, description);
-                // It belongs before the series that showed that there are any.
+                // The description belongs before the first series. Whether there is one is known only now.
                 out[before..].rotate_left(written);
             }
         }
-        end == things
+        end == rows
     }
 }
 
@@ -222,401 +220,35 @@ impl Block {
     }
 }
 
-// === impl Borders ===
+// === impl Boundaries ===
 
-impl Borders {
+impl Boundaries {
     fn of(snapshot: &Snapshot) -> Self {
         let rows = &snapshot.toggles;
-        let of_toggles = (0..rows.len()).map(|place| hash(&rows.get(place).map(|(_, labels)| labels)));
-        Self { toggles: places(of_toggles), agents: places(snapshot.agents.iter().map(|agent| hash(&agent.id))) }
+        let toggles = (0..rows.len()).map(|index| hash(&rows.get(index).map(|(_, labels)| labels)));
+        Self { toggles: indices(toggles), agents: indices(snapshot.agents.iter().map(|agent| hash(&agent.id))) }
     }
 }
 
-/// The places of the things that begin a part, one in [`PART`]. What the thing is decides that and not
-/// its place, so one that is new or gone moves no border but its own.
-fn places(hashes: impl Iterator<Item = u64>) -> Vec<usize> {
-    let begins = |(place, hash): (usize, u64)| (place > 0 && hash.is_multiple_of(PART)).then_some(place);
+/// The indices of the rows that begin a part, one in [`PART`]. The row itself decides that and not its index, so a
+/// row that is added or removed moves no boundary except its own.
+fn indices(hashes: impl Iterator<Item = u64>) -> Vec<usize> {
+    let begins = |(index, hash): (usize, u64)| (index > 0 && hash.is_multiple_of(PART)).then_some(index);
     hashes.enumerate().filter_map(begins).collect()
 }
 
-/// A hash that is always the same. Who finds things that begin no part gets parts that end when they are
-/// full; who finds some that all do, short ones.
-fn hash(thing: &impl Hash) -> u64 {
+/// A hash without a random seed. Somebody who chooses labels so that no row begins a part only gets parts that end
+/// when they are full; if every row does, parts are short.
+fn hash(row: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    thing.hash(&mut hasher);
+    row.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The first of these places after one.
-fn after(places: &[usize], place: usize) -> Option<usize> {
-    places.get(places.partition_point(|border| *border <= place)).copied()
+/// The first of some sorted indices that is greater than `index`.
+fn next_after(indices: &[usize], index: usize) -> Option<usize> {
+    indices.get(indices.partition_point(|boundary| *boundary <= index)).copied()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::board::ToggleRow;
-    use crate::exposition::Metrics;
-    use crate::toggle::sample::{answer, watch};
-    use crate::toggle::{
-        AgentId, AgentMockParts, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, ReportedStatus,
-        Timestamp, ToldBy, Watch,
-    };
-
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    fn chunks(snapshot: &Snapshot, format: Format) -> Vec<Vec<u8>> {
-        let mut encoder = Encoder::new(snapshot, format);
-        std::iter::from_fn(|| encoder.next_chunk(snapshot)).collect()
-    }
-
-    fn encoded(snapshot: &Snapshot, format: Format) -> String {
-        String::from_utf8(chunks(snapshot, format).concat()).unwrap()
-    }
-
-    fn text(snapshot: &Snapshot) -> String {
-        encoded(snapshot, Format::Text)
-    }
-
-    fn waiting(name: &str) -> ToggleRow {
-        ToggleRow::new(Toggle::new(Arc::new(watch(name, "p")), at(1)))
-    }
-
-    fn of_rows(rows: impl IntoIterator<Item = ToggleRow>) -> Snapshot {
-        Snapshot::new(rows.into_iter().collect(), vec![], ConfiguredSeries::default(), vec![])
-    }
-
-    fn text_of(toggle: &Toggle) -> String {
-        text(&of_rows([ToggleRow::new(toggle.clone())]))
-    }
-
-    /// The series of a text without HELP and TYPE lines and without what is common to all.
-    fn series(text: &str) -> Vec<String> {
-        let own = r#"toggle="w",api="default",agent_id="4321""#;
-        text.lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| line.replace(own, "").replace("cekura_toggle_", ""))
-            .collect()
-    }
-
-    #[test]
-    fn a_watch_before_its_first_answer_shows_what_is_known_and_no_more() {
-        let toggle = Toggle::new(Arc::new(watch("w", "p")), at(1_790_000_000_005));
-        assert_eq!(
-            series(&text_of(&toggle)),
-            [
-                r#"finished_total{,status="completed"} 0"#,
-                r#"finished_total{,status="failed"} 0"#,
-                r#"info{,progress_id="p",source="config",expect=""} 1"#,
-                "poll_failures_total{} 0",
-                "polls_total{} 0",
-                "started_timestamp_seconds{} 1790000000.005",
-                r#"status{,status="in_progress"} 0"#,
-                r#"status{,status="completed"} 0"#,
-                r#"status{,status="failed"} 0"#,
-                r#"status{,status="unknown"} 1"#,
-            ]
-        );
-    }
-
-    #[test]
-    fn a_mismatched_run_whose_poll_failed_shows_every_family() {
-        let mut toggle = Toggle::new(Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("w", "p") }), at(0));
-        let answer =
-            Answer { mcp_endpoints: Some(2), mcp_tools: Some(5), ..answer(ReportedStatus::Completed, Some(false)) };
-        toggle.apply(Ok(answer), at(1500));
-        toggle.apply(Err(Failure::new(Reason::RateLimited)), at(2500));
-        assert_eq!(
-            series(&text_of(&toggle)),
-            [
-                "finished_timestamp_seconds{} 1.500",
-                r#"finished_total{,status="completed"} 1"#,
-                r#"finished_total{,status="failed"} 0"#,
-                r#"info{,progress_id="p",source="config",expect="enabled"} 1"#,
-                "last_completed_timestamp_seconds{} 1.500",
-                "last_mismatched_timestamp_seconds{} 1.500",
-                "last_success_timestamp_seconds{} 1.500",
-                "mcp_endpoints{} 2",
-                "mcp_tools{} 5",
-                "mock_enabled{} 0",
-                r#"mock_mismatch{,expect="enabled"} 1"#,
-                r#"poll_error{,reason="rate_limited"} 1"#,
-                "poll_failures_total{} 1",
-                "polls_total{} 2",
-                r#"problem{,problem="mismatch",expect="enabled"} 1"#,
-                "started_timestamp_seconds{} 0.000",
-                r#"status{,status="in_progress"} 0"#,
-                r#"status{,status="completed"} 1"#,
-                r#"status{,status="failed"} 0"#,
-                r#"status{,status="unknown"} 0"#,
-                "up{} 0",
-            ]
-        );
-    }
-
-    /// A snapshot with series of toggles and of everything that is gathered.
-    fn full() -> Snapshot {
-        let mut toggle = Toggle::new(Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("w", "p") }), at(0));
-        toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(1500));
-        let metrics = Metrics::new().unwrap();
-        let _api = metrics.api(&ApiName::default_api());
-        Snapshot::new(
-            [ToggleRow::new(toggle)].into_iter().collect(),
-            vec![],
-            ConfiguredSeries::default(),
-            metrics.gather(std::time::Instant::now()),
-        )
-    }
-
-    #[test]
-    fn our_families_and_the_gathered_ones_are_disjoint() {
-        let toggles = TOGGLE_FAMILIES.iter().map(Family::description);
-        let agents = AGENT_FAMILIES.iter().map(Family::description);
-        let named = SOURCE_FAMILIES.iter().map(Family::description);
-        let named = named.chain(AGENT_EXPECTED_FAMILIES.iter().map(Family::description));
-        let ours: Vec<_> = toggles.chain(agents).chain(named).map(|description| description.name).collect();
-        for family in &full().gathered {
-            assert!(!ours.contains(&family.name()), "{} is in both", family.name());
-        }
-    }
-
-    #[test]
-    fn families_are_sorted_and_described_once_in_either_format() {
-        for format in [Format::Text, Format::OpenMetrics] {
-            let scrape = encoded(&full(), format);
-            let names = |what| scrape.lines().filter_map(move |l| l.strip_prefix(what)?.split(' ').next());
-            let types: Vec<_> = names("# TYPE ").collect();
-            assert!(types.is_sorted_by(|a, b| a < b), "{types:?}");
-            assert!(names("# HELP ").eq(types.iter().copied()));
-        }
-    }
-
-    #[test]
-    fn every_counter_is_one_in_openmetrics_too() {
-        let counters = |format| encoded(&full(), format).lines().filter(|line| line.ends_with(" counter")).count();
-        assert_eq!(counters(Format::Text), counters(Format::OpenMetrics));
-        assert!(counters(Format::Text) > 5);
-    }
-
-    #[test]
-    fn openmetrics_has_the_units_and_no_creation_times() {
-        let scrape = encoded(&full(), Format::OpenMetrics);
-        for line in [
-            "# UNIT cekura_toggle_started_timestamp_seconds seconds",
-            "# UNIT cekura_toggle_duration_seconds seconds",
-            "# UNIT cekura_api_throttle_seconds seconds",
-            "# UNIT process_cpu_seconds seconds",
-            "# UNIT process_resident_memory_bytes bytes",
-            "# TYPE cekura_toggle_polls counter",
-        ] {
-            assert!(scrape.lines().any(|l| l == line), "{line} is not in\n{scrape}");
-        }
-        assert!(!scrape.contains("_created"));
-        assert!(!encoded(&full(), Format::Text).contains("# UNIT"));
-    }
-
-    #[test]
-    fn openmetrics_ends_with_eof_once_and_shows_the_series_of_text() {
-        let snapshot = of_rows((0..2000).map(|i| waiting(&format!("w{i}"))));
-        let scrape = encoded(&snapshot, Format::OpenMetrics);
-        assert!(scrape.ends_with("\n# EOF\n"));
-        assert_eq!(scrape.matches("# EOF").count(), 1);
-        let series = |scrape: &str| {
-            let mut series: Vec<_> = scrape.lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
-            series.sort_unstable();
-            series
-        };
-        assert_eq!(series(&scrape), series(&text(&snapshot)));
-        assert_eq!(encoded(&of_rows([]), Format::OpenMetrics), "# EOF\n");
-    }
-
-    /// An independent reading of one line: name, labels, value. Panics on what is not text 0.0.4.
-    fn parse_line(line: &str) -> (String, BTreeMap<String, String>, String) {
-        let (name, rest) = line.split_once('{').unwrap();
-        let mut chars = rest.chars().peekable();
-        let mut labels = BTreeMap::new();
-        while chars.peek() != Some(&'}') {
-            let key: String = chars.by_ref().take_while(|c| *c != '=').collect();
-            assert_eq!(chars.next(), Some('"'));
-            let mut value = String::new();
-            loop {
-                match chars.next().unwrap() {
-                    '"' => break,
-                    '\\' => value.push(match chars.next().unwrap() {
-                        'n' => '\n',
-                        c @ ('\\' | '"') => c,
-                        c => panic!("escape of {c}"),
-                    }),
-                    c => value.push(c),
-                }
-            }
-            assert_eq!(labels.insert(key, value), None);
-            if chars.peek() == Some(&',') {
-                chars.next();
-            }
-        }
-        let value: String = chars.skip(1).collect();
-        (name.to_owned(), labels, value.trim().to_owned())
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_users_write_is_read_back_from_the_exposition(
-            progress_id in "(\\PC|[\n\r\t\"\\\\{},=]){1,40}", team in "(\\PC|[\n\r\t\"\\\\{},=]){0,40}"
-        ) {
-            let labels = Labels::from([(LabelName::parse("team").unwrap(), team.as_str().into())]);
-            let toggle = Toggle::new(Arc::new(Watch { labels, ..watch("w", &progress_id) }), at(7));
-            let text = text_of(&toggle);
-            let info = text.split('\n').find(|line| line.starts_with("cekura_toggle_info{")).unwrap();
-            let (_, labels, value) = parse_line(info);
-            prop_assert_eq!(&labels["progress_id"], &progress_id);
-            prop_assert_eq!(&labels["team"], &team);
-            prop_assert_eq!(&labels["toggle"], "w");
-            prop_assert_eq!(value, "1");
-            prop_assert_eq!(text.split('\n').filter(|l| !l.starts_with('#') && !l.is_empty()).count(), 10);
-        }
-
-        #[test]
-        fn times_are_read_back_to_the_millisecond(millis in 0..10_000_000_000_000u64) {
-            let toggle = Toggle::new(Arc::new(watch("w", "p")), at(millis));
-            let text = text_of(&toggle);
-            let line = text.lines().find(|line| line.starts_with("cekura_toggle_started")).unwrap();
-            let (_, _, value) = parse_line(line);
-            let (seconds, fraction) = value.split_once('.').unwrap();
-            prop_assert_eq!(fraction.len(), 3);
-            prop_assert_eq!(format!("{seconds}{fraction}").parse::<u64>().unwrap(), millis);
-        }
-    }
-
-    #[test]
-    fn the_chunks_of_many_watches_are_the_text_of_one_by_one_sorted_by_family() {
-        let toggles: Vec<_> = (0..2000).map(|i| waiting(&format!("w{i}"))).collect();
-        let chunks = chunks(&of_rows(toggles.clone()), Format::Text);
-        assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() < CHUNK + CHUNK / 16));
-        let whole = String::from_utf8(chunks.concat()).unwrap();
-        let mut each: Vec<_> = Vec::new();
-        for toggle in toggles {
-            each.extend(text(&of_rows([toggle])).lines().map(str::to_owned));
-        }
-        let heads: Vec<_> = whole.lines().filter(|line| line.starts_with('#')).collect();
-        let mut distinct = heads.clone();
-        distinct.dedup();
-        assert_eq!(heads, distinct, "a family has its HELP and TYPE once");
-        let (mut whole, mut each): (Vec<_>, Vec<_>) =
-            (whole.lines().collect(), each.iter().map(String::as_str).collect());
-        whole.sort_unstable();
-        each.sort_unstable();
-        each.dedup();
-        assert_eq!(whole, each);
-    }
-
-    /// The chunks whose borders stand still.
-    fn parts(snapshot: &Snapshot, format: Format) -> Vec<Vec<u8>> {
-        let mut encoder = Encoder::in_parts(snapshot, format);
-        std::iter::from_fn(|| encoder.next_chunk(snapshot)).collect()
-    }
-
-    fn agent(id: u64) -> AgentRow {
-        let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(id)), ..Default::default() };
-        AgentRow { api: ApiName::default_api(), id: AgentId::parse(&id.to_string()).unwrap(), mock: on.into() }
-    }
-
-    #[test]
-    fn parts_are_the_text_and_no_larger_than_chunks() {
-        let agents: Vec<_> = (1..2000).map(agent).collect();
-        let rows: ToggleRows = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
-        let named = ConfiguredSeries {
-            sources: vec![("source=\"config\"".into(), SourceUp(true))],
-            ..ConfiguredSeries::default()
-        };
-        let many = Snapshot::new(rows, agents, named, full().gathered);
-        for (snapshot, least) in [(&many, 50), (&full(), 10), (&of_rows([]), 0)] {
-            for format in [Format::Text, Format::OpenMetrics] {
-                let parts = parts(snapshot, format);
-                assert!(parts.len() >= least && parts.iter().all(|part| part.len() < CHUNK + CHUNK / 16));
-                assert!(parts.concat() == chunks(snapshot, format).concat());
-            }
-        }
-    }
-
-    #[test]
-    fn where_a_thing_comes_changes_or_goes_few_parts_are_others() {
-        let rows: Vec<_> = (0..3000).map(|i| waiting(&format!("w{i:04}"))).collect();
-        let agents: Vec<_> = (1..3000).map(agent).collect();
-        let parts_of = |rows: &[ToggleRow], agents: &[AgentRow]| {
-            let rows = rows.iter().cloned().collect();
-            parts(&Snapshot::new(rows, agents.to_vec(), ConfiguredSeries::default(), full().gathered), Format::Text)
-        };
-        let before = parts_of(&rows, &agents);
-        let (mut changed, mut relabelled) = (rows.clone(), rows.clone());
-        changed[1000].toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(5));
-        let labels = [(LabelName::parse("team").unwrap(), "b".into())].into_iter().collect();
-        relabelled[1000].toggle.watch = Arc::new(Watch { labels, ..watch("w1000", "p") });
-        let more = [&[waiting("a")], &rows[..]].concat();
-        // At most two parts of a family, or one and the first, which has the description.
-        let most = 2 * TOGGLE_FAMILIES.len();
-        for (what, rows, agents) in [
-            ("a run finished", &changed[..], &agents[..]),
-            ("other labels", &relabelled, &agents),
-            ("a watch in front", &more, &agents),
-            ("the first is gone", &rows[1..], &agents),
-            ("the first agent is gone", &rows, &agents[1..]),
-        ] {
-            let now = parts_of(rows, agents);
-            let others = now.iter().filter(|part| !before.contains(part)).count();
-            assert!(others > 0 && others <= most && most * 2 < now.len(), "{what}: {others} of {}", now.len());
-        }
-    }
-
-    #[test]
-    fn what_moves_has_no_part_with_series_of_watches() {
-        let moving = |part: &&Vec<u8>| part.windows(8).any(|at| at == b"process_");
-        let parts = parts(&full(), Format::OpenMetrics);
-        let moving: Vec<_> = parts.iter().filter(moving).collect();
-        assert_eq!(moving.len(), 1);
-        assert!(!moving[0].windows(9).any(|at| at == b"toggle=\"w"));
-    }
-
-    #[test]
-    fn readers_at_different_places_share_a_snapshot_and_each_reads_all_of_it() {
-        fn can_be_sent<T: Send + 'static>(_: &T) {}
-        let snapshot = of_rows((0..500).map(|i| waiting(&format!("w{i}"))));
-        let whole = text(&snapshot);
-        let (mut ahead, mut behind) = (Encoder::new(&snapshot, Format::Text), Encoder::new(&snapshot, Format::Text));
-        can_be_sent(&ahead);
-        let mut read = [ahead.next_chunk(&snapshot).unwrap(), Vec::new()];
-        while let Some(chunk) = behind.next_chunk(&snapshot) {
-            read[1].extend(chunk);
-            read[0].extend(ahead.next_chunk(&snapshot).unwrap_or_default());
-        }
-        assert!(read.iter().all(|read| read == whole.as_bytes()));
-    }
-
-    #[test]
-    fn agents_have_api_and_id_only() {
-        let of_agent = |mock| {
-            let agent = AgentRow { api: ApiName::default_api(), id: AgentId::parse("9").unwrap(), mock };
-            text(&Snapshot::new(ToggleRows::default(), vec![agent], ConfiguredSeries::default(), vec![]))
-        };
-        assert_eq!(of_agent(AgentMock::default()), "");
-        let labels = Labels::from([(LabelName::parse("team").unwrap(), "a\"b".into())]);
-        let told_by = Some(ToldBy { toggle: watch("w", "p").name, labels });
-        let on =
-            AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), told_by, ..Default::default() };
-        let series: Vec<_> = of_agent(on.into()).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
-        assert_eq!(
-            series,
-            [
-                r#"cekura_agent_mock_enabled{api="default",agent_id="9",team="a\"b"} 1"#,
-                r#"cekura_agent_mock_enabled_since_timestamp_seconds{api="default",agent_id="9",team="a\"b"} 2.500"#,
-            ]
-        );
-    }
-}
+mod tests;

@@ -1,27 +1,29 @@
-//! The families of toggles and agents: name, help, type and how a series is written.
+//! The metric families whose labels users write: those of toggles, agents and sources.
+//!
+//! Each is declared here once: its name, type and HELP text, and how the series of one value are written.
 
 use super::format::{Description, Kind};
 use crate::labels::put_label_value;
 use crate::toggle::{AgentMock, Expect, Status, Timestamp, Toggle, Watch};
 
-/// One family of series, each of a `T`.
+/// A family with series for each `T`.
 pub(super) struct Family<T> {
-    /// The name of its series and the brace that comes after it.
+    /// The name and the brace that follows it in each series.
     open: &'static str,
     kind: Kind,
     help: &'static str,
     write: fn(&mut Series<'_>, &T),
 }
 
-/// Writes series of one family with the labels of one thing.
+/// Writes the series that one value has in one family.
 pub(super) struct Series<'a> {
     out: &'a mut Vec<u8>,
     open: &'static str,
     labels: &'a [u8],
 }
 
-/// Writes a series that is 1 if it is so and else 0, with label text that begins with a comma. Its
-/// end is one piece, because most of the work is in the number of pieces.
+/// Writes a series that is 1 or 0. `$more` is empty, or more labels that begin with a comma. All that follows the
+/// labels of the value is written as one piece, because the cost is in the number of pieces.
 macro_rules! flag {
     ($series:expr, $more:literal, $is:expr) => {
         $series.whole(if $is { concat!($more, "} 1\n") } else { concat!($more, "} 0\n") })
@@ -29,17 +31,17 @@ macro_rules! flag {
 }
 
 /// The families of toggles, sorted by name.
-pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
+pub(super) const TOGGLE_FAMILIES: &[Family<Toggle>] = &[
     Family {
         open: "cekura_toggle_finished_timestamp_seconds{",
         kind: Kind::Gauge,
-        help: "When the run was first seen completed or failed, as a Unix time.",
+        help: "When the run was first seen completed or failed, as a Unix time in seconds.",
         write: |series, toggle| series.time(toggle.run.finished.map(|finish| finish.at)),
     },
     Family {
         open: "cekura_toggle_finished_total{",
         kind: Kind::Counter,
-        help: "Runs of this watch that were seen to finish, each once.",
+        help: "Runs of this watch that were seen to finish, by status; each is counted once.",
         write: |series, toggle| {
             series.int(r#",status="completed""#, toggle.tally.completed.into());
             series.int(r#",status="failed""#, toggle.tally.failed.into());
@@ -48,37 +50,37 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
     Family {
         open: "cekura_toggle_info{",
         kind: Kind::Gauge,
-        help: "What is watched; always 1.",
+        help: "Definition of the watch in its labels; always 1.",
         write: |series, toggle| series.info(&toggle.watch),
     },
     Family {
         open: "cekura_toggle_last_completed_timestamp_seconds{",
         kind: Kind::Gauge,
-        help: "When a run of this watch last completed, as a Unix time.",
+        help: "When a run of this watch last completed, as a Unix time in seconds.",
         write: |series, toggle| series.time(toggle.tally.last_completed),
     },
     Family {
         open: "cekura_toggle_last_failed_timestamp_seconds{",
         kind: Kind::Gauge,
-        help: "When a run of this watch last failed, as a Unix time.",
+        help: "When a run of this watch last failed, as a Unix time in seconds.",
         write: |series, toggle| series.time(toggle.tally.last_failed),
     },
     Family {
         open: "cekura_toggle_last_mismatched_timestamp_seconds{",
         kind: Kind::Gauge,
-        help: "When a run of this watch last completed in another state than was expected, as a Unix time.",
+        help: "When a run of this watch last completed in another state than expected, as a Unix time in seconds.",
         write: |series, toggle| series.time(toggle.tally.last_mismatched),
     },
     Family {
         open: "cekura_toggle_last_success_timestamp_seconds{",
         kind: Kind::Gauge,
-        help: "When a poll of the run last brought a valid answer, as a Unix time.",
+        help: "When a poll of the run last brought a valid answer, as a Unix time in seconds.",
         write: |series, toggle| series.time(toggle.run.last_success),
     },
     Family {
         open: "cekura_toggle_mcp_endpoints{",
         kind: Kind::Gauge,
-        help: "MCP mock endpoints that are registered.",
+        help: "Registered MCP mock endpoints.",
         write: |series, toggle| series.maybe(toggle.run.last_answer.mcp_endpoints.map(u64::from)),
     },
     Family {
@@ -96,7 +98,7 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
     Family {
         open: "cekura_toggle_mock_mismatch{",
         kind: Kind::Gauge,
-        help: "Whether the run completed in another state than was expected.",
+        help: "Whether the run completed in another state than expected (1) or not (0).",
         write: |series, toggle| {
             let mismatch = toggle.mismatch() == Some(true);
             match toggle.watch.expect {
@@ -109,7 +111,7 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
     Family {
         open: "cekura_toggle_poll_error{",
         kind: Kind::Gauge,
-        help: "Why the last poll brought no valid answer; absent after one that did.",
+        help: "Reason why the last poll failed; always 1, and absent after a valid answer.",
         write: |series, toggle| {
             if let Some(failing) = &toggle.run.failing {
                 series.start();
@@ -134,7 +136,7 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
     Family {
         open: "cekura_toggle_problem{",
         kind: Kind::Gauge,
-        help: "How a run of this watch ended badly; absent since one ended well.",
+        help: "How the last finished run of this watch ended badly; always 1, and absent if it ended well.",
         write: |series, toggle| {
             if let Some(problem) = toggle.tally.problem {
                 series.start();
@@ -149,13 +151,13 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
     Family {
         open: "cekura_toggle_started_timestamp_seconds{",
         kind: Kind::Gauge,
-        help: "When the run was first watched, as a Unix time.",
+        help: "When the run was first watched, as a Unix time in seconds.",
         write: |series, toggle| series.time(Some(toggle.run.started)),
     },
     Family {
         open: "cekura_toggle_status{",
         kind: Kind::Gauge,
-        help: "The status of the run: exactly one of the four is 1.",
+        help: "Status of the run: 1 for the current status, 0 for the other three.",
         write: |series, toggle| {
             let now = toggle.run.last_answer.status;
             flag!(series, r#",status="in_progress""#, now == Status::InProgress);
@@ -167,67 +169,59 @@ pub(super) const TOGGLE_FAMILIES: [Family<Toggle>; 18] = [
     Family {
         open: "cekura_toggle_up{",
         kind: Kind::Gauge,
-        help: "Whether the last poll of the run brought a valid answer.",
+        help: "Whether the last poll of the run brought a valid answer (1) or failed (0).",
         write: |series, toggle| series.maybe_flag(toggle.run.up()),
     },
 ];
 
 /// The families of agents, sorted by name.
-pub(super) const AGENT_FAMILIES: [Family<AgentMock>; 2] = [
+pub(super) const AGENT_FAMILIES: &[Family<AgentMock>] = &[
     Family {
         open: "cekura_agent_mock_enabled{",
         kind: Kind::Gauge,
-        help: "Whether the agent's mocks are on (1) or off (0), as its newest completed run said.",
+        help: "Whether the mocks of the agent are on (1) or off (0), according to its newest completed run.",
         write: |series, agent| series.maybe_flag(agent.enabled()),
     },
     Family {
         open: "cekura_agent_mock_enabled_since_timestamp_seconds{",
         kind: Kind::Gauge,
-        help: "Since when the agent's mocks are on, as a Unix time; absent while they are off.",
+        help: "Since when the mocks of the agent are on, as a Unix time in seconds; absent while they are off.",
         write: |series, agent| series.time(agent.enabled_since()),
     },
 ];
 
-/// What a configured agent should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AgentExpected(pub Expect);
-
-/// The families of configured agents.
-pub(super) const AGENT_EXPECTED_FAMILIES: [Family<AgentExpected>; 1] = [Family {
+/// The families of configured agents, whose value is the expected state.
+pub(super) const EXPECTED_AGENT_FAMILIES: &[Family<Expect>] = &[Family {
     open: "cekura_agent_expected{",
     kind: Kind::Gauge,
-    help: "What the mocks of this agent should be by the configuration; always 1.",
-    write: |series, expected| {
-        series.whole(match expected.0 {
+    help: "State in which the mocks of the agent should be according to the configuration; always 1.",
+    write: |series, expect| {
+        series.whole(match expect {
             Expect::Enabled => ",expect=\"enabled\"} 1\n",
             Expect::Disabled => ",expect=\"disabled\"} 1\n",
         });
     },
 }];
 
-/// Whether a source of watches could be read when it was last looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SourceUp(pub bool);
-
-/// The families of sources.
-pub(super) const SOURCE_FAMILIES: [Family<SourceUp>; 1] = [Family {
+/// The families of sources, whose value says whether the source is up.
+pub(super) const SOURCE_FAMILIES: &[Family<bool>] = &[Family {
     open: "cekura_exporter_source_up{",
     kind: Kind::Gauge,
-    help: "Whether the source could be read when it was last looked at.",
-    write: |series, up| series.maybe_flag(Some(up.0)),
+    help: "Whether the last attempt to read the source succeeded (1) or failed (0).",
+    write: |series, up| series.maybe_flag(Some(*up)),
 }];
 
 // === impl Family ===
 
 impl<T> Family<T> {
-    /// What is said of the family.
+    /// The name, type and HELP text.
     pub(super) fn description(&self) -> Description<'static> {
         Description { name: &self.open[..self.open.len() - 1], kind: self.kind, help: self.help }
     }
 
-    /// Writes the series of one thing with its labels, if it has any now.
-    pub(super) fn put(&self, out: &mut Vec<u8>, labels: &[u8], thing: &T) {
-        (self.write)(&mut Series { out, open: self.open, labels }, thing);
+    /// Writes the series of a value, if it has any at present. `labels` are the labels that they all have.
+    pub(super) fn put(&self, out: &mut Vec<u8>, labels: &[u8], value: &T) {
+        (self.write)(&mut Series { out, open: self.open, labels }, value);
     }
 }
 
@@ -239,21 +233,21 @@ impl Series<'_> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    /// The name and the thing's own labels; more labels may follow.
+    /// Writes the name and the labels of the value; more labels may follow.
     #[inline]
     fn start(&mut self) {
         self.raw(self.open);
         self.out.extend_from_slice(self.labels);
     }
 
-    /// A series with all that comes after the thing's own labels.
+    /// Writes a series; `end` is all that follows the labels of the value.
     #[inline]
     fn whole(&mut self, end: &'static str) {
         self.start();
         self.raw(end);
     }
 
-    /// A series with a whole number. `more` is label text that begins with a comma.
+    /// Writes a series with an integer. `more` is empty, or more labels that begin with a comma.
     #[inline]
     fn int(&mut self, more: &'static str, value: u64) {
         self.start();
@@ -275,7 +269,7 @@ impl Series<'_> {
         }
     }
 
-    /// A series with a time, in seconds to the millisecond.
+    /// Writes a series with a time in seconds, with three decimals.
     fn time(&mut self, time: Option<Timestamp>) {
         let Some(millis) = time.map(Timestamp::as_millis) else { return };
         self.start();

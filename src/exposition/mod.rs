@@ -1,8 +1,8 @@
-//! Metrics text.
+//! Metrics: what is counted, what a scrape exposes, and encoding it.
 //!
-//! The series of what has a label that users write are made here, from label text that was rendered
-//! once per watch. What has a small closed label set (APIs, the exporter, the process) is kept by
-//! the `prometheus` crate. The two share no family, and one encoder writes both.
+//! Families whose labels users write are encoded here, from label text that is rendered once per watch. Families
+//! with a small closed set of labels (those of APIs, the exporter and the process) are kept by the `prometheus`
+//! crate. No family is in both, and one encoder writes all of them.
 
 mod encoder;
 mod families;
@@ -12,6 +12,5 @@ mod metrics;
 mod process;
 
 pub use encoder::{ConfiguredSeries, Encoder, Snapshot};
-pub use families::{AgentExpected, SourceUp};
 pub use format::Format;
 pub use metrics::{ApiLoad, ApiMetrics, ConnectionError, Metrics};

@@ -1,7 +1,6 @@
 //! The standard `process_*` metrics, with CPU time finer than a second.
 //!
-//! The `prometheus` crate's own collector counts whole CPU seconds, of which this process uses
-//! one in minutes.
+//! The collector of the `prometheus` crate counts whole CPU seconds, and this process needs minutes to use one.
 
 use std::fs;
 
@@ -9,7 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge};
 
-/// Reads `/proc/self` whenever it is asked. What cannot be read is left out.
+/// Reads `/proc/self` at each scrape. A value that cannot be read is left out.
 pub(super) struct ProcessCollector {
     cpu_seconds: Counter,
     open_fds: Gauge,
@@ -25,16 +24,22 @@ pub(super) struct ProcessCollector {
 impl ProcessCollector {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let collector = Self {
-            cpu_seconds: Counter::new("process_cpu_seconds_total", "User and system CPU time that was spent.")?,
-            open_fds: Gauge::new("process_open_fds", "File descriptors that are open.")?,
-            max_fds: Gauge::new("process_max_fds", "The most file descriptors that may be open.")?,
-            virtual_memory: Gauge::new("process_virtual_memory_bytes", "Virtual memory in use.")?,
+            cpu_seconds: Counter::new(
+                "process_cpu_seconds_total",
+                "Total user and system CPU time spent, in seconds.",
+            )?,
+            open_fds: Gauge::new("process_open_fds", "Number of open file descriptors.")?,
+            max_fds: Gauge::new("process_max_fds", "Maximum number of open file descriptors.")?,
+            virtual_memory: Gauge::new("process_virtual_memory_bytes", "Virtual memory size, in bytes.")?,
             virtual_memory_max: Gauge::new(
                 "process_virtual_memory_max_bytes",
-                "The most virtual memory that may be in use.",
+                "Maximum amount of virtual memory, in bytes; -1 if it is unlimited.",
             )?,
-            resident_memory: Gauge::new("process_resident_memory_bytes", "Resident memory in use.")?,
-            start_time: Gauge::new("process_start_time_seconds", "When the process started, as a Unix time.")?,
+            resident_memory: Gauge::new("process_resident_memory_bytes", "Resident memory size, in bytes.")?,
+            start_time: Gauge::new(
+                "process_start_time_seconds",
+                "Start time of the process, as a Unix time in seconds.",
+            )?,
         };
         if let Some(start) = start_time() {
             collector.start_time.set(start);
@@ -87,7 +92,7 @@ fn cpu_seconds() -> f64 {
     std::time::Duration::try_from(spent).unwrap_or_default().as_secs_f64()
 }
 
-/// Open descriptors, less the one that reading their list takes.
+/// Open descriptors, without the one that is open to list them.
 fn open_fds() -> Option<f64> {
     let count = fs::read_dir("/proc/self/fd").ok()?.count().checked_sub(1)?;
     Some(f64::from(u32::try_from(count).ok()?))
@@ -101,16 +106,16 @@ fn memory_bytes() -> Option<(f64, f64)> {
     Some((pages.next()?? * page, pages.next()?? * page))
 }
 
-/// A soft limit of `/proc/self/limits`; what is unlimited is -1, as Prometheus' own client has it.
+/// A soft limit from `/proc/self/limits`; unlimited is -1, as in the Go client of Prometheus.
 fn soft_limit(limits: &str, name: &str) -> Option<f64> {
     let value = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?;
     if value == "unlimited" { Some(-1.0) } else { value.parse().ok() }
 }
 
-/// The machine's boot time plus the process' start in clock ticks after it.
+/// The start time in seconds: the boot time of the machine plus the clock ticks from then until the start.
 fn start_time() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in parentheses and may have any characters.
+    // The second field is the name of the program in parentheses, which may contain any characters.
     let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
     let per_second = f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).ok()?);
     let boot = fs::read_to_string("/proc/stat").ok()?;

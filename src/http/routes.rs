@@ -561,7 +561,7 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
 
 /// What there is to expose now.
 fn snapshot(board: &Board, metrics: &Metrics) -> Snapshot {
-    Snapshot::new(board.rows(), board.agents(), metrics.labelled(), metrics.gather(Instant::now()))
+    Snapshot::new(board.rows(), board.agents(), metrics.configured(), metrics.gather(Instant::now()))
 }
 
 /// An agent, as a path has it.

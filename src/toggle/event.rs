@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::outcome::Reason;
 use super::run::Status;
-use super::slot::{Toggle, Transition};
+use super::state_machine::{Toggle, Transition};
 use super::text::Text;
 use super::time::Timestamp;
 use super::watch::ProgressId;

@@ -1,8 +1,7 @@
-//! The domain: what a watch is, what a run of it went through, what its agent's mocks are.
+//! The domain: watches, their runs, what polls change of a run, and the mock state of agents.
 //!
-//! Everything here is pure. There is no IO, no clock and no runtime: time comes in as a
-//! [`Timestamp`], an answer comes in as an [`Outcome`], and what happened goes out as
-//! [`Transition`] values.
+//! Everything here is pure. There is no IO, no clock and no runtime: the time is passed in as a
+//! [`Timestamp`], the result of a poll as an [`Outcome`], and changes are returned as [`Transition`] values.
 
 mod agent;
 mod event;
@@ -11,8 +10,9 @@ mod outcome;
 mod run;
 #[cfg(test)]
 pub(crate) mod sample;
-mod slot;
 mod standing;
+mod state_machine;
+mod tally;
 mod text;
 mod time;
 mod watch;
@@ -22,8 +22,9 @@ pub use event::{Event, EventKind};
 pub use label::{LabelName, Labels};
 pub use outcome::{Answer, Failure, Outcome, Reason, ReportedStatus};
 pub use run::{FailureStreak, Finish, LastAnswer, RawStatuses, Run, Status};
-pub use slot::{ProblemKind, Tally, Toggle, ToggleProblem, Transition};
 pub use standing::Standing;
+pub use state_machine::{Toggle, Transition};
+pub use tally::{ProblemKind, Tally, ToggleProblem};
 pub use text::{Redactions, Text};
 pub use time::{ClockJump, Timestamp};
 pub use watch::{AgentId, ApiName, Expect, ProgressId, Source, Watch, WatchName};

@@ -118,7 +118,7 @@ impl Run {
     }
 
     /// Takes over the status of a valid answer as it was sent.
-    pub(super) fn note_raw_status(&mut self, raw: Option<Text>) {
+    pub(super) fn set_raw_status(&mut self, raw: Option<Text>) {
         if self.raw_status() != raw.as_ref() {
             Arc::make_mut(self.raw.get_or_insert_default()).last = raw;
             self.raw.take_if(|raw| **raw == RawStatuses::default());

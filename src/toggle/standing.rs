@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::run::Status;
-use super::slot::{ProblemKind, Toggle};
+use super::state_machine::Toggle;
+use super::tally::ProblemKind;
 use super::time::Timestamp;
 
 /// How a toggle stands, the worst first.

@@ -1,0 +1,241 @@
+//! Metrics with small closed label sets, which the `prometheus` crate keeps: those of the exporter and of its APIs.
+
+mod api;
+mod declare;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use super::ConfiguredSeries;
+use super::process::ProcessCollector;
+use crate::labels::{agent_labels, source_labels};
+use crate::toggle::{AgentDefinition, ApiName, Source, Timestamp};
+use api::ApiFamilies;
+pub use api::{ApiLoad, ApiMetrics};
+use declare::families;
+
+/// The registry of the metrics of the exporter and its APIs, and everything that sets them.
+pub struct Metrics {
+    registry: Registry,
+    families: ExporterFamilies,
+    api_families: ApiFamilies,
+    apis: Mutex<Vec<Arc<ApiMetrics>>>,
+    external_url: Mutex<Option<Arc<str>>>,
+    /// Series whose labels users write, and whose values the board does not have.
+    configured: Mutex<ConfiguredSeries>,
+    /// Open connections.
+    pub http_connections: IntGauge,
+}
+
+/// Why a connection was refused or ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionError {
+    /// The system failed to accept it.
+    Accept,
+    /// There were too many connections.
+    Limit,
+    /// The TLS handshake failed.
+    Handshake,
+    /// The client missed a deadline.
+    Timeout,
+    /// The client did not send HTTP.
+    Protocol,
+    /// The client disconnected during a request or an answer.
+    Aborted,
+    /// The client read a large answer slowly while others needed the room.
+    Cut,
+}
+
+families! {
+    struct ExporterFamilies {
+        build_info: IntGaugeVec ["version", "revision", "rustc"] = "cekura_exporter_build_info",
+            "Version, Git revision and Rust compiler of this exporter; always 1.";
+        external_url: IntGaugeVec ["url"] = "cekura_exporter_external_url_info",
+            "URL at which people reach this exporter, as configured; always 1.";
+        watches: IntGaugeVec ["source"] = "cekura_exporter_watches",
+            "Watches on the watch list, by source.";
+        rejected: IntGaugeVec ["source"] = "cekura_exporter_watches_rejected",
+            "Watches that are refused, by source: another source has the name, or the API is not configured.";
+        reload_successful: IntGauge = "cekura_exporter_config_last_reload_successful",
+            "Whether the last reload of the configuration succeeded (1) or failed (0).";
+        reload_success_time: Gauge = "cekura_exporter_config_last_reload_success_timestamp_seconds",
+            "When the configuration was last loaded successfully, as a Unix time in seconds.";
+        web_reload_successful: IntGauge = "cekura_exporter_web_config_last_reload_successful",
+            "Whether the last reload of the web configuration succeeded (1) or failed (0); 1 without one.";
+        /// Without labels, so that it can be absent.
+        certificate_expiry: GaugeVec [] = "cekura_exporter_tls_certificate_expiry_timestamp_seconds",
+            "When the first of the served certificates expires, as a Unix time in seconds; absent without TLS.";
+        http_requests: IntCounterVec ["handler", "code"] = "cekura_exporter_http_requests_total",
+            "HTTP requests that were answered, by handler and status code.";
+        http_connections: IntGauge = "cekura_exporter_http_connections",
+            "Open HTTP connections.";
+        connection_errors: IntCounterVec ["reason"] = "cekura_exporter_http_connection_errors_total",
+            "Connections that were refused or ended early, by reason.";
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// If a name is malformed or registered twice, which a test excludes.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let families = ExporterFamilies::register(&registry)?;
+        let api_families = ApiFamilies::register(&registry)?;
+        registry.register(Box::new(ProcessCollector::new()?))?;
+        families.build_info.with_label_values(&crate::BUILD).set(1);
+        for error in ConnectionError::ALL {
+            families.connection_errors.with_label_values(&[error.as_str()]);
+        }
+        let metrics = Self {
+            registry,
+            http_connections: families.http_connections.clone(),
+            families,
+            api_families,
+            apis: Mutex::default(),
+            external_url: Mutex::default(),
+            configured: Mutex::default(),
+        };
+        for source in Source::ALL {
+            metrics.set_watches(source, 0, 0);
+        }
+        Ok(metrics)
+    }
+
+    /// Adds an API, whose counters start at 0.
+    pub fn api(&self, name: &ApiName) -> Arc<ApiMetrics> {
+        let metrics = Arc::new(ApiMetrics::new(name, &self.api_families));
+        lock(&self.apis).push(metrics.clone());
+        metrics
+    }
+
+    /// Removes the series of an API that is no longer configured.
+    pub fn forget_api(&self, name: &ApiName) {
+        lock(&self.apis).retain(|api| api.name() != name);
+        self.api_families.remove(name);
+    }
+
+    /// The current load of every API.
+    pub fn loads(&self) -> Vec<ApiLoad> {
+        lock(&self.apis).iter().map(|api| api.load()).collect()
+    }
+
+    /// Sets how many watches of a source are on the list, and how many are refused.
+    pub fn set_watches(&self, source: Source, watches: usize, rejected: usize) {
+        for (gauge, count) in [(&self.families.watches, watches), (&self.families.rejected, rejected)] {
+            gauge.with_label_values(&[source.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Sets the sources, each with its path as configured and whether it is up.
+    pub fn set_sources<'a>(&self, sources: impl Iterator<Item = (Source, &'a str, bool)>) {
+        let series = sources.map(|(source, path, up)| (source_labels(source, path), up)).collect();
+        lock(&self.configured).sources = series;
+    }
+
+    /// Sets the configured agents.
+    pub fn set_agents(&self, agents: &[AgentDefinition]) {
+        let series = agents.iter().filter_map(|agent| Some((agent_labels(agent), agent.expect?))).collect();
+        lock(&self.configured).agents = series;
+    }
+
+    /// The current series of sources and configured agents.
+    pub fn configured(&self) -> ConfiguredSeries {
+        lock(&self.configured).clone()
+    }
+
+    /// Sets whether the last reload of the configuration succeeded.
+    pub fn reloaded(&self, successful: bool, now: Timestamp) {
+        self.families.reload_successful.set(i64::from(successful));
+        if successful {
+            self.families.reload_success_time.set(seconds(now));
+        }
+    }
+
+    /// Sets the URL at which people reach this exporter; `None` if it is not configured.
+    pub fn set_external_url(&self, url: Option<Arc<str>>) {
+        let mut current = lock(&self.external_url);
+        if *current == url {
+            return;
+        }
+        // The new series comes before the old one goes, so that every scrape finds one.
+        if let Some(url) = &url {
+            self.families.external_url.with_label_values(&[url]).set(1);
+        }
+        if let Some(old) = std::mem::replace(&mut *current, url) {
+            // This cannot fail, because the series was set.
+            let _ = self.families.external_url.remove_label_values(&[&*old]);
+        }
+    }
+
+    /// The URL at which people reach this exporter, if it is configured.
+    pub fn external_url(&self) -> Option<Arc<str>> {
+        lock(&self.external_url).clone()
+    }
+
+    /// Sets that the web configuration was loaded, and when its first certificate expires, if it has any.
+    pub fn web_reloaded(&self, certificate_expiry: Option<Timestamp>) {
+        self.families.web_reload_successful.set(1);
+        match certificate_expiry {
+            Some(expiry) => self.families.certificate_expiry.with_label_values::<&str>(&[]).set(seconds(expiry)),
+            None => self.families.certificate_expiry.reset(),
+        }
+    }
+
+    /// Sets that the last reload of the web configuration failed.
+    pub fn web_not_reloaded(&self) {
+        self.families.web_reload_successful.set(0);
+    }
+
+    /// Counts an answered request. `handler` is one of a fixed set.
+    pub fn count_http(&self, handler: &'static str, code: u16) {
+        self.families.http_requests.with_label_values(&[handler, itoa::Buffer::new().format(code)]).inc();
+    }
+
+    /// Counts a connection that was refused or ended early.
+    pub fn count_connection_error(&self, error: ConnectionError) {
+        self.families.connection_errors.with_label_values(&[error.as_str()]).inc();
+    }
+
+    /// All families with their values at `now`, sorted by name.
+    pub fn gather(&self, now: Instant) -> Vec<MetricFamily> {
+        for api in lock(&self.apis).iter() {
+            api.count_throttle(now);
+        }
+        self.registry.gather()
+    }
+}
+
+// === impl ConnectionError ===
+
+impl ConnectionError {
+    const ALL: [Self; 7] =
+        [Self::Accept, Self::Limit, Self::Handshake, Self::Timeout, Self::Protocol, Self::Aborted, Self::Cut];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Limit => "limit",
+            Self::Handshake => "handshake",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Aborted => "aborted",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+fn seconds(time: Timestamp) -> f64 {
+    Duration::from_millis(time.as_millis()).as_secs_f64()
+}
+
+/// Locks what stays consistent even if a thread panicked while it held the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
