@@ -1,175 +1,143 @@
-//! What is known of the mocks of all agents.
+//! The mock state of all agents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::{AgentKey, AgentRow};
+use crate::store::AgentChange;
 use crate::toggle::{AgentId, AgentMock, ApiName, Run, Timestamp, Watch};
 
-/// What is known of the mocks of all agents.
+/// The mock state of all agents, and which of it is not saved yet.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     apis: BTreeMap<ApiName, BTreeMap<AgentId, Agent>>,
+    /// The agents that changed since they were saved; `None` if nothing is ever saved.
+    unsaved: Option<BTreeSet<AgentKey>>,
 }
 
-/// Of many agents nothing is known yet, so they take little room.
+/// An agent. The state is boxed, because it is unknown for many agents.
 #[derive(Debug, Default)]
 struct Agent {
     mock: Option<Box<AgentMock>>,
-    /// How many watches it has.
     watches: u32,
-    /// How many runs of it are remembered whose watch may come yet.
-    remembered: u32,
+    /// How many of its runs are inactive and may come back.
+    inactive_runs: u32,
 }
 
 // === impl Agents ===
 
 impl Agents {
-    /// Agents of which an earlier process knew this.
+    /// Agents that an earlier process saved. Changes are collected, to be saved.
     pub(super) fn restored(mocks: impl IntoIterator<Item = (AgentKey, AgentMock)>) -> Self {
-        let mut agents = Self::default();
+        let mut agents = Self { unsaved: Some(BTreeSet::new()), ..Self::default() };
         for ((api, id), mock) in mocks {
-            let agent = Agent { mock: Some(Box::new(mock)), ..Agent::default() };
-            agents.apis.entry(api).or_default().insert(id, agent);
+            agents.entry(&api, id).mock = Some(Box::new(mock));
         }
         agents
     }
 
-    /// Changes every time in what is known of all agents, and returns those of which something is.
-    pub(super) fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) -> Vec<AgentKey> {
-        let mut changed = Vec::new();
+    /// Applies `map` to every time.
+    pub(super) fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         for (api, agents) in &mut self.apis {
             for (id, agent) in agents {
                 if let Some(mock) = &mut agent.mock {
                     mock.map_times(&map);
-                    changed.push((api.clone(), *id));
+                    if let Some(unsaved) = &mut self.unsaved {
+                        unsaved.insert((api.clone(), *id));
+                    }
                 }
             }
         }
-        changed
     }
 
-    /// The latest place in the watch list of any run that counted.
+    /// The highest place in the watch list of a run that decided the state of an agent.
     pub(super) fn newest_place(&self) -> Option<u64> {
         let mocks = self.apis.values().flat_map(BTreeMap::values).filter_map(|agent| agent.mock.as_ref());
         mocks.filter_map(|mock| Some(mock.parts().newest?.1)).max()
     }
 
-    pub(super) fn mock(&self, api: &ApiName, id: AgentId) -> Option<AgentMock> {
-        let agent = self.apis.get(api)?.get(&id)?;
-        Some(agent.known())
+    /// Adds a watch of an agent.
+    pub(super) fn add_watch(&mut self, watch: &Watch, now: Timestamp) {
+        self.entry(&watch.api, watch.agent_id).watches += 1;
+        self.expire(&watch.api, watch.agent_id, now);
     }
 
-    /// The agent has one watch more. Says, as all of these do, whether what is saved of it is to be
-    /// saved anew.
-    pub(super) fn watched(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
-        if let Some(agent) = self.entry(api, id) {
-            agent.watches += 1;
-        }
-        self.keep(api, id, now)
-    }
-
-    /// The agent has one watch less.
-    pub(super) fn unwatched(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
-        if let Some(agent) = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id)) {
+    /// Removes a watch of an agent.
+    pub(super) fn remove_watch(&mut self, watch: &Watch, now: Timestamp) {
+        if let Some(agent) = self.agent_mut(&watch.api, watch.agent_id) {
             agent.watches = agent.watches.saturating_sub(1);
         }
-        self.keep(api, id, now)
+        self.expire(&watch.api, watch.agent_id, now);
     }
 
-    /// A run of the agent is remembered.
-    pub(super) fn remembered(&mut self, api: &ApiName, id: AgentId) {
-        if let Some(agent) = self.entry(api, id) {
-            agent.remembered += 1;
+    /// Adds an inactive run of an agent.
+    pub(super) fn add_inactive_run(&mut self, api: &ApiName, id: AgentId) {
+        self.entry(api, id).inactive_runs += 1;
+    }
+
+    /// Removes an inactive run of an agent.
+    pub(super) fn remove_inactive_run(&mut self, api: &ApiName, id: AgentId, now: Timestamp) {
+        let Some(agent) = self.agent_mut(api, id) else { return };
+        agent.inactive_runs = agent.inactive_runs.saturating_sub(1);
+        if agent.is_unused() {
+            self.expire(api, id, now);
         }
     }
 
-    /// A run of the agent is not remembered any more.
-    pub(super) fn forgot(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
-        let agent = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id));
-        let Some(agent) = agent else { return false };
-        agent.remembered = agent.remembered.saturating_sub(1);
-        agent.is_unused() && self.keep(api, id, now)
-    }
-
-    fn entry(&mut self, api: &ApiName, id: AgentId) -> Option<&mut Agent> {
-        if !self.apis.contains_key(api) {
-            self.apis.insert(api.clone(), BTreeMap::new());
-        }
-        Some(self.apis.get_mut(api)?.entry(id).or_default())
-    }
-
-    /// Takes what a run of a watch shows after an answer.
-    pub(super) fn observe(&mut self, watch: &Watch, run: &Run, place: u64, now: Timestamp) -> bool {
-        let agent = self.apis.get_mut(&watch.api).and_then(|agents| agents.get_mut(&watch.agent_id));
-        let Some(agent) = agent else { return false };
-        let before = agent.known();
+    /// Updates the state of an agent from a run of a watch.
+    pub(super) fn observe(&mut self, watch: &Watch, run: &Run, place: u64, now: Timestamp) {
+        let Some(agent) = self.agent_mut(&watch.api, watch.agent_id) else { return };
+        let before = agent.state();
         let mut mock = before.clone();
         mock.observe(watch, run, place, now);
-        let changed = before != mock;
-        agent.know(mock);
-        changed
+        if before != mock {
+            agent.set_state(mock);
+            self.mark_unsaved((watch.api.clone(), watch.agent_id));
+        }
     }
 
-    /// Forgets what was said of an agent's mocks. Says whether anything was known.
+    /// Forgets the state of an agent until a newer run sets it. Returns whether any was known.
     pub(super) fn forget(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
-        let agent = self.apis.get_mut(api).and_then(|agents| agents.get_mut(&id));
+        let agent = self.agent_mut(api, id);
         let forgotten = agent.and_then(|agent| agent.mock.as_mut()).is_some_and(|mock| mock.forget());
         if forgotten {
-            self.keep(api, id, now);
+            self.mark_unsaved((api.clone(), id));
+            self.expire(api, id, now);
         }
         forgotten
     }
 
-    /// Forgets what is known of an agent without a watch, unless it is to be remembered.
-    pub(super) fn keep(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
-        let Some(agents) = self.apis.get_mut(api) else { return false };
-        let Some(agent) = agents.get_mut(&id) else { return false };
-        let before = agent.known();
-        let mut mock = before.clone();
-        // A watch that may come yet says nothing new: its run has finished.
-        let keep = mock.keep(agent.watches > 0, now) || (agent.remembered > 0 && mock.enabled().is_some());
-        let changed = !keep || before != mock;
-        if keep {
-            agent.know(mock);
-        } else {
-            agent.mock = None;
-            if agent.is_unused() {
-                agents.remove(&id);
-            }
-            if agents.is_empty() {
-                self.apis.remove(api);
-            }
-        }
-        changed
-    }
-
-    /// Those that have no watch, and that no remembered run is of.
-    pub(super) fn without_watch(&self) -> Vec<AgentKey> {
+    /// Removes the agents that have been without a watch for long enough.
+    pub(super) fn expire_unused(&mut self, now: Timestamp) {
         let all = self.apis.iter().flat_map(|(api, agents)| agents.iter().map(move |(id, agent)| (api, *id, agent)));
-        all.filter(|(_, _, agent)| agent.is_unused()).map(|(api, id, _)| (api.clone(), id)).collect()
+        let unused = all.filter(|(_, _, agent)| agent.is_unused());
+        let unused: Vec<AgentKey> = unused.map(|(api, id, _)| (api.clone(), id)).collect();
+        for (api, id) in unused {
+            self.expire(&api, id, now);
+        }
     }
 
-    /// Every agent that has a watch or of which something is known, sorted by API and id.
-    pub(super) fn all(&self) -> impl Iterator<Item = AgentRow> {
-        self.apis.iter().flat_map(|(api, agents)| agents.iter().filter_map(|(id, agent)| agent.row(api, *id)))
-    }
-
-    /// The agent, if it has a watch or something is known of it.
+    /// The agent, if it has a watch or its state is known.
     pub(super) fn get(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
         self.apis.get(api)?.get(&id)?.row(api, id)
     }
 
-    /// Adds agents whose mock state is known to `rows`, sorted by API and id, until all of the `most`
-    /// that come next after `last` were looked at. The last of these; `None` if there are no more.
-    pub(super) fn page(&self, last: Option<&AgentKey>, most: usize, rows: &mut Vec<AgentRow>) -> Option<AgentKey> {
+    /// Looks at the next `most` agents after `last`, sorted by API and id, and adds to `rows` those whose state is
+    /// known or, unless `known_only`, that have a watch. Returns the last one; `None` if there are no more.
+    pub(super) fn page(
+        &self,
+        last: Option<&AgentKey>,
+        most: usize,
+        known_only: bool,
+        rows: &mut Vec<AgentRow>,
+    ) -> Option<AgentKey> {
         let mut left = most;
         let from = last.map_or(Bound::Unbounded, |(api, _)| Bound::Included(api));
         for (api, agents) in self.apis.range((from, Bound::Unbounded)) {
             let after = last.filter(|(last, _)| last == api).map_or(Bound::Unbounded, |(_, id)| Bound::Excluded(*id));
             for (id, agent) in agents.range((after, Bound::Unbounded)) {
-                if let Some(mock) = &agent.mock {
-                    rows.push(AgentRow { api: api.clone(), id: *id, mock: (**mock).clone() });
+                if !known_only || agent.mock.is_some() {
+                    rows.extend(agent.row(api, *id));
                 }
                 left -= 1;
                 if left == 0 {
@@ -179,26 +147,77 @@ impl Agents {
         }
         None
     }
+
+    /// Marks an agent as changed since it was saved.
+    pub(super) fn mark_unsaved(&mut self, key: AgentKey) {
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.insert(key);
+        }
+    }
+
+    /// Takes at most `most` changes that are not saved yet.
+    pub(super) fn take_unsaved(&mut self, most: usize) -> Vec<AgentChange> {
+        let Some(unsaved) = &mut self.unsaved else { return Vec::new() };
+        let keys: Vec<_> = std::iter::from_fn(|| unsaved.pop_first()).take(most).collect();
+        let change = |key: AgentKey| {
+            let mock = self.apis.get(&key.0).and_then(|agents| agents.get(&key.1)).map(Agent::state);
+            (key, mock)
+        };
+        keys.into_iter().map(change).collect()
+    }
+
+    /// Notes whether an agent has a watch, and forgets its state if it has been without one for long enough.
+    fn expire(&mut self, api: &ApiName, id: AgentId, now: Timestamp) {
+        let Some(agents) = self.apis.get_mut(api) else { return };
+        let Some(agent) = agents.get_mut(&id) else { return };
+        let before = agent.state();
+        let mut mock = before.clone();
+        // An inactive run has finished, so it needs no poll to keep its agent known.
+        let keep = mock.keep(agent.watches > 0, now) || (agent.inactive_runs > 0 && mock.enabled().is_some());
+        if keep && before == mock {
+            return;
+        }
+        if keep {
+            agent.set_state(mock);
+        } else {
+            agent.mock = None;
+            if agent.is_unused() {
+                agents.remove(&id);
+            }
+            if agents.is_empty() {
+                self.apis.remove(api);
+            }
+        }
+        self.mark_unsaved((api.clone(), id));
+    }
+
+    fn agent_mut(&mut self, api: &ApiName, id: AgentId) -> Option<&mut Agent> {
+        self.apis.get_mut(api)?.get_mut(&id)
+    }
+
+    fn entry(&mut self, api: &ApiName, id: AgentId) -> &mut Agent {
+        self.apis.entry(api.clone()).or_default().entry(id).or_default()
+    }
 }
 
 // === impl Agent ===
 
 impl Agent {
-    /// Whether it has no watch, and none that may come yet.
+    /// Whether it has no watch, and no run that may come back.
     fn is_unused(&self) -> bool {
-        self.watches == 0 && self.remembered == 0
+        self.watches == 0 && self.inactive_runs == 0
     }
 
     fn row(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
-        let is_used = self.watches > 0 || self.mock.is_some();
-        is_used.then(|| AgentRow { api: api.clone(), id, mock: self.known() })
+        let is_shown = self.watches > 0 || self.mock.is_some();
+        is_shown.then(|| AgentRow { api: api.clone(), id, mock: self.state() })
     }
 
-    fn known(&self) -> AgentMock {
+    fn state(&self) -> AgentMock {
         self.mock.as_deref().cloned().unwrap_or_default()
     }
 
-    fn know(&mut self, mock: AgentMock) {
+    fn set_state(&mut self, mock: AgentMock) {
         match &mut self.mock {
             Some(known) => **known = mock,
             None if mock != AgentMock::default() => self.mock = Some(Box::new(mock)),

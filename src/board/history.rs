@@ -1,22 +1,22 @@
-//! What happened to each toggle lately.
+//! The latest events of each toggle.
 
 use std::collections::BTreeMap;
 use std::mem::size_of;
 
 use crate::toggle::{Event, EventKind, Text, Timestamp, Toggle, Transition};
 
-/// The events of all toggles.
+/// The latest events of all toggles, within a limit of memory.
 #[derive(Debug)]
 pub(super) struct History {
-    /// What they may take, in bytes.
+    /// The limit of memory, in bytes.
     room: usize,
-    /// By slot, and in the order in which they came.
+    /// By slot and number.
     events: BTreeMap<(u32, u64), Event>,
-    /// The slot of each, in the order in which they came.
+    /// The slot of each event, by number.
     slots: BTreeMap<u64, u32>,
-    /// How many ever came.
-    came: u64,
-    /// What they take.
+    /// The number of the last event.
+    last: u64,
+    /// How much memory the events take, in bytes.
     bytes: usize,
 }
 
@@ -29,29 +29,29 @@ impl Default for History {
 }
 
 impl History {
-    /// How many events of one toggle are kept.
+    /// How many events of one toggle are kept at most.
     const MOST_OF_ONE: usize = 50;
 
-    /// What the events of all toggles may take, in bytes. Those go first that are the oldest of all.
+    /// How much memory the events of all toggles may take, in bytes. Beyond it, the oldest of all are dropped.
     const MOST_BYTES: usize = 8 << 20;
 
     fn with_room(room: usize) -> Self {
-        Self { room, events: BTreeMap::new(), slots: BTreeMap::new(), came: 0, bytes: 0 }
+        Self { room, events: BTreeMap::new(), slots: BTreeMap::new(), last: 0, bytes: 0 }
     }
 
-    /// Takes up what a poll changed.
-    pub(super) fn note(&mut self, slot: u32, toggle: &Toggle, transitions: &[Transition], at: Timestamp) {
+    /// Records the transitions that a poll caused.
+    pub(super) fn record_transitions(&mut self, slot: u32, toggle: &Toggle, transitions: &[Transition], at: Timestamp) {
         for kind in transitions.iter().filter_map(|transition| EventKind::of(transition, toggle, transitions)) {
             self.record(slot, Event { at, kind });
         }
     }
 
-    /// Takes up an event, and drops what there is no room for.
+    /// Records an event, and drops the oldest ones that exceed a limit.
     pub(super) fn record(&mut self, slot: u32, event: Event) {
-        self.came += 1;
+        self.last += 1;
         self.bytes += size(&event);
-        self.events.insert((slot, self.came), event);
-        self.slots.insert(self.came, slot);
+        self.events.insert((slot, self.last), event);
+        self.slots.insert(self.last, slot);
         if self.of(slot).nth(Self::MOST_OF_ONE).is_some() {
             self.drop_first(slot);
         }
@@ -62,19 +62,19 @@ impl History {
         }
     }
 
-    /// Changes the time of every event.
+    /// Applies `map` to the time of every event.
     pub(super) fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         for event in self.events.values_mut() {
             event.at = map(event.at);
         }
     }
 
-    /// Takes up what an earlier process knew of a slot that is empty, the newest first.
+    /// Records the saved events of an empty slot, which are given newest first.
     pub(super) fn restore(&mut self, slot: u32, events: Vec<Event>) {
         events.into_iter().rev().for_each(|event| self.record(slot, event));
     }
 
-    /// Forgets all of a slot.
+    /// Drops all events of a slot.
     pub(super) fn clear(&mut self, slot: u32) {
         while self.drop_first(slot) {}
     }
@@ -84,7 +84,7 @@ impl History {
         self.events.range((slot, 0)..=(slot, u64::MAX)).rev().map(|(_, event)| event)
     }
 
-    /// Drops the oldest event of a slot; says whether there was one.
+    /// Drops the oldest event of a slot. Returns whether there was one.
     fn drop_first(&mut self, slot: u32) -> bool {
         let first = self.events.range((slot, 0)..=(slot, u64::MAX)).next().map(|(key, _)| *key);
         let Some((key, event)) = first.and_then(|key| self.events.remove_entry(&key)) else { return false };
@@ -94,8 +94,8 @@ impl History {
     }
 }
 
-/// About what an event takes, in bytes. Texts count in full, although runs share them. Nodes of a tree that
-/// is filled in order are a little over half full.
+/// About how much memory an event takes, in bytes. Texts count in full, although runs share them. The rest counts
+/// twice, because the nodes of a tree that is filled in order are little more than half full.
 fn size(event: &Event) -> usize {
     let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_str().len());
     let more = match &event.kind {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_toggle_the_newest_fifty_are_kept_however_many_there_are() {
+    fn the_newest_fifty_events_of_a_toggle_are_kept() {
         let mut history = History::default();
         for second in 0..100_000 {
             history.record(3, event(second, 0));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn of_all_toggles_the_oldest_go_when_they_take_too_much() {
+    fn the_oldest_events_of_all_toggles_are_dropped_at_the_limit_of_memory() {
         let mut history = History::default();
         for (second, slot) in (0..).zip(0..20_000) {
             history.record(slot, event(second, 1000));
@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_what_a_plain_list_would_keep(
+        fn the_kept_events_are_those_that_a_plain_list_would_keep(
             steps in proptest::collection::vec((0u32..3, 0usize..200, 0u32..40), 1..400)
         ) {
             let (mut history, mut list) = (History::with_room(30_000), Vec::<(u32, Event)>::new());

@@ -1,4 +1,4 @@
-//! The rows of all watches: cheap to share with readers while they change.
+//! The rows of all watches, which readers share cheaply while they change.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -12,34 +12,34 @@ const BLOCK: usize = 32;
 
 /// The rows of all watches, sorted by name.
 ///
-/// A clone shares the rows. What is changed after that is copied first, a block at a time, so a
-/// reader sees everything as it was when he began, and neither he nor the writer waits.
+/// A clone shares the rows. A block of rows is copied before a row in it changes, so a clone never changes, and
+/// neither its reader nor the writer waits.
 #[derive(Debug, Clone, Default)]
 pub struct ToggleRows {
     blocks: Vec<Arc<RowBlock>>,
-    /// The slots that are in use, sorted by the names of their watches.
+    /// The used slots, sorted by the names of their watches.
     order: Arc<Vec<u32>>,
 }
 
-/// Slots that stand together, so that who reads one after the other finds the next one near.
+/// Consecutive slots, which are next to each other in memory.
 #[derive(Debug, Clone)]
 struct RowBlock {
     entries: [Option<RowEntry>; BLOCK],
-    /// The labels of the series of each slot, rendered, one after the other.
+    /// The labels of the series of each slot as text, one after the other.
     labels: Arc<str>,
-    /// Where the labels of each slot end.
+    /// Where the labels of each slot end in that text.
     ends: [u32; BLOCK],
 }
 
-/// What is in a slot.
+/// The content of a slot.
 #[derive(Debug, Clone)]
 pub(super) struct RowEntry {
     pub(super) row: ToggleRow,
-    /// Which of two runs that finished before they were watched is the later one in the list.
+    /// The place in the watch list. It decides which of two runs is newer if both finished before they were watched.
     pub(super) place: u64,
-    /// Tells the run from others that were in the slot.
+    /// Distinguishes the run from others that were in the slot.
     pub(super) generation: NonZeroU32,
-    /// Whether a poll of the run ended in this process.
+    /// Whether a poll of the run has ended in this process.
     pub(super) polled: bool,
 }
 
@@ -54,7 +54,7 @@ impl FromIterator<ToggleRow> for ToggleRows {
             all.put(slot, RowEntry { row, place: 0, generation: NonZeroU32::MIN, polled: false });
             slots.push(slot);
         }
-        all.place(slots);
+        all.add_to_order(slots);
         all
     }
 }
@@ -70,7 +70,7 @@ impl ToggleRows {
         self.order.is_empty()
     }
 
-    /// The row at this place of the order, and the labels of its series, rendered for the exposition.
+    /// The row at an index of the order, and the labels of its series as text.
     pub fn get(&self, place: usize) -> Option<(&ToggleRow, &str)> {
         let (block, within) = split(*self.order.get(place)?);
         let block = self.blocks.get(block)?;
@@ -82,20 +82,20 @@ impl ToggleRows {
         self.slots().filter_map(|slot| Some(&self.entry(slot)?.row))
     }
 
-    /// Every row whose name comes after this one, sorted by name.
+    /// Every row whose name comes after `name`, sorted by name.
     pub fn iter_after(&self, name: Option<&str>) -> impl Iterator<Item = &ToggleRow> {
-        let first = name.map_or(0, |name| self.place_of(name).map_or_else(|place| place, |place| place + 1));
+        let first = name.map_or(0, |name| self.index_of(name).map_or_else(|place| place, |place| place + 1));
         self.order.get(first..).unwrap_or_default().iter().filter_map(|slot| Some(&self.entry(*slot)?.row))
     }
 
-    /// The slots that are in use, in the order of the names.
+    /// The used slots, sorted by name.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
         self.order.iter().copied()
     }
 
-    /// The slot of the watch of that name.
+    /// The slot of the watch with this name.
     pub(super) fn slot_of(&self, name: &str) -> Option<u32> {
-        let place = self.place_of(name).ok()?;
+        let place = self.index_of(name).ok()?;
         self.order.get(place).copied()
     }
 
@@ -104,19 +104,19 @@ impl ToggleRows {
         self.blocks.get(block)?.entries[within].as_ref()
     }
 
-    /// To change what is in a slot. If somebody reads it, this copies it.
+    /// The content of a slot, to change it. Its block is copied if a clone shares it.
     pub(super) fn entry_mut(&mut self, slot: u32) -> Option<&mut RowEntry> {
         let (block, within) = split(slot);
         Arc::make_mut(self.blocks.get_mut(block)?).entries[within].as_mut()
     }
 
-    /// Makes room for so many more.
+    /// Reserves memory for more rows.
     pub(super) fn reserve(&mut self, many: usize) {
         self.blocks.reserve(many / BLOCK);
     }
 
     /// Puts an entry into a slot, with the labels of its watch. The slot keeps its place in the order or
-    /// is yet to be [placed](Self::place).
+    /// is yet to be [added](Self::add_to_order).
     pub(super) fn put(&mut self, slot: u32, entry: RowEntry) {
         let (block, within) = split(slot);
         while self.blocks.len() <= block {
@@ -133,27 +133,27 @@ impl ToggleRows {
         Arc::make_mut(self.blocks.get_mut(block)?).entries[within].take()
     }
 
-    /// Takes up slots whose names are not in the order yet.
-    pub(super) fn place(&mut self, slots: Vec<u32>) {
+    /// Adds slots to the order, which must not contain their names yet.
+    pub(super) fn add_to_order(&mut self, slots: Vec<u32>) {
         if self.is_few(slots.len()) {
             for slot in slots {
-                if let Err(place) = self.place_of(self.name(slot)) {
+                if let Err(place) = self.index_of(self.name(slot)) {
                     Arc::make_mut(&mut self.order).insert(place, slot);
                 }
             }
         } else if !slots.is_empty() {
             let mut order = [&self.order[..], &slots].concat();
-            // What is sorted already is merged.
+            // The sort is adaptive: it merges runs that are already sorted.
             order.sort_by(|a, b| self.name(*a).cmp(self.name(*b)));
             self.order = Arc::new(order);
         }
     }
 
-    /// Takes slots that are in use out of the order.
-    pub(super) fn displace(&mut self, slots: &[u32]) {
+    /// Removes used slots from the order.
+    pub(super) fn remove_from_order(&mut self, slots: &[u32]) {
         if self.is_few(slots.len()) {
             for slot in slots {
-                if let Ok(place) = self.place_of(self.name(*slot)) {
+                if let Ok(place) = self.index_of(self.name(*slot)) {
                     Arc::make_mut(&mut self.order).remove(place);
                 }
             }
@@ -164,13 +164,13 @@ impl ToggleRows {
         }
     }
 
-    /// Whether moving what is behind each of so many is less work than going through all.
+    /// Whether inserting or removing `many` slots one by one is less work than rebuilding the order.
     fn is_few(&self, many: usize) -> bool {
         many <= self.order.len() / 256
     }
 
-    /// Where the name is in the order, or would be.
-    fn place_of(&self, name: &str) -> Result<usize, usize> {
+    /// The index of a name in the order, or the index at which it would be inserted.
+    fn index_of(&self, name: &str) -> Result<usize, usize> {
         self.order.binary_search_by(|slot| self.name(*slot).cmp(name))
     }
 
@@ -192,19 +192,19 @@ impl RowBlock {
         self.labels.get(self.range(within)).unwrap_or_default()
     }
 
-    /// Where the labels of a slot are in those of the block.
+    /// Where the labels of a slot are in the text of the block.
     fn range(&self, within: usize) -> Range<usize> {
         let start = within.checked_sub(1).map_or(0, |before| self.ends[before]);
         start as usize..self.ends[within] as usize
     }
 
-    /// Gives a slot its labels.
+    /// Sets the labels of a slot.
     fn label(&mut self, within: usize, labels: &str) {
         let old = self.range(within);
         let (before, after) = (self.labels.get(..old.start), self.labels.get(old.end..));
         let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
         let whole = [before, labels, after].concat();
-        // Labels of four gigabytes would show as none.
+        // Labels of more than four gigabytes in a block are not stored.
         if self.labels(within) == labels || u32::try_from(whole.len()).is_err() {
             return;
         }
@@ -241,18 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_sees_everything_as_it_was_when_he_began() {
+    fn a_clone_stays_as_it_is_while_rows_change() {
         let mut rows = ToggleRows::default();
         for (slot, name) in (0..).zip(["b", "a", "d"]) {
             rows.put(slot, entry(name, 0));
         }
-        rows.place(vec![0, 1, 2]);
+        rows.add_to_order(vec![0, 1, 2]);
         let before = rows.clone();
         rows.entry_mut(0).unwrap().row.toggle.tally.polls = 7;
-        rows.displace(&[1]);
+        rows.remove_from_order(&[1]);
         rows.take(1);
         rows.put(1, entry("c", 0));
-        rows.place(vec![1]);
+        rows.add_to_order(vec![1]);
         assert_eq!(
             (names(&before), names(&rows)),
             (vec!["a".into(), "b".into(), "d".into()], vec!["b".into(), "c".into(), "d".into()])
@@ -262,7 +262,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_is_that_of_the_names_however_many_come_and_go(
+        fn rows_stay_sorted_by_name_however_many_are_added_and_removed(
             steps in proptest::collection::vec((proptest::collection::btree_set(0u32..900, 0..300), any::<bool>()), 1..12)
         ) {
             let (mut rows, mut expected, mut free) = (ToggleRows::default(), BTreeMap::new(), Vec::new());
@@ -276,10 +276,10 @@ mod tests {
                         expected.insert(name, slot);
                         placed.push(slot);
                     }
-                    rows.place(placed);
+                    rows.add_to_order(placed);
                 } else {
                     let gone: Vec<_> = named.filter_map(|name| expected.remove(&name)).collect();
-                    rows.displace(&gone);
+                    rows.remove_from_order(&gone);
                     for slot in gone {
                         prop_assert!(rows.take(slot).is_some());
                         free.push(slot);

@@ -1,4 +1,4 @@
-//! What happened to a toggle, for people.
+//! The events of a toggle, which people read.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::text::Text;
 use super::time::Timestamp;
 use super::watch::ProgressId;
 
-/// Something that happened to a toggle.
+/// An event of a toggle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// When it was seen.
+    /// When it was observed.
     pub at: Timestamp,
     /// What happened.
     pub kind: EventKind,
@@ -21,42 +21,42 @@ pub struct Event {
 /// What happened to a toggle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
-    /// Another run is watched from now on.
+    /// A new run of the watch started.
     RunStarted {
         /// Its task.
         progress_id: ProgressId,
     },
-    /// The status is another one.
+    /// The status changed.
     StatusChanged {
-        /// The status before.
+        /// The previous status.
         from: Status,
-        /// The status now.
+        /// The current status.
         to: Status,
-        /// From first watched to seen finished; `None` if it did not finish now, or the first answer
-        /// said so.
+        /// From first watched to seen finished; `None` if the run did not finish with this change, or if its
+        /// first answer already had this status.
         duration: Option<Duration>,
-        /// Whether it completed in another state than was expected.
+        /// Whether the run completed in another state than expected.
         mismatch: bool,
-        /// The task's error, or else its message.
+        /// The error of the task, or its message if it has no error.
         text: Option<Text>,
     },
-    /// The status is not a documented one, and the run did not answer so before.
+    /// The answer has an undocumented status that is new to this run.
     UnrecognisedStatus {
         /// The status as sent.
         status: Text,
     },
-    /// A poll failed where the one before did not, or did for another reason.
+    /// A poll failed, and the previous one succeeded or failed for another reason.
     PollFailed {
         /// The reason.
         reason: Reason,
-        /// What more is known.
+        /// Details of the failure.
         detail: Option<Text>,
     },
-    /// Polls succeed again.
+    /// A poll succeeded after at least one failure.
     Recovered {
         /// The reason of the last failure.
         reason: Reason,
-        /// From the first failure of the row until now.
+        /// From the first failure of the streak until now.
         lasted: Duration,
     },
 }
@@ -64,14 +64,15 @@ pub enum EventKind {
 // === impl EventKind ===
 
 impl EventKind {
-    /// That the toggle has the status `to` now.
-    pub fn status(toggle: &Toggle, from: Status, to: Status, duration: Option<Duration>) -> Self {
+    /// The event that the status of the toggle changed to `to`.
+    pub fn status_changed(toggle: &Toggle, from: Status, to: Status, duration: Option<Duration>) -> Self {
         let mut texts = [&toggle.run.last_answer.error, &toggle.run.last_answer.message].into_iter().flatten();
         let text = texts.find(|text| !text.as_str().is_empty()).cloned();
         Self::StatusChanged { from, to, duration, mismatch: toggle.mismatch() == Some(true), text }
     }
 
-    /// What a transition of a toggle is told as; `None` where another one tells it, or it is a repeat.
+    /// The event for a transition of a toggle; `None` if the transition is a repeat, or part of the event for another
+    /// one of `all`.
     pub fn of(transition: &Transition, toggle: &Toggle, all: &[Transition]) -> Option<Self> {
         Some(match transition {
             Transition::StatusChanged { from, to } => {
@@ -79,7 +80,7 @@ impl EventKind {
                     Transition::Finished { duration, .. } => *duration,
                     _ => None,
                 });
-                Self::status(toggle, *from, *to, duration)
+                Self::status_changed(toggle, *from, *to, duration)
             }
             Transition::UnrecognisedStatus { status, first: true } => {
                 Self::UnrecognisedStatus { status: status.clone() }

@@ -1,0 +1,160 @@
+//! Applying changes of the watch list: which runs start, which go stale, and what is kept of them.
+
+use std::num::NonZeroU32;
+
+use super::rows::RowEntry;
+use super::state::BoardState;
+use super::{RunChanges, RunId, StartedRun, ToggleRow};
+use crate::sources::{WatchChange, WatchDefinition};
+use crate::store::SavedToggle;
+use crate::toggle::{Event, EventKind, Status, Timestamp, Toggle, WatchName};
+
+// === impl BoardState ===
+
+impl BoardState {
+    /// Applies changes of the watch list, in which each name occurs at most once.
+    pub(super) fn update(&mut self, changes: &[WatchChange], now: Timestamp) -> RunChanges {
+        // Allocated once, because a vector that grows to a long list takes twice its size.
+        let coming = changes.iter().filter(|change| change.now.is_some()).count();
+        let mut runs = RunChanges { started: Vec::with_capacity(coming), stale: Vec::new() };
+        for change in changes.iter().filter(|change| change.may_come_back) {
+            self.deactivate(&change.name, now);
+        }
+        let removed = changes.iter().filter(|change| change.now.is_none());
+        let removed: Vec<_> = removed.filter_map(|change| self.run_of(change.name.as_str())).collect();
+        self.rows.remove_from_order(&removed.iter().map(|run| run.slot).collect::<Vec<_>>());
+        for run in removed {
+            self.clear_slot(run, now);
+            runs.stale.push(run);
+        }
+        let mut new = Vec::with_capacity(coming);
+        self.rows.reserve(coming);
+        for definition in changes.iter().filter_map(|change| change.now.as_ref()) {
+            match self.run_of(definition.watch.name.as_str()) {
+                Some(run) => self.redefine(run, definition, now, &mut runs),
+                None => new.push(self.define(definition, now, &mut runs)),
+            }
+        }
+        self.rows.add_to_order(new);
+        runs
+    }
+
+    /// Adds a watch whose name is not on the board. Returns its slot, which is not in the order yet.
+    fn define(&mut self, definition: &WatchDefinition, now: Timestamp, runs: &mut RunChanges) -> u32 {
+        let watch = &definition.watch;
+        self.agents.add_watch(watch, now);
+        let mut toggle = Toggle::new(watch.clone(), definition.started.unwrap_or(now));
+        let mut is_other_run = false;
+        if let Some(newest) = self.inactive.of(&watch.name).first() {
+            toggle.tally = newest.tally.clone();
+            is_other_run = !newest.is_run_of(watch);
+        }
+        let events = self.inactive.take_events(&watch.name);
+        let place = self.reactivate(&mut toggle, now);
+        if place.is_none() {
+            self.mark_unsaved(&watch.name);
+        }
+        let slot = self.free_slot();
+        let last_started = events.iter().find_map(|event| match &event.kind {
+            EventKind::RunStarted { progress_id } => Some(progress_id),
+            _ => None,
+        });
+        is_other_run |= last_started.is_some_and(|id| *id != watch.progress_id);
+        let is_event = is_other_run && !events.is_empty();
+        self.history.restore(slot, events);
+        if is_event {
+            let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
+            self.history.record(slot, Event { at: now, kind });
+        }
+        runs.started.push(self.start(slot, ToggleRow::new(toggle), place, now));
+        slot
+    }
+
+    /// Replaces the definition of a watch that is on the board.
+    fn redefine(&mut self, old: RunId, definition: &WatchDefinition, now: Timestamp, runs: &mut RunChanges) {
+        let watch = &definition.watch;
+        self.agents.add_watch(watch, now);
+        let Some(RowEntry { mut row, place: old_place, generation, polled }) = self.rows.take(old.slot) else { return };
+        let before = row.toggle.watch.clone();
+        if row.toggle.redefine(watch.clone(), definition.started.unwrap_or(now)) {
+            let place = self.reactivate(&mut row.toggle, now);
+            self.wake(old);
+            let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
+            self.history.record(old.slot, Event { at: now, kind });
+            // A run that comes back goes on with the status that it had.
+            let status = row.toggle.run.last_answer.status;
+            if status != Status::Unknown {
+                let kind = EventKind::status_changed(&row.toggle, Status::Unknown, status, None);
+                self.history.record(old.slot, Event { at: now, kind });
+            }
+            runs.stale.push(old);
+            runs.started.push(self.start(old.slot, row, place, now));
+        } else {
+            self.rows.put(old.slot, RowEntry { row, place: old_place, generation, polled });
+            // The state of the agent carries the labels of the watch, which may have changed.
+            self.observe_finished(old);
+        }
+        self.mark_unsaved(&watch.name);
+        self.agents.remove_watch(&before, now);
+    }
+
+    /// Starts a run in an empty slot. `place` is the place in the watch list that it had before.
+    fn start(&mut self, slot: u32, mut row: ToggleRow, place: Option<u64>, now: Timestamp) -> StartedRun {
+        self.places += 1;
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let generation = NonZeroU32::MIN.saturating_add(self.generation - 1);
+        let finished = row.toggle.run.finished.is_some();
+        row.next_poll = (!finished).then_some(now);
+        self.rows.put(slot, RowEntry { row, place: place.unwrap_or(self.places), generation, polled: false });
+        let run = RunId { slot, generation };
+        self.observe_finished(run);
+        StartedRun { run, finished }
+    }
+
+    /// Updates the agent from a run that finished before. An earlier process may have ended after it saved the run
+    /// and before it saved the agent.
+    fn observe_finished(&mut self, run: RunId) {
+        let Some(entry) = self.entry(run) else { return };
+        let Some(finish) = entry.row.toggle.run.finished else { return };
+        let (toggle, place) = (entry.row.toggle.clone(), entry.place);
+        self.agents.observe(&toggle.watch, &toggle.run, place, finish.at);
+    }
+
+    /// Empties the slot of a run that is no longer in the order.
+    fn clear_slot(&mut self, run: RunId, now: Timestamp) {
+        let Some(RowEntry { row, .. }) = self.rows.take(run.slot) else { return };
+        let Toggle { watch, tally, .. } = &row.toggle;
+        let events = self.history.of(run.slot).take(Self::SAVED_EVENTS_IN_TROUBLE).cloned().collect();
+        self.inactive.keep_history(&watch.name, tally, events);
+        self.free.push(run.slot);
+        self.history.clear(run.slot);
+        self.mark_unsaved(&watch.name);
+        self.agents.remove_watch(watch, now);
+        self.wake(run);
+    }
+
+    fn free_slot(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        })
+    }
+
+    /// Keeps the state of the current run of a watch as that of an inactive run.
+    fn deactivate(&mut self, name: &WatchName, now: Timestamp) {
+        let Some(entry) = self.entry_of(name.as_str()) else { return };
+        let saved = SavedToggle::of(&entry.row.toggle, entry.place);
+        self.agents.add_inactive_run(&saved.api, saved.agent_id);
+        if let Some(oldest) = self.inactive.put(name, saved) {
+            self.agents.remove_inactive_run(&oldest.api, oldest.agent_id, now);
+        }
+    }
+
+    /// Gives a toggle the state of its run if that is inactive. Returns the place of the run in the watch list.
+    fn reactivate(&mut self, toggle: &mut Toggle, now: Timestamp) -> Option<u64> {
+        let saved = self.inactive.take(&toggle.watch)?;
+        self.agents.remove_inactive_run(&saved.api, saved.agent_id, now);
+        toggle.run = saved.run;
+        Some(saved.place)
+    }
+}
