@@ -1,42 +1,42 @@
-//! Labels as both formats of the exposition write them: `name="value"`, escaped, with commas between them.
+//! Labels as text, as both formats of the exposition write them: `name="value"`, escaped, separated by commas.
 
 use std::sync::Arc;
 
 use crate::toggle::{AgentDefinition, AgentId, ApiName, Labels, Source, Watch};
 
-/// The labels that the series of a source have, rendered for the exposition.
+/// The labels of the series of a source.
 pub(crate) fn source_labels(source: Source, path: &str) -> Arc<str> {
     let mut text = Vec::new();
     put_label(&mut text, "source", source.as_str());
     text.push(b',');
     put_label(&mut text, "path", path);
-    whole(text).into()
+    to_string(text).into()
 }
 
-/// The labels that all series of a watch have, rendered for the exposition.
+/// The labels that all series of a watch have.
 pub(crate) fn watch_labels(watch: &Watch) -> String {
     let mut text = Vec::with_capacity(128);
     put_label(&mut text, "toggle", watch.name.as_str());
     text.push(b',');
     put_agent(&mut text, &watch.api, watch.agent_id);
     put_user_labels(&mut text, &watch.labels);
-    whole(text)
+    to_string(text)
 }
 
-fn whole(text: Vec<u8>) -> String {
-    // Only whole strings were put into the buffer.
+fn to_string(text: Vec<u8>) -> String {
+    // This cannot fail, because only strings were written.
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// The labels that the series of a configured agent have, rendered for the exposition.
+/// The labels of the series of a configured agent.
 pub(crate) fn agent_labels(agent: &AgentDefinition) -> Arc<str> {
     let mut text = Vec::new();
     put_agent(&mut text, &agent.api, agent.agent_id);
     put_user_labels(&mut text, &agent.labels);
-    whole(text).into()
+    to_string(text).into()
 }
 
-/// Writes the labels that all series of an agent have, but for users' own.
+/// Writes the labels that all series of an agent have, except those that users give.
 pub(crate) fn put_agent(out: &mut Vec<u8>, api: &ApiName, agent_id: AgentId) {
     put_label(out, "api", api.as_str());
     out.push(b',');
@@ -58,12 +58,12 @@ pub(crate) fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
     out.push(b'"');
 }
 
-/// Writes what is between the quotes of a label.
+/// Writes the text between the quotes of a label.
 pub(crate) fn put_label_value(out: &mut Vec<u8>, value: &str) {
     put_escaped(out, value, true);
 }
 
-/// Escapes backslashes, line feeds and, if told to, double quotes.
+/// Writes a text with backslashes, line feeds and, if `quotes`, double quotes escaped.
 pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str, quotes: bool) {
     for byte in text.bytes() {
         match byte {

@@ -88,7 +88,7 @@ impl Renewal {
     /// Whether a poll that failed for this reason may succeed now.
     pub fn may_mend(self, reason: Reason) -> bool {
         match self {
-            Self::Key => reason.is_for_want_of_a_key(),
+            Self::Key => reason.may_need_another_key(),
             Self::Authorities => reason == Reason::Tls,
         }
     }

@@ -1,4 +1,4 @@
-//! The two formats, and how they spell descriptions, labels and numbers.
+//! The two formats of the exposition, and how they write descriptions, bounds and numbers.
 
 use std::io::Write as _;
 
@@ -13,10 +13,10 @@ pub enum Format {
     OpenMetrics,
 }
 
-/// What is said of a family before its series.
+/// The description of a family, which comes before its series.
 #[derive(Clone, Copy)]
 pub(super) struct Description<'a> {
-    /// The name of its series; those of histograms and summaries have a suffix more.
+    /// The name of its series, without the suffixes that histograms and summaries add.
     pub(super) name: &'a str,
     pub(super) kind: Kind,
     pub(super) help: &'a str,
@@ -32,19 +32,19 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// Below this, numbers have an exponent.
+/// Numbers below this are written with an exponent.
 const SMALLEST_PLAIN: f64 = 1e-4;
 
-/// From this on, values have an exponent.
+/// Values from this on are written with an exponent.
 const VALUE_EXPONENT: f64 = 1e21;
 
-/// From this on, numbers in labels of `OpenMetrics` have an exponent.
+/// Numbers in labels of `OpenMetrics` from this on are written with an exponent.
 const CANONICAL_EXPONENT: f64 = 1e6;
 
 // === impl Format ===
 
 impl Format {
-    /// What an answer in this format is declared as.
+    /// The Content-Type of an answer in this format.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -52,10 +52,10 @@ impl Format {
         }
     }
 
-    /// The name and the type by which this format knows a family.
+    /// The name and the type of a family in this format.
     pub(super) fn known_as(self, family: Description<'_>) -> (&str, &'static str) {
         match (self, family.kind) {
-            // The series of a counter have its name with `_total`; what has not is none there.
+            // There, a counter without `_total` at the end of its name is not a counter.
             (Self::OpenMetrics, Kind::Counter) => {
                 family.name.strip_suffix("_total").map_or((family.name, "unknown"), |base| (base, "counter"))
             }
@@ -68,7 +68,7 @@ impl Format {
         }
     }
 
-    /// Writes the lines that come before the series of a family.
+    /// Writes the HELP, TYPE and UNIT lines of a family.
     pub(super) fn put_description(self, out: &mut Vec<u8>, family: Description<'_>) {
         let (name, kind) = self.known_as(family);
         if !family.help.is_empty() {
@@ -92,7 +92,7 @@ impl Format {
         }
     }
 
-    /// What comes after all families.
+    /// The text after the last family.
     pub(super) fn end(self) -> &'static str {
         match self {
             Self::Text => "",
@@ -101,32 +101,32 @@ impl Format {
     }
 }
 
-/// Writes a number as a value: the shortest digits that are read back as the same number.
+/// Writes a number as a value: the shortest text that parses as the same number.
 pub(super) fn put_value(out: &mut Vec<u8>, value: f64) {
     if is_plain(value, VALUE_EXPONENT) {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{value}");
     } else {
-        put_unplain(out, value);
+        put_special(out, value);
     }
 }
 
-/// Writes a number as `OpenMetrics` has it in labels: it is seen to be no integer.
+/// Writes a number as `OpenMetrics` requires it in labels: never as an integer.
 fn put_canonical(out: &mut Vec<u8>, number: f64) {
     if is_plain(number, CANONICAL_EXPONENT) {
         let _ = write!(out, "{number:?}");
     } else {
-        put_unplain(out, number);
+        put_special(out, number);
     }
 }
 
-/// Whether a number has neither a name nor, up to `most`, an exponent.
+/// Whether a number is finite and, with `most` as the limit, written without an exponent.
 fn is_plain(number: f64, most: f64) -> bool {
     number == 0.0 || (SMALLEST_PLAIN..most).contains(&number.abs())
 }
 
-/// Writes a number by its name or with an exponent, as Go does.
-fn put_unplain(out: &mut Vec<u8>, number: f64) {
+/// Writes a number as `NaN`, as `+Inf` or `-Inf`, or with an exponent, as Go does.
+fn put_special(out: &mut Vec<u8>, number: f64) {
     if number.is_nan() {
         return put_all(out, &["NaN"]);
     }
@@ -139,7 +139,7 @@ fn put_unplain(out: &mut Vec<u8>, number: f64) {
     let _ = write!(out, "{mantissa}e{sign}{digits:0>2}");
 }
 
-/// The unit that a family's name ends in.
+/// The unit at the end of the name of a family.
 fn unit(name: &str) -> Option<&'static str> {
     ["seconds", "bytes"].into_iter().find(|unit| name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_values_have_no_point_and_far_ones_an_exponent() {
+    fn integers_have_no_point_and_very_large_or_small_values_have_an_exponent() {
         for (number, expected) in [
             (0.0, "0"),
             (-0.0, "-0"),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_known_without_total_in_openmetrics() {
+    fn the_name_of_a_counter_has_no_total_in_openmetrics() {
         assert_eq!(
             described(Format::Text, "a_total", Kind::Counter, "H."),
             "# HELP a_total H.\n# TYPE a_total counter\n"
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_has_its_word() {
+    fn each_type_has_its_name_in_each_format() {
         for (kind, text, open_metrics) in [
             (Kind::Gauge, "gauge", "gauge"),
             (Kind::Histogram, "histogram", "histogram"),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_openmetrics_says_the_unit_and_only_of_a_name_that_ends_in_one() {
+    fn only_openmetrics_has_units_and_only_for_names_that_end_in_one() {
         let unit_of = |name, kind| described(Format::OpenMetrics, name, kind, "").lines().nth(1).map(str::to_owned);
         assert_eq!(unit_of("a_seconds", Kind::Gauge).unwrap(), "# UNIT a_seconds seconds");
         assert_eq!(unit_of("a_bytes", Kind::Histogram).unwrap(), "# UNIT a_bytes bytes");
@@ -266,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_read_back_as_they_were(bits: u64) {
+        fn written_numbers_parse_as_the_same_numbers(bits: u64) {
             let number = f64::from_bits(bits);
             let canonical = written(|out| put_canonical(out, number));
             for text in [value(number), canonical.clone()] {

@@ -1,11 +1,11 @@
-//! The series of the families that the `prometheus` crate keeps.
+//! Encoding the families that the `prometheus` crate keeps.
 
 use prometheus::proto::{Histogram, LabelPair, Metric, MetricFamily, MetricType, Summary};
 
 use super::format::{Description, Format, Kind, put_value};
 use crate::labels::put_label;
 
-/// Writes the series of one metric, which have its labels.
+/// Writes the series of one metric.
 struct MetricSeries<'a> {
     out: &'a mut Vec<u8>,
     format: Format,
@@ -13,10 +13,10 @@ struct MetricSeries<'a> {
     labels: &'a [LabelPair],
 }
 
-/// A label whose value is a number, and the number.
+/// The name of a label whose value is a number, and the number.
 type Bound = (&'static str, f64);
 
-/// What is said of the family.
+/// The name, type and HELP text of a family.
 pub(super) fn description(family: &MetricFamily) -> Description<'_> {
     let kind = match family.get_field_type() {
         MetricType::COUNTER => Kind::Counter,
@@ -28,7 +28,7 @@ pub(super) fn description(family: &MetricFamily) -> Description<'_> {
     Description { name: family.name(), kind, help: family.help() }
 }
 
-/// Writes the series of one metric of the family. A time that it may have is left out.
+/// Writes the series of one metric of a family, without a timestamp.
 pub(super) fn put_metric(out: &mut Vec<u8>, format: Format, family: &MetricFamily, metric: &Metric) {
     let mut series = MetricSeries { out, format, name: family.name(), labels: metric.get_label() };
     match family.get_field_type() {
@@ -40,7 +40,7 @@ pub(super) fn put_metric(out: &mut Vec<u8>, format: Format, family: &MetricFamil
     }
 }
 
-#[expect(deprecated, reason = "the crate offers no other way to read it")]
+#[expect(deprecated, reason = "the crate has no other function for it")]
 fn untyped(metric: &Metric) -> f64 {
     metric.get_untyped().get_value()
 }
@@ -50,7 +50,7 @@ fn untyped(metric: &Metric) -> f64 {
 impl MetricSeries<'_> {
     fn histogram(&mut self, histogram: &Histogram) {
         let count = histogram.get_sample_count();
-        // The last bucket has everything; the crate keeps it only if it was asked for.
+        // The crate keeps the bucket `+Inf` only if it was requested, so it is always written from the count.
         let finite = histogram.get_bucket().iter().filter(|bucket| bucket.upper_bound() < f64::INFINITY);
         for bucket in finite {
             self.count("_bucket", Some(("le", bucket.upper_bound())), bucket.cumulative_count());
@@ -80,7 +80,7 @@ impl MetricSeries<'_> {
         self.out.push(b'\n');
     }
 
-    /// The name and the labels, and the space before the value.
+    /// Writes the name, the labels and the space before the value.
     fn start(&mut self, suffix: &str, bound: Option<Bound>) {
         self.out.extend_from_slice(self.name.as_bytes());
         self.out.extend_from_slice(suffix.as_bytes());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_what_the_crate_itself_would_write() {
+    fn text_equals_what_the_encoder_of_the_crate_writes() {
         let metrics = Metrics::new().unwrap();
         let api = metrics.api(&ApiName::default_api());
         api.count_run(Status::Completed, Some(std::time::Duration::from_millis(1234)), false);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_has_each_bucket_once_and_ends_with_all_whether_asked_for_it_or_not() {
+    fn a_histogram_has_each_bucket_once_and_ends_with_the_infinite_one() {
         for buckets in [vec![0.5, 1.0], vec![0.5, 1.0, f64::INFINITY]] {
             let histogram = Histogram::with_opts(HistogramOpts::new("h_seconds", "H.").buckets(buckets)).unwrap();
             histogram.observe(0.75);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_keeps_total_on_its_series_and_its_labels_are_escaped() {
+    fn the_series_of_a_counter_have_total_and_escaped_labels() {
         let counters = CounterVec::new(Opts::new("c_total", "Says \"so\"."), &["a", "b"]).unwrap();
         counters.with_label_values(&["x\"\\\n", ""]).inc_by(1e21);
         let series = "c_total{a=\"x\\\"\\\\\\n\",b=\"\"} 1e+21\n";
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn summaries_and_what_has_no_type_are_shown_and_times_are_not() {
+    fn summaries_and_untyped_metrics_are_written_without_timestamps() {
         let mut quantile = Quantile::default();
         quantile.set_quantile(1.0);
         quantile.set_value(f64::NAN);

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_described() {
+    fn memory_descriptors_and_start_time_are_exposed() {
         let collector = ProcessCollector::new().unwrap();
         let families = collector.collect();
         assert!(gauge_of(&families, "process_resident_memory_bytes") > 100_000.0);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_read_with_unlimited_as_minus_one() {
+    fn an_unlimited_limit_is_minus_one() {
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\nMax address space         unlimited            unlimited            bytes\n";
         assert_eq!(soft_limit(limits, "Max open files"), Some(1024.0));
         assert_eq!(soft_limit(limits, "Max address space"), Some(-1.0));

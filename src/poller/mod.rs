@@ -234,7 +234,7 @@ impl Poller {
         // old one is not held against the run or the API, and no answer ends an outage of the new one.
         let for_the_key = outcome
             .as_ref()
-            .is_err_and(|failure| failure.reason.is_for_want_of_a_key() || failure.reason == Reason::Tls);
+            .is_err_and(|failure| failure.reason.may_need_another_key() || failure.reason == Reason::Tls);
         let detoured = flight.ways != lane.ways;
         let outdated = (detoured && outcome.is_err()) || (flight.keys != lane.keys && for_the_key);
         let (mut due, mut change) = (None, None);

@@ -204,7 +204,7 @@ mod tests {
     fn white_space_at_the_ends_of_ids_and_names_is_refused_wherever_they_come_from() {
         let json = r#"{"agent_id": 7, "progress_id": "p\n"}"#;
         for (found, origin) in [(put("a", json).unwrap_err(), "body"), (problems("f.json", json), "f.json:1:17")] {
-            assert_eq!(found, format!("{origin}: progress_id: `p\\n` begins or ends with white space: take that away"));
+            assert_eq!(found, format!("{origin}: progress_id: `p\\n` begins or ends with white space: remove it"));
         }
         let entry = "{name: ' a', agent_id: 7, progress_id: ' p'}";
         let in_config = crate::config::parse(&format!("watches: [{entry}]")).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The mock state of an agent, over all watches of it: "are mocks on now?".
+//! The mock state of an agent over all of its watches: are its mocks on now?
 
 use std::time::Duration;
 
@@ -7,49 +7,49 @@ use super::run::{Run, Status};
 use super::time::Timestamp;
 use super::watch::{AgentId, ApiName, Expect, Watch, WatchName};
 
-/// What the newest completed run of an agent said about its mocks.
+/// The mock state of an agent, from its newest completed run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentMock {
     known: Option<LastStatement>,
-    /// When the agent's last watch went; `None` while it has one.
+    /// When the last watch of the agent was removed; `None` while it has one.
     unwatched_since: Option<Timestamp>,
 }
 
 /// The parts of an [`AgentMock`], as they are stored and restored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentMockParts {
-    /// When the newest completed run counts as finished, and its place in the watch list; `None`
-    /// before any completed run said whether mocks are on.
+    /// When the newest completed run counts as finished, and its place in the watch list; `None` before a
+    /// completed run said whether mocks are on.
     pub newest: Option<(Timestamp, u64)>,
     /// Since when mocks are on; `None` while they are off.
     pub enabled_since: Option<Timestamp>,
-    /// The watch whose run said so; `None` where an earlier version saved it.
+    /// The watch of that run; `None` if an earlier version saved the state.
     pub told_by: Option<ToldBy>,
-    /// Whether what that run said was forgotten by order.
+    /// Whether a request has forgotten the state.
     pub forgotten: bool,
-    /// When the agent's last watch went; `None` while it has one.
+    /// When the last watch of the agent was removed; `None` while it has one.
     pub unwatched_since: Option<Timestamp>,
 }
 
-/// The watch whose run said whether an agent's mocks are on, as it was then: it may be gone by now.
+/// The watch whose run said whether the mocks of an agent are on, as it was then. It may have been removed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToldBy {
     /// Its name.
     pub toggle: WatchName,
-    /// Its own labels.
+    /// The labels that its user gave it.
     pub labels: Labels,
 }
 
-/// An agent as it is configured, whatever watches there are of it.
+/// An agent in the configuration. It may have any number of watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentDefinition {
     /// Its API.
     pub api: ApiName,
     /// Its id, unique within the API.
     pub agent_id: AgentId,
-    /// What its mocks should be when no toggle says otherwise.
+    /// The state in which its mocks should be if no toggle says otherwise.
     pub expect: Option<Expect>,
-    /// Labels on its series.
+    /// The labels of its series.
     pub labels: Labels,
 }
 
@@ -59,15 +59,15 @@ struct LastStatement {
     /// Since when mocks are on; `None` while they are off.
     enabled_since: Option<Timestamp>,
     told_by: Option<ToldBy>,
-    /// What that run said was forgotten by order: only a newer one counts.
+    /// A request has forgotten the state: only a newer run sets it again.
     forgotten: bool,
 }
 
-/// Which of two finished runs is the newer one.
+/// The order of finished runs, the newest last.
 ///
-/// A run that was finished at its first answer ended before it was watched, so its place is the
-/// time it was first watched; among equals the place in the watch list decides. The order in which
-/// answers happen to arrive decides nothing.
+/// A run whose first answer was final finished before it was watched, so it is ordered by the time when it was first
+/// watched. The place in the watch list decides between equal times. The order in which answers arrive does not
+/// matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct FinishOrder {
     at: Timestamp,
@@ -77,14 +77,14 @@ struct FinishOrder {
 // === impl AgentMock ===
 
 impl AgentMock {
-    /// How long an agent whose mocks are on is remembered beyond its last watch.
-    pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
+    /// How long an agent whose mocks are on is kept after its last watch is removed.
+    pub const KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
-    /// Takes what a run of a watch shows after an answer. Only a completed run that says true or false
-    /// changes anything, and only if no newer one was seen.
+    /// Updates the state from a run of a watch. Only a completed run that says whether mocks are on changes it, and
+    /// only if no newer run was observed.
     pub fn observe(&mut self, watch: &Watch, run: &Run, place: u64, now: Timestamp) {
         let Some(mut order) = FinishOrder::of(run, place) else { return };
-        // Else nothing that finishes later would count until a time that was ahead has come.
+        // A time in the future would outrank every run that finishes before then.
         order.at = order.at.min(now);
         let (Status::Completed, Some(enabled)) = (run.last_answer.status, run.last_answer.mock_enabled) else { return };
         if self.known.as_ref().is_some_and(|known| known.outweighs(order)) {
@@ -99,14 +99,14 @@ impl AgentMock {
         });
     }
 
-    /// Forgets what was said, until a newer run says something. Says whether there was anything to forget.
+    /// Forgets the state until a newer run sets it. Returns whether it was known.
     pub fn forget(&mut self) -> bool {
         let Some(known) = self.known.as_mut().filter(|known| !known.forgotten) else { return false };
         *known = LastStatement { newest: known.newest, enabled_since: None, told_by: None, forgotten: true };
         true
     }
 
-    /// Whether mocks are on; `None` before any completed run said so.
+    /// Whether mocks are on; `None` if no completed run has said so.
     pub fn enabled(&self) -> Option<bool> {
         self.said().map(|known| known.enabled_since.is_some())
     }
@@ -116,12 +116,12 @@ impl AgentMock {
         self.said()?.enabled_since
     }
 
-    /// The watch whose run said so.
+    /// The watch whose run set the state.
     pub fn told_by(&self) -> Option<&ToldBy> {
         self.said()?.told_by.as_ref()
     }
 
-    /// When that run counts as finished.
+    /// When that run counts as finished. It is the time by which runs are ordered.
     pub fn told_at(&self) -> Option<Timestamp> {
         Some(self.said()?.newest.at)
     }
@@ -130,7 +130,7 @@ impl AgentMock {
         self.known.as_ref().filter(|known| !known.forgotten)
     }
 
-    /// Changes every time in it.
+    /// Applies `map` to every time.
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         if let Some(known) = &mut self.known {
             known.newest.at = map(known.newest.at);
@@ -139,7 +139,7 @@ impl AgentMock {
         self.unwatched_since = self.unwatched_since.map(&map);
     }
 
-    /// What it consists of, to be stored.
+    /// The parts, to be stored.
     pub fn parts(&self) -> AgentMockParts {
         let known = self.known.as_ref();
         AgentMockParts {
@@ -151,14 +151,14 @@ impl AgentMock {
         }
     }
 
-    /// Notes whether the agent has a watch, and says whether it is still to be remembered.
+    /// Notes whether the agent has a watch. Returns whether its state is to be kept.
     pub fn keep(&mut self, watched: bool, now: Timestamp) -> bool {
         if watched {
             self.unwatched_since = None;
             return true;
         }
         let since = *self.unwatched_since.get_or_insert(now);
-        self.enabled() == Some(true) && now.since(since) < Self::REMEMBERED
+        self.enabled() == Some(true) && now.since(since) < Self::KEPT_FOR
     }
 }
 
@@ -178,8 +178,8 @@ impl From<AgentMockParts> for AgentMock {
 // === impl LastStatement ===
 
 impl LastStatement {
-    /// Whether what a run says that finished then is older. What was forgotten is not said again by the same
-    /// run.
+    /// Whether a finished run is older than this one. A run whose statement was forgotten does not make it
+    /// again.
     fn outweighs(&self, order: FinishOrder) -> bool {
         self.newest > order || (self.forgotten && self.newest == order)
     }
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn null_failed_and_running_say_nothing() {
+    fn null_failed_and_unfinished_runs_change_nothing() {
         let mut agent = AgentMock::default();
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         agent.observe(&watch("w", "p"), &finished(15, None, 20), 0, at(20));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn of_runs_found_finished_the_later_in_the_list_is_newer_however_the_answers_arrive() {
+    fn of_runs_with_a_final_first_answer_the_later_in_the_list_is_newer() {
         let mut enable = toggle(0);
         answers(&mut enable, ReportedStatus::Completed, Some(true), 2);
         let mut disable = toggle(0);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_an_agent_make_the_same_agent_again() {
+    fn an_agent_is_restored_from_its_parts() {
         let mut agent = AgentMock::default();
         assert_eq!(AgentMock::from(agent.parts()), agent);
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 7, at(10));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn who_said_it_is_known_with_the_labels_that_it_had_last() {
+    fn the_watch_that_set_the_state_is_known_with_its_latest_labels() {
         let labels = Labels::from([(LabelName::parse("team").unwrap(), "payments".into())]);
         let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
         agent.observe(&watch("enable", "p"), &run, 0, at(10));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_comes_back_only_with_a_newer_run() {
+    fn a_forgotten_state_is_set_again_only_by_a_newer_run() {
         let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
         assert!(!agent.forget(), "nothing is known");
         agent.observe(&watch("w", "p"), &run, 0, at(10));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unwatched_agent_is_remembered_for_seven_days_while_mocks_are_on() {
+    fn an_agent_without_watches_is_kept_for_seven_days_while_its_mocks_are_on() {
         let mut on = AgentMock::default();
         on.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         assert!(on.keep(false, at(100)));

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::{fmt, iter, slice};
 
-/// The labels that a user gave a watch, sorted by name, each name once. Copies share their memory,
-/// because most watches have the labels of others.
+/// The labels that a user gave a watch, sorted by name, each name once. Clones share their memory, because many
+/// watches have the same labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(Option<Arc<[Label]>>);
 
 type Label = (LabelName, Box<str>);
 
-/// A label name that Prometheus accepts and that no series of ours uses.
+/// A label name that Prometheus accepts and that no series of the exporter uses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LabelName(Box<str>);
 
-/// Names that our own series use, and names that Prometheus and its operators attach. A user's
-/// label of the same name would merge or hide series.
+/// Names that the series of the exporter use, and names that Prometheus and its operators attach. A label of a user
+/// with the same name would merge or hide series.
 const RESERVED: [&str; 26] = [
     "agent_id",
     "alertname",
@@ -85,10 +85,10 @@ impl<'l> IntoIterator for &'l Labels {
 // === impl LabelName ===
 
 impl LabelName {
-    /// Takes a name of the form `[a-zA-Z_][a-zA-Z0-9_]*` that is not reserved.
+    /// Parses a name of the form `[a-zA-Z_][a-zA-Z0-9_]*` that is not reserved.
     ///
     /// # Errors
-    /// What is wrong with the name, as a sentence for the user.
+    /// What is wrong with the name, to follow the name in a message.
     pub fn parse(name: &str) -> Result<Self, String> {
         let mut chars = name.chars();
         let well_formed = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_sorted_and_each_name_is_there_once() {
+    fn labels_are_sorted_and_each_name_occurs_once() {
         let label = |name: &str, value: &str| (LabelName::parse(name).unwrap(), value.into());
         let labels = Labels::from([label("b", "1"), label("a", "2"), label("b", "3")]);
         assert_eq!(
@@ -133,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_names_are_taken_and_reserved_ones_refused() {
+    fn ordinary_names_are_accepted_and_reserved_ones_refused() {
         for name in ["team", "_x", "Team9"] {
             assert_eq!(LabelName::parse(name).unwrap().as_str(), name);
         }
         for name in ["", "9a", "a-b", "é", "__meta", "api", "le", "severity", "status"] {
-            assert!(LabelName::parse(name).is_err(), "{name} was taken");
+            assert!(LabelName::parse(name).is_err(), "{name} was accepted");
         }
     }
 }

@@ -1,77 +1,77 @@
-//! What one poll brought: a valid answer, or a failure with its reason.
+//! The outcome of a poll: a valid answer, or a failure with its reason.
 
 use std::time::Duration;
 
 use super::text::Text;
 
-/// What one poll brought.
+/// The outcome of a poll.
 pub type Outcome = Result<Answer, Failure>;
 
 /// A valid answer of the progress endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The task's status.
+    /// The status of the task.
     pub status: ReportedStatus,
-    /// Whether mocks are on; `None` where the answer says null or nothing.
+    /// Whether mocks are on; `None` if the field is null or absent.
     pub mock_enabled: Option<bool>,
-    /// The registered MCP mock endpoints; `None` where the answer has no such field.
+    /// The number of registered MCP mock endpoints; `None` if the field is absent.
     pub mcp_endpoints: Option<u32>,
-    /// The tool names over all of those endpoints; `None` as above.
+    /// The number of tool names over all of these endpoints; `None` if the field is absent.
     pub mcp_tools: Option<u32>,
-    /// The task's message.
+    /// The message of the task.
     pub message: Option<Text>,
-    /// The task's error.
+    /// The error of the task.
     pub error: Option<Text>,
-    /// The fields that are of another shape than documented, and count as absent.
+    /// The names of malformed fields, which count as absent.
     pub malformed: Vec<&'static str>,
 }
 
-/// The status that an answer reports.
+/// The status in an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportedStatus {
-    /// The task still runs.
+    /// The task is running.
     InProgress,
-    /// The task waits to be run. No specification has this status; clients of the vendor's know it.
+    /// The task has not started yet. No specification has this status, but clients of the vendor know it.
     Queued,
     /// The task succeeded.
     Completed,
     /// The task failed.
     Failed,
-    /// A status that is not documented, as it was sent.
+    /// An undocumented status, as sent.
     Unrecognised(Text),
 }
 
-/// A poll without a valid answer. It says nothing about the toggle.
+/// A poll that brought no valid answer. It says nothing about the toggle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Why there was no answer.
+    /// Why it failed.
     pub reason: Reason,
-    /// What more is known, for logs and the JSON API; never a label.
+    /// Details for logs and the JSON API; never a label.
     pub detail: Option<Text>,
-    /// How long the upstream asked to be left alone.
+    /// How long the upstream asked clients to wait.
     pub retry_after: Option<Duration>,
 }
 
-/// Why a poll brought no valid answer: a closed set.
+/// Why a poll failed: a closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No complete answer in time, connecting included.
     Timeout,
-    /// The host's name was not resolved.
+    /// The host name could not be resolved.
     Dns,
     /// The connection was refused, or the host or the proxy cannot be reached.
     Connect,
-    /// The TLS handshake or the certificate's verification failed.
+    /// The TLS handshake or the verification of the certificate failed.
     Tls,
     /// 3xx; never followed.
     Redirect,
-    /// 400; most likely an id that expired or never was.
+    /// 400; most likely the id has expired or never existed.
     BadRequest,
     /// 401; the key is wrong.
     Unauthorized,
     /// 403; the key belongs to another project.
     Forbidden,
-    /// 404; the endpoint or the agent is gone.
+    /// 404; the agent or the endpoint does not exist.
     NotFound,
     /// 429.
     RateLimited,
@@ -85,7 +85,7 @@ pub enum Reason {
     Decode,
     /// The body is over the limit.
     TooLarge,
-    /// The connection was lost before or in the answer, or the answer is not HTTP.
+    /// The connection was lost before or during the answer, or the answer is not HTTP.
     Aborted,
     /// There is no usable key; nothing was sent.
     Credentials,
@@ -94,7 +94,7 @@ pub enum Reason {
 // === impl ReportedStatus ===
 
 impl ReportedStatus {
-    /// The status as it was sent, where it is none of the documented three.
+    /// The status as sent, if it is none of the documented three.
     pub fn raw(&self) -> Option<Text> {
         match self {
             Self::InProgress | Self::Completed | Self::Failed => None,
@@ -107,12 +107,12 @@ impl ReportedStatus {
 // === impl Failure ===
 
 impl Failure {
-    /// A failure of which only the reason is known.
+    /// A failure without details.
     pub fn new(reason: Reason) -> Self {
         Self { reason, detail: None, retry_after: None }
     }
 
-    /// The same with more to say.
+    /// The same failure with details.
     #[must_use]
     pub fn with_detail(self, detail: Text) -> Self {
         Self { detail: Some(detail), ..self }
@@ -143,7 +143,7 @@ impl Reason {
         Self::Credentials,
     ];
 
-    /// As shown in labels.
+    /// The value in labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -166,13 +166,13 @@ impl Reason {
         }
     }
 
-    /// The reason of that name, as [`Reason::as_str`] has it.
+    /// The inverse of [`Reason::as_str`].
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 
-    /// Whether the key was missing or refused, so that another one may help.
-    pub fn is_for_want_of_a_key(self) -> bool {
+    /// Whether the key was missing or refused, so that another key may help.
+    pub fn may_need_another_key(self) -> bool {
         matches!(self, Self::Credentials | Self::Unauthorized | Self::Forbidden)
     }
 

@@ -1,4 +1,4 @@
-//! What is known of one run. What few runs have takes a word where it is absent, and is shared by copies.
+//! The state of one run. Parts that few runs have are behind a pointer, which copies share.
 
 use std::sync::Arc;
 
@@ -6,29 +6,29 @@ use super::outcome::{Answer, Reason, ReportedStatus};
 use super::text::Text;
 use super::time::Timestamp;
 
-/// What is known of one run.
+/// The state of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// When the run was first watched.
     pub started: Timestamp,
-    /// What the last valid answer said; a failed poll changes nothing here.
+    /// What the last valid answer said. A failed poll does not change it.
     pub last_answer: LastAnswer,
     /// When and how the run was first seen finished.
     pub finished: Option<Finish>,
-    /// The last valid answer.
+    /// When the last valid answer came.
     pub last_success: Option<Timestamp>,
-    /// The failure of the last poll and those just before it; `None` after a valid answer.
+    /// The failed polls since the last valid answer; `None` after a valid answer.
     pub failing: Option<Arc<FailureStreak>>,
-    /// Statuses that are none of the documented three; `None` where no answer had one.
+    /// Undocumented statuses; `None` if no answer had one.
     pub raw: Option<Arc<RawStatuses>>,
 }
 
-/// Statuses of a run, as they were sent, that are none of the documented three.
+/// Statuses of a run, as sent, other than the documented three.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RawStatuses {
-    /// That of the last valid answer.
+    /// The one in the last valid answer.
     pub last: Option<Text>,
-    /// Those that are unrecognised and were already reported, up to [`Run::MAX_UNRECOGNISED`].
+    /// Unrecognised ones that were already reported, up to [`Run::MAX_UNRECOGNISED`].
     pub unrecognised: Vec<Text>,
 }
 
@@ -39,13 +39,13 @@ pub struct LastAnswer {
     pub status: Status,
     /// Whether mocks are on, as answered.
     pub mock_enabled: Option<bool>,
-    /// MCP mock endpoints; the last answer that had the field.
+    /// The number of MCP mock endpoints, from the last answer that had the field.
     pub mcp_endpoints: Option<u32>,
-    /// Tool names over all endpoints; the last answer that had the field.
+    /// The number of tool names over all endpoints, from the last answer that had the field.
     pub mcp_tools: Option<u32>,
-    /// The task's message.
+    /// The message of the task.
     pub message: Option<Text>,
-    /// The task's error.
+    /// The error of the task.
     pub error: Option<Text>,
 }
 
@@ -58,7 +58,7 @@ pub enum Status {
     Completed,
     /// The task failed.
     Failed,
-    /// There was no answer yet, or its status is not a documented one.
+    /// There is no answer yet, or its status is undocumented.
     #[default]
     Unknown,
 }
@@ -66,32 +66,32 @@ pub enum Status {
 /// When and how a run was first seen finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finish {
-    /// When it was seen.
+    /// When it was seen finished.
     pub at: Timestamp,
-    /// Whether the run's very first answer said so: then it finished before it was watched.
+    /// Whether the first answer of the run was final: then the run finished before it was watched.
     pub at_first_answer: bool,
 }
 
-/// A row of failed polls.
+/// Consecutive failed polls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureStreak {
-    /// The last poll's reason.
+    /// The reason of the last failure.
     pub reason: Reason,
-    /// What more is known of the last failure.
+    /// Details of the last failure.
     pub detail: Option<Text>,
-    /// When the first poll of the row failed.
+    /// When the first of them failed.
     pub since: Timestamp,
-    /// How many polls failed in a row, at least 1.
+    /// How many there are, at least 1.
     pub polls: u32,
 }
 
 // === impl Run ===
 
 impl Run {
-    /// How many different unrecognised statuses of one run are told apart.
+    /// How many different unrecognised statuses of one run are reported.
     pub const MAX_UNRECOGNISED: usize = 8;
 
-    /// A run that is first watched at `started`.
+    /// A run that was first watched at `started`.
     pub(super) fn new(started: Timestamp) -> Self {
         Self {
             started,
@@ -112,12 +112,12 @@ impl Run {
         }
     }
 
-    /// The status of the last valid answer as it was sent, where it is none of the documented three.
+    /// The status of the last valid answer as sent, if it is none of the documented three.
     pub fn raw_status(&self) -> Option<&Text> {
         self.raw.as_ref()?.last.as_ref()
     }
 
-    /// Takes over the status of a valid answer as it was sent.
+    /// Sets the status of a valid answer as sent.
     pub(super) fn set_raw_status(&mut self, raw: Option<Text>) {
         if self.raw_status() != raw.as_ref() {
             Arc::make_mut(self.raw.get_or_insert_default()).last = raw;
@@ -130,7 +130,7 @@ impl Run {
         self.raw.as_ref().map(|raw| raw.unrecognised.as_slice()).unwrap_or_default()
     }
 
-    /// Remembers the status; says whether it is new to this run.
+    /// Adds an unrecognised status. Returns whether it is new to this run.
     pub(super) fn remember_unrecognised(&mut self, status: &Text) -> bool {
         let known = self.unrecognised();
         let first = !known.contains(status) && known.len() < Self::MAX_UNRECOGNISED;
@@ -140,7 +140,7 @@ impl Run {
         first
     }
 
-    /// Changes every time in it.
+    /// Applies `map` to every time.
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.started = map(self.started);
         if let Some(finish) = &mut self.finished {
@@ -157,7 +157,7 @@ impl Run {
 // === impl LastAnswer ===
 
 impl LastAnswer {
-    /// Takes over what a valid answer says.
+    /// Updates the state from a valid answer.
     pub(super) fn update(&mut self, answer: Answer) {
         *self = Self {
             status: Status::of(&answer.status),
@@ -170,7 +170,7 @@ impl LastAnswer {
     }
 }
 
-/// What is new; the old one where it says the same, so that memory stays where it is.
+/// The new text; the old one if they are equal, so that copies go on sharing its memory.
 fn unless_same(old: Option<Text>, new: Option<Text>) -> Option<Text> {
     if old == new { old } else { new }
 }
@@ -178,10 +178,10 @@ fn unless_same(old: Option<Text>, new: Option<Text>) -> Option<Text> {
 // === impl Status ===
 
 impl Status {
-    /// Every status, in the order in which the series are exposed.
+    /// Every status, in the order of their series.
     pub const ALL: [Self; 4] = [Self::InProgress, Self::Completed, Self::Failed, Self::Unknown];
 
-    /// As shown in labels and JSON.
+    /// The value in labels and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InProgress => "in_progress",
@@ -191,12 +191,12 @@ impl Status {
         }
     }
 
-    /// The status of that name, as [`Status::as_str`] has it.
+    /// The inverse of [`Status::as_str`].
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// Whether a run with this status goes on no more.
+    /// Whether a run with this status has finished.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }

@@ -1,4 +1,4 @@
-//! Watches and answers for tests: built for tests only, so what is wrong here may panic.
+//! Watches and answers for tests. Invalid values panic.
 
 use super::{AgentId, Answer, ApiName, Labels, ProgressId, ReportedStatus, Source, Timestamp, Watch, WatchName};
 
@@ -15,7 +15,7 @@ pub(crate) fn watch(name: &str, progress_id: &str) -> Watch {
     }
 }
 
-/// An answer that says no more than this.
+/// An answer without optional fields.
 pub(crate) fn answer(status: ReportedStatus, mock_enabled: Option<bool>) -> Answer {
     Answer {
         status,
@@ -28,7 +28,7 @@ pub(crate) fn answer(status: ReportedStatus, mock_enabled: Option<bool>) -> Answ
     }
 }
 
-/// A time, in seconds.
+/// A time, by seconds after some fixed time.
 pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_000_000 + seconds * 1000)
 }

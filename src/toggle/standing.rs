@@ -1,4 +1,4 @@
-//! How a toggle stands: what somebody who looks for trouble wants to know first.
+//! The standing of a toggle: one word for people who look for trouble, from the worst to the best.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use super::state_machine::Toggle;
 use super::tally::ProblemKind;
 use super::time::Timestamp;
 
-/// How a toggle stands, the worst first.
+/// The standing of a toggle, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
-    /// Its task failed, or an earlier one did and none has ended well since.
+    /// The last run that finished failed.
     Failed,
-    /// Its task completed in another state than was expected, or an earlier one did and none has ended well since.
+    /// The last run that finished completed in another state than expected.
     Mismatched,
-    /// Its task answers, and has not finished for long.
+    /// The run is polled successfully, but has not finished within [`Standing::STUCK_AFTER`].
     Stuck,
-    /// Its task has not answered for long.
+    /// The run has had no valid answer for [`Standing::SILENT_AFTER`].
     Silent,
-    /// Its last poll failed.
+    /// The last poll failed.
     Failing,
-    /// There was no answer yet, or its status is not a documented one.
+    /// There is no answer yet, or its status is undocumented.
     Unknown,
-    /// Its task runs.
+    /// The run is in progress.
     InProgress,
-    /// Its task succeeded.
+    /// The run completed, in the expected state if there is one.
     Completed,
 }
 
@@ -43,19 +43,20 @@ impl Standing {
         Self::Completed,
     ];
 
-    /// After this without an end, a run is stuck. The alert `CekuraToggleStuck` has the same.
+    /// The age at which an unfinished run is stuck; the same as in the alert `CekuraToggleStuck`.
     pub const STUCK_AFTER: Duration = Duration::from_mins(30);
 
-    /// After this without an answer, a run is silent. The alert `CekuraToggleNotAnswering` has the same.
+    /// The time without a valid answer after which a run is silent; the same as in the alert
+    /// `CekuraToggleNotAnswering`.
     pub const SILENT_AFTER: Duration = Duration::from_mins(15);
 
-    /// How the toggle stands at `now`.
+    /// The standing of a toggle at `now`.
     pub fn of(toggle: &Toggle, now: Timestamp) -> Self {
         let run = &toggle.run;
-        let goes_on = run.finished.is_none();
+        let unfinished = run.finished.is_none();
         let up = run.up() == Some(true);
-        let heard = run.last_success.unwrap_or(run.started);
-        // As the alerts do: a retry that hangs or is not answered mends nothing.
+        let last_heard = run.last_success.unwrap_or(run.started);
+        // As in the alerts, a retry that hangs or is not answered does not end a problem.
         match toggle.tally.problem.map(|problem| problem.kind) {
             Some(ProblemKind::Failed) => return Self::Failed,
             Some(ProblemKind::Mismatch) => return Self::Mismatched,
@@ -63,8 +64,8 @@ impl Standing {
         }
         match run.last_answer.status {
             Status::Failed => Self::Failed,
-            _ if goes_on && up && now.since(run.started) > Self::STUCK_AFTER => Self::Stuck,
-            _ if goes_on && !up && now.since(heard) > Self::SILENT_AFTER => Self::Silent,
+            _ if unfinished && up && now.since(run.started) > Self::STUCK_AFTER => Self::Stuck,
+            _ if unfinished && !up && now.since(last_heard) > Self::SILENT_AFTER => Self::Silent,
             _ if run.failing.is_some() => Self::Failing,
             Status::Unknown => Self::Unknown,
             Status::InProgress => Self::InProgress,
@@ -72,7 +73,7 @@ impl Standing {
         }
     }
 
-    /// As shown in JSON.
+    /// The value in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -98,7 +99,7 @@ mod tests {
     const HOUR: u64 = 3600;
 
     #[test]
-    fn the_worst_that_is_true_of_a_toggle_is_how_it_stands() {
+    fn the_standing_is_the_worst_that_is_true_of_a_toggle() {
         let says = |status, mock_enabled| Ok(answer(status, mock_enabled));
         let fails = || Outcome::Err(Failure::new(Reason::Timeout));
         for (outcomes, now, expected) in [
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_toggle_stands_as_its_last_run_ended_badly_until_one_ends_well() {
+    fn a_bad_end_decides_the_standing_until_a_run_ends_well() {
         let of = |id: &str| Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("a", id) });
         let mut toggle = Toggle::new(of("1"), at(0));
         toggle.apply(Ok(answer(ReportedStatus::Completed, Some(false))), at(1));
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_come_first() {
+    fn the_worst_standing_comes_first() {
         assert!(Standing::ALL.is_sorted());
     }
 }

@@ -1,4 +1,4 @@
-//! Points in time as they are shown to users.
+//! Points in time, as users see them.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A wall-clock time: milliseconds since the Unix epoch, never before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(
-    /// One more than the milliseconds, so that an optional time takes no more room.
+    /// The milliseconds plus one, so that `Option<Timestamp>` has the same size.
     NonZeroU64,
 );
 
-/// By how much the clock of this process was moved, and all that was stamped with it.
+/// A jump of the clock of this process, by which all earlier times are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClockJump {
-    /// Negative if it was set back.
+    /// Negative if the clock was set back.
     millis: i64,
 }
 
@@ -36,13 +36,13 @@ impl Timestamp {
         Duration::from_millis(self.as_millis().saturating_sub(earlier.as_millis()))
     }
 
-    /// What was stamped before a jump, as it is to be shown after it.
+    /// A time from before a jump, as it is shown after the jump.
     #[must_use]
     pub fn moved(self, jump: ClockJump) -> Self {
         Self::from_millis(self.as_millis().saturating_add_signed(jump.millis))
     }
 
-    /// `self` later by `delay`.
+    /// The time `delay` after this one.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -80,7 +80,7 @@ impl From<Timestamp> for SystemTime {
 /// RFC 3339 in UTC with milliseconds, as in `2026-11-24T03:00:00.000Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Beyond this year RFC 3339 ends, and the formatter below would refuse.
+        // RFC 3339 ends with the year 9999, and the formatter refuses later times.
         const LAST: u64 = 253_402_300_799_999;
         let time = UNIX_EPOCH + Duration::from_millis(self.as_millis().min(LAST));
         humantime::format_rfc3339_millis(time).fmt(f)

@@ -1,4 +1,4 @@
-//! Watches: the named slots of the watch list, in types that cannot be wrong.
+//! Watches, and types for their fields whose values are always valid.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use super::label::Labels;
 
-/// One entry of the watch list: a named slot and the run that is in it now.
+/// An entry of the watch list: its name and its current run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
-    /// The slot's name, unique and stable over runs.
+    /// The name, which is unique and stays over runs.
     pub name: WatchName,
-    /// The API that the run is polled at.
+    /// The API that is polled.
     pub api: ApiName,
-    /// The agent whose tools are toggled.
+    /// The agent whose mocks are toggled.
     pub agent_id: AgentId,
-    /// The toggle task.
+    /// The id of the toggle task.
     pub progress_id: ProgressId,
-    /// The state that the run should end in, where the user said so.
+    /// The state in which the run should end, if the user gave one.
     pub expect: Option<Expect>,
-    /// The user's labels, on every series of this watch.
+    /// The labels that the user gave, on every series of this watch.
     pub labels: Labels,
     /// Where the watch comes from.
     pub source: Source,
@@ -37,11 +37,11 @@ pub struct ApiName(Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentId(NonZeroU64);
 
-/// The id of a toggle task: any text of 1 to 256 bytes without white space at its ends.
+/// The id of a toggle task: any text of 1 to 256 bytes without white space around it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProgressId(Box<str>);
 
-/// The mock state that a run should end in.
+/// The mock state in which a run should end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     /// Mocks on.
@@ -61,17 +61,17 @@ pub enum Source {
     Http,
 }
 
-/// What is wrong with a text that white space was left around.
-const WHITE_SPACE: &str = "begins or ends with white space: take that away";
+/// What is wrong with a text that has white space around it.
+const WHITE_SPACE: &str = "begins or ends with white space: remove it";
 
-fn has_white_space_at_its_ends(text: &str) -> bool {
+fn has_white_space_around(text: &str) -> bool {
     text.trim().len() < text.len()
 }
 
 // === impl Watch ===
 
 impl Watch {
-    /// Whether `other` is the same run: the same task of the same agent at the same API.
+    /// Whether `other` has the same run: the same task of the same agent at the same API.
     pub fn same_run(&self, other: &Self) -> bool {
         self.api == other.api && self.agent_id == other.agent_id && self.progress_id == other.progress_id
     }
@@ -80,17 +80,17 @@ impl Watch {
 // === impl WatchName ===
 
 impl WatchName {
-    /// The longest name, in bytes.
+    /// The length limit of a name, in bytes.
     pub const MOST_BYTES: usize = 128;
 
     /// # Errors
-    /// What is wrong with the name, as a sentence for the user.
+    /// What is wrong with the name, to follow it in a message.
     pub fn parse(name: &str) -> Result<Self, String> {
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
         let goes_on_well = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
         if starts_well && goes_on_well && name.len() <= Self::MOST_BYTES {
             Ok(Self(name.into()))
-        } else if has_white_space_at_its_ends(name) {
+        } else if has_white_space_around(name) {
             Err(WHITE_SPACE.into())
         } else {
             Err("is not a watch name: 1 to 128 letters, digits, dots, underscores and hyphens, \
@@ -99,7 +99,7 @@ impl WatchName {
         }
     }
 
-    /// The name of a watch that was given none: `agent-<agent_id>`.
+    /// The default name of a watch: `agent-<agent_id>`.
     pub fn of_agent(agent: AgentId) -> Self {
         Self(format!("agent-{agent}").into())
     }
@@ -113,11 +113,11 @@ impl WatchName {
 // === impl ApiName ===
 
 impl ApiName {
-    /// The name of the API that watches belong to where they name none.
+    /// The name of the API of watches that name none.
     pub const DEFAULT: &str = "default";
 
     /// # Errors
-    /// What is wrong with the name, as a sentence for the user.
+    /// What is wrong with the name, to follow it in a message.
     pub fn parse(name: &str) -> Result<Self, String> {
         let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
         let goes_on_well = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -128,7 +128,7 @@ impl ApiName {
         }
     }
 
-    /// The API that watches belong to where they name none.
+    /// The API of watches that name none.
     pub fn default_api() -> Self {
         Self(Self::DEFAULT.into())
     }
@@ -142,11 +142,11 @@ impl ApiName {
 // === impl AgentId ===
 
 impl AgentId {
-    /// The least id.
+    /// The lowest id.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
 
     /// # Errors
-    /// What is wrong with the id, as a sentence for the user.
+    /// What is wrong with the id, to follow it in a message.
     pub fn parse(id: &str) -> Result<Self, String> {
         let plain = id.bytes().all(|b| b.is_ascii_digit()) && !id.starts_with('0');
         id.parse()
@@ -165,25 +165,25 @@ impl AgentId {
 // === impl ProgressId ===
 
 impl ProgressId {
-    /// The longest id, in bytes.
+    /// The length limit of an id, in bytes.
     pub const MAX_BYTES: usize = 256;
 
-    /// Takes an id from a user. White space at its ends is never part of an id: it is left over from a shell or
-    /// a text file, and the upstream would not know the id.
+    /// Parses an id from a user. White space around it is never part of the id: it comes from a shell or a text
+    /// file, and the upstream would not know the id.
     ///
     /// # Errors
-    /// What is wrong with the id, as a sentence for the user.
+    /// What is wrong with the id, to follow it in a message.
     pub fn parse(id: &str) -> Result<Self, String> {
-        if has_white_space_at_its_ends(id) { Err(WHITE_SPACE.into()) } else { Self::restore(id) }
+        if has_white_space_around(id) { Err(WHITE_SPACE.into()) } else { Self::restore(id) }
     }
 
-    /// Takes an id that was stored, which an earlier version may have taken with white space at its ends.
+    /// Restores a stored id, which an earlier version may have accepted with white space around it.
     ///
     /// # Errors
-    /// What is wrong with the id, as a sentence for the user.
+    /// What is wrong with the id, to follow it in a message.
     pub fn restore(id: &str) -> Result<Self, String> {
         match id.len() {
-            0 => Err("is empty: the id that starting the toggle answered is needed".into()),
+            0 => Err("is empty: use the id that starting the toggle returned".into()),
             1..=Self::MAX_BYTES => Ok(Self(id.into())),
             len => Err(format!("is {len} bytes long: at most {} are allowed", Self::MAX_BYTES)),
         }
@@ -199,7 +199,7 @@ impl ProgressId {
 
 impl Expect {
     /// # Errors
-    /// What is wrong with the value, as a sentence for the user.
+    /// What is wrong with the value, to follow it in a message.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "enabled" => Ok(Self::Enabled),
@@ -208,7 +208,7 @@ impl Expect {
         }
     }
 
-    /// As users write it.
+    /// The value as users write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Enabled => "enabled",
@@ -216,7 +216,7 @@ impl Expect {
         }
     }
 
-    /// Whether `mock_enabled`, as answered, is what was expected.
+    /// Whether the answer `mock_enabled` is the expected state. Null never is.
     pub fn is_met_by(self, mock_enabled: Option<bool>) -> bool {
         mock_enabled == Some(self == Self::Enabled)
     }
@@ -228,7 +228,7 @@ impl Source {
     /// Every source, in the order of precedence.
     pub const ALL: [Self; 3] = [Self::Config, Self::File, Self::Http];
 
-    /// As shown in labels.
+    /// The value in labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Config => "config",
@@ -256,7 +256,7 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// Lets maps keyed by name be asked with a plain string.
+/// A map with names as keys can be searched with a plain string.
 impl std::borrow::Borrow<str> for WatchName {
     fn borrow(&self) -> &str {
         &self.0
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_keep_to_their_alphabet() {
+    fn names_with_other_characters_are_refused() {
         for good in ["a", "9", "bookings-enable", "A.b_c-9", &"x".repeat(128)] {
             assert!(WatchName::parse(good).is_ok(), "{good}");
         }
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_at_the_ends_of_a_progress_id_or_a_name_is_refused_in_words() {
+    fn white_space_around_a_progress_id_or_a_name_is_named_in_the_error() {
         for id in [" p", "p ", "p\n", "\tp", "p\u{a0}", " "] {
             assert!(ProgressId::parse(id).unwrap_err().contains("white space"), "{id:?}");
             assert!(WatchName::parse(id).unwrap_err().contains("white space"), "{id:?}");
@@ -301,13 +301,13 @@ mod tests {
     }
 
     #[test]
-    fn progress_ids_that_were_stored_are_restored_as_they_were() {
+    fn stored_progress_ids_are_restored_unchanged() {
         assert_eq!(ProgressId::restore(" p\n").unwrap().as_str(), " p\n");
         assert!(ProgressId::restore("").is_err() && ProgressId::restore(&"x".repeat(257)).is_err());
     }
 
     #[test]
-    fn progress_ids_have_one_to_256_bytes_of_anything() {
+    fn progress_ids_are_any_1_to_256_bytes() {
         assert!(ProgressId::parse(&"é".repeat(128)).is_ok());
         assert!(ProgressId::parse("").is_err());
         assert!(ProgressId::parse(&"x".repeat(257)).is_err());

@@ -53,7 +53,7 @@ fn series(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_watch_before_its_first_answer_shows_what_is_known_and_no_more() {
+fn a_watch_before_its_first_answer_has_only_the_series_with_known_values() {
     let toggle = Toggle::new(Arc::new(watch("w", "p")), at(1_790_000_000_005));
     assert_eq!(
         series(&text_of(&toggle)),
@@ -73,7 +73,7 @@ fn a_watch_before_its_first_answer_shows_what_is_known_and_no_more() {
 }
 
 #[test]
-fn a_mismatched_run_whose_poll_failed_shows_every_family() {
+fn a_mismatched_run_whose_poll_failed_has_series_in_every_family() {
     let mut toggle = Toggle::new(Arc::new(Watch { expect: Some(Expect::Enabled), ..watch("w", "p") }), at(0));
     let answer =
         Answer { mcp_endpoints: Some(2), mcp_tools: Some(5), ..answer(ReportedStatus::Completed, Some(false)) };
@@ -122,7 +122,7 @@ fn full() -> Snapshot {
 }
 
 #[test]
-fn our_families_and_the_gathered_ones_are_disjoint() {
+fn no_family_is_both_encoded_here_and_gathered() {
     let toggles = TOGGLE_FAMILIES.iter().map(Family::description);
     let agents = AGENT_FAMILIES.iter().map(Family::description);
     let configured = SOURCE_FAMILIES.iter().map(Family::description);
@@ -145,7 +145,7 @@ fn families_are_sorted_and_described_once_in_either_format() {
 }
 
 #[test]
-fn every_counter_is_one_in_openmetrics_too() {
+fn every_counter_is_a_counter_in_openmetrics_too() {
     let counters = |format| encoded(&full(), format).lines().filter(|line| line.ends_with(" counter")).count();
     assert_eq!(counters(Format::Text), counters(Format::OpenMetrics));
     assert!(counters(Format::Text) > 5);
@@ -169,7 +169,7 @@ fn openmetrics_has_the_units_and_no_creation_times() {
 }
 
 #[test]
-fn openmetrics_ends_with_eof_once_and_shows_the_series_of_text() {
+fn openmetrics_ends_with_one_eof_and_has_the_series_of_text() {
     let snapshot = of_rows((0..2000).map(|i| waiting(&format!("w{i}"))));
     let scrape = encoded(&snapshot, Format::OpenMetrics);
     assert!(scrape.ends_with("\n# EOF\n"));
@@ -214,7 +214,7 @@ fn parse_line(line: &str) -> (String, BTreeMap<String, String>, String) {
 
 proptest! {
     #[test]
-    fn whatever_users_write_is_read_back_from_the_exposition(
+    fn labels_of_users_are_parsed_as_they_were_written(
         progress_id in "(\\PC|[\n\r\t\"\\\\{},=]){1,40}", team in "(\\PC|[\n\r\t\"\\\\{},=]){0,40}"
     ) {
         let labels = Labels::from([(LabelName::parse("team").unwrap(), team.as_str().into())]);
@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn times_are_read_back_to_the_millisecond(millis in 0..10_000_000_000_000u64) {
+    fn times_have_the_precision_of_a_millisecond(millis in 0..10_000_000_000_000u64) {
         let toggle = Toggle::new(Arc::new(watch("w", "p")), at(millis));
         let text = text_of(&toggle);
         let line = text.lines().find(|line| line.starts_with("cekura_toggle_started")).unwrap();
@@ -242,7 +242,7 @@ proptest! {
 }
 
 #[test]
-fn the_chunks_of_many_watches_are_the_text_of_one_by_one_sorted_by_family() {
+fn many_watches_have_the_series_of_each_one_sorted_by_family() {
     let toggles: Vec<_> = (0..2000).map(|i| waiting(&format!("w{i}"))).collect();
     let chunks = chunks(&of_rows(toggles.clone()), Format::Text);
     assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() < CHUNK + CHUNK / 16));
@@ -274,7 +274,7 @@ fn agent(id: u64) -> AgentRow {
 }
 
 #[test]
-fn parts_are_the_text_and_no_larger_than_chunks() {
+fn parts_have_the_same_text_as_chunks_and_are_no_larger() {
     let agents: Vec<_> = (1..2000).map(agent).collect();
     let rows: ToggleRows = (0..2000).map(|i| waiting(&format!("w{i:04}"))).collect();
     let named = ConfiguredSeries { sources: vec![("source=\"config\"".into(), true)], ..ConfiguredSeries::default() };
@@ -289,7 +289,7 @@ fn parts_are_the_text_and_no_larger_than_chunks() {
 }
 
 #[test]
-fn where_a_thing_comes_changes_or_goes_few_parts_are_others() {
+fn a_row_that_is_added_changed_or_removed_changes_few_parts() {
     let rows: Vec<_> = (0..3000).map(|i| waiting(&format!("w{i:04}"))).collect();
     let agents: Vec<_> = (1..3000).map(agent).collect();
     let parts_of = |rows: &[ToggleRow], agents: &[AgentRow]| {
@@ -318,7 +318,7 @@ fn where_a_thing_comes_changes_or_goes_few_parts_are_others() {
 }
 
 #[test]
-fn what_moves_has_no_part_with_series_of_watches() {
+fn series_that_always_change_share_no_part_with_those_of_watches() {
     let moving = |part: &&Vec<u8>| part.windows(8).any(|at| at == b"process_");
     let parts = parts(&full(), Format::OpenMetrics);
     let moving: Vec<_> = parts.iter().filter(moving).collect();
@@ -327,7 +327,7 @@ fn what_moves_has_no_part_with_series_of_watches() {
 }
 
 #[test]
-fn readers_at_different_places_share_a_snapshot_and_each_reads_all_of_it() {
+fn several_encoders_can_read_one_snapshot_at_different_speeds() {
     fn can_be_sent<T: Send + 'static>(_: &T) {}
     let snapshot = of_rows((0..500).map(|i| waiting(&format!("w{i}"))));
     let whole = text(&snapshot);
@@ -342,7 +342,7 @@ fn readers_at_different_places_share_a_snapshot_and_each_reads_all_of_it() {
 }
 
 #[test]
-fn agents_have_api_and_id_only() {
+fn series_of_agents_have_the_labels_of_the_watch_that_set_the_state() {
     let of_agent = |mock| {
         let agent = AgentRow { api: ApiName::default_api(), id: AgentId::parse("9").unwrap(), mock };
         text(&Snapshot::new(ToggleRows::default(), vec![agent], ConfiguredSeries::default(), vec![]))

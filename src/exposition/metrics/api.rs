@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Counter, CounterVec, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
@@ -91,7 +92,7 @@ families! {
         up: IntGaugeVec ["api"] = "cekura_api_up",
             "Whether any recent poll of this API brought a valid answer (1), or all of them failed (0).";
         malformed_answers: IntCounterVec ["api"] = "cekura_api_malformed_answers_total",
-            "Valid answers with a malformed optional part, which counts as absent.";
+            "Valid answers with a malformed part other than status and mock_enabled; that part counts as absent.";
         runs_finished: IntCounterVec ["api", "outcome"] = "cekura_api_runs_finished_total",
             "Runs seen to finish, by outcome: completed, failed, or mismatched (completed in another state than expected).";
         run_duration: HistogramVec ["api", "status"] in RUN_SECONDS = "cekura_toggle_duration_seconds",
@@ -218,11 +219,15 @@ impl ApiMetrics {
 impl ApiFamilies {
     /// Removes every series of an API.
     pub(super) fn remove(&self, api: &ApiName) {
-        let counters = [&self.requests, &self.unknown_statuses, &self.malformed_answers, &self.runs_finished];
-        counters.into_iter().for_each(|family| remove_api(family, api));
-        [&self.in_flight, &self.waiting, &self.up].into_iter().for_each(|family| remove_api(family, api));
-        let histograms = [&self.request_duration, &self.poll_lag, &self.run_duration];
-        histograms.into_iter().for_each(|family| remove_api(family, api));
+        for counters in [&self.requests, &self.unknown_statuses, &self.malformed_answers, &self.runs_finished] {
+            remove_api(counters, api);
+        }
+        for gauges in [&self.in_flight, &self.waiting, &self.up] {
+            remove_api(gauges, api);
+        }
+        for histograms in [&self.request_duration, &self.poll_lag, &self.run_duration] {
+            remove_api(histograms, api);
+        }
         remove_api(&self.paused_until, api);
         remove_api(&self.throttle, api);
     }
@@ -230,7 +235,7 @@ impl ApiFamilies {
 
 /// Removes the series of an API from one family.
 fn remove_api<T: MetricVecBuilder>(family: &MetricVec<T>, api: &ApiName) {
-    for metric in family.collect().iter().flat_map(|family| family.get_metric()) {
+    for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
         let labels: HashMap<_, _> = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
         if labels.get("api") == Some(&api.as_str()) {
             // This cannot fail, because the series was just collected.
@@ -264,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_that_is_forgotten_leaves_no_series_and_starts_at_zero_when_it_comes_back() {
+    fn a_forgotten_api_has_no_series_and_starts_at_zero_when_it_comes_back() {
         let metrics = Metrics::new().unwrap();
         let api = metrics.api(&ApiName::default_api());
         api.count_run(Status::Failed, Some(Duration::from_secs(1)), false);
@@ -280,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_counts_for_itself() {
+    fn each_reason_has_its_own_counter() {
         let metrics = Metrics::new().unwrap();
         let api = metrics.api(&ApiName::default_api());
         for reason in Reason::ALL {
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_shows_only_while_it_lasts() {
+    fn the_end_of_a_pause_is_exposed_only_while_the_pause_lasts() {
         let metrics = Metrics::new().unwrap();
         let api = metrics.api(&ApiName::default_api());
         let name = "cekura_api_paused_until_timestamp_seconds";

@@ -67,7 +67,7 @@ fn a_problem_lasts_until_a_run_ends_well_whatever_a_retry_does() {
 }
 
 #[test]
-fn a_recheck_and_another_expectation_judge_a_finished_run_anew() {
+fn a_recheck_and_another_expectation_update_the_problem() {
     let mut toggle = toggle(Some(Expect::Enabled));
     let kind = |toggle: &Toggle| toggle.tally.problem.map(|problem| problem.kind);
     toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(1));
@@ -83,7 +83,7 @@ fn a_recheck_and_another_expectation_judge_a_finished_run_anew() {
 }
 
 #[test]
-fn what_finished_last_has_the_later_time_also_by_a_clock_that_goes_back() {
+fn the_last_finish_has_the_later_time_even_if_the_clock_goes_back() {
     let mut toggle = toggle(None);
     let order = |toggle: &Toggle| toggle.tally.last_completed.cmp(&toggle.tally.last_failed);
     toggle.apply(Ok(answer(ReportedStatus::Completed, None)), at(3600));
@@ -99,7 +99,7 @@ fn what_finished_last_has_the_later_time_also_by_a_clock_that_goes_back() {
 }
 
 #[test]
-fn a_run_that_is_finished_at_its_first_answer_has_no_duration() {
+fn a_run_whose_first_answer_is_final_has_no_duration() {
     let mut toggle = toggle(None);
     toggle.apply(failure(Reason::Timeout), at(1));
     let transitions = toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(9));
@@ -108,7 +108,7 @@ fn a_run_that_is_finished_at_its_first_answer_has_no_duration() {
 }
 
 #[test]
-fn a_failed_poll_changes_only_up_the_error_and_the_counters() {
+fn a_failed_poll_changes_only_up_the_failure_streak_and_the_counters() {
     let mut toggle = toggle(Some(Expect::Enabled));
     toggle.apply(Ok(answer(ReportedStatus::Completed, Some(true))), at(1));
     let before = toggle.clone();
@@ -125,7 +125,7 @@ fn a_failed_poll_changes_only_up_the_error_and_the_counters() {
 }
 
 #[test]
-fn completed_in_another_state_than_expected_is_a_mismatch_and_null_is_one_too() {
+fn a_run_that_completes_in_another_state_than_expected_or_null_is_a_mismatch() {
     for (expect, mock_enabled, mismatch) in [
         (Some(Expect::Enabled), Some(true), Some(false)),
         (Some(Expect::Enabled), Some(false), Some(true)),
@@ -142,7 +142,7 @@ fn completed_in_another_state_than_expected_is_a_mismatch_and_null_is_one_too() 
 }
 
 #[test]
-fn a_failed_run_is_no_mismatch() {
+fn a_failed_run_is_not_a_mismatch() {
     let mut toggle = toggle(Some(Expect::Enabled));
     toggle.apply(Ok(answer(ReportedStatus::Failed, Some(false))), at(1));
     assert_eq!(toggle.mismatch(), Some(false));
@@ -163,7 +163,7 @@ fn an_unrecognised_status_is_unknown_and_reported_once_per_value() {
 }
 
 #[test]
-fn a_queued_run_is_in_progress_and_what_was_sent_shows_until_another_status_comes() {
+fn a_queued_run_is_in_progress_and_has_a_raw_status() {
     let mut toggle = toggle(None);
     toggle.apply(Ok(answer(ReportedStatus::Queued, None)), at(1));
     assert_eq!(toggle.run.last_answer.status, Status::InProgress);
@@ -173,7 +173,7 @@ fn a_queued_run_is_in_progress_and_what_was_sent_shows_until_another_status_come
 }
 
 #[test]
-fn a_new_run_resets_all_but_the_tally_and_other_labels_do_not_make_one() {
+fn only_a_new_run_resets_everything_except_the_tally() {
     let mut toggle = toggle(None);
     toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(1));
     assert!(!toggle.redefine(watch("a", Some(Expect::Enabled)), at(2)));
@@ -187,7 +187,7 @@ fn a_new_run_resets_all_but_the_tally_and_other_labels_do_not_make_one() {
 }
 
 #[test]
-fn a_recheck_that_finds_a_completed_run_failed_moves_last_failed_but_counts_no_second_finish() {
+fn a_recheck_that_finds_a_completed_run_failed_sets_last_failed_but_counts_no_second_finish() {
     let mut toggle = toggle(None);
     toggle.apply(Ok(answer(ReportedStatus::Completed, None)), at(1));
     toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(2));
@@ -212,7 +212,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 
 proptest! {
     #[test]
-    fn over_any_outcomes_the_counters_add_up_and_a_run_finishes_once(
+    fn after_any_outcomes_the_counters_add_up_and_the_run_finished_at_most_once(
         outcomes in proptest::collection::vec(any_outcome(), 0..40)
     ) {
         let mut toggle = toggle(Some(Expect::Enabled));

@@ -8,7 +8,7 @@ fn clean(raw: &str) -> String {
 }
 
 #[test]
-fn of_a_very_long_text_whole_words_are_looked_at_and_nothing_hidden_is_cut_in_two() {
+fn a_very_long_text_is_cut_between_words_before_it_is_cleaned() {
     let hidden = Redactions::default().key("sk-secret-key");
     for padding in 0..40 {
         let url = "https://mock.example/x ";
@@ -67,7 +67,7 @@ fn urls_are_found_however_they_are_escaped() {
 }
 
 #[test]
-fn the_key_is_cut_out_plain_encoded_and_within_a_url() {
+fn the_key_is_hidden_plain_escaped_and_within_a_url() {
     assert_eq!(clean("bad key sk-key+1!"), "bad key <secret>!");
     assert_eq!(clean("bad key sk%2Dkey%2B1!"), "bad key <secret>!");
     for form in ["sk%2dkey%2b1", "SK-KEY+1", "sk-key&#43;1", r"sk-key\u002b1", "sk-\u{0}key\u{200b}+1"] {
@@ -78,7 +78,7 @@ fn the_key_is_cut_out_plain_encoded_and_within_a_url() {
 }
 
 #[test]
-fn parts_of_known_urls_are_cut_out_where_they_stand_alone() {
+fn parts_of_listed_urls_are_hidden_when_they_are_quoted_alone() {
     let hidden = Redactions::default().url("https://mock.example:444/mcp/7?token=1");
     let text = "HTTPSConnectionPool(host='mock.example', port=444): no answer with url: /mcp/7?token=1";
     let shown = "HTTPSConnectionPool(host='<url>', port=444): no answer with url: <url>";
@@ -92,7 +92,7 @@ fn parts_of_known_urls_are_cut_out_where_they_stand_alone() {
 }
 
 #[test]
-fn the_query_of_a_quoted_request_target_does_not_show() {
+fn the_query_of_a_quoted_request_target_is_hidden() {
     for (raw, shown) in [
         ("GET /a/v2/7/progress/?progress_id=SECRET HTTP/1.1", "GET /a/v2/7/progress/?<query> HTTP/1.1"),
         ("no such page: '/a?token'", "no such page: '/a?<query>"),
@@ -111,7 +111,7 @@ fn the_query_of_a_quoted_request_target_does_not_show() {
 }
 
 #[test]
-fn the_query_of_the_request_does_not_show_even_where_it_was_decoded() {
+fn the_query_of_the_request_is_hidden_even_if_it_is_decoded() {
     let hidden = Redactions::default().query("progress_id=it's a \"secret\"");
     for raw in [
         "GET /a/?progress_id=it's a \"secret\" HTTP/1.1",
@@ -125,7 +125,7 @@ fn the_query_of_the_request_does_not_show_even_where_it_was_decoded() {
 }
 
 #[test]
-fn listed_urls_do_not_show_without_their_scheme_nor_what_follows_them() {
+fn listed_urls_are_hidden_without_their_scheme_and_with_what_follows_them() {
     let hidden = Redactions::default().url("https://mock.example:8443/m/x").url("https://h1/m/y");
     for part in [
         "mock.example:8443/m/x",
@@ -170,7 +170,7 @@ fn spaces_and_quotes_in_a_listed_url_do_not_end_it() {
 }
 
 #[test]
-fn invisible_characters_within_a_key_do_not_keep_it_from_being_hidden() {
+fn a_key_is_hidden_despite_invisible_characters_in_it() {
     for invisible in ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{202e}', '\u{fe0f}'] {
         let apart: String = "sk-key+1".chars().flat_map(|c| [c, invisible]).collect();
         assert_eq!(clean(&format!("bad key {}!", apart.trim_end_matches(invisible))), "bad key <secret>!");
@@ -187,7 +187,7 @@ fn a_key_that_looks_escaped_is_hidden_as_it_is() {
 }
 
 #[test]
-fn what_is_cut_in_two_by_the_cap_does_not_show_in_part() {
+fn a_url_or_key_at_the_cap_is_not_shown_in_part() {
     for tail in ["https://mock.example", "sk-key+1"] {
         for padding in 900..1100 {
             for text in [format!("{} {tail}", "x".repeat(padding)), format!("{}{tail}", "sk-key+1".repeat(padding))] {
@@ -204,7 +204,7 @@ fn control_characters_are_escaped() {
 }
 
 #[test]
-fn stored_text_is_restored_as_it_was_and_still_keeps_to_the_rules() {
+fn stored_text_is_restored_unchanged_and_within_the_rules() {
     for raw in ["a\nb\\n\u{202e}", "see https://mock.example now", "50% \\x2f &#47;", &"é\n".repeat(5000)] {
         let text = Text::own(raw);
         assert_eq!(Text::restore(text.as_str()), text);
@@ -221,7 +221,7 @@ fn long_text_is_capped_between_characters() {
 
 proptest! {
     #[test]
-    fn no_text_breaks_a_line_outgrows_the_cap_or_shows_a_url(
+    fn no_text_breaks_a_line_exceeds_the_cap_or_shows_a_url(
         before in ".{0,20}", after in ".{0,20}", host in "[a-z]{5,9}", slash in proptest::sample::select(vec!["/", r"\/", "%2f", "%252F", "&#47;", r"\u002F", r"\"])
     ) {
         let raw = format!("{before}https:{slash}{slash}{host}.sk-key+1.example{after}");
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn no_listed_url_shows_whatever_it_holds_and_whatever_is_left_out_of_it(
+    fn no_listed_url_is_shown_whatever_it_contains(
         host in "[a-z]{5,9}", path in "/[a-z '\"%]{1,8}secret[ '\"a-z/]{0,6}", scheme in any::<bool>(), more in ".{0,20}"
     ) {
         let listed = format!("https://{host}:8443{path}");
@@ -242,7 +242,7 @@ proptest! {
     }
 
     #[test]
-    fn no_query_of_a_path_shows(path in "/[a-z]{0,9}", value in "[A-Za-z0-9._~-]{6,20}", around in "[ '\"(]{0,2}") {
+    fn no_query_of_a_path_is_shown(path in "/[a-z]{0,9}", value in "[A-Za-z0-9._~-]{6,20}", around in "[ '\"(]{0,2}") {
         let text = clean(&format!("{around}{path}?progress_id={value}{around}"));
         prop_assert!(!text.contains(&value) && text.contains(&path), "{text}");
     }
