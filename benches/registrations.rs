@@ -21,8 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cekura_exporter::demo::simulator::{Reply, Simulator};
 use cekura_exporter::store::{AgentChange, Registration, RegistrationChange, SavedToggle, Store, ToggleChange};
 use cekura_exporter::toggle::{
-    AgentId, AgentMockParts, ApiName, Expect, Finish, LabelName, LastAnswer, ProgressId, Run, Source, Status, Tally,
-    Text, Timestamp, Toggle, Watch, WatchName,
+    AgentId, AgentMock, ApiName, Expect, Finish, LabelName, LastAnswer, ProgressId, Run, Source, Status, Tally, Text,
+    Timestamp, Toggle, Watch, WatchName,
 };
 use harness::{Exporter, Failure, Table, folder, goal, load_average, mebibytes, percentile};
 use serde::Deserialize;
@@ -281,8 +281,8 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
 }
 
 fn agent(number: u32, now: Timestamp) -> Result<AgentChange, Failure> {
-    let parts = AgentMockParts { newest: Some((now, 1)), enabled_since: Some(now), ..AgentMockParts::default() };
-    Ok(((ApiName::default_api(), agent_id(number)?), Some(parts.into())))
+    let mock = AgentMock { newest: Some((now, 1)), enabled_since: Some(now), ..AgentMock::default() };
+    Ok(((ApiName::default_api(), agent_id(number)?), Some(mock)))
 }
 
 // === Writes ===

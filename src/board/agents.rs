@@ -53,7 +53,7 @@ impl Agents {
     /// The highest place in the watch list of a run that decided the state of an agent.
     pub(super) fn newest_place(&self) -> Option<u64> {
         let mocks = self.apis.values().flat_map(BTreeMap::values).filter_map(|agent| agent.mock.as_ref());
-        mocks.filter_map(|mock| Some(mock.parts().newest?.1)).max()
+        mocks.filter_map(|mock| Some(mock.newest?.1)).max()
     }
 
     /// Adds a watch of an agent.

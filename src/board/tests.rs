@@ -203,7 +203,7 @@ fn all_times_move_with_the_clock_and_keep_their_order() {
     assert_eq!((a.run.started, a.tally.last_completed), (at(5403), Some(at(5401))));
     let b = listed.board.row("b").unwrap();
     assert_eq!((b.toggle.run.failing.as_ref().unwrap().since, b.next_poll), (at(5402), Some(at(5409))));
-    assert_eq!(listed.board.agents()[0].mock.enabled_since(), Some(at(5401)));
+    assert_eq!(listed.board.agents()[0].mock.enabled_since, Some(at(5401)));
     assert!(listed.board.events("a").unwrap().iter().all(|event| event.at <= at(5403)));
     let unsaved = listed.board.take_unsaved(9, FAR);
     assert_eq!((unsaved.toggles.len(), unsaved.agents.len()), (2, 1), "all of it is saved again");
@@ -298,7 +298,7 @@ fn an_agent_that_was_not_saved_is_restored_from_its_saved_run() {
     let mut again = ListedBoard { list: WatchList::default(), board: Board::restored(toggles, []) };
     again.set(&[watch("a", "1")], at(100));
     let mock = again.board.agents()[0].mock.clone();
-    assert_eq!((mock.enabled(), mock.enabled_since()), (Some(true), Some(at(1))));
+    assert_eq!((mock.enabled(), mock.enabled_since), (Some(true), Some(at(1))));
 }
 
 #[test]

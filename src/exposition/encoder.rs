@@ -160,7 +160,7 @@ impl Encoder {
             let agent = &agents[index];
             labels.clear();
             put_agent(&mut labels, &agent.api, agent.id);
-            if let Some(told_by) = agent.mock.told_by() {
+            if let Some(told_by) = &agent.mock.told_by {
                 put_user_labels(&mut labels, &told_by.labels);
             }
             family.put(out, &labels, &agent.mock);

@@ -186,7 +186,7 @@ pub(super) const AGENT_FAMILIES: &[Family<AgentMock>] = &[
         open: "cekura_agent_mock_enabled_since_timestamp_seconds{",
         kind: Kind::Gauge,
         help: "Since when the mocks of the agent are on, as a Unix time in seconds; absent while they are off.",
-        write: |series, agent| series.time(agent.enabled_since()),
+        write: |series, agent| series.time(agent.enabled_since),
     },
 ];
 

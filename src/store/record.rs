@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedToggle};
 use crate::toggle::{
-    AgentId, AgentMock, AgentMockParts, ApiName, Event, EventKind, Expect, FailureStreak, Finish, LabelName, Labels,
-    LastAnswer, ProblemKind, ProgressId, RawStatuses, Reason, Run, Source, Status, Tally, Text, Timestamp,
-    ToggleProblem, ToldBy, Watch, WatchName,
+    AgentId, AgentMock, ApiName, Event, EventKind, Expect, FailureStreak, Finish, LabelName, Labels, LastAnswer,
+    ProblemKind, ProgressId, RawStatuses, Reason, Run, Source, Status, Tally, Text, Timestamp, ToggleProblem, ToldBy,
+    Watch, WatchName,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -432,31 +432,32 @@ impl TallyRecord {
 // === Agents ===
 
 pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
-    let AgentMockParts { newest, enabled_since, told_by, forgotten, unwatched_since } = agent.parts();
+    let AgentMock { newest, enabled_since, told_by, forgotten, unwatched_since } = agent;
     json(&AgentRecord {
         newest: newest.map(|(at, place)| (at.as_millis(), place)),
-        enabled_since: millis(enabled_since),
+        enabled_since: millis(*enabled_since),
         told_by: told_by.as_ref().map(|teller| teller.toggle.as_str().into()),
         labels: told_by.as_ref().map(|teller| labels_record(&teller.labels)).unwrap_or_default(),
-        forgotten,
-        unwatched_since: millis(unwatched_since),
+        forgotten: *forgotten,
+        unwatched_since: millis(*unwatched_since),
     })
 }
 
 pub(super) fn read_agent(json: &[u8]) -> Result<AgentMock, String> {
     let record: AgentRecord<'_> = parse(json)?;
-    let told_by = match record.told_by {
+    let newest = record.newest.map(|(at, place)| (Timestamp::from_millis(at), place));
+    let is_known = newest.is_some() && !record.forgotten;
+    let told_by = match record.told_by.filter(|_| is_known) {
         Some(toggle) => Some(ToldBy { toggle: WatchName::parse(&toggle)?, labels: labels(record.labels)? }),
         None => None,
     };
-    let parts = AgentMockParts {
-        newest: record.newest.map(|(at, place)| (Timestamp::from_millis(at), place)),
-        enabled_since: timestamp(record.enabled_since),
+    Ok(AgentMock {
+        newest,
+        enabled_since: timestamp(record.enabled_since).filter(|_| is_known),
         told_by,
         forgotten: record.forgotten,
         unwatched_since: timestamp(record.unwatched_since),
-    };
-    Ok(parts.into())
+    })
 }
 
 // === What they share ===

@@ -7,25 +7,21 @@ use super::run::{Run, Status};
 use super::time::Timestamp;
 use super::watch::{AgentId, ApiName, Expect, Watch, WatchName};
 
-/// The mock state of an agent, from its newest completed run.
+/// The mock state of an agent, from its newest completed run. The default is that nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentMock {
-    known: Option<LastStatement>,
-    /// When the last watch of the agent was removed; `None` while it has one.
-    unwatched_since: Option<Timestamp>,
-}
-
-/// The parts of an [`AgentMock`], as they are stored and restored.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AgentMockParts {
-    /// When the newest completed run counts as finished, and its place in the watch list; `None` before a
-    /// completed run said whether mocks are on.
+    /// The order of the newest completed run that said whether mocks are on: when it counts as finished, and its
+    /// place in the watch list; `None` if there was none.
+    ///
+    /// A run whose first answer was final finished before it was watched, so it counts as finished when it was first
+    /// watched. The place in the watch list decides between equal times. The order in which answers arrive does not
+    /// matter.
     pub newest: Option<(Timestamp, u64)>,
-    /// Since when mocks are on; `None` while they are off.
+    /// Since when mocks are on; `None` while they are off or nothing is known.
     pub enabled_since: Option<Timestamp>,
-    /// The watch of that run; `None` if an earlier version saved the state.
+    /// The watch of that run; `None` if nothing is known or an earlier version saved the state.
     pub told_by: Option<ToldBy>,
-    /// Whether a request has forgotten the state.
+    /// Whether a request has forgotten what that run said, so that only a newer run sets the state again.
     pub forgotten: bool,
     /// When the last watch of the agent was removed; `None` while it has one.
     pub unwatched_since: Option<Timestamp>,
@@ -53,27 +49,6 @@ pub struct AgentDefinition {
     pub labels: Labels,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct LastStatement {
-    newest: FinishOrder,
-    /// Since when mocks are on; `None` while they are off.
-    enabled_since: Option<Timestamp>,
-    told_by: Option<ToldBy>,
-    /// A request has forgotten the state: only a newer run sets it again.
-    forgotten: bool,
-}
-
-/// The order of finished runs, the newest last.
-///
-/// A run whose first answer was final finished before it was watched, so it is ordered by the time when it was first
-/// watched. The place in the watch list decides between equal times. The order in which answers arrive does not
-/// matter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct FinishOrder {
-    at: Timestamp,
-    place: u64,
-}
-
 // === impl AgentMock ===
 
 impl AgentMock {
@@ -83,72 +58,45 @@ impl AgentMock {
     /// Updates the state from a run of a watch. Only a completed run that says whether mocks are on changes it, and
     /// only if no newer run was observed.
     pub fn observe(&mut self, watch: &Watch, run: &Run, place: u64, now: Timestamp) {
-        let Some(mut order) = FinishOrder::of(run, place) else { return };
+        let Some(finish) = run.finished else { return };
+        let at = if finish.at_first_answer { run.started } else { finish.at };
         // A time in the future would outrank every run that finishes before then.
-        order.at = order.at.min(now);
+        let order = (at.min(now), place);
         let (Status::Completed, Some(enabled)) = (run.last_answer.status, run.last_answer.mock_enabled) else { return };
-        if self.known.as_ref().is_some_and(|known| known.outweighs(order)) {
+        // A forgotten run does not set the state again.
+        if self.newest.is_some_and(|newest| newest > order || (self.forgotten && newest == order)) {
             return;
         }
-        let since = self.enabled_since().unwrap_or(now);
-        self.known = Some(LastStatement {
-            newest: order,
-            enabled_since: enabled.then_some(since),
-            told_by: Some(ToldBy { toggle: watch.name.clone(), labels: watch.labels.clone() }),
-            forgotten: false,
-        });
+        self.newest = Some(order);
+        self.enabled_since = enabled.then(|| self.enabled_since.unwrap_or(now));
+        self.told_by = Some(ToldBy { toggle: watch.name.clone(), labels: watch.labels.clone() });
+        self.forgotten = false;
     }
 
     /// Forgets the state until a newer run sets it. Returns whether it was known.
     pub fn forget(&mut self) -> bool {
-        let Some(known) = self.known.as_mut().filter(|known| !known.forgotten) else { return false };
-        *known = LastStatement { newest: known.newest, enabled_since: None, told_by: None, forgotten: true };
-        true
+        let was_known = self.enabled().is_some();
+        if was_known {
+            (self.enabled_since, self.told_by, self.forgotten) = (None, None, true);
+        }
+        was_known
     }
 
-    /// Whether mocks are on; `None` if no completed run has said so.
+    /// Whether mocks are on; `None` if nothing is known.
     pub fn enabled(&self) -> Option<bool> {
-        self.said().map(|known| known.enabled_since.is_some())
+        self.told_at().map(|_| self.enabled_since.is_some())
     }
 
-    /// Since when mocks are on; `None` while they are off.
-    pub fn enabled_since(&self) -> Option<Timestamp> {
-        self.said()?.enabled_since
-    }
-
-    /// The watch whose run set the state.
-    pub fn told_by(&self) -> Option<&ToldBy> {
-        self.said()?.told_by.as_ref()
-    }
-
-    /// When that run counts as finished. It is the time by which runs are ordered.
+    /// When the run that set the state counts as finished; `None` if nothing is known.
     pub fn told_at(&self) -> Option<Timestamp> {
-        Some(self.said()?.newest.at)
-    }
-
-    fn said(&self) -> Option<&LastStatement> {
-        self.known.as_ref().filter(|known| !known.forgotten)
+        self.newest.filter(|_| !self.forgotten).map(|(at, _)| at)
     }
 
     /// Applies `map` to every time.
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
-        if let Some(known) = &mut self.known {
-            known.newest.at = map(known.newest.at);
-            known.enabled_since = known.enabled_since.map(&map);
-        }
+        self.newest = self.newest.map(|(at, place)| (map(at), place));
+        self.enabled_since = self.enabled_since.map(&map);
         self.unwatched_since = self.unwatched_since.map(&map);
-    }
-
-    /// The parts, to be stored.
-    pub fn parts(&self) -> AgentMockParts {
-        let known = self.known.as_ref();
-        AgentMockParts {
-            newest: known.map(|known| (known.newest.at, known.newest.place)),
-            enabled_since: self.enabled_since(),
-            told_by: self.told_by().cloned(),
-            forgotten: known.is_some_and(|known| known.forgotten),
-            unwatched_since: self.unwatched_since,
-        }
     }
 
     /// Notes whether the agent has a watch. Returns whether its state is to be kept.
@@ -159,38 +107,6 @@ impl AgentMock {
         }
         let since = *self.unwatched_since.get_or_insert(now);
         self.enabled() == Some(true) && now.since(since) < Self::KEPT_FOR
-    }
-}
-
-impl From<AgentMockParts> for AgentMock {
-    fn from(parts: AgentMockParts) -> Self {
-        let AgentMockParts { newest, enabled_since, told_by, forgotten, unwatched_since } = parts;
-        let known = newest.map(|(at, place)| LastStatement {
-            newest: FinishOrder { at, place },
-            enabled_since: enabled_since.filter(|_| !forgotten),
-            told_by,
-            forgotten,
-        });
-        Self { known, unwatched_since }
-    }
-}
-
-// === impl LastStatement ===
-
-impl LastStatement {
-    /// Whether a finished run is older than this one. A run whose statement was forgotten does not make it
-    /// again.
-    fn outweighs(&self, order: FinishOrder) -> bool {
-        self.newest > order || (self.forgotten && self.newest == order)
-    }
-}
-
-// === impl FinishOrder ===
-
-impl FinishOrder {
-    fn of(run: &Run, place: u64) -> Option<Self> {
-        let finish = run.finished?;
-        Some(Self { at: if finish.at_first_answer { run.started } else { finish.at }, place })
     }
 }
 
@@ -222,9 +138,9 @@ mod tests {
         let mut agent = AgentMock::default();
         assert_eq!(agent.enabled(), None);
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
-        assert_eq!((agent.enabled(), agent.enabled_since()), (Some(true), Some(at(10))));
+        assert_eq!((agent.enabled(), agent.enabled_since), (Some(true), Some(at(10))));
         agent.observe(&watch("w", "p"), &finished(5, Some(false), 20), 1, at(20));
-        assert_eq!((agent.enabled(), agent.enabled_since()), (Some(false), None));
+        assert_eq!((agent.enabled(), agent.enabled_since), (Some(false), None));
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(30));
         assert_eq!(agent.enabled(), Some(false), "an older run that is rechecked changes nothing");
     }
@@ -234,7 +150,7 @@ mod tests {
         let mut agent = AgentMock::default();
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         agent.observe(&watch("w", "p"), &finished(15, Some(true), 20), 0, at(20));
-        assert_eq!(agent.enabled_since(), Some(at(10)));
+        assert_eq!(agent.enabled_since, Some(at(10)));
     }
 
     #[test]
@@ -263,26 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_restored_from_its_parts() {
-        let mut agent = AgentMock::default();
-        assert_eq!(AgentMock::from(agent.parts()), agent);
-        agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 7, at(10));
-        agent.keep(false, at(20));
-        assert_eq!(AgentMock::from(agent.parts()), agent);
-        agent.observe(&watch("w", "p"), &finished(5, Some(false), 20), 1, at(20));
-        assert_eq!(AgentMock::from(agent.parts()), agent);
-    }
-
-    #[test]
     fn the_watch_that_set_the_state_is_known_with_its_latest_labels() {
         let labels = Labels::from([(LabelName::parse("team").unwrap(), "payments".into())]);
         let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
         agent.observe(&watch("enable", "p"), &run, 0, at(10));
         agent.observe(&Watch { labels: labels.clone(), ..watch("enable", "p") }, &run, 0, at(20));
-        assert_eq!(agent.told_by(), Some(&ToldBy { toggle: watch("enable", "p").name, labels: labels.clone() }));
-        assert_eq!((agent.told_at(), agent.enabled_since()), (Some(at(10)), Some(at(10))));
+        assert_eq!(agent.told_by, Some(ToldBy { toggle: watch("enable", "p").name, labels: labels.clone() }));
+        assert_eq!((agent.told_at(), agent.enabled_since), (Some(at(10)), Some(at(10))));
         agent.observe(&watch("null", "p"), &finished(0, None, 30), 1, at(30));
-        assert_eq!(agent.told_by().unwrap().toggle.as_str(), "enable", "a run that says nothing tells nothing");
+        assert_eq!(agent.told_by.unwrap().toggle.as_str(), "enable", "a run that says nothing tells nothing");
     }
 
     #[test]
@@ -293,10 +198,9 @@ mod tests {
         assert!(agent.forget());
         assert!(!agent.forget(), "it is forgotten already");
         agent.observe(&watch("w", "p"), &run, 0, at(20));
-        assert_eq!((agent.enabled(), agent.enabled_since(), agent.told_at()), (None, None, None));
-        assert_eq!(AgentMock::from(agent.parts()), agent);
+        assert_eq!((agent.enabled(), agent.enabled_since, agent.told_at()), (None, None, None));
         agent.observe(&watch("w", "p"), &finished(20, Some(true), 30), 1, at(30));
-        assert_eq!((agent.enabled(), agent.enabled_since()), (Some(true), Some(at(30))));
+        assert_eq!((agent.enabled(), agent.enabled_since), (Some(true), Some(at(30))));
     }
 
     #[test]

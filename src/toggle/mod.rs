@@ -6,6 +6,7 @@
 mod agent;
 mod event;
 mod label;
+mod named;
 mod outcome;
 mod run;
 #[cfg(test)]
@@ -17,9 +18,10 @@ mod text;
 mod time;
 mod watch;
 
-pub use agent::{AgentDefinition, AgentMock, AgentMockParts, ToldBy};
+pub use agent::{AgentDefinition, AgentMock, ToldBy};
 pub use event::{Event, EventKind};
 pub use label::{LabelName, Labels};
+pub(crate) use named::named_enum;
 pub use outcome::{Answer, Failure, Outcome, Reason, ReportedStatus};
 pub use run::{FailureStreak, Finish, LastAnswer, RawStatuses, Run, Status};
 pub use standing::Standing;

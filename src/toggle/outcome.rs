@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::named::named_enum;
 use super::text::Text;
 
 /// The outcome of a poll.
@@ -52,43 +53,45 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
 }
 
-/// Why a poll failed: a closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// No complete answer in time, connecting included.
-    Timeout,
-    /// The host name could not be resolved.
-    Dns,
-    /// The connection was refused, or the host or the proxy cannot be reached.
-    Connect,
-    /// The TLS handshake or the verification of the certificate failed.
-    Tls,
-    /// 3xx; never followed.
-    Redirect,
-    /// 400; most likely the id has expired or never existed.
-    BadRequest,
-    /// 401; the key is wrong.
-    Unauthorized,
-    /// 403; the key belongs to another project.
-    Forbidden,
-    /// 404; the agent or the endpoint does not exist.
-    NotFound,
-    /// 429.
-    RateLimited,
-    /// Any other 4xx.
-    ClientError,
-    /// 5xx.
-    ServerError,
-    /// Any other status that is not 200.
-    UnexpectedStatus,
-    /// The body is not the documented JSON.
-    Decode,
-    /// The body is over the limit.
-    TooLarge,
-    /// The connection was lost before or during the answer, or the answer is not HTTP.
-    Aborted,
-    /// There is no usable key; nothing was sent.
-    Credentials,
+named_enum! {
+    /// Why a poll failed: a closed set.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Reason {
+        /// No complete answer in time, connecting included.
+        Timeout = "timeout",
+        /// The host name could not be resolved.
+        Dns = "dns",
+        /// The connection was refused, or the host or the proxy cannot be reached.
+        Connect = "connect",
+        /// The TLS handshake or the verification of the certificate failed.
+        Tls = "tls",
+        /// 3xx; never followed.
+        Redirect = "redirect",
+        /// 400; most likely the id has expired or never existed.
+        BadRequest = "bad_request",
+        /// 401; the key is wrong.
+        Unauthorized = "unauthorized",
+        /// 403; the key belongs to another project.
+        Forbidden = "forbidden",
+        /// 404; the agent or the endpoint does not exist.
+        NotFound = "not_found",
+        /// 429.
+        RateLimited = "rate_limited",
+        /// Any other 4xx.
+        ClientError = "client_error",
+        /// 5xx.
+        ServerError = "server_error",
+        /// Any other status that is not 200.
+        UnexpectedStatus = "unexpected_status",
+        /// The body is not the documented JSON.
+        Decode = "decode",
+        /// The body is over the limit.
+        TooLarge = "too_large",
+        /// The connection was lost before or during the answer, or the answer is not HTTP.
+        Aborted = "aborted",
+        /// There is no usable key; nothing was sent.
+        Credentials = "credentials",
+    }
 }
 
 // === impl ReportedStatus ===
@@ -122,55 +125,6 @@ impl Failure {
 // === impl Reason ===
 
 impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 17] = [
-        Self::Timeout,
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::Redirect,
-        Self::BadRequest,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::RateLimited,
-        Self::ClientError,
-        Self::ServerError,
-        Self::UnexpectedStatus,
-        Self::Decode,
-        Self::TooLarge,
-        Self::Aborted,
-        Self::Credentials,
-    ];
-
-    /// The value in labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Redirect => "redirect",
-            Self::BadRequest => "bad_request",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::RateLimited => "rate_limited",
-            Self::ClientError => "client_error",
-            Self::ServerError => "server_error",
-            Self::UnexpectedStatus => "unexpected_status",
-            Self::Decode => "decode",
-            Self::TooLarge => "too_large",
-            Self::Aborted => "aborted",
-            Self::Credentials => "credentials",
-        }
-    }
-
-    /// The inverse of [`Reason::as_str`].
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
-    }
-
     /// Whether the key was missing or refused, so that another key may help.
     pub fn may_need_another_key(self) -> bool {
         matches!(self, Self::Credentials | Self::Unauthorized | Self::Forbidden)

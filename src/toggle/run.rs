@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::named::named_enum;
 use super::outcome::{Answer, Reason, ReportedStatus};
 use super::text::Text;
 use super::time::Timestamp;
@@ -49,18 +50,20 @@ pub struct LastAnswer {
     pub error: Option<Text>,
 }
 
-/// The status of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Status {
-    /// The task runs.
-    InProgress,
-    /// The task succeeded.
-    Completed,
-    /// The task failed.
-    Failed,
-    /// There is no answer yet, or its status is undocumented.
-    #[default]
-    Unknown,
+named_enum! {
+    /// The status of a run.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    pub enum Status {
+        /// The task runs.
+        InProgress = "in_progress",
+        /// The task succeeded.
+        Completed = "completed",
+        /// The task failed.
+        Failed = "failed",
+        /// There is no answer yet, or its status is undocumented.
+        #[default]
+        Unknown = "unknown",
+    }
 }
 
 /// When and how a run was first seen finished.
@@ -178,24 +181,6 @@ fn unless_same(old: Option<Text>, new: Option<Text>) -> Option<Text> {
 // === impl Status ===
 
 impl Status {
-    /// Every status, in the order of their series.
-    pub const ALL: [Self; 4] = [Self::InProgress, Self::Completed, Self::Failed, Self::Unknown];
-
-    /// The value in labels and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InProgress => "in_progress",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// The inverse of [`Status::as_str`].
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-
     /// Whether a run with this status has finished.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)

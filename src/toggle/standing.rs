@@ -2,47 +2,38 @@
 
 use std::time::Duration;
 
+use super::named::named_enum;
 use super::run::Status;
 use super::state_machine::Toggle;
 use super::tally::ProblemKind;
 use super::time::Timestamp;
 
-/// The standing of a toggle, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Standing {
-    /// The last run that finished failed.
-    Failed,
-    /// The last run that finished completed in another state than expected.
-    Mismatched,
-    /// The run is polled successfully, but has not finished within [`Standing::STUCK_AFTER`].
-    Stuck,
-    /// The run has had no valid answer for [`Standing::SILENT_AFTER`].
-    Silent,
-    /// The last poll failed.
-    Failing,
-    /// There is no answer yet, or its status is undocumented.
-    Unknown,
-    /// The run is in progress.
-    InProgress,
-    /// The run completed, in the expected state if there is one.
-    Completed,
+named_enum! {
+    /// The standing of a toggle, the worst first.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Standing {
+        /// The last run that finished failed.
+        Failed = "failed",
+        /// The last run that finished completed in another state than expected.
+        Mismatched = "mismatched",
+        /// The run is polled successfully, but has not finished within [`Standing::STUCK_AFTER`].
+        Stuck = "stuck",
+        /// The run has had no valid answer for [`Standing::SILENT_AFTER`].
+        Silent = "silent",
+        /// The last poll failed.
+        Failing = "failing",
+        /// There is no answer yet, or its status is undocumented.
+        Unknown = "unknown",
+        /// The run is in progress.
+        InProgress = "in_progress",
+        /// The run completed, in the expected state if there is one.
+        Completed = "completed",
+    }
 }
 
 // === impl Standing ===
 
 impl Standing {
-    /// Every standing, the worst first.
-    pub const ALL: [Self; 8] = [
-        Self::Failed,
-        Self::Mismatched,
-        Self::Stuck,
-        Self::Silent,
-        Self::Failing,
-        Self::Unknown,
-        Self::InProgress,
-        Self::Completed,
-    ];
-
     /// The age at which an unfinished run is stuck; the same as in the alert `CekuraToggleStuck`.
     pub const STUCK_AFTER: Duration = Duration::from_mins(30);
 
@@ -70,20 +61,6 @@ impl Standing {
             Status::Unknown => Self::Unknown,
             Status::InProgress => Self::InProgress,
             Status::Completed => Self::Completed,
-        }
-    }
-
-    /// The value in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Mismatched => "mismatched",
-            Self::Stuck => "stuck",
-            Self::Silent => "silent",
-            Self::Failing => "failing",
-            Self::Unknown => "unknown",
-            Self::InProgress => "in_progress",
-            Self::Completed => "completed",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::named::named_enum;
 use super::run::Status;
 use super::time::Timestamp;
 use super::watch::Expect;
@@ -37,13 +38,15 @@ pub struct ToggleProblem {
     pub expect: Option<Expect>,
 }
 
-/// What can go wrong with a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProblemKind {
-    /// It failed.
-    Failed,
-    /// It completed in another state than expected.
-    Mismatch,
+named_enum! {
+    /// What can go wrong with a run.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ProblemKind {
+        /// It failed.
+        Failed = "failed",
+        /// It completed in another state than expected.
+        Mismatch = "mismatch",
+    }
 }
 
 // === impl Tally ===
@@ -83,22 +86,5 @@ impl Tally {
         for time in [&mut self.last_completed, &mut self.last_failed, &mut self.last_mismatched] {
             *time = time.map(&map);
         }
-    }
-}
-
-// === impl ProblemKind ===
-
-impl ProblemKind {
-    /// The value of the label and of the JSON field.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Mismatch => "mismatch",
-        }
-    }
-
-    /// The inverse of [`ProblemKind::as_str`].
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Failed, Self::Mismatch].into_iter().find(|kind| kind.as_str() == name)
     }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::label::Labels;
+use super::named::named_enum;
 
 /// An entry of the watch list: its name and its current run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +51,17 @@ pub enum Expect {
     Disabled,
 }
 
-/// Where a watch comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// The configuration.
-    Config,
-    /// A watch file.
-    File,
-    /// A registration over HTTP.
-    Http,
+named_enum! {
+    /// Where a watch comes from.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Source {
+        /// The configuration.
+        Config = "config",
+        /// A watch file.
+        File = "file",
+        /// A registration over HTTP.
+        Http = "http",
+    }
 }
 
 /// What is wrong with a text that has white space around it.
@@ -219,22 +222,6 @@ impl Expect {
     /// Whether the answer `mock_enabled` is the expected state. Null never is.
     pub fn is_met_by(self, mock_enabled: Option<bool>) -> bool {
         mock_enabled == Some(self == Self::Enabled)
-    }
-}
-
-// === impl Source ===
-
-impl Source {
-    /// Every source, in the order of precedence.
-    pub const ALL: [Self; 3] = [Self::Config, Self::File, Self::Http];
-
-    /// The value in labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::File => "file",
-            Self::Http => "http",
-        }
     }
 }
 

@@ -10,8 +10,7 @@ use crate::board::ToggleRow;
 use crate::exposition::Metrics;
 use crate::toggle::sample::{answer, watch};
 use crate::toggle::{
-    AgentId, AgentMockParts, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, ReportedStatus, Timestamp,
-    ToldBy, Watch,
+    AgentId, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, ReportedStatus, Timestamp, ToldBy, Watch,
 };
 
 fn at(millis: u64) -> Timestamp {
@@ -269,8 +268,8 @@ fn parts(snapshot: &Snapshot, format: Format) -> Vec<Vec<u8>> {
 }
 
 fn agent(id: u64) -> AgentRow {
-    let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(id)), ..Default::default() };
-    AgentRow { api: ApiName::default_api(), id: AgentId::parse(&id.to_string()).unwrap(), mock: on.into() }
+    let on = AgentMock { newest: Some((at(1), 1)), enabled_since: Some(at(id)), ..Default::default() };
+    AgentRow { api: ApiName::default_api(), id: AgentId::parse(&id.to_string()).unwrap(), mock: on }
 }
 
 #[test]
@@ -350,8 +349,8 @@ fn series_of_agents_have_the_labels_of_the_watch_that_set_the_state() {
     assert_eq!(of_agent(AgentMock::default()), "");
     let labels = Labels::from([(LabelName::parse("team").unwrap(), "a\"b".into())]);
     let told_by = Some(ToldBy { toggle: watch("w", "p").name, labels });
-    let on = AgentMockParts { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), told_by, ..Default::default() };
-    let series: Vec<_> = of_agent(on.into()).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
+    let on = AgentMock { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), told_by, ..Default::default() };
+    let series: Vec<_> = of_agent(on).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
     assert_eq!(
         series,
         [

@@ -12,7 +12,7 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Registry
 use super::ConfiguredSeries;
 use super::process::ProcessCollector;
 use crate::labels::{agent_labels, source_labels};
-use crate::toggle::{AgentDefinition, ApiName, Source, Timestamp};
+use crate::toggle::{AgentDefinition, ApiName, Source, Timestamp, named_enum};
 use api::ApiFamilies;
 pub use api::{ApiLoad, ApiMetrics};
 use declare::families;
@@ -30,23 +30,25 @@ pub struct Metrics {
     pub http_connections: IntGauge,
 }
 
-/// Why a connection was refused or ended early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionError {
-    /// The system failed to accept it.
-    Accept,
-    /// There were too many connections.
-    Limit,
-    /// The TLS handshake failed.
-    Handshake,
-    /// The client missed a deadline.
-    Timeout,
-    /// The client did not send HTTP.
-    Protocol,
-    /// The client disconnected during a request or an answer.
-    Aborted,
-    /// The client read a large answer slowly while others needed the room.
-    Cut,
+named_enum! {
+    /// Why a connection was refused or ended early.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ConnectionError {
+        /// The system failed to accept it.
+        Accept = "accept",
+        /// There were too many connections.
+        Limit = "limit",
+        /// The TLS handshake failed.
+        Handshake = "handshake",
+        /// The client missed a deadline.
+        Timeout = "timeout",
+        /// The client did not send HTTP.
+        Protocol = "protocol",
+        /// The client disconnected during a request or an answer.
+        Aborted = "aborted",
+        /// The client read a large answer slowly while others needed the room.
+        Cut = "cut",
+    }
 }
 
 families! {
@@ -209,25 +211,6 @@ impl Metrics {
             api.count_throttle(now);
         }
         self.registry.gather()
-    }
-}
-
-// === impl ConnectionError ===
-
-impl ConnectionError {
-    const ALL: [Self; 7] =
-        [Self::Accept, Self::Limit, Self::Handshake, Self::Timeout, Self::Protocol, Self::Aborted, Self::Cut];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Limit => "limit",
-            Self::Handshake => "handshake",
-            Self::Timeout => "timeout",
-            Self::Protocol => "protocol",
-            Self::Aborted => "aborted",
-            Self::Cut => "cut",
-        }
     }
 }
 

@@ -67,7 +67,7 @@ impl<'a> Roster<'a> {
 
 impl<'a> AgentJson<'a> {
     fn of((api, id): (&'a ApiName, AgentId), (mock, configured): Facts<'a>) -> Self {
-        let told_by = mock.and_then(AgentMock::told_by);
+        let told_by = mock.and_then(|mock| mock.told_by.as_ref());
         let mock_enabled = mock.and_then(AgentMock::enabled);
         let expect = configured.and_then(|agent| agent.expect).map(Expect::as_str);
         let said = mock_enabled.map(|on| if on { Expect::Enabled } else { Expect::Disabled }.as_str());
@@ -78,7 +78,7 @@ impl<'a> AgentJson<'a> {
             agent_id: id.get(),
             labels: labels.into_iter().flat_map(Labels::iter).map(|(name, value)| (name.as_str(), value)).collect(),
             mock_enabled,
-            mock_enabled_since: time(mock.and_then(AgentMock::enabled_since)),
+            mock_enabled_since: time(mock.and_then(|mock| mock.enabled_since)),
             expect,
             should_be: said.or(expect),
             told_by: told_by.map(|ToldBy { toggle, .. }| toggle.as_str()),

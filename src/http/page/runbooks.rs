@@ -284,7 +284,7 @@ fn in_trouble(toggle: &Toggle) -> std::sync::Arc<Watch> {
 /// The labels that alerts on an agent have.
 fn labels_of(api: &ApiName, id: AgentId, board: &Board, config: &Config) -> Labels {
     let known = board.agent(api, id);
-    let told = known.as_ref().and_then(|agent| agent.mock.told_by()).map(|teller| teller.labels.clone());
+    let told = known.as_ref().and_then(|agent| agent.mock.told_by.as_ref()).map(|teller| teller.labels.clone());
     let configured = || config.agents.iter().find(|agent| agent.api == *api && agent.agent_id == id);
     told.or_else(|| configured().map(|agent| agent.labels.clone())).unwrap_or_default()
 }
