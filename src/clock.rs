@@ -1,10 +1,10 @@
-//! The time of day, as this process counts it.
+//! The time of day, by a clock that nobody can set.
 //!
-//! What was stamped at one time is compared with what is stamped later: what is newer, what expired, what
-//! takes too long. The system's clock cannot be trusted with that, for it can be set at any time. So time
-//! goes on by what really passes, a suspended machine's sleep included, and follows the system's clock in
-//! two ways. A small deviation is made up for bit by bit. A jump is believed once it has lasted, and then
-//! everything that was stamped is moved by as much: its order and its age stay what they are.
+//! Times are compared with earlier ones: to see what is newer, what has expired, what takes too long. The
+//! system's clock can be set at any time, so those comparisons cannot rely on it. This clock advances by the time
+//! that really passes, including time that the machine is suspended, and follows the system's clock in two ways.
+//! A small deviation is corrected bit by bit. A jump is followed when it has lasted, and then all times that were
+//! taken before are moved by as much, so that their order and their age stay the same.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,23 +23,23 @@ static CLOCK: LazyLock<Clock> = LazyLock::new(|| Clock {
 
 #[derive(Debug)]
 struct Clock {
-    /// What the time of day is ahead of the steady clock, in milliseconds.
+    /// The time of day minus the steady clock, in milliseconds.
     ahead: AtomicI64,
-    /// The jumps so far, added up, in milliseconds.
+    /// The sum of all jumps so far, in milliseconds.
     moved: AtomicI64,
-    /// The latest time that was shown since the last jump: no later look shows an earlier one.
+    /// The latest time that [`now`] has returned since the last jump. It never returns an earlier one.
     shown: AtomicI64,
 }
 
-/// Looks again and again how far the system's clock is off.
+/// Compares the clock with the system's, again and again.
 #[derive(Debug, Default)]
 pub(crate) struct ClockFollower {
-    suspect: Option<Suspect>,
+    suspected: Option<SuspectedJump>,
 }
 
-/// A deviation that is not believed yet, in milliseconds.
+/// A deviation that may be a jump, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Suspect {
+struct SuspectedJump {
     deviation: i64,
     /// When it was first seen, by the steady clock.
     since: i64,
@@ -47,12 +47,12 @@ struct Suspect {
 
 /// What to do about a deviation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Correction {
-    /// Make up for so many milliseconds at once.
+enum ClockCorrection {
+    /// Correct the clock by so many milliseconds.
     Adjust(i64),
-    /// See whether it lasts; with the deviation, if it is a new one.
+    /// Wait and see whether it lasts; with the deviation if it is a new one.
     Wait(Option<i64>),
-    /// The system's clock was set by so many milliseconds, for good.
+    /// The system's clock was moved by so many milliseconds, and that has lasted.
     Jumped(i64),
 }
 
@@ -61,14 +61,14 @@ pub(crate) fn now() -> Timestamp {
     let now = steady_clock().saturating_add(CLOCK.ahead.load(Ordering::Relaxed));
     let shown = CLOCK.shown.fetch_max(now, Ordering::Relaxed);
     if shown - now > ClockFollower::SMALL {
-        // Somebody looked just before a jump back, and noted that just after it.
+        // Another thread read the clock before a jump back, and stored that time after the jump.
         CLOCK.shown.store(now, Ordering::Relaxed);
         return from_millis(now);
     }
     from_millis(shown.max(now))
 }
 
-/// The time of day as it would be without the jumps that came after the sum of all was `moved`.
+/// The time of day without the jumps since the sum of all jumps was `moved`.
 pub(crate) fn now_before(moved: ClockJump) -> Timestamp {
     loop {
         let (before, now, after) = (self::moved(), now(), self::moved());
@@ -78,15 +78,14 @@ pub(crate) fn now_before(moved: ClockJump) -> Timestamp {
     }
 }
 
-/// Moves the clock. Everything that was stamped before has to be moved by as much.
+/// Moves the clock. All times that were taken before must be moved by as much.
 pub(crate) fn jump(jump: ClockJump) {
     CLOCK.ahead.fetch_add(jump.as_millis(), Ordering::Relaxed);
     CLOCK.shown.store(0, Ordering::Relaxed);
     CLOCK.moved.fetch_add(jump.as_millis(), Ordering::Release);
 }
 
-/// The sum of all jumps so far. A time that was stamped when the sum was another must be moved by the
-/// difference.
+/// The sum of all jumps so far. A time that was taken when it was another must be moved by the difference.
 pub(crate) fn moved() -> ClockJump {
     ClockJump::from_millis(CLOCK.moved.load(Ordering::Acquire))
 }
@@ -94,34 +93,32 @@ pub(crate) fn moved() -> ClockJump {
 // === impl ClockFollower ===
 
 impl ClockFollower {
-    /// Less than this is no jump.
+    /// The smallest jump, in milliseconds. Less than this is a small deviation.
     const SMALL: i64 = 2_000;
 
-    /// The most that is made up for at a look.
+    /// The most that one check corrects, in milliseconds.
     const STEP: i64 = 100;
 
-    /// How long a jump must last to be believed, in milliseconds. Whoever sets a clock wrong and notices it
-    /// sets it right before that.
+    /// How long a jump must last to be followed, in milliseconds: enough to notice and undo a mistake.
     const LASTING: i64 = 30_000;
 
-    /// Looks at the system's clock, and makes up for a small deviation. Returns a jump that is to be
-    /// followed.
-    pub(crate) fn look(&mut self) -> Option<ClockJump> {
+    /// Compares the clock with the system's, and corrects a small deviation. Returns a jump that is to be followed.
+    pub(crate) fn check(&mut self) -> Option<ClockJump> {
         let steady = steady_clock();
         let deviation = system_clock() - steady.saturating_add(CLOCK.ahead.load(Ordering::Relaxed));
         match self.judge(deviation, steady) {
-            Correction::Adjust(by) => {
+            ClockCorrection::Adjust(by) => {
                 CLOCK.ahead.fetch_add(by, Ordering::Relaxed);
                 None
             }
-            Correction::Wait(new) => {
+            ClockCorrection::Wait(new) => {
                 if let Some(millis) = new {
                     let (jump_seconds, wait_seconds) = (millis / 1000, Self::LASTING / 1000);
                     tracing::warn!(jump_seconds, wait_seconds, "system clock jumped: it is followed if that lasts");
                 }
                 None
             }
-            Correction::Jumped(millis) => {
+            ClockCorrection::Jumped(millis) => {
                 let jump_seconds = millis / 1000;
                 tracing::warn!(jump_seconds, "system clock was set: all times that are shown are moved by as much");
                 Some(ClockJump::from_millis(millis))
@@ -129,22 +126,22 @@ impl ClockFollower {
         }
     }
 
-    fn judge(&mut self, deviation: i64, steady: i64) -> Correction {
+    fn judge(&mut self, deviation: i64, steady: i64) -> ClockCorrection {
         if deviation.abs() < Self::SMALL {
-            self.suspect = None;
-            return Correction::Adjust(deviation.clamp(-Self::STEP, Self::STEP));
+            self.suspected = None;
+            return ClockCorrection::Adjust(deviation.clamp(-Self::STEP, Self::STEP));
         }
-        match self.suspect {
-            Some(suspect) if (suspect.deviation - deviation).abs() < Self::SMALL => {
-                if steady - suspect.since < Self::LASTING {
-                    return Correction::Wait(None);
+        match self.suspected {
+            Some(suspected) if (suspected.deviation - deviation).abs() < Self::SMALL => {
+                if steady - suspected.since < Self::LASTING {
+                    return ClockCorrection::Wait(None);
                 }
-                self.suspect = None;
-                Correction::Jumped(deviation)
+                self.suspected = None;
+                ClockCorrection::Jumped(deviation)
             }
             _ => {
-                self.suspect = Some(Suspect { deviation, since: steady });
-                Correction::Wait(Some(deviation))
+                self.suspected = Some(SuspectedJump { deviation, since: steady });
+                ClockCorrection::Wait(Some(deviation))
             }
         }
     }
@@ -153,7 +150,7 @@ impl ClockFollower {
 /// Milliseconds since the Unix epoch by the system's clock, which can be set.
 fn system_clock() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // A clock that is further ahead than this is as wrong as it can be.
+    // The limit leaves room for sums of such times.
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
 }
 
@@ -177,38 +174,38 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    /// What comes of deviations that are seen once a second.
-    fn verdicts(deviations: impl IntoIterator<Item = i64>) -> Vec<Correction> {
+    /// The corrections for deviations that are seen once a second.
+    fn corrections(deviations: impl IntoIterator<Item = i64>) -> Vec<ClockCorrection> {
         let mut follower = ClockFollower::default();
         (0..).zip(deviations).map(|(second, deviation)| follower.judge(deviation, second * 1000)).collect()
     }
 
     #[test]
-    fn small_deviations_are_made_up_for_bit_by_bit() {
-        assert_eq!(verdicts([3, -40, 1999, -1999]), [3, -40, 100, -100].map(Correction::Adjust));
+    fn small_deviations_are_corrected_bit_by_bit() {
+        assert_eq!(corrections([3, -40, 1999, -1999]), [3, -40, 100, -100].map(ClockCorrection::Adjust));
     }
 
     #[test]
-    fn a_jump_is_followed_when_it_has_lasted_and_by_what_it_is_then() {
+    fn a_jump_is_followed_when_it_has_lasted_and_by_its_size_then() {
         for jump in [HOUR, -HOUR, 365 * 24 * HOUR] {
-            let mut verdicts = verdicts((0..31).map(|second| jump + second));
-            assert_eq!(verdicts.pop(), Some(Correction::Jumped(jump + 30)));
-            assert_eq!(verdicts.remove(0), Correction::Wait(Some(jump)));
-            assert!(verdicts.iter().all(|verdict| *verdict == Correction::Wait(None)), "{verdicts:?}");
+            let mut corrections = corrections((0..31).map(|second| jump + second));
+            assert_eq!(corrections.pop(), Some(ClockCorrection::Jumped(jump + 30)));
+            assert_eq!(corrections.remove(0), ClockCorrection::Wait(Some(jump)));
+            assert!(corrections.iter().all(|correction| *correction == ClockCorrection::Wait(None)), "{corrections:?}");
         }
     }
 
     #[test]
-    fn a_jump_that_is_taken_back_or_is_followed_by_another_is_not_followed() {
+    fn a_jump_that_is_undone_or_goes_on_growing_is_not_followed() {
         let two_days = std::iter::repeat_n(48 * HOUR, 29);
-        let back = verdicts(two_days.clone().chain([0]).chain(two_days));
-        assert!(!back.iter().any(|verdict| matches!(verdict, Correction::Jumped(_))), "{back:?}");
-        let racing = verdicts((1..100).map(|second| second * 9_000));
-        assert!(!racing.iter().any(|verdict| matches!(verdict, Correction::Jumped(_))), "{racing:?}");
+        let back = corrections(two_days.clone().chain([0]).chain(two_days));
+        assert!(!back.iter().any(|correction| matches!(correction, ClockCorrection::Jumped(_))), "{back:?}");
+        let racing = corrections((1..100).map(|second| second * 9_000));
+        assert!(!racing.iter().any(|correction| matches!(correction, ClockCorrection::Jumped(_))), "{racing:?}");
     }
 
     #[test]
-    fn the_clock_shows_what_the_system_does_until_that_is_set() {
+    fn the_clock_agrees_with_the_system_clock_until_that_is_set() {
         assert!((i64::try_from(now().as_millis()).unwrap() - system_clock()).abs() < ClockFollower::SMALL);
         assert_eq!(moved(), ClockJump::from_millis(0));
     }

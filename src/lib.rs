@@ -1,14 +1,14 @@
 //! A Prometheus exporter for Cekura's toggle-mock-tools tasks.
 //!
-//! The data goes one way:
+//! Data flows in one direction:
 //!
 //! ```text
 //! sources ──> watch list ──> poller ──> client ──> outcome ──> run state ──> board ──> exposition ──> http
 //! ```
 //!
-//! [`config`] and [`sources`] say what is watched. [`poller`] says when a run is polled, [`cekura`]
-//! how, [`toggle`] what that means. [`board`] holds what is known, and [`exposition`] and [`http`]
-//! show it. [`demo`] is a simulated upstream.
+//! [`config`] and [`sources`] define what is watched. [`poller`] decides when a run is polled, [`cekura`]
+//! how, and [`toggle`] what the answer means. [`board`] holds the current state, which [`exposition`] and
+//! [`http`] show. [`demo`] is a simulated API.
 
 pub mod board;
 pub mod cekura;
@@ -40,13 +40,11 @@ pub mod web;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::board::Board;
@@ -54,11 +52,10 @@ use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
 use crate::exposition::Metrics;
 use crate::http::{Site, SiteData, WriteApi};
-use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, Reloader};
+use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader};
 use crate::liveness::LastStatusChange;
-use crate::poller::Poller;
-use crate::saving::Saver;
-use crate::store::{Saved, Store, StoreError};
+use crate::poller::{Poller, PollerHandle};
+use crate::store::{Registration, Store};
 use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Panicked, Thread, Worker};
 use crate::web::{WebFile, WebFollower};
@@ -66,61 +63,55 @@ use crate::web::{WebFile, WebFollower};
 /// What this was built from: version, revision, version of the compiler.
 pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
 
-/// How long requests that are under way may go on after the stop signal, and the last save after them.
+/// How long requests may take to end after the signal to stop, and saving the state after them.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Everything that the service runs on, but for its listeners.
+/// Everything that [`run`] needs besides listeners.
 pub struct Service {
     /// The validated configuration.
     pub config: Config,
-    /// The watch list of a configuration that is in no file, as it changes.
+    /// Replaces the watches of a configuration that is in no file, whenever they change.
     pub lists: watch::Receiver<Vec<Arc<toggle::Watch>>>,
-    /// Reads the configuration anew; `None` if it is in no file.
+    /// Reads the configuration again; `None` if it is in no file.
     pub load: Option<ConfigLoader>,
-    /// The web configuration; `None` for plain HTTP, open to everybody.
+    /// The web configuration; `None` for plain HTTP without logins.
     pub web: Option<WebFile>,
     /// Counts the signals to reload.
     pub hangups: watch::Receiver<u32>,
     /// The path of the metrics.
     pub telemetry_path: String,
-    /// The proxies of the APIs.
+    /// The proxies for requests to the APIs.
     pub proxies: Proxies,
 }
 
-/// Why the service stopped by itself, or did not start.
+/// Why the service did not start, or stopped without being told to.
 #[derive(Debug)]
 pub struct RunError {
     what: &'static str,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// A state file that cannot be used.
-#[derive(Debug)]
-pub struct StateFileError {
-    path: PathBuf,
-    error: StoreError,
-}
-
 /// The service while it runs.
 struct Running {
     site: Arc<Site>,
-    /// What runs for ever, and the error if it does not.
+    /// Tasks that never end, unless they panic.
     tasks: JoinSet<()>,
     last_change: LastStatusChange,
-    in_force: watch::Receiver<ConfigSnapshot>,
+    config: watch::Receiver<ConfigSnapshot>,
     drain: watch::Sender<bool>,
-    /// Ends when it is told, and then changes nothing any more.
+    /// The poller's thread, which ends when it is told to. Nothing changes the board after that.
     polling: BlockingTask<()>,
     stop_polling: oneshot::Sender<()>,
-    /// Ends when it is told, after what is known is saved.
+    /// Saves the board, and ends with a last save when it is told to.
     saving: JoinHandle<()>,
     stop_saving: oneshot::Sender<()>,
 }
 
-/// Polls and serves until `shutdown` resolves, then drains.
+/// Polls and serves until `shutdown` resolves. Then it lingers as configured, lets requests end, and saves
+/// the state.
 ///
 /// # Errors
-/// If it cannot start, or the poller dies.
+/// If it cannot start, or if a part of it panics.
 pub async fn run(
     service: Service,
     listeners: Vec<TcpListener>,
@@ -129,21 +120,21 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let exposed = http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback());
     let running = Running::start(service, exposed, notifier.clone()).await?;
-    let Running { site, mut tasks, last_change, in_force, drain, mut polling, stop_polling, saving, stop_saving } =
+    let Running { site, mut tasks, last_change, config, drain, mut polling, stop_polling, saving, stop_saving } =
         running;
     let mut serving = tokio::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
-    let stopped = async {
+    let told_to_stop = async {
         shutdown.await;
         tracing::info!("stopping");
         site.refuse_readiness();
         notifier.stopping().await;
-        let linger = in_force.borrow().config.linger;
-        linger_on(&last_change, linger).await;
+        let linger = config.borrow().config.linger;
+        wait_until_old(&last_change, linger).await;
     };
     let mut poller_died = false;
-    let ended = tokio::select! {
-        () = stopped => {
-            // The server holds the receiver until it is through.
+    let served = tokio::select! {
+        () = told_to_stop => {
+            // Fails only if the server has ended, which the next line tells.
             let _ = drain.send(true);
             serving.await.map_err(RunError::of_server)
         }
@@ -152,141 +143,136 @@ pub async fn run(
             poller_died = true;
             Err(RunError::of_poller(panic))
         }
-        Some(ended) = tasks.join_next() => Err(match ended {
-            Ok(()) => RunError { what: "a task that runs for ever ended", source: None },
-            Err(panic) => RunError::new("a task that runs for ever died", panic),
-        }),
+        Some(ended) = tasks.join_next() => Err(RunError::of_task(ended)),
     };
     tasks.shutdown().await;
-    // Both are there until they are told, or died.
+    // Fails only if the poller has ended.
     let _ = stop_polling.send(());
     let polled = if poller_died { Ok(()) } else { polling.await.map_err(RunError::of_poller) };
-    let _ = stop_saving.send(());
-    let saved = match tokio::time::timeout(DRAIN, saving).await {
-        Ok(saved) => saved.map_err(|panic| RunError::new("saving the state died", panic)),
-        Err(late) => Err(RunError::new("the state was not saved in time: what changed last is lost", late)),
-    };
-    ended.and(polled).and(saved)?;
+    let saved = save_and_stop(saving, stop_saving).await;
+    served.and(polled).and(saved)?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Opens the state file, if there is one, with all that is in it.
-async fn open_store(config: &Config) -> Result<(Option<Arc<Store>>, Saved), RunError> {
-    let Some(file) = config.state_file.clone() else { return Ok((None, Saved::default())) };
-    let open = move || Store::open(&file.path).map_err(|error| StateFileError { path: file.path.clone(), error });
+/// Opens the state file, if one is configured. Returns it, the board with the state that it has, and the
+/// registrations that it has.
+async fn open_state(config: &Config) -> Result<(Option<Arc<Store>>, Arc<Board>, Vec<Registration>), RunError> {
+    let Some(file) = config.state_file.clone() else { return Ok((None, Arc::default(), Vec::new())) };
+    let open = move || Store::open(&file.path).map_err(|error| format!("{} {error}", file.path.display()));
     match threads::try_run("state-file", open).await {
-        Ok(Ok((store, saved))) => Ok((Some(Arc::new(store)), saved)),
+        Ok(Ok((store, mut saved))) => {
+            saved.no_later_than(clock::now());
+            let board = Arc::new(Board::restored(saved.toggles, saved.agents));
+            Ok((Some(Arc::new(store)), board, saved.registrations))
+        }
         Ok(Err(error)) => Err(RunError::new("the state file cannot be used", error)),
         Err(lost) => Err(RunError::new("the state file could not be read", lost)),
     }
 }
 
-/// Polls on a thread of its own until told to stop. Polls are one small step after the other: between
-/// threads, handing these over would cost more than doing them, and nothing that serves scrapes is ever
-/// behind them.
-fn poll_apart(thread: Thread, poller: Poller, stop: oneshot::Receiver<()>) -> io::Result<BlockingTask<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let polling = async {
-        tokio::select! {
-            () = poller.run() => {}
-            // It is gone when nobody waits for the end any more.
-            _ = stop => {}
-        }
-    };
-    Ok(thread.run(move || runtime.block_on(polling)))
+/// Starts the poller on its thread.
+async fn start_poller(poller: Poller, stop: oneshot::Receiver<()>) -> Result<BlockingTask<()>, RunError> {
+    let thread = threads::start_with_retry(|| Thread::start("poller")).await;
+    let polling = thread.and_then(|thread| poller.run_on(thread, stop));
+    polling.map_err(|error| RunError::new("no thread could be started for the poller", error))
 }
 
-/// Saves what is known until told to stop, if there is a state file.
-async fn save(board: Arc<Board>, store: Option<Arc<Store>>, stop: oneshot::Receiver<()>) {
-    let stop = async { drop(stop.await) };
-    match store {
-        Some(store) => Saver::new(board, store).run(stop).await,
-        None => stop.await,
-    }
+/// Starts the thread that makes large answers.
+async fn start_renderer() -> Result<Worker, RunError> {
+    let renderer = threads::start_with_retry(|| Worker::start("renderer")).await;
+    renderer.map_err(|error| RunError::new("no thread could be started for the server", error))
 }
 
-/// Says when it serves, and from then on reloads on signals.
-async fn follow(site: Arc<Site>, reloader: Arc<Reloader>, hangups: watch::Receiver<u32>, notifier: Arc<Notifier>) {
+/// Tells systemd when the site serves, and then reloads on signals. Never returns.
+async fn notify_and_reload(
+    site: Arc<Site>,
+    reloader: Arc<Reloader>,
+    hangups: watch::Receiver<u32>,
+    notifier: Arc<Notifier>,
+) {
     site.serves().await;
     notifier.ready().await;
     reloader.follow(hangups).await;
 }
 
-/// Waits until the last state change of any run is as old as `linger`.
-async fn linger_on(last_change: &LastStatusChange, linger: Duration) {
-    let mut said = false;
+/// Feeds the watchdog of systemd for as long as the site is healthy. Never returns.
+async fn feed_watchdog(site: Arc<Site>, notifier: Arc<Notifier>) {
+    notifier.feed_watchdog(|| site.ailment().is_none()).await;
+}
+
+/// Waits until the last status change of any run is as old as `linger`.
+async fn wait_until_old(last_change: &LastStatusChange, linger: Duration) {
+    let mut logged = false;
     loop {
         let wait = last_change.until_old(linger, Instant::now());
         if wait.is_zero() {
             return;
         }
-        if !std::mem::replace(&mut said, true) {
+        if !std::mem::replace(&mut logged, true) {
             tracing::info!(linger_seconds = linger.as_secs_f64(), "lingering: a toggle changed state lately");
         }
         tokio::time::sleep(wait).await;
     }
 }
 
+/// Has the state saved for the last time, within [`DRAIN`].
+async fn save_and_stop(saving: JoinHandle<()>, stop: oneshot::Sender<()>) -> Result<(), RunError> {
+    // Fails only if saving has panicked.
+    let _ = stop.send(());
+    match tokio::time::timeout(DRAIN, saving).await {
+        Ok(saved) => saved.map_err(|panic| RunError::new("saving the state panicked", panic)),
+        Err(late) => Err(RunError::new("the state was not saved in time: the latest changes are lost", late)),
+    }
+}
+
 // === impl Running ===
 
 impl Running {
-    /// Sets up all but the server, and starts what it shows. `exposed` says whether others than this
-    /// machine can connect.
+    /// Builds all parts but the server and spawns them. `exposed` says whether other machines can connect.
     async fn start(service: Service, exposed: bool, notifier: Arc<Notifier>) -> Result<Self, RunError> {
         let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
-        let (store, mut saved) = open_store(&config).await?;
-        saved.no_later_than(clock::now());
-        let board = Arc::new(match &store {
-            Some(_) => Board::restored(saved.toggles, saved.agents),
-            None => Board::default(),
-        });
-        let metrics = Arc::new(Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?);
-        let (follower, web, web_checks) = WebFollower::new(web, metrics.clone());
-        let (updates, for_poller) = mpsc::channel(1);
-        let (renewals, renewed) = mpsc::unbounded_channel();
-        let poller = Poller::new(board.clone(), metrics.clone(), for_poller, renewed);
-        let (heartbeat, last_change) = (poller.heartbeat(), poller.last_change());
-        let mut tasks = JoinSet::new();
+        let (store, board, registrations) = open_state(&config).await?;
+        let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
+        let metrics = Arc::new(metrics);
+        let (web_follower, web, web_checks) = WebFollower::new(web, metrics.clone());
+        let (poller, PollerHandle { updates, renewals, heartbeat, last_change }) =
+            Poller::new(board.clone(), metrics.clone());
         let (stop_polling, polling_stops) = oneshot::channel();
-        let thread = threads::start_with_retry(|| Thread::start("poller")).await;
-        let polling = thread.and_then(|thread| poll_apart(thread, poller, polling_stops));
-        let polling = polling.map_err(|e| RunError::new("no thread could be started for the poller", e))?;
-        // Before anything is polled: a lookup could have the last thread that is to be had.
-        let renderer = threads::start_with_retry(|| Worker::start("renderer"))
-            .await
-            .map_err(|e| RunError::new("no thread could be started for the server", e))?;
+        let polling = start_poller(poller, polling_stops).await?;
+        // Before anything is polled, because a DNS lookup could take the last thread that the machine gives.
+        let renderer = start_renderer().await?;
         let clients = Arc::new(Clients::new(proxies));
-        let means = IntakeContext {
+        let context = IntakeContext {
             board: board.clone(),
             metrics: metrics.clone(),
             updates,
             renewals,
             store: store.clone(),
-            registrations: saved.registrations,
+            registrations,
             clients: clients.clone(),
             web: web.clone(),
             exposed,
         };
         let state_file = config.state_file.as_ref().map(|file| file.path.clone());
-        let (intake, orders, files, in_force) = Intake::start(config, means)
-            .await
-            .map_err(|e| RunError::new("the client of an API could not be set up", e))?;
-        tasks.spawn(intake.run(lists));
-        tasks.spawn(follower.run());
-        let reloader = Reloader::new(load, state_file, clients, files, web_checks, orders.clone(), notifier.clone());
+        let intake = Intake::start(config, context).await;
+        let (intake, IntakeHandle { commands, files, config }) =
+            intake.map_err(|e| RunError::new("the client of an API could not be set up", e))?;
+        let reloader = Reloader::new(load, state_file, clients, files, web_checks, commands.clone(), notifier.clone());
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
-        let desk = WriteApi::new(orders, reloader.clone(), in_force.clone());
-        let known = SiteData { board: board.clone(), metrics, heartbeat };
-        let site = Site::new(known, renderer, desk, web, draining, telemetry_path);
+        let write_api = WriteApi::new(commands, reloader.clone(), config.clone());
+        let data = SiteData { board: board.clone(), metrics, heartbeat };
+        let site = Site::new(data, renderer, write_api, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
-        tasks.spawn(follow(site.clone(), reloader, hangups, notifier.clone()));
-        let watched = site.clone();
-        tasks.spawn(async move { notifier.watch_over(|| watched.ailment().is_none()).await });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(intake.run(lists));
+        tasks.spawn(web_follower.run());
+        tasks.spawn(feed_watchdog(site.clone(), notifier.clone()));
+        tasks.spawn(notify_and_reload(site.clone(), reloader, hangups, notifier));
         let (stop_saving, saving_stops) = oneshot::channel();
-        let saving = tokio::spawn(save(board, store, saving_stops));
-        Ok(Self { site, tasks, last_change, in_force, drain, polling, stop_polling, saving, stop_saving })
+        let saving = tokio::spawn(saving::run(board, store, saving_stops));
+        Ok(Self { site, tasks, last_change, config, drain, polling, stop_polling, saving, stop_saving })
     }
 }
 
@@ -294,15 +280,22 @@ impl Running {
 
 impl RunError {
     fn of_poller(panic: Panicked) -> Self {
-        Self::new("the poller died", panic)
+        Self::new("the poller panicked", panic)
     }
 
     fn of_server(panic: JoinError) -> Self {
-        Self::new("the server died", panic)
+        Self::new("the server panicked", panic)
     }
 
-    fn new(what: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { what, source: Some(Box::new(source)) }
+    fn of_task(ended: Result<(), JoinError>) -> Self {
+        match ended {
+            Ok(()) => Self { what: "a task that runs for ever ended", source: None },
+            Err(panic) => Self::new("a task that runs for ever panicked", panic),
+        }
+    }
+
+    fn new(what: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { what, source: Some(source.into()) }
     }
 }
 
@@ -317,13 +310,3 @@ impl Error for RunError {
         self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
     }
 }
-
-// === impl StateFileError ===
-
-impl fmt::Display for StateFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.path.display(), self.error)
-    }
-}
-
-impl Error for StateFileError {}

@@ -1,8 +1,9 @@
-//! Saving what is known, off the hot path.
+//! Saving the state of the board, beside the polls and requests that change it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::board::Board;
@@ -10,46 +11,45 @@ use crate::clock;
 use crate::store::Store;
 use crate::threads;
 
-/// How often what changed is saved: what a crash can lose at most. That a run finished is saved at
+/// How often changes are saved, and so the most that a crash can lose. When a run finishes, that is saved at
 /// once.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The most watches that are saved in one transaction, and the most agents. Registrations wait for
-/// one to end before theirs can begin.
+/// The most watches, and the most agents, that are saved in one transaction. Registrations wait for a
+/// transaction to end before theirs can begin.
 const BATCH: usize = 100;
 
-/// Saves what the board knows.
-pub struct Saver {
+/// Saves the state of the board.
+struct Saver {
     board: Arc<Board>,
     store: Arc<Store>,
-    /// What was last wrong, so that it is said once.
+    /// Why the last save failed, so that each reason is logged once.
     problem: Option<String>,
+}
+
+/// Saves the state of the board until `stop` resolves, and a last time after it. Without a state file it only
+/// waits for `stop`.
+pub async fn run(board: Arc<Board>, store: Option<Arc<Store>>, stop: oneshot::Receiver<()>) {
+    match store {
+        Some(store) => Saver { board, store, problem: None }.run(stop).await,
+        None => drop(stop.await),
+    }
 }
 
 // === impl Saver ===
 
 impl Saver {
-    /// One that has saved nothing yet.
-    pub fn new(board: Arc<Board>, store: Arc<Store>) -> Self {
-        Self { board, store, problem: None }
-    }
-
-    /// Saves again and again until `stop` resolves, and a last time after it.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let mut stop = std::pin::pin!(stop);
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = &mut stop => break,
-                _ = ticks.tick() => {
-                    self.save().await;
-                }
-                // That is not to be forgotten: its id may have expired when the next process asks.
-                () = self.board.run_finished() => {
-                    self.save().await;
-                }
+                _ = &mut stop => break,
+                _ = ticks.tick() => {}
+                // The API may no longer know the run when the next process asks for it.
+                () = self.board.run_finished() => {}
             }
+            self.save().await;
         }
         if self.save().await {
             let store = self.store.clone();
@@ -58,8 +58,8 @@ impl Saver {
         }
     }
 
-    /// Saves all that changed until now. What cannot be saved is tried again the next time. Says whether all of
-    /// it is saved.
+    /// Saves everything that changed until now, and returns whether that worked. What cannot be saved is
+    /// saved with the next changes.
     async fn save(&mut self) -> bool {
         let round = self.board.begin_save();
         let all = self.save_batches().await;
@@ -75,7 +75,7 @@ impl Saver {
             if unsaved.is_empty() {
                 return true;
             }
-            // What changes meanwhile has time until the next round.
+            // What changes meanwhile is saved in the next round.
             let is_last = unsaved.toggles.len() < BATCH && unsaved.agents.len() < BATCH;
             let (store, saving) = (self.store.clone(), unsaved.clone());
             let save = move || store.save(&saving.toggles, &saving.agents);

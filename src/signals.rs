@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first drains, the second stops at once. SIGHUP reloads.
+//! Signals: the first SIGTERM or SIGINT drains, the second stops at once, and SIGHUP reloads.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// For so long after the first stop signal, another one is the same: `timeout` and process groups deliver
-/// one twice within a millisecond.
-const SAME_STOP: Duration = Duration::from_secs(1);
+/// A stop signal that comes this soon after the first one is a repetition: `timeout` and process groups deliver one
+/// twice within a millisecond.
+const REPETITION: Duration = Duration::from_secs(1);
 
-/// A signal that is caught, and kept until [`Signals::listen`] hears of it.
+/// A signal that is caught. It is kept until [`Signals::listen`] receives it.
 #[derive(Debug)]
-pub struct Caught(Signal);
+pub struct CaughtSignal(Signal);
 
 /// How often the process was told to stop, and to reload.
 #[derive(Debug, Clone)]
@@ -21,46 +21,47 @@ pub struct Signals {
     hangups: watch::Receiver<u32>,
 }
 
-/// Counts the signals to stop.
+/// Counts the signals to stop, without repetitions.
 #[derive(Debug, Default)]
-struct Stops {
-    count: watch::Sender<u32>,
+struct StopCounter {
+    stops: watch::Sender<u32>,
     first: Option<Instant>,
 }
 
 /// Catches a signal from now on, so that it does not end the process. Needs no runtime and starts no thread.
 ///
-/// A signal that comes before `main` still ends the process: exec resets handlers, and nothing can be done
-/// before `main` without unsafe code.
+/// A signal that comes before `main` still ends the process, because exec resets handlers and only unsafe code could
+/// run before `main`.
 ///
 /// # Errors
 /// If the signal cannot be caught.
-pub fn catch(kind: SignalKind) -> io::Result<Caught> {
-    // The handler belongs to the process and outlives this runtime, which never runs. What was caught waits
-    // in a pipe that every later runtime reads.
+pub fn catch(kind: SignalKind) -> io::Result<CaughtSignal> {
+    // The handler belongs to the process and outlives this runtime, which never runs. Signals wait in a pipe that
+    // every later runtime reads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();
-    signal(kind).map(Caught)
+    signal(kind).map(CaughtSignal)
 }
 
 // === impl Signals ===
 
 impl Signals {
-    /// Listens to what was caught: SIGHUP, and the signals to stop. Needs a runtime.
-    pub fn listen(Caught(mut hangup): Caught, [Caught(mut term), Caught(mut int)]: [Caught; 2]) -> Self {
+    /// Listens for SIGHUP and for the two signals to stop. Needs a runtime.
+    pub fn listen(hangup: CaughtSignal, [term, int]: [CaughtSignal; 2]) -> Self {
+        let (CaughtSignal(mut hangup), CaughtSignal(mut term), CaughtSignal(mut int)) = (hangup, term, int);
         let (reload, hangups) = watch::channel(0);
-        let mut stops = Stops::default();
-        let told = stops.count.subscribe();
+        let mut counter = StopCounter::default();
+        let stops = counter.stops.subscribe();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    _ = term.recv() => stops.hear(Instant::now()),
-                    _ = int.recv() => stops.hear(Instant::now()),
+                    _ = term.recv() => counter.count(Instant::now()),
+                    _ = int.recv() => counter.count(Instant::now()),
                     _ = hangup.recv() => reload.send_modify(|count| *count += 1),
                 }
             }
         });
-        Self { stops: told, hangups }
+        Self { stops, hangups }
     }
 
     /// Counts the signals to reload.
@@ -68,25 +69,25 @@ impl Signals {
         self.hangups.clone()
     }
 
-    /// Resolves when the process was told `times` times to stop.
-    pub async fn told(mut self, times: u32) {
+    /// Resolves after `times` signals to stop.
+    pub async fn stopped(mut self, times: u32) {
         if self.stops.wait_for(|count| *count >= times).await.is_err() {
-            // The listening task ends with the runtime only.
+            // The task that listens ends only with the runtime.
             std::future::pending::<()>().await;
         }
     }
 }
 
-// === impl Stops ===
+// === impl StopCounter ===
 
-impl Stops {
-    /// Counts a signal that came now, unless it is the first one again.
-    fn hear(&mut self, now: Instant) {
-        if self.first.is_some_and(|first| now.duration_since(first) < SAME_STOP) {
+impl StopCounter {
+    /// Counts a signal that comes `now`, unless it repeats the first one.
+    fn count(&mut self, now: Instant) {
+        if self.first.is_some_and(|first| now.duration_since(first) < REPETITION) {
             return;
         }
         self.first.get_or_insert(now);
-        self.count.send_modify(|count| *count += 1);
+        self.stops.send_modify(|count| *count += 1);
     }
 }
 
@@ -95,21 +96,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_that_comes_before_there_is_a_runtime_is_heard_by_it() {
-        let Caught(mut caught) = catch(SignalKind::user_defined2()).unwrap();
+    fn a_signal_before_the_runtime_starts_is_received_by_it() {
+        let CaughtSignal(mut caught) = catch(SignalKind::user_defined2()).unwrap();
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR2).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let heard = async { tokio::time::timeout(Duration::from_mins(1), caught.recv()).await };
-        assert_eq!(runtime.block_on(heard).unwrap(), Some(()));
+        let received = async { tokio::time::timeout(Duration::from_mins(1), caught.recv()).await };
+        assert_eq!(runtime.block_on(received).unwrap(), Some(()));
     }
 
     #[test]
-    fn a_stop_signal_within_a_second_of_the_first_is_the_same_one() {
+    fn a_stop_signal_within_a_second_of_the_first_does_not_count() {
         let start = Instant::now();
-        let mut stops = Stops::default();
-        for (millis, told) in [(0, 1), (1, 1), (999, 1), (1000, 2), (1001, 3)] {
-            stops.hear(start + Duration::from_millis(millis));
-            assert_eq!(*stops.count.borrow(), told, "after {millis} ms");
+        let mut counter = StopCounter::default();
+        for (millis, count) in [(0, 1), (1, 1), (999, 1), (1000, 2), (1001, 3)] {
+            counter.count(start + Duration::from_millis(millis));
+            assert_eq!(*counter.stops.borrow(), count, "after {millis} ms");
         }
     }
 }

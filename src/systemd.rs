@@ -1,4 +1,4 @@
-//! What systemd is told, and the listeners that it hands over.
+//! Notifying systemd, and taking listeners from a socket unit.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -18,52 +18,52 @@ use tracing::warn;
 
 use crate::cli::ListenAddress;
 
-/// Tells systemd how the process is doing. The default tells nobody.
+/// Notifies systemd of the state of the process. The default notifies nobody.
 ///
-/// The protocol is that of `sd_notify(3)`: a datagram a message, to a socket that is a file or,
-/// with `@` before it, an abstract name.
+/// The protocol is that of `sd_notify(3)`: each message is a datagram to the socket that `NOTIFY_SOCKET`
+/// names, by its path or, after an `@`, by its abstract name.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<OsString>,
-    /// How long systemd waits for a sign of life.
+    /// How long systemd waits for a notification before it restarts the process.
     watchdog: Option<Duration>,
-    /// Whether it was said that systemd cannot be told.
-    complained: AtomicBool,
+    /// Whether a failure was logged.
+    failure_logged: AtomicBool,
 }
 
-/// Sockets that systemd did not hand over as they are needed.
+/// Why the sockets of systemd cannot be served.
 #[derive(Debug)]
 pub enum SocketError {
-    /// There are none.
+    /// It passed none.
     None,
-    /// One is nothing that TCP connections are accepted from.
+    /// One does not listen for TCP connections.
     NoListener {
-        /// Which, counted from 1.
+        /// Its number, from 1.
         number: usize,
     },
-    /// One cannot be used.
+    /// The operating system refuses to use one.
     Unusable(io::Error),
 }
 
-/// The longest that is waited for systemd to take a message.
-const LONGEST_SEND: Duration = Duration::from_secs(1);
+/// How long systemd may take to receive a message.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The sockets that systemd handed over. To be called before there are threads, because it takes
-/// the variables that tell of them out of the environment; and once, because it takes the sockets.
+/// Takes the sockets that systemd passed. Call it once, and before threads are started, because it removes
+/// variables from the environment.
 ///
 /// # Errors
-/// If there are none, or one is no listening TCP socket.
+/// If there are none, or if one does not listen for TCP connections.
 pub fn sockets() -> Result<Vec<net::TcpListener>, SocketError> {
-    let mut handed = ListenFd::from_env();
-    let sockets: Vec<_> = (0..handed.len()).map(|index| socket(&mut handed, index)).collect::<Result<_, _>>()?;
+    let mut passed = ListenFd::from_env();
+    let sockets: Vec<_> = (0..passed.len()).map(|index| socket(&mut passed, index)).collect::<Result<_, _>>()?;
     if sockets.is_empty() { Err(SocketError::None) } else { Ok(sockets) }
 }
 
-/// Listeners of the sockets that systemd handed over, in place of the addresses that were given.
-/// Needs a runtime.
+/// Makes listeners of the sockets that systemd passed, and warns if there are listen addresses, which are not
+/// used then. Needs a runtime.
 ///
 /// # Errors
-/// If the runtime cannot take one.
+/// If the runtime refuses one.
 pub fn listeners(sockets: Vec<net::TcpListener>, given: &[ListenAddress]) -> io::Result<Vec<TcpListener>> {
     if !given.is_empty() {
         warn!("listen addresses are not used: the listeners are those of systemd");
@@ -71,10 +71,10 @@ pub fn listeners(sockets: Vec<net::TcpListener>, given: &[ListenAddress]) -> io:
     sockets.into_iter().map(TcpListener::from_std).collect()
 }
 
-fn socket(handed: &mut ListenFd, index: usize) -> Result<net::TcpListener, SocketError> {
+fn socket(passed: &mut ListenFd, index: usize) -> Result<net::TcpListener, SocketError> {
     let no_listener = SocketError::NoListener { number: index + 1 };
-    // Of those that it takes for TCP sockets, some may be connections.
-    let Ok(Some(socket)) = handed.take_tcp_listener(index) else { return Err(no_listener) };
+    // This returns connections, too.
+    let Ok(Some(socket)) = passed.take_tcp_listener(index) else { return Err(no_listener) };
     if !SockRef::from(&socket).is_listener().map_err(SocketError::Unusable)? {
         return Err(no_listener);
     }
@@ -85,7 +85,7 @@ fn socket(handed: &mut ListenFd, index: usize) -> Result<net::TcpListener, Socke
 // === impl Notifier ===
 
 impl Notifier {
-    /// Tells whom the environment says.
+    /// Reads the environment that systemd sets.
     pub fn from_env() -> Self {
         Self::of(|name| std::env::var_os(name))
     }
@@ -96,56 +96,55 @@ impl Notifier {
         Self {
             socket: variable("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()),
             watchdog: number("WATCHDOG_USEC").filter(|usec| ours && *usec > 0).map(Duration::from_micros),
-            complained: AtomicBool::new(false),
+            failure_logged: AtomicBool::new(false),
         }
     }
 
-    /// It serves, or a reload is over.
+    /// The exporter serves, or a reload has ended.
     pub async fn ready(&self) {
-        self.tell("READY=1").await;
+        self.notify("READY=1").await;
     }
 
-    /// It reloads. That this takes the time along is how systemd knows which reload is meant.
+    /// A reload begins. systemd compares the time with that of its request, to know which reload this is.
     pub async fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let usec = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={usec}")).await;
+        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}")).await;
     }
 
-    /// It was told to stop.
+    /// The exporter stops.
     pub async fn stopping(&self) {
-        self.tell("STOPPING=1").await;
+        self.notify("STOPPING=1").await;
     }
 
-    /// Gives signs of life for as long as the exporter is healthy, twice as often as they are wanted,
-    /// for ever.
-    pub async fn watch_over(&self, is_healthy: impl Fn() -> bool) {
+    /// Feeds the watchdog twice in its period, for as long as `is_healthy` says so. Never returns.
+    pub async fn feed_watchdog(&self, is_healthy: impl Fn() -> bool) {
         let Some(period) = self.watchdog else { return std::future::pending().await };
         let mut ticks = tokio::time::interval((period / 2).max(Duration::from_millis(1)));
         loop {
             ticks.tick().await;
             if is_healthy() {
-                self.tell("WATCHDOG=1").await;
+                self.notify("WATCHDOG=1").await;
             }
         }
     }
 
-    /// Tells systemd, if it wants to know. If that fails it is logged once: nothing depends on it.
-    async fn tell(&self, message: &str) {
+    /// Sends a message, if there is a socket. Only the first failure is logged, because nothing depends on it.
+    async fn notify(&self, message: &str) {
         let Some(socket) = &self.socket else { return };
         let Err(error) = send(socket, message).await else { return };
-        if !self.complained.swap(true, Ordering::Relaxed) {
+        if !self.failure_logged.swap(true, Ordering::Relaxed) {
             warn!(socket = %socket.display(), %error, "systemd cannot be told how the exporter is doing");
         }
     }
 }
 
-/// Sends it by a socket of its own, so that a systemd that was started anew gets it too.
+/// Sends a message by a new socket, so that a systemd that was restarted gets it, too.
 async fn send(socket: &OsStr, message: &str) -> io::Result<()> {
     let sender = Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None)?;
     sender.connect(&address(socket)?)?;
     let sender = UnixDatagram::from_std(unix::UnixDatagram::from(sender))?;
-    tokio::time::timeout(LONGEST_SEND, sender.send(message.as_bytes())).await??;
+    tokio::time::timeout(SEND_TIMEOUT, sender.send(message.as_bytes())).await??;
     Ok(())
 }
 
@@ -163,15 +162,15 @@ impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str(
-                "systemd handed no socket over: start the exporter by a socket unit with ListenStream=10058, or leave \
+                "systemd passed no socket: start the exporter by a socket unit with ListenStream=10058, or leave \
                  --web.systemd-socket out",
             ),
             Self::NoListener { number } => write!(
                 f,
-                "socket {number} that systemd handed over does not listen for TCP connections: in the socket unit, \
+                "socket {number} that systemd passed does not listen for TCP connections: in the socket unit, \
                  use ListenStream= with a port or an address and a port, and Accept=no"
             ),
-            Self::Unusable(_) => f.write_str("a socket that systemd handed over cannot be used"),
+            Self::Unusable(_) => f.write_str("a socket that systemd passed cannot be used"),
         }
     }
 }
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_is_fed_if_it_waits_for_this_process() {
+    fn the_watchdog_is_fed_if_it_watches_this_process() {
         let own = std::process::id().to_string();
         let other = (std::process::id() + 1).to_string();
         for (variables, period) in [
@@ -214,18 +213,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_exporter_that_is_not_healthy_is_not_vouched_for() {
+    async fn the_watchdog_is_not_fed_while_the_exporter_is_unhealthy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let systemd = UnixDatagram::bind(&path).unwrap();
         let notifier = of(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "2000")]);
-        let looks = AtomicU32::new(0);
-        let ill = || {
-            looks.fetch_add(1, Ordering::Relaxed);
+        let checks = AtomicU32::new(0);
+        let unhealthy = || {
+            checks.fetch_add(1, Ordering::Relaxed);
             false
         };
-        assert!(tokio::time::timeout(Duration::from_millis(100), notifier.watch_over(ill)).await.is_err());
-        assert!(looks.into_inner() > 1);
+        assert!(tokio::time::timeout(Duration::from_millis(100), notifier.feed_watchdog(unhealthy)).await.is_err());
+        assert!(checks.into_inner() > 1);
         notifier.stopping().await;
         let received = async || {
             let mut message = [0; 64];
@@ -234,13 +233,13 @@ mod tests {
         };
         assert_eq!(received().await, "STOPPING=1", "nothing was sent before");
         tokio::select! {
-            () = notifier.watch_over(|| true) => {}
+            () = notifier.feed_watchdog(|| true) => {}
             message = received() => assert_eq!(message, "WATCHDOG=1"),
         }
     }
 
     #[tokio::test]
-    async fn a_socket_that_takes_nothing_is_an_error_after_a_while() {
+    async fn a_socket_that_nobody_reads_is_an_error_after_a_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let _systemd = UnixDatagram::bind(&path).unwrap();

@@ -64,7 +64,7 @@ fn run(limit: Duration, measure: impl AsyncFnOnce(Vec<String>) -> Result<(), Fai
         let stopped = Signals::listen(caught.0, caught.1);
         tokio::select! {
             measured = tokio::time::timeout(limit, measure(arguments)) => measured.map_err(|_| "It took too long.")?,
-            () = stopped.told(1) => Err("It was stopped.".into()),
+            () = stopped.stopped(1) => Err("It was stopped.".into()),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! What sources brought, as log lines.
+//! Log lines about sources, registrations and reloads.
 
 use tracing::{error, info, warn};
 
@@ -8,7 +8,7 @@ use crate::intake::RegistrationError;
 use crate::sources::{FileEvent, Origin, RefusedDefinition};
 use crate::toggle::{Watch, WatchName};
 
-/// A definition does not hold.
+/// A definition of a watch was refused.
 pub(super) fn refused(refused: &RefusedDefinition) {
     let (toggle, source) = (refused.watch.name.as_str(), refused.origin.source().as_str());
     let path = path(&refused.origin);
@@ -30,34 +30,34 @@ fn path(origin: &Origin) -> Option<String> {
     }
 }
 
-/// Something about the watch files is another than at the look before.
+/// A scan of the watch files found something else than the one before.
 pub(super) fn watch_files(event: &FileEvent) {
     match event {
         FileEvent::FileFailed { path, problems } => {
             for problem in problems {
-                warn!(path, %problem, "watch file refused: watches that it had stay");
+                warn!(path, %problem, "watch file refused: its last good watches stay");
             }
         }
         FileEvent::GlobFailed { glob, problems } => {
             for problem in problems {
-                warn!(glob, %problem, "watch files not found: watches that they had stay");
+                warn!(glob, %problem, "watch files not found: their last watches stay");
             }
         }
         FileEvent::GlobRecovered { glob } => info!(glob, "watch files are found again"),
-        FileEvent::FileRecovered { path } => info!(path, "watch file is good again"),
+        FileEvent::FileRecovered { path } => info!(path, "watch file is valid again"),
         FileEvent::FileChanged { path, watches } => info!(path, watches, "watch file changed"),
         FileEvent::FileRemoved { path } => info!(path, "watch file removed"),
     }
 }
 
-/// What was known of the runs of so many watches was dropped.
+/// The saved state of so many watches was dropped.
 pub(super) fn forgotten(watches: usize) {
     if watches > 0 {
         info!(watches, "state of watches that no source lists was dropped");
     }
 }
 
-/// The configuration was read again, with these problems if it is not good.
+/// A reload ended; with the problems if it failed.
 pub(super) fn reloaded(problems: Option<&Problems>) {
     let Some(Problems(problems)) = problems else {
         info!("configuration reloaded");
@@ -68,7 +68,7 @@ pub(super) fn reloaded(problems: Option<&Problems>) {
     }
 }
 
-/// Something in the configuration is valid, but perhaps not meant.
+/// Something in the configuration is valid, but probably a mistake.
 pub fn configuration_warning(warning: &Problem) {
     warn!(%warning, "configuration warning");
 }
@@ -80,7 +80,7 @@ pub(super) fn registrations_exposed() {
     );
 }
 
-/// A watch was registered, or registered anew.
+/// A watch was registered, or its registration was replaced.
 pub(super) fn registered(watch: &Watch) {
     info!(
         toggle = watch.name.as_str(),
@@ -91,24 +91,24 @@ pub(super) fn registered(watch: &Watch) {
     );
 }
 
-/// A registration was removed by whoever registered it.
+/// A registration was removed by a request.
 pub(super) fn deregistered(name: &WatchName) {
     info!(toggle = name.as_str(), "toggle deregistered");
 }
 
-/// A registration was kept for as long as it is to be kept.
+/// A registration reached the end of its retention.
 pub(super) fn expired(name: &WatchName) {
     info!(toggle = name.as_str(), "registration expired");
 }
 
-/// Something of a registration could not be written.
-pub(super) fn not_stored(refusal: &RegistrationError) {
-    if let RegistrationError::NotStored(problem) | RegistrationError::DiskFull(problem) = refusal {
+/// Changes of registrations could not be written to the state file.
+pub(super) fn not_stored(error: &RegistrationError) {
+    if let RegistrationError::NotStored(problem) | RegistrationError::DiskFull(problem) = error {
         error!(problem, "registrations could not be written");
     }
 }
 
-/// Registrations can be written again.
+/// Changes of registrations can be written again.
 pub(super) fn stored_again() {
     info!("registrations are written again");
 }

@@ -1,4 +1,4 @@
-//! Putting a configuration in force: the first one and each that is read later, on one path.
+//! Putting a configuration in force: the first one and every later one, in the same way.
 
 use std::sync::Arc;
 
@@ -6,107 +6,104 @@ use tokio::task::AbortHandle;
 
 use super::follow::Rescan;
 use super::reloader::PreparedReload;
-use super::{ConfigSnapshot, Intake, keep_covered, lay_files};
+use super::watch_files::{remove_uncovered_files, replace_files};
+use super::{ConfigSnapshot, Intake, events};
 use crate::cekura::{self, Api, ApiClients, Client};
 use crate::clock;
 use crate::config::{Config, LoadedConfig};
 use crate::document::Problems;
-use crate::intake::events;
 use crate::poller::PollerSettings;
-use crate::sources::{Origin, share_equal};
-use crate::toggle::Source;
+use crate::sources::{EditResult, Origin, share_equal};
 
 impl Intake {
-    /// Puts a configuration in force that was read again.
-    pub(super) async fn reload(&mut self, ready: Result<Box<PreparedReload>, Problems>) -> Result<(), Problems> {
-        let done = match ready {
-            Ok(ready) => {
-                let PreparedReload { checked: LoadedConfig { config, warnings }, clients, scan } = *ready;
+    /// Ends a reload: puts what was read in force, or reports the problems.
+    pub(super) async fn reload(&mut self, loaded: Result<Box<PreparedReload>, Problems>) -> Result<(), Problems> {
+        let done = match loaded {
+            Ok(loaded) => {
+                let PreparedReload { checked: LoadedConfig { config, warnings }, clients, scan } = *loaded;
                 warnings.iter().for_each(events::configuration_warning);
                 self.put_in_force(config, clients, scan).await;
                 Ok(())
             }
             Err(problems) => Err(problems),
         };
-        self.means.metrics.reloaded(done.is_ok(), clock::now());
+        self.context.metrics.reloaded(done.is_ok(), clock::now());
         events::reloaded(done.as_ref().err());
         done
     }
 
-    /// Puts a configuration in force, all at once. Nothing in this can fail.
+    /// Puts a configuration in force as a whole. Nothing in this can fail.
     pub(super) async fn put_in_force(&mut self, mut config: Config, clients: ApiClients, scan: Rescan) {
-        let apis = clients.names();
-        // Else those that stay would be in memory twice: the list keeps what it has.
+        // Watches that are the same would otherwise be in memory twice: the list keeps the old ones.
         share_equal(&mut config.watches, &self.config.watches);
-        // Of those of the configuration alone it was warned when it was read.
+        // Whoever read the configuration has warned of the watches in it.
         self.warned_of_many |= config.watches.len() > Config::MANY_WATCHES;
-        self.registry.set_retention(config.registrations.retention.clone());
-        let mut edit = self.list.edit();
-        edit.set_apis(apis.clone());
-        edit.replace(&Origin::Config, config.watches.iter().cloned().map(Into::into));
-        if config.registrations.enabled != self.config.registrations.enabled {
-            let registered = if config.registrations.enabled { self.registry.definitions() } else { Vec::new() };
-            edit.replace(&Origin::Http, registered);
-        }
-        self.scans = scan.number;
-        match &scan.scan {
-            Some(scan) => _ = lay_files(&mut edit, &mut self.laid, scan),
-            None => keep_covered(&mut edit, &mut self.laid, &config.watch_files),
-        }
-        let edited = edit.finish(|old| self.registry.has_run_of(old));
+        self.registrations.set_retention(config.registrations.retention.clone());
+        let edited = self.edit_list(&config, &clients, &scan);
         self.follow_files(&clients);
         let settings = PollerSettings { polling: config.polling.clone(), apis: clients.0.clone() };
         self.publish(edited, Some(settings)).await;
         match &scan.scan {
-            Some(scan) => self.note_scan(scan),
-            None => self.note_no_scan(&config),
+            Some(scan) => self.report_scan(scan),
+            None => self.report_late_scan(&config.watch_files),
         }
+        self.rescan = scan.number;
         self.forget_all_remembered();
         if config.registrations.enabled && !self.config.registrations.enabled {
             self.warn_if_exposed();
         }
-        self.means.metrics.set_agents(&config.agents);
-        self.means.metrics.set_external_url(config.external_url.clone());
-        let config = Arc::new(config);
-        self.in_force.send_replace(ConfigSnapshot { config: config.clone(), apis: Arc::new(apis.clone()) });
-        self.means.clients.put_in_force(&clients);
-        (self.config, self.apis) = (config, apis);
+        self.context.metrics.set_agents(&config.agents);
+        self.context.metrics.set_external_url(config.external_url.clone());
+        (self.config, self.apis) = (Arc::new(config), clients.names());
+        let snapshot = ConfigSnapshot { config: self.config.clone(), apis: Arc::new(self.apis.clone()) };
+        self.snapshots.send_replace(snapshot);
+        self.context.clients.put_in_force(&clients);
     }
 
-    /// Another web configuration is in force.
-    pub(super) fn note_web(&mut self) {
-        let authenticates = self.means.web.borrow_and_update().authenticates();
+    /// Brings the watch list to what the configuration, the registrations and the watch files define.
+    fn edit_list(&mut self, config: &Config, clients: &ApiClients, scan: &Rescan) -> EditResult {
+        let mut edit = self.list.edit();
+        edit.set_apis(clients.names());
+        edit.replace(&Origin::Config, config.watches.iter().cloned().map(Into::into));
+        let enabled = config.registrations.enabled;
+        if enabled != self.config.registrations.enabled {
+            let registered = if enabled { self.registrations.definitions() } else { Vec::new() };
+            edit.replace(&Origin::Http, registered);
+        }
+        match &scan.scan {
+            Some(scan) => _ = replace_files(&mut edit, &mut self.watches_by_file, scan),
+            None => remove_uncovered_files(&mut edit, &mut self.watches_by_file, &config.watch_files),
+        }
+        edit.finish(|old| self.registrations.has_run_of(old))
+    }
+
+    /// Takes note of another web configuration, and warns if it no longer authenticates.
+    pub(super) fn web_changed(&mut self) {
+        let authenticates = self.context.web.borrow_and_update().authenticates();
         let did = std::mem::replace(&mut self.authenticates, authenticates);
         if did && self.config.registrations.enabled {
             self.warn_if_exposed();
         }
     }
 
-    /// Says that anybody can register, if it is so.
+    /// Warns if anybody on the network can register watches.
     fn warn_if_exposed(&self) {
-        if self.means.exposed && !self.authenticates {
+        if self.context.exposed && !self.authenticates {
             events::registrations_exposed();
         }
     }
 
-    /// The watch files could not be looked at in time. Nothing is known to be up.
-    fn note_no_scan(&mut self, config: &Config) {
-        let globs = config.watch_files.iter().map(|glob| (Source::File, glob.configured(), false));
-        self.means.metrics.set_sources(globs);
-        self.all_up = false;
-    }
-
-    /// Keeps up with the files of these APIs, and of no others.
+    /// Follows the key files and authorities of these APIs, and of no others.
     fn follow_files(&mut self, ApiClients(apis): &ApiClients) {
-        let same =
+        let is_kept =
             |old: &(Api, Arc<Client>)| apis.iter().any(|new| old.0.name == new.0.name && Arc::ptr_eq(&old.1, &new.1));
-        for (api, _) in self.means.clients.current().0.iter().filter(|old| !same(old)) {
+        for (api, _) in self.context.clients.current().0.iter().filter(|old| !is_kept(old)) {
             self.follower_of.remove(&api.name).inspect(AbortHandle::abort);
         }
         for (api, client) in apis {
             if client.reads_files() && !self.follower_of.contains_key(&api.name) {
-                let changes = self.means.renewals.clone();
-                let following = cekura::follow_files(api.name.clone(), client.clone(), changes);
+                let renewals = self.context.renewals.clone();
+                let following = cekura::follow_files(api.name.clone(), client.clone(), renewals);
                 self.follower_of.insert(api.name.clone(), self.followers.spawn(following));
             }
         }

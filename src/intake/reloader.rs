@@ -1,4 +1,4 @@
-//! Reading the configuration again, on request or on a signal.
+//! Reading the configuration again, on request or on SIGHUP.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -16,61 +16,61 @@ use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Thread, ThreadError};
 use crate::web::WebChecks;
 
-/// The longest that reading the configuration may take: it may be on a network volume.
-const LONGEST_READ: Duration = Duration::from_secs(5);
+/// The longest that reading the configuration may take, which may be on a network volume.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads the configuration anew. Blocks.
+/// Reads the configuration again. Blocks.
 pub type ConfigLoader = Arc<dyn Fn() -> Result<LoadedConfig, Problems> + Send + Sync>;
 
-/// Reads the configuration again, the web configuration too, and has it put in force. Meanwhile the
-/// intake takes other orders.
+/// Reads the configuration and the web configuration again, and has the intake put them in force. The
+/// intake carries out other commands while this reads.
 ///
-/// One reload is done after the other. All who ask while one is done share the next one.
+/// Reloads run one after the other. All requests that come during one share the next one.
 pub struct Reloader {
     load: Option<ConfigLoader>,
     /// The path of the state file, which cannot change.
     state_file: Option<PathBuf>,
     clients: Arc<Clients>,
     files: FileFollower,
-    /// The longest that a read is waited for.
-    patience: Duration,
+    read_timeout: Duration,
     web: WebChecks,
-    orders: mpsc::Sender<IntakeCommand>,
+    commands: mpsc::Sender<IntakeCommand>,
     notifier: Arc<Notifier>,
-    turn: Arc<Mutex<Turn>>,
-    /// The one that is not begun yet.
+    turn: Arc<Mutex<ReloadTurn>>,
+    /// The result of the next reload, which has not begun.
     next: std::sync::Mutex<Arc<OnceCell<ReloadResult>>>,
 }
 
-/// Whose turn it is. With it goes the read that did not end in time, if there is one: a read cannot be
-/// stopped, so there is never more than one, and it takes one thread however often a reload is asked for.
+/// Held by the reload that runs. It carries the read that timed out, if there is one: a read cannot be
+/// cancelled, so at most one of them, and its thread, hangs however often a reload is requested.
 #[derive(Default)]
-struct Turn {
-    late: Option<BlockingTask<Result<(LoadedConfig, ApiClients), Problems>>>,
+struct ReloadTurn {
+    hanging: Option<BlockingTask<Result<(LoadedConfig, ApiClients), Problems>>>,
 }
 
-/// A configuration that was read again, with all done that takes time: nothing in putting it in force can
-/// fail or hang.
+/// A configuration that was read, its clients and its watch files: putting it in force can neither fail
+/// nor hang.
 pub struct PreparedReload {
     pub(super) checked: LoadedConfig,
     pub(super) clients: ApiClients,
     pub(super) scan: Rescan,
 }
 
-/// What came of a reload; `None` if the process ends before it is done.
+/// The result of a reload; `None` if the process ends before.
 type ReloadResult = Option<Result<(), Problems>>;
 
 // === impl Reloader ===
 
 impl Reloader {
-    /// `load` is `None` if there is no configuration that could be read again.
+    /// `load` is `None` if the configuration is in no file. `state_file` is the path of the state file that
+    /// is open.
     pub fn new(
         load: Option<ConfigLoader>,
         state_file: Option<PathBuf>,
         clients: Arc<Clients>,
         files: FileFollower,
         web: WebChecks,
-        orders: mpsc::Sender<IntakeCommand>,
+        commands: mpsc::Sender<IntakeCommand>,
         notifier: Arc<Notifier>,
     ) -> Self {
         Self {
@@ -78,9 +78,9 @@ impl Reloader {
             state_file,
             clients,
             files,
-            patience: LONGEST_READ,
+            read_timeout: READ_TIMEOUT,
             web,
-            orders,
+            commands,
             notifier,
             turn: Arc::default(),
             next: std::sync::Mutex::default(),
@@ -89,21 +89,22 @@ impl Reloader {
 
     /// Reloads. `None` if the process ends before that is done.
     ///
-    /// A web configuration that is good is in force whatever comes of the rest: it is followed anyway.
-    /// One that is not keeps the rest from being put in force.
+    /// A valid web configuration takes effect even if the configuration has problems, because its files are
+    /// followed anyway. A web configuration with problems keeps the configuration from taking effect.
     pub async fn reload(self: &Arc<Self>) -> ReloadResult {
         let shared = self.next().clone();
-        let reloaded = shared.get_or_init(async || {
+        let result = shared.get_or_init(async || {
             let turn = self.turn.clone().lock_owned().await;
             self.begin(&shared);
-            // Who asked may go meanwhile. What was begun is ended.
+            // The client may go meanwhile, but a reload that has begun runs to its end.
             let reloader = self.clone();
-            tokio::spawn(async move { reloader.done(turn).await }).await.ok().flatten()
+            tokio::spawn(async move { reloader.run(turn).await }).await.ok().flatten()
         });
-        reloaded.await.clone()
+        result.await.clone()
     }
 
-    /// Who asks from here on may have written what this one does not read.
+    /// Makes later requests wait for another reload: what they are about may be written after this one
+    /// reads.
     fn begin(&self, begun: &Arc<OnceCell<ReloadResult>>) {
         let mut next = self.next();
         if Arc::ptr_eq(&next, begun) {
@@ -111,23 +112,23 @@ impl Reloader {
         }
     }
 
-    /// Reloads in its turn, and tells systemd, of the end even if it is a panic.
-    async fn done(self: Arc<Self>, mut turn: OwnedMutexGuard<Turn>) -> ReloadResult {
+    /// Reloads and tells systemd when that begins and ends, even if it ends with a panic.
+    async fn run(self: Arc<Self>, mut turn: OwnedMutexGuard<ReloadTurn>) -> ReloadResult {
         self.notifier.reloading().await;
         let notifier = self.notifier.clone();
-        let outcome = tokio::spawn(async move { (self.put_in_force(&mut turn).await, turn) }).await;
+        let outcome = tokio::spawn(async move { (self.read_and_apply(&mut turn).await, turn) }).await;
         notifier.ready().await;
-        outcome.ok().and_then(|(reloaded, _turn)| reloaded)
+        outcome.ok().and_then(|(result, _turn)| result)
     }
 
     fn next(&self) -> MutexGuard<'_, Arc<OnceCell<ReloadResult>>> {
-        // Nothing that is done under the lock can panic half way.
+        // Nothing panics while it holds the lock.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn put_in_force(&self, turn: &mut Turn) -> ReloadResult {
+    async fn read_and_apply(&self, turn: &mut ReloadTurn) -> ReloadResult {
         let (read, web) = tokio::join!(self.read(turn), self.web.check());
-        let ready = match Problems::of_both(read, web) {
+        let loaded = match Problems::of_both(read, web) {
             Ok(((checked, clients), ())) => {
                 let scan = self.files.rescan(checked.config.watch_files.clone(), clients.names()).await;
                 Ok(Box::new(PreparedReload { checked, clients, scan }))
@@ -135,35 +136,33 @@ impl Reloader {
             Err(problems) => Err(problems),
         };
         let (reply, done) = oneshot::channel();
-        self.orders.send(IntakeCommand::Reload(ready, reply)).await.ok()?;
+        self.commands.send(IntakeCommand::Reload(loaded, reply)).await.ok()?;
         done.await.ok()
     }
 
-    /// Reloads on each signal that `hangups` counts, for ever.
+    /// Reloads on each signal that `hangups` counts. Never returns.
     pub async fn follow(self: Arc<Self>, mut hangups: watch::Receiver<u32>) {
         while hangups.changed().await.is_ok() {
-            // What is wrong is logged.
+            // The intake logs the problems.
             let _ = self.reload().await;
         }
-        // Nobody can send one any more.
+        // The task that listens for signals has ended, so there are no more.
         std::future::pending::<()>().await;
     }
 
-    /// Reads the configuration, and the keys of APIs that are new or reached otherwise.
-    async fn read(&self, turn: &mut Turn) -> Result<(LoadedConfig, ApiClients), Problems> {
+    /// Reads the configuration, and the key files of APIs that are new or reached in another way.
+    async fn read(&self, turn: &mut ReloadTurn) -> Result<(LoadedConfig, ApiClients), Problems> {
         let Some(load) = self.load.clone() else {
-            return Err(problem("", "there is no configuration that could be read again".to_owned()));
+            return Err(problem("", "there is no configuration file that could be read again".to_owned()));
         };
-        let deadline = Instant::now() + self.patience;
-        if let Some(late) = &mut turn.late {
-            // What it read may have changed since.
-            if timeout_at(deadline, late).await.is_err() {
-                return Err(problem(
-                    "",
-                    "an earlier reload is still reading it: check that its volume responds".to_owned(),
-                ));
+        let deadline = Instant::now() + self.read_timeout;
+        if let Some(hanging) = &mut turn.hanging {
+            // Its result is dropped, because the file may have changed since.
+            if timeout_at(deadline, hanging).await.is_err() {
+                let what = "an earlier reload is still reading it: check that its volume responds";
+                return Err(problem("", what.to_owned()));
             }
-            turn.late = None;
+            turn.hanging = None;
         }
         let thread =
             Thread::start("reload").map_err(|refused| problem("", ThreadError::Refused(refused).to_string()))?;
@@ -176,8 +175,8 @@ impl Reloader {
             Ok((checked, clients))
         });
         let Ok(read) = timeout_at(deadline, &mut reading).await else {
-            turn.late = Some(reading);
-            return Err(problem("", format!("reading it took longer than {:?}", self.patience)));
+            turn.hanging = Some(reading);
+            return Err(problem("", format!("reading it took longer than {:?}", self.read_timeout)));
         };
         read.map_err(|panic| problem("", format!("reading it failed: {panic}")))?
     }
@@ -203,7 +202,7 @@ mod tests {
     use crate::exposition::Metrics;
     use crate::web::WebFollower;
 
-    /// A reloader whose reads count how many began, and end when the gate lets them; and where its orders go.
+    /// A reloader, its commands, the number of reads that began, and a gate that each read waits for.
     fn gated() -> (Reloader, mpsc::Receiver<IntakeCommand>, Arc<AtomicUsize>, gate::Sender<()>) {
         let (go, gate) = gate::channel::<()>();
         let (begun, gate) = (Arc::new(AtomicUsize::new(0)), std::sync::Mutex::new(gate));
@@ -213,23 +212,23 @@ mod tests {
             let _ = gate.lock().unwrap().recv();
             Err(problem("", "read".to_owned()))
         });
-        let (_, _, web) = WebFollower::new(None, Arc::new(Metrics::new().unwrap()));
-        let (orders, taken) = mpsc::channel(8);
-        let (clients, files) = (Arc::new(Clients::new(Proxies::default())), FileFollower::start(orders.clone()));
+        let (_, _, looks) = WebFollower::new(None, Arc::new(Metrics::new().unwrap()));
+        let (commands, taken) = mpsc::channel(8);
+        let (clients, files) = (Arc::new(Clients::new(Proxies::default())), FileFollower::start(commands.clone()));
         let notifier = Arc::new(Notifier::from_env());
-        let reloader = Reloader::new(Some(load), None, clients, files, web, orders, notifier);
+        let reloader = Reloader::new(Some(load), None, clients, files, looks, commands, notifier);
         (reloader, taken, begun, go)
     }
 
-    /// Takes orders as the intake does that puts nothing in force.
-    async fn refuse(mut orders: mpsc::Receiver<IntakeCommand>) {
-        while let Some(order) = orders.recv().await {
-            let IntakeCommand::Reload(read, reply) = order else { panic!("another order") };
+    /// An intake that puts nothing in force.
+    async fn refuse(mut commands: mpsc::Receiver<IntakeCommand>) {
+        while let Some(command) = commands.recv().await {
+            let IntakeCommand::Reload(read, reply) = command else { panic!("another command") };
             let _ = reply.send(read.map(|_| ()));
         }
     }
 
-    /// The reloader, once nothing else has it any more.
+    /// The reloader, once this is its only owner.
     async fn alone(mut reloader: Arc<Reloader>) -> Reloader {
         loop {
             match Arc::try_unwrap(reloader) {
@@ -241,11 +240,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_does_not_end_is_the_only_one_however_often_a_reload_is_asked_for() {
-        let (mut reloader, orders, begun, go) = gated();
-        reloader.patience = Duration::from_millis(20);
+    async fn a_read_that_hangs_is_the_only_one_however_often_a_reload_is_requested() {
+        let (mut reloader, commands, begun, go) = gated();
+        reloader.read_timeout = Duration::from_millis(20);
         let reloader = Arc::new(reloader);
-        let intake = tokio::spawn(refuse(orders));
+        let intake = tokio::spawn(refuse(commands));
         let mut said = Vec::new();
         for _ in 0..20 {
             said.push(reloader.reload().await.unwrap().unwrap_err().to_string());
@@ -254,11 +253,11 @@ mod tests {
         assert!(
             said[0].contains("took longer than 20ms") && said[1..].iter().all(|what| what.contains("still reading it"))
         );
-        // From here on a read may take as long as it does on a busy machine.
+        // From here on, a read may take as long as a busy machine needs.
         let mut reloader = alone(reloader).await;
-        reloader.patience = LONGEST_READ;
+        reloader.read_timeout = READ_TIMEOUT;
         let reloader = Arc::new(reloader);
-        // Once it ended, what it read is out of date.
+        // What the hanging read brings is out of date, so another one begins.
         (0..2).for_each(|_| go.send(()).unwrap());
         assert!(reloader.reload().await.unwrap().unwrap_err().to_string().ends_with("read"));
         assert_eq!(begun.load(Ordering::Relaxed), 2);
@@ -266,10 +265,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_that_asks_while_one_is_done_shares_the_next() {
-        let (reloader, orders, begun, go) = gated();
+    async fn requests_during_a_reload_share_the_next_one() {
+        let (reloader, commands, begun, go) = gated();
         let reloader = Arc::new(reloader);
-        let intake = tokio::spawn(refuse(orders));
+        let intake = tokio::spawn(refuse(commands));
         let first = tokio::spawn({
             let reloader = reloader.clone();
             async move { reloader.reload().await }

@@ -1,4 +1,4 @@
-//! The registrations, and when each of them expires.
+//! The registrations in memory, and when to check whether each of them has expired.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -11,53 +11,57 @@ use crate::sources::WatchDefinition;
 use crate::store::Registration;
 use crate::toggle::{ClockJump, Source, Status, Timestamp, Toggle, Watch, WatchName};
 
-/// What is registered, by name.
+/// The registrations, by name.
 #[derive(Debug)]
 pub(super) struct RegistrationTable {
     registrations: HashMap<WatchName, KeptRegistration>,
     retention: Retention,
-    /// When to look whether a registration expired, earliest first.
-    looks: BinaryHeap<Reverse<ExpiryCheck>>,
-    /// Looks so far.
-    count: u64,
-    /// The jumps of the clock that all times are moved by.
+    /// The next check of each registration, the earliest first, and some checks that no longer count.
+    checks: BinaryHeap<Reverse<ExpiryCheck>>,
+    /// The number of the newest check.
+    last_check: u64,
+    /// The sum of the jumps of the clock that all times here were moved by.
     moved: ClockJump,
 }
 
-/// When to look whether a registration expired, with a number of its own.
+/// When to check whether a registration has expired, and a number that no other check has.
 type ExpiryCheck = (Timestamp, u64, WatchName);
 
 #[derive(Debug)]
 struct KeptRegistration {
     registration: Registration,
-    /// The number of the look that is for it. Its time is never later than the registration expires.
-    look: u64,
+    /// The number of the check that counts. Its time is never later than the registration expires.
+    check: u64,
 }
+
+/// How long an unfinished run that was not polled since the start is kept at least.
+const UNPOLLED: Duration = Duration::from_secs(30);
+
+/// The time of a check that is due, whatever the clock says.
+const AT_ONCE: Timestamp = Timestamp::from_millis(0);
 
 // === impl RegistrationTable ===
 
 impl RegistrationTable {
-    /// Looks that are void and kept all the same.
-    const ROOM: usize = 64;
+    /// How many checks that no longer count may stay in the heap of a small table.
+    const SPARE: usize = 64;
 
-    /// Registrations of an earlier process.
+    /// A table of the registrations that the state file has.
     pub(super) fn new(registrations: Vec<Registration>, retention: Retention) -> Self {
-        let mut registry = Self {
-            registrations: HashMap::with_capacity(registrations.len()),
+        let keep =
+            |registration: Registration| (registration.watch.name.clone(), KeptRegistration { registration, check: 0 });
+        let mut table = Self {
+            registrations: registrations.into_iter().map(keep).collect(),
             retention,
-            looks: BinaryHeap::new(),
-            count: 0,
+            checks: BinaryHeap::new(),
+            last_check: 0,
             moved: ClockJump::default(),
         };
-        for registration in registrations {
-            let name = registration.watch.name.clone();
-            registry.registrations.insert(name, KeptRegistration { registration, look: 0 });
-        }
-        registry.look_at_all();
-        registry
+        table.check_all();
+        table
     }
 
-    /// Moves every time with the clock, of which these are all jumps so far.
+    /// Moves every time with the clock. `moved` is the sum of all its jumps.
     pub(super) fn follow(&mut self, moved: ClockJump) {
         let by = ClockJump::from_millis(moved.as_millis() - self.moved.as_millis());
         if by == ClockJump::default() {
@@ -67,15 +71,15 @@ impl RegistrationTable {
         for kept in self.registrations.values_mut() {
             kept.registration.map_times(|time| time.moved(by));
         }
-        self.look_at_all();
+        self.check_all();
     }
 
-    /// The sum of the jumps of the clock that all times are moved by.
+    /// The sum of the jumps of the clock that all times here were moved by.
     pub(super) fn moved(&self) -> ClockJump {
         self.moved
     }
 
-    /// The time of day by the clock as it was before jumps that the times here are not moved by yet.
+    /// The time of day by the clock that the times here are of, without the jumps since.
     pub(super) fn now(&self) -> Timestamp {
         clock::now_before(self.moved)
     }
@@ -88,24 +92,24 @@ impl RegistrationTable {
         self.registrations.get(name).map(|kept| &kept.registration)
     }
 
-    /// Whether this run is registered, be it that registrations are not enabled now.
+    /// Whether this run is registered, even if registrations are disabled now.
     pub(super) fn has_run_of(&self, watch: &Watch) -> bool {
         self.get(&watch.name).is_some_and(|registration| registration.watch.same_run(watch))
     }
 
     pub(super) fn insert(&mut self, registration: Registration) {
         if let Some(kept) = self.registrations.get_mut(&registration.watch.name) {
-            // The look that is planned comes early enough: it now expires later than before.
+            // Its check is early enough, because it now expires later than before.
             kept.registration = registration;
             return;
         }
         let (name, at) = (registration.watch.name.clone(), self.retention.earliest(registration.registered));
-        self.registrations.insert(name.clone(), KeptRegistration { registration, look: 0 });
-        self.look(at, name);
-        if self.looks.len() > 2 * self.registrations.len() + Self::ROOM {
-            // Registrations that come and go would else leave looks behind until their time.
+        self.registrations.insert(name.clone(), KeptRegistration { registration, check: 0 });
+        self.check(at, name);
+        if self.checks.len() > 2 * self.registrations.len() + Self::SPARE {
+            // Otherwise registrations that come and go would leave checks behind until these are due.
             let all = &self.registrations;
-            self.looks.retain(|Reverse((_, number, name))| all.get(name).is_some_and(|kept| kept.look == *number));
+            self.checks.retain(|Reverse((_, number, name))| all.get(name).is_some_and(|kept| kept.check == *number));
         }
     }
 
@@ -113,12 +117,12 @@ impl RegistrationTable {
         self.registrations.remove(name);
     }
 
-    /// As the watch list has it.
+    /// The definition of a registration, for the watch list.
     pub(super) fn definition(registration: &Registration) -> WatchDefinition {
         WatchDefinition { watch: registration.watch.clone(), started: Some(registration.started) }
     }
 
-    /// All of them as the watch list has them, sorted by name.
+    /// The definitions of all registrations, sorted by name.
     pub(super) fn definitions(&self) -> Vec<WatchDefinition> {
         let kept = self.registrations.values();
         let mut definitions: Vec<_> = kept.map(|kept| Self::definition(&kept.registration)).collect();
@@ -126,85 +130,80 @@ impl RegistrationTable {
         definitions
     }
 
-    /// Goes on with another retention.
+    /// Applies another retention to all registrations.
     pub(super) fn set_retention(&mut self, retention: Retention) {
         if self.retention != retention {
             self.retention = retention;
-            self.look_at_all();
+            self.check_all();
         }
     }
 
-    /// Looks at no more than so many, and returns those that expired, each once; the caller removes
-    /// them. Says whether there are more to be looked at now.
+    /// Makes up to `most` of the checks that are due. Returns the names that have expired, each once, and
+    /// whether more checks are due. The caller removes the expired registrations.
     pub(super) fn expired(&mut self, board: &Board, now: Timestamp, most: usize) -> (Vec<WatchName>, bool) {
-        if self.looks.peek().is_some_and(|Reverse((at, ..))| *at > self.retention.earliest(now)) {
-            // That can only be if the clock was set back.
-            self.look_at_all();
+        if self.checks.peek().is_some_and(|Reverse((at, ..))| *at > self.retention.earliest(now)) {
+            // The clock was set back.
+            self.check_all();
         }
         let mut expired = Vec::new();
         for _ in 0..most {
-            if !self.has_looks(now) {
+            if !self.is_check_due(now) {
                 break;
             }
-            let Some(Reverse((_, number, name))) = self.looks.pop() else { break };
-            // It may have been removed since, and registered again.
-            let Some(kept) = self.registrations.get(&name).filter(|kept| kept.look == number) else { continue };
-            let end = end(&kept.registration, board, &self.retention, now);
-            if end <= now {
+            let Some(Reverse((_, number, name))) = self.checks.pop() else { break };
+            // It may have been removed, and registered again since.
+            let Some(kept) = self.registrations.get(&name).filter(|kept| kept.check == number) else { continue };
+            let expiry = expiry(&kept.registration, board, &self.retention, now);
+            if expiry <= now {
                 expired.push(name);
             } else {
-                // The run may finish at any time from now on.
-                self.look(end.min(self.retention.earliest(now)), name);
+                // The run may finish at any time, and then expires earlier.
+                self.check(expiry.min(self.retention.earliest(now)), name);
             }
         }
-        (expired, self.has_looks(now))
+        (expired, self.is_check_due(now))
     }
 
-    fn has_looks(&self, now: Timestamp) -> bool {
-        self.looks.peek().is_some_and(|Reverse((at, ..))| *at <= now)
+    fn is_check_due(&self, now: Timestamp) -> bool {
+        self.checks.peek().is_some_and(|Reverse((at, ..))| *at <= now)
     }
 
-    /// What was expired could not be removed.
-    pub(super) fn look_again(&mut self, names: Vec<WatchName>) {
+    /// Checks these again at once, because the expired ones could not be removed.
+    pub(super) fn check_again(&mut self, names: Vec<WatchName>) {
         for name in names {
-            self.look(AT_ONCE, name);
+            self.check(AT_ONCE, name);
         }
     }
 
-    fn look_at_all(&mut self) {
-        self.looks.clear();
+    fn check_all(&mut self) {
+        self.checks.clear();
         let names: Vec<_> = self.registrations.keys().cloned().collect();
-        self.look_again(names);
+        self.check_again(names);
     }
 
-    /// Looks at a registration at this time, and at no other.
-    fn look(&mut self, at: Timestamp, name: WatchName) {
-        self.count += 1;
+    /// Plans the check of a registration, in place of the one that was planned.
+    fn check(&mut self, at: Timestamp, name: WatchName) {
+        self.last_check += 1;
         if let Some(kept) = self.registrations.get_mut(&name) {
-            kept.look = self.count;
-            self.looks.push(Reverse((at, self.count, name)));
+            kept.check = self.last_check;
+            self.checks.push(Reverse((at, self.last_check, name)));
         }
     }
 }
 
-/// When to look again at a run that is unfinished and was not polled since the exporter started.
-const UNPOLLED: Duration = Duration::from_secs(30);
-
-/// The time of a look that is due, whatever the clock says.
-const AT_ONCE: Timestamp = Timestamp::from_millis(0);
-
-/// When a registration expires, as its run is now.
-fn end(registration: &Registration, board: &Board, retention: &Retention, now: Timestamp) -> Timestamp {
-    // A registration that is refused has no run: what is watched under its name is another source's.
+/// When a registration expires, as far as its run is known now.
+fn expiry(registration: &Registration, board: &Board, retention: &Retention, now: Timestamp) -> Timestamp {
+    // Where another source defines the name, the run on the board is not that of the registration.
     let of_run = |row: &ToggleRow| {
-        let end = || (retention.end(registration.registered, &row.toggle, now), row.toggle.run.finished.is_some());
-        (row.toggle.watch.source == Source::Http).then(end)
+        let expiry =
+            || (retention.expiry(registration.registered, &row.toggle, now), row.toggle.run.finished.is_some());
+        (row.toggle.watch.source == Source::Http).then(expiry)
     };
     let name = registration.watch.name.as_str();
     match board.with_row(name, of_run).flatten() {
-        Some((end, is_finished)) if is_finished || board.is_polled(name) => end,
-        // While the exporter was down, the run went on.
-        Some((end, _)) => end.max(now.after(UNPOLLED)),
+        Some((expiry, is_finished)) if is_finished || board.is_polled(name) => expiry,
+        // The run went on while the exporter was down.
+        Some((expiry, _)) => expiry.max(now.after(UNPOLLED)),
         None => registration.registered.min(now).after(retention.unfinished),
     }
 }
@@ -212,10 +211,10 @@ fn end(registration: &Registration, board: &Board, retention: &Retention, now: T
 // === impl Retention ===
 
 impl Retention {
-    /// When a registration expires whose toggle is this. What the clock was ahead is not waited for. A run
-    /// that completed otherwise than was expected is kept like one that failed: its alert must not end by
-    /// itself while nothing was mended.
-    fn end(&self, registered: Timestamp, toggle: &Toggle, now: Timestamp) -> Timestamp {
+    /// When a registration with this toggle expires. Times that are later than `now`, because the clock was
+    /// ahead, count as `now`. A run that completed otherwise than expected is kept like a failed one: its
+    /// alert must not be resolved while nothing was repaired.
+    fn expiry(&self, registered: Timestamp, toggle: &Toggle, now: Timestamp) -> Timestamp {
         let run = &toggle.run;
         let finished = run.finished.map(|finish| finish.at.min(now));
         match (finished, run.last_answer.status) {
@@ -228,7 +227,7 @@ impl Retention {
         }
     }
 
-    /// The earliest that it can expire if its run finishes `now`.
+    /// The earliest that a registration can expire if its run finishes `now`.
     fn earliest(&self, now: Timestamp) -> Timestamp {
         now.after(self.completed.min(self.failed).min(self.unfinished))
     }
@@ -253,7 +252,7 @@ mod tests {
         Retention { completed: seconds(10), failed: seconds(100), unfinished: seconds(50) }
     }
 
-    /// A board that watches what is registered, and has polled each without an answer.
+    /// A board with these registrations, each of which was polled once without an answer.
     fn board(registrations: &[Registration]) -> Board {
         let board = unpolled(registrations);
         for registration in registrations {
@@ -281,105 +280,105 @@ mod tests {
         board.apply(run, Err(Failure::new(Reason::Timeout)), at(now), |_| None).unwrap();
     }
 
-    fn expired(registry: &mut RegistrationTable, board: &Board, now: u64) -> Vec<String> {
-        let (names, _) = registry.expired(board, at(now), 1000);
+    fn expired(table: &mut RegistrationTable, board: &Board, now: u64) -> Vec<String> {
+        let (names, _) = table.expired(board, at(now), 1000);
         for name in &names {
-            registry.remove(name);
+            table.remove(name);
         }
         names.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn each_expires_by_what_became_of_its_run() {
+    fn each_registration_expires_by_the_state_of_its_run() {
         let registrations = ["good", "bad", "silent", "answers"].map(|name| registration(name, "p", 0));
         let board = board(&registrations);
-        let mut registry = RegistrationTable::new(registrations.into(), retention());
+        let mut table = RegistrationTable::new(registrations.into(), retention());
         answers(&board, "good", ReportedStatus::Completed, 5);
         answers(&board, "bad", ReportedStatus::Failed, 5);
         answers(&board, "answers", ReportedStatus::InProgress, 40);
         for (now, names) in
             [(14, vec![]), (15, vec!["good"]), (49, vec![]), (50, vec!["silent"]), (89, vec![]), (90, vec!["answers"])]
         {
-            assert_eq!(expired(&mut registry, &board, now), names, "{now}");
+            assert_eq!(expired(&mut table, &board, now), names, "{now}");
         }
-        assert_eq!(expired(&mut registry, &board, 105), ["bad"]);
-        assert_eq!((registry.len(), registry.looks.len()), (0, 0));
+        assert_eq!(expired(&mut table, &board, 105), ["bad"]);
+        assert_eq!((table.len(), table.checks.len()), (0, 0));
     }
 
     #[test]
     fn after_a_day_of_downtime_no_unfinished_run_expires_before_it_was_polled() {
         let registrations = [registration("w", "p", 0)];
         let board = unpolled(&registrations);
-        let mut registry = RegistrationTable::new(registrations.into(), retention());
+        let mut table = RegistrationTable::new(registrations.into(), retention());
         for now in [86_400, 86_401, 86_500] {
-            assert_eq!(expired(&mut registry, &board, now), [""; 0], "{now}");
+            assert_eq!(expired(&mut table, &board, now), [""; 0], "{now}");
         }
         fails(&board, "w", 86_501);
-        assert_eq!(expired(&mut registry, &board, 86_530), ["w"]);
+        assert_eq!(expired(&mut table, &board, 86_530), ["w"]);
     }
 
     #[test]
-    fn one_that_completed_otherwise_than_was_expected_is_kept_like_one_that_failed() {
+    fn a_run_that_completed_otherwise_than_expected_is_kept_like_a_failed_one() {
         let Registration { watch, .. } = registration("w", "p", 0);
         let watch = Arc::new(Watch { expect: Some(Expect::Disabled), ..Watch::clone(&watch) });
         let registrations = [Registration { watch, ..registration("w", "p", 0) }];
         let board = board(&registrations);
-        let mut registry = RegistrationTable::new(registrations.into(), retention());
-        // Nothing is said of mocks.
+        let mut table = RegistrationTable::new(registrations.into(), retention());
+        // The answer says nothing of mocks.
         answers(&board, "w", ReportedStatus::Completed, 5);
-        assert_eq!(expired(&mut registry, &board, 104), [""; 0]);
-        assert_eq!(expired(&mut registry, &board, 105), ["w"]);
+        assert_eq!(expired(&mut table, &board, 104), [""; 0]);
+        assert_eq!(expired(&mut table, &board, 105), ["w"]);
     }
 
     #[test]
-    fn a_slot_that_is_registered_again_and_again_takes_no_room_and_expires_once() {
+    fn a_name_that_is_registered_again_and_again_takes_no_memory_and_expires_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = RegistrationTable::new(Vec::new(), retention());
+        let mut table = RegistrationTable::new(Vec::new(), retention());
         for i in 0..10_000 {
-            registry.insert(registration("w", "p", i % 9));
+            table.insert(registration("w", "p", i % 9));
         }
-        assert_eq!(registry.looks.len(), 1);
+        assert_eq!(table.checks.len(), 1);
         for _ in 0..10_000 {
-            registry.remove(&watch("w", "p").name);
-            registry.insert(registration("w", "p", 9));
+            table.remove(&watch("w", "p").name);
+            table.insert(registration("w", "p", 9));
         }
-        assert!(registry.looks.len() < 100, "{}", registry.looks.len());
-        assert_eq!(expired(&mut registry, &board, 58), [""; 0]);
-        assert_eq!(expired(&mut registry, &board, 59), ["w"]);
+        assert!(table.checks.len() < 100, "{}", table.checks.len());
+        assert_eq!(expired(&mut table, &board, 58), [""; 0]);
+        assert_eq!(expired(&mut table, &board, 59), ["w"]);
     }
 
     #[test]
-    fn what_could_not_be_removed_expires_again() {
+    fn a_registration_that_could_not_be_removed_expires_again() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
-        let (names, more) = registry.expired(&board, at(50), 9);
-        assert_eq!((names.len(), more, registry.expired(&board, at(51), 9).0.len()), (1, false, 0));
-        registry.look_again(names);
-        assert_eq!(expired(&mut registry, &board, 51), ["w"]);
+        let mut table = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
+        let (names, more) = table.expired(&board, at(50), 9);
+        assert_eq!((names.len(), more, table.expired(&board, at(51), 9).0.len()), (1, false, 0));
+        table.check_again(names);
+        assert_eq!(expired(&mut table, &board, 51), ["w"]);
     }
 
     #[test]
-    fn a_clock_that_is_set_back_does_not_keep_them_for_ever() {
+    fn a_clock_that_is_set_back_does_not_keep_registrations_for_ever() {
         let ahead = 1_000_000;
         let board = board(&[registration("w", "p", ahead)]);
-        let mut registry = RegistrationTable::new(Vec::new(), retention());
-        registry.insert(registration("w", "p", ahead));
-        assert_eq!(expired(&mut registry, &board, 0), [""; 0]);
+        let mut table = RegistrationTable::new(Vec::new(), retention());
+        table.insert(registration("w", "p", ahead));
+        assert_eq!(expired(&mut table, &board, 0), [""; 0]);
         answers(&board, "w", ReportedStatus::Completed, 5);
-        assert_eq!(expired(&mut registry, &board, 15), ["w"]);
+        assert_eq!(expired(&mut table, &board, 15), ["w"]);
     }
 
     #[test]
-    fn another_retention_holds_at_once() {
+    fn another_retention_applies_at_once() {
         let board = board(&[registration("w", "p", 0)]);
-        let mut registry = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
-        assert_eq!(expired(&mut registry, &board, 9), [""; 0]);
-        registry.set_retention(Retention { unfinished: Duration::from_secs(3), ..retention() });
-        assert_eq!(expired(&mut registry, &board, 9), ["w"]);
+        let mut table = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
+        assert_eq!(expired(&mut table, &board, 9), [""; 0]);
+        table.set_retention(Retention { unfinished: Duration::from_secs(3), ..retention() });
+        assert_eq!(expired(&mut table, &board, 9), ["w"]);
     }
 
     #[test]
-    fn one_that_is_refused_expires_without_a_run() {
+    fn a_registration_that_another_source_overrides_expires_without_a_run() {
         let (mut list, board) = (WatchList::default(), Board::default());
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
@@ -387,8 +386,8 @@ mod tests {
         let changes: Vec<WatchChange> = edit.finish(|_| false).changes;
         board.update(&changes, at(0));
         answers(&board, "w", ReportedStatus::Completed, 1);
-        let mut registry = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
-        assert_eq!(expired(&mut registry, &board, 49), [""; 0], "the run that completed is another source's");
-        assert_eq!(expired(&mut registry, &board, 50), ["w"]);
+        let mut table = RegistrationTable::new(vec![registration("w", "p", 0)], retention());
+        assert_eq!(expired(&mut table, &board, 49), [""; 0], "the run that completed is of another source");
+        assert_eq!(expired(&mut table, &board, 50), ["w"]);
     }
 }

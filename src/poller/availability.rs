@@ -1,57 +1,57 @@
-//! Whether any poll of an API is answered validly. Pure: time comes in.
+//! Whether an API is up, as `cekura_api_up` shows it. Pure: time is an argument.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::board::RunId;
 
-/// Whether any poll of an API is answered validly, whatever else its answers say.
+/// Whether polls of an API bring valid answers.
 ///
-/// This is not [`Outage`](super::outage::Outage), which asks whether to go on polling: a 404 for every run is
-/// no outage, but nobody learns anything from it either.
+/// This is not [`Outage`](super::outage::Outage), which decides how to poll: an API that answers every poll
+/// with 404 has no outage, but is not up either.
 #[derive(Debug, Default)]
 pub(super) struct Availability {
-    /// The runs that failed since the last valid answer of any.
+    /// The runs that failed since the last valid answer of any run.
     failed: HashSet<RunId>,
     last_valid: Option<Instant>,
     up: Option<bool>,
 }
 
-/// What there is to know of an API when one of its polls ended without a valid answer.
+/// What is known of an API when one of its polls fails.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FailureContext {
-    /// How many runs are polled.
+    /// How many of its runs are polled.
     pub(super) polled: usize,
-    /// Whether the API is down, and most runs are not polled for that reason.
+    /// Whether it has an outage, in which most runs are not polled.
     pub(super) outage: bool,
-    /// Within this time of a valid answer, a run that is well brings another one.
-    pub(super) lately: Duration,
+    /// The longest time between two valid answers while all is well.
+    pub(super) longest_gap: Duration,
 }
 
 // === impl Availability ===
 
 impl Availability {
-    /// Whether polls are answered validly; `None` before the first one ended.
+    /// Whether the API is up; `None` before the first poll has ended.
     pub(super) fn up(&self) -> Option<bool> {
         self.up
     }
 
-    /// A poll brought a valid answer.
+    /// Records a valid answer.
     pub(super) fn answered(&mut self, now: Instant) {
         self.failed.clear();
         self.last_valid = Some(now);
         self.up = Some(true);
     }
 
-    /// A poll failed.
-    pub(super) fn failed(&mut self, run: RunId, now: Instant, circumstances: FailureContext) {
-        let FailureContext { polled, outage, lately } = circumstances;
+    /// Records a failed poll.
+    pub(super) fn failed(&mut self, run: RunId, now: Instant, context: FailureContext) {
+        let FailureContext { polled, outage, longest_gap } = context;
         self.failed.insert(run);
-        let long_ago = self.last_valid.is_none_or(|valid| now.saturating_duration_since(valid) > lately);
+        let long_ago = self.last_valid.is_none_or(|valid| now.saturating_duration_since(valid) > longest_gap);
         self.up = Some(!(outage || long_ago || self.failed.len() >= polled));
     }
 
-    /// A run is polled no more. Of an API that polls nothing, nothing bad is known.
+    /// Removes a run that is no longer polled. An API without polled runs is not known to be down.
     pub(super) fn remove(&mut self, run: RunId, polled: usize) {
         self.failed.remove(&run);
         if polled == 0 {
@@ -59,7 +59,7 @@ impl Availability {
         }
     }
 
-    /// The API is reached in another way from now on.
+    /// Forgets the failures, because the API is reached in another way from now on.
     pub(super) fn reset(&mut self) {
         self.failed.clear();
         self.last_valid = None;
@@ -70,72 +70,72 @@ impl Availability {
 mod tests {
     use super::*;
 
-    const LATELY: Duration = Duration::from_secs(130);
+    const GAP: Duration = Duration::from_secs(130);
 
     fn run(slot: u32) -> RunId {
         RunId::of(slot, 1)
     }
 
-    fn of(polled: usize) -> FailureContext {
-        FailureContext { polled, outage: false, lately: LATELY }
+    fn context(polled: usize) -> FailureContext {
+        FailureContext { polled, outage: false, longest_gap: GAP }
     }
 
     #[test]
-    fn an_api_is_not_up_while_all_that_is_polled_fails_and_up_with_the_first_valid_answer() {
+    fn an_api_is_down_while_all_of_its_runs_fail_and_up_with_the_first_valid_answer() {
         let now = Instant::now();
-        let mut answering = Availability::default();
-        assert_eq!(answering.up(), None, "before the first poll ended");
-        answering.answered(now);
-        answering.failed(run(1), now, of(2));
-        answering.failed(run(1), now, of(2));
-        assert_eq!(answering.up(), Some(true), "one of two fails");
-        answering.failed(run(2), now, of(2));
-        assert_eq!(answering.up(), Some(false));
-        answering.answered(now);
-        assert_eq!(answering.up(), Some(true));
+        let mut availability = Availability::default();
+        assert_eq!(availability.up(), None, "before the first poll ended");
+        availability.answered(now);
+        availability.failed(run(1), now, context(2));
+        availability.failed(run(1), now, context(2));
+        assert_eq!(availability.up(), Some(true), "one of two fails");
+        availability.failed(run(2), now, context(2));
+        assert_eq!(availability.up(), Some(false));
+        availability.answered(now);
+        assert_eq!(availability.up(), Some(true));
     }
 
     #[test]
-    fn the_first_polls_decide_before_any_valid_answer() {
-        let mut answering = Availability::default();
-        answering.failed(run(1), Instant::now(), of(1000));
-        assert_eq!(answering.up(), Some(false));
+    fn before_any_valid_answer_one_failure_is_enough() {
+        let mut availability = Availability::default();
+        availability.failed(run(1), Instant::now(), context(1000));
+        assert_eq!(availability.up(), Some(false));
     }
 
     #[test]
-    fn an_outage_decides_for_the_runs_that_are_not_polled_in_it() {
+    fn in_an_outage_a_failed_probe_is_enough() {
         let now = Instant::now();
-        let mut answering = Availability::default();
-        answering.answered(now);
-        answering.failed(run(1), now, FailureContext { outage: true, ..of(1000) });
-        assert_eq!(answering.up(), Some(false));
+        let mut availability = Availability::default();
+        availability.answered(now);
+        availability.failed(run(1), now, FailureContext { outage: true, ..context(1000) });
+        assert_eq!(availability.up(), Some(false));
     }
 
     #[test]
-    fn a_valid_answer_of_long_ago_says_nothing_of_now() {
+    fn a_valid_answer_counts_for_a_limited_time() {
         let now = Instant::now();
-        let mut answering = Availability::default();
-        answering.answered(now);
-        answering.failed(run(1), now + LATELY, of(1000));
-        assert_eq!(answering.up(), Some(true));
-        answering.failed(run(1), now + LATELY + Duration::from_millis(1), of(1000));
-        assert_eq!(answering.up(), Some(false));
+        let mut availability = Availability::default();
+        availability.answered(now);
+        availability.failed(run(1), now + GAP, context(1000));
+        assert_eq!(availability.up(), Some(true));
+        availability.failed(run(1), now + GAP + Duration::from_millis(1), context(1000));
+        assert_eq!(availability.up(), Some(false));
     }
 
     #[test]
-    fn a_run_that_is_gone_does_not_count_and_an_api_without_runs_is_up() {
+    fn a_removed_run_does_not_count_and_an_api_without_runs_is_up() {
         let now = Instant::now();
-        let mut answering = Availability::default();
-        answering.answered(now);
-        answering.failed(run(1), now, of(3));
-        answering.remove(run(1), 2);
-        answering.failed(run(2), now, of(2));
-        assert_eq!(answering.up(), Some(true));
-        answering.failed(run(3), now, of(2));
-        assert_eq!(answering.up(), Some(false));
-        answering.remove(run(2), 1);
-        assert_eq!(answering.up(), Some(false));
-        answering.remove(run(3), 0);
-        assert_eq!(answering.up(), Some(true));
+        let mut availability = Availability::default();
+        availability.answered(now);
+        availability.failed(run(1), now, context(3));
+        availability.remove(run(1), 2);
+        availability.failed(run(2), now, context(2));
+        assert_eq!(availability.up(), Some(true));
+        availability.failed(run(3), now, context(2));
+        assert_eq!(availability.up(), Some(false));
+        availability.remove(run(2), 1);
+        assert_eq!(availability.up(), Some(false));
+        availability.remove(run(3), 0);
+        assert_eq!(availability.up(), Some(true));
     }
 }

@@ -1,4 +1,4 @@
-//! Whether an API as a whole is down, and when to probe it then. Pure: time and chance come in.
+//! Outages: whether an API as a whole is down, and when to probe it. Pure: time and chance are arguments.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -7,29 +7,29 @@ use crate::board::RunId;
 use crate::config::Polling;
 use crate::toggle::{Outcome, Reason};
 
-/// Watches of one API that are down before the API can be: fewer may just be bad themselves, and
-/// their own backoff is enough.
-const FEWEST: usize = 3;
+/// The fewest runs that must be down before the API counts as down. Fewer may be wrong themselves, and their own
+/// backoff is enough.
+const FEWEST_DOWN: usize = 3;
 
-/// What is known of an API as a whole.
+/// The outage of an API, if it has one, and the runs by which that is decided.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     /// The runs that are polled.
     runs: HashSet<RunId>,
-    /// Those that failed since the API's last answer, as all polls of an API that is down do.
+    /// Those that have failed since the API's last answer, in a way that all polls of an API fail that is down.
     down: HashSet<RunId>,
-    /// Those that were down in an outage that is over, and did not answer since. One that goes on
-    /// failing while others answer is bad itself, and tells nothing of the API.
+    /// Those that were down in an earlier outage and have not been answered since. They may be wrong themselves,
+    /// so they do not count for another outage.
     suspect: HashSet<RunId>,
-    /// While the API is down.
+    /// Only while the API is down.
     probing: Option<Probing>,
 }
 
-/// One probe at a time, less and less often.
+/// The probes of an outage: one at a time, less and less often.
 #[derive(Debug, Clone, Copy)]
 struct Probing {
     failures: u32,
-    /// When that was last counted. What started before tells nothing new.
+    /// When a failure was last counted. Polls that started before it say nothing new.
     counted: Instant,
     next: Instant,
 }
@@ -38,31 +38,31 @@ struct Probing {
 pub(super) struct EndedPoll {
     pub(super) run: RunId,
     pub(super) verdict: PollVerdict,
-    /// Whether it brought a valid answer; `None` where it went to another upstream than polls do now.
+    /// Whether it brought a valid answer; `None` if the API is reached in another way since it started.
     pub(super) valid: Option<bool>,
     pub(super) started: Instant,
     pub(super) ended: Instant,
-    /// Whether the run is polled no more.
+    /// Whether the run is not polled again.
     pub(super) last: bool,
 }
 
 /// What a poll says of the API as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PollVerdict {
-    /// The API itself answered, be it that it knows nothing of the task or has no time now.
+    /// The API itself answered, even if it does not know the task or throttles.
     Answered,
-    /// The poll failed as it does when an API cannot be reached, is broken, or takes no key.
+    /// The poll failed as all polls do when an API cannot be reached, is broken, or refuses the key.
     Down,
-    /// It may have been the run, or something on the way.
+    /// The failure may be of the run, or of something on the way.
     Neither,
 }
 
 /// The API went down, or came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OutageChange {
-    /// Most watches failed since its last answer.
+    /// Most runs have failed since its last answer.
     Began,
-    /// An answer came. These runs went down with the API, and may be polled again.
+    /// An answer came. These runs were down, and are polled again.
     Ended(Vec<RunId>),
 }
 
@@ -74,25 +74,29 @@ impl Outage {
         self.runs.len()
     }
 
-    /// A run of this API begins.
+    /// Adds a run that is polled from now on.
     pub(super) fn add(&mut self, run: RunId) {
         self.runs.insert(run);
     }
 
-    /// Forgets a run that is polled no more.
+    /// Removes a run that is no longer polled.
     pub(super) fn remove(&mut self, run: RunId) {
         self.runs.remove(&run);
         for set in [&mut self.down, &mut self.suspect] {
             set.remove(&run);
         }
         if self.runs.is_empty() {
-            // Nobody could find out that the API is back.
+            // No poll could find out that the API is back.
             self.probing = None;
         }
     }
 
-    /// Takes what a poll brought.
-    pub(super) fn note(&mut self, poll: &EndedPoll, probe_delay: impl FnOnce(u32) -> Duration) -> Option<OutageChange> {
+    /// Takes a poll that ended. `probe_delay` is the time until the next probe after that many failed ones.
+    pub(super) fn poll_ended(
+        &mut self,
+        poll: &EndedPoll,
+        probe_delay: impl FnOnce(u32) -> Duration,
+    ) -> Option<OutageChange> {
         if poll.last && poll.verdict != PollVerdict::Answered {
             self.remove(poll.run);
             return None;
@@ -109,7 +113,7 @@ impl Outage {
             self.down.insert(poll.run);
         }
         let sound = self.runs.len().saturating_sub(self.suspect.len());
-        let most = self.down.len() >= FEWEST && self.down.len() * 2 > sound;
+        let most = self.down.len() >= FEWEST_DOWN && self.down.len() * 2 > sound;
         let failures = match self.probing {
             Some(probing) if poll.started < probing.counted => return None,
             Some(probing) => probing.failures.saturating_add(1),
@@ -120,7 +124,7 @@ impl Outage {
         self.probing.replace(probing).is_none().then_some(OutageChange::Began)
     }
 
-    /// The API answered.
+    /// Ends the outage, if there is one.
     fn end(&mut self) -> Option<OutageChange> {
         let mut down: Vec<_> = self.down.drain().collect();
         self.probing.take()?;
@@ -129,7 +133,7 @@ impl Outage {
         Some(OutageChange::Ended(down))
     }
 
-    /// Takes the API for one that is up, without an answer.
+    /// Ends the outage without an answer, because the API is reached in another way or with another key.
     pub(super) fn reset(&mut self) {
         self.down.clear();
         self.probing = None;
@@ -147,14 +151,14 @@ impl Outage {
         self.down.iter().copied()
     }
 
-    /// When the next probe may start; `None` while the API is not down.
+    /// When the next probe may start; `None` if there is no outage.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         self.probing.map(|probing| probing.next)
     }
 }
 
-/// How long after a failed probe the next one may start: twice as long each time, but no longer
-/// than a run may wait anyway, and jittered.
+/// How long after the end of a failed probe the next one may start. It doubles up to the shorter of `backoff_max`
+/// and `max_interval`, and is jittered.
 pub(super) fn probe_delay(failures: u32, polling: &Polling, chance: f64) -> Duration {
     let cap = polling.backoff_max.min(polling.max_interval);
     let doubled = 2u32.checked_pow(failures - 1).and_then(|factor| polling.min_interval.checked_mul(factor));
@@ -209,7 +213,7 @@ mod tests {
             ended: now,
             last,
         };
-        outage.note(&poll, |n| Duration::from_secs(n.into()))
+        outage.poll_ended(&poll, |n| Duration::from_secs(n.into()))
     }
 
     fn fails(outage: &mut Outage, slot: usize, reason: Reason, now: Instant) -> Option<OutageChange> {
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn watches_that_fail_on_after_an_outage_make_no_other_one() {
+    fn runs_that_keep_failing_after_an_outage_do_not_cause_another_one() {
         let mut now = Instant::now();
         let mut outage = outage(20);
         let mut changes = Vec::new();
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_under_way_when_the_outage_began_does_not_put_the_probe_off() {
+    fn polls_that_were_running_when_the_outage_began_do_not_delay_the_probe() {
         let start = Instant::now();
         let mut outage = outage(20);
         let later = start + Duration::from_secs(1);
@@ -333,7 +337,7 @@ mod tests {
                 ended: later,
                 last: false,
             };
-            outage.note(&poll, |n| Duration::from_secs(n.into()));
+            outage.poll_ended(&poll, |n| Duration::from_secs(n.into()));
         }
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(1)));
     }
@@ -352,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_whose_last_poll_fails_is_forgotten_and_an_api_without_runs_is_not_down() {
+    fn a_run_whose_last_poll_fails_is_removed_and_an_api_without_runs_is_not_down() {
         let now = Instant::now();
         let mut outage = outage(3);
         for slot in 0..3 {

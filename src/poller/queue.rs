@@ -1,4 +1,4 @@
-//! One API's queue: what is due there, in order, held by its budget, its pauses and its outages.
+//! The queue of one API: its due runs, held back by its budget, its pauses and its outages.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,34 +13,35 @@ use crate::poller::availability::{Availability, FailureContext};
 use crate::poller::outage::{self, EndedPoll, Outage, OutageChange};
 use crate::toggle::Watch;
 
-/// One API, as the poller sees it.
+/// One API: how it is reached, whether it works, and the runs that wait for it.
 pub(super) struct ApiQueue {
     api: Api,
     pub(super) client: Arc<Client>,
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) outage: Outage,
-    answering: Availability,
-    /// How often the API's key changed, or all of the way to it.
-    pub(super) keys: u64,
-    /// How often the way to the API changed.
-    pub(super) ways: u64,
-    /// Tells this lane from an earlier one of an API of the same name.
+    availability: Availability,
+    /// How often the key of the API changed, or the route to it.
+    pub(super) key_changes: u64,
+    /// How often the route to the API changed: its URL, proxy, authorities or key source.
+    pub(super) route_changes: u64,
+    /// Distinguishes this queue from that of a removed API of the same name.
     pub(super) number: u64,
     budget: Budget,
-    /// Fields that were malformed in an answer, and are logged.
+    /// The fields that were malformed in an answer and were logged.
     malformed: Vec<&'static str>,
-    /// Runs that are due, with the time since when, first come first; and some that are gone.
+    /// The runs that are due and the time since when, in the order in which they became due. Some of them may have
+    /// been removed.
     queue: VecDeque<(Instant, RunId)>,
-    /// Those in the queue that are not gone.
+    /// Those in the queue that were not removed.
     waiting: HashSet<RunId>,
-    /// What the metrics show.
+    /// What the metrics show now.
     shown_waiting: usize,
     shown_up: Option<bool>,
     shown_pause: Option<Instant>,
 }
 
-/// A poll that may start now.
-pub(super) struct NextPoll {
+/// A poll that the budget lets start.
+pub(super) struct ReadyPoll {
     pub(super) due: Instant,
     pub(super) run: RunId,
     pub(super) watch: Arc<Watch>,
@@ -49,8 +50,8 @@ pub(super) struct NextPoll {
 // === impl ApiQueue ===
 
 impl ApiQueue {
-    /// Runs that are gone and stay in the queue all the same.
-    const ROOM: usize = 64;
+    /// How many removed runs may stay in a short queue.
+    const SPARE: usize = 64;
 
     pub(super) fn new(api: Api, client: Arc<Client>, metrics: Arc<ApiMetrics>, number: u64, now: Instant) -> Self {
         let budget = Budget::new(api.requests_per_second, api.max_in_flight, now);
@@ -59,9 +60,9 @@ impl ApiQueue {
             client,
             metrics,
             outage: Outage::default(),
-            answering: Availability::default(),
-            keys: 0,
-            ways: 0,
+            availability: Availability::default(),
+            key_changes: 0,
+            route_changes: 0,
             number,
             budget,
             malformed: Vec::new(),
@@ -73,71 +74,71 @@ impl ApiQueue {
         }
     }
 
-    /// Goes on with other settings. What is under way ends as it began. Says whether they lead to
-    /// another upstream; then what was learnt of the old one holds no more.
+    /// Applies other settings; running requests end with the old ones. Returns whether the API is reached in
+    /// another way, in which case everything that was learnt of the old one is forgotten.
     pub(super) fn reconfigure(&mut self, api: Api, client: Arc<Client>, now: Instant) -> bool {
         self.budget.set(api.requests_per_second, api.max_in_flight, now);
         let is_another = !self.api.has_same_upstream(&api);
         if is_another {
             self.budget.unpause();
             self.outage.reset();
-            self.answering.reset();
-            self.keys += 1;
-            self.ways += 1;
+            self.availability.reset();
+            self.key_changes += 1;
+            self.route_changes += 1;
         }
         (self.api, self.client) = (api, client);
         is_another
     }
 
-    /// Forgets a run that is gone. Looking for it in a long queue would take long.
+    /// Removes a run. It may stay in the queue for a while, because searching a long queue takes long.
     pub(super) fn remove(&mut self, run: RunId) {
         self.stop_polling(run);
-        if self.waiting.remove(&run) && self.queue.len() > 2 * self.waiting.len() + Self::ROOM {
+        if self.waiting.remove(&run) && self.queue.len() > 2 * self.waiting.len() + Self::SPARE {
             self.queue.retain(|(_, run)| self.waiting.contains(run));
         }
     }
 
-    /// A run is polled no more.
+    /// Does not count a run any more, because it is not polled again.
     pub(super) fn stop_polling(&mut self, run: RunId) {
         self.outage.remove(run);
-        self.answering.remove(run, self.outage.polled());
+        self.availability.remove(run, self.outage.polled());
     }
 
-    /// Takes what a poll brought, and says whether the API went down or came back with it.
-    pub(super) fn note(&mut self, poll: &EndedPoll, polling: &Polling) -> Option<OutageChange> {
-        let change = self.outage.note(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
+    /// Takes a poll that ended, and returns whether the API went down or came back with it.
+    pub(super) fn poll_ended(&mut self, poll: &EndedPoll, polling: &Polling) -> Option<OutageChange> {
+        let change = self.outage.poll_ended(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
         let polled = self.outage.polled();
         match poll.valid {
             None => {}
-            Some(true) => self.answering.answered(poll.ended),
+            Some(true) => self.availability.answered(poll.ended),
             Some(false) => {
-                let circumstances = FailureContext {
+                let context = FailureContext {
                     polled,
                     outage: self.outage.next_probe().is_some(),
-                    lately: polling.max_interval.saturating_mul(2).saturating_add(self.api.timeout),
+                    longest_gap: polling.max_interval.saturating_mul(2).saturating_add(self.api.timeout),
                 };
-                self.answering.failed(poll.run, poll.ended, circumstances);
+                self.availability.failed(poll.run, poll.ended, context);
             }
         }
         if poll.last {
-            self.answering.remove(poll.run, polled);
+            self.availability.remove(poll.run, polled);
         }
         change
     }
 
-    /// A run is due since `due`.
+    /// Adds a run that is due since `due`.
     pub(super) fn enqueue(&mut self, due: Instant, run: RunId) {
         self.waiting.insert(run);
         self.queue.push_back((due, run));
     }
 
-    /// Takes the next run that the budget lets start, with what `watch_of` says it is a run of. Give
-    /// it back with [`ApiQueue::ended`].
+    /// Takes the next run out of the queue if its poll may start. `watch_of` is the watch of a run, if the run
+    /// still exists. Call [`ApiQueue::ended`] when the poll has ended.
     pub(super) fn start_next(
         &mut self,
         now: Instant,
         watch_of: impl Fn(RunId) -> Option<Arc<Watch>>,
-    ) -> Option<NextPoll> {
+    ) -> Option<ReadyPoll> {
         while let Some((due, run)) = self.queue.front().copied() {
             let watch = if self.waiting.contains(&run) { watch_of(run) } else { None };
             match watch {
@@ -148,24 +149,24 @@ impl ApiQueue {
                 Some(watch) => {
                     self.pop(run);
                     self.metrics.in_flight.inc();
-                    return Some(NextPoll { due, run, watch });
+                    return Some(ReadyPoll { due, run, watch });
                 }
             }
         }
         None
     }
 
-    /// Takes the first run out of the queue, which does not keep the room of a crowd that has gone.
+    /// Takes the first run out of the queue, and frees the memory of a long queue that is empty now.
     fn pop(&mut self, run: RunId) {
         self.queue.pop_front();
         self.waiting.remove(&run);
-        if self.queue.is_empty() && self.queue.capacity() > Self::ROOM {
+        if self.queue.is_empty() && self.queue.capacity() > Self::SPARE {
             (self.queue, self.waiting) = (VecDeque::new(), HashSet::new());
         }
     }
 
-    /// A poll that was started has ended. The upstream may have asked for a pause, and the request may have
-    /// been sent twice.
+    /// Ends a poll that was started. The upstream may have asked for a pause, and the request may have been sent
+    /// twice, which costs two requests of the budget.
     pub(super) fn ended(&mut self, retry_after: Option<Duration>, repeated: bool, now: Instant) {
         self.budget.ended();
         if repeated {
@@ -177,33 +178,33 @@ impl ApiQueue {
         }
     }
 
-    /// Counts an answer with malformed fields, and says which of them none had before.
-    pub(super) fn note_malformed(&mut self, fields: &[&'static str]) -> Option<String> {
+    /// Counts an answer with malformed fields, and returns those that no earlier answer had malformed.
+    pub(super) fn new_malformed_fields(&mut self, fields: &[&'static str]) -> Option<String> {
         if fields.is_empty() {
             return None;
         }
         self.metrics.malformed_answers.inc();
-        let unsaid: Vec<_> = fields.iter().copied().filter(|field| !self.malformed.contains(field)).collect();
-        self.malformed.extend(&unsaid);
-        (!unsaid.is_empty()).then(|| unsaid.join(", "))
+        let new: Vec<_> = fields.iter().copied().filter(|field| !self.malformed.contains(field)).collect();
+        self.malformed.extend(&new);
+        (!new.is_empty()).then(|| new.join(", "))
     }
 
-    /// Whether a probe is due, and nothing waits that could be it.
+    /// Whether a probe is due and no run in the queue could be it.
     pub(super) fn wants_a_probe(&self, now: Instant) -> bool {
         self.outage.next_probe().is_some() && self.waiting.is_empty() && self.may_probe(now)
     }
 
-    /// Whether an outage lets a poll start: one probe at a time.
+    /// Whether a poll may start as far as outages go: in an outage, one probe at a time.
     fn may_probe(&self, now: Instant) -> bool {
         self.outage.next_probe().is_none_or(|next| next <= now && self.budget.is_idle())
     }
 
-    /// The API is there again: what waited starts at the pace of the budget, without a burst.
+    /// Makes the runs that waited for the end of an outage start at the pace of the budget, without a burst.
     pub(super) fn resume(&mut self, now: Instant) {
         self.budget.spend_burst(now);
     }
 
-    /// When there is something to do here, as far as time alone decides.
+    /// When a poll may start or a metric changes next, as far as that depends on time alone.
     pub(super) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
         let start = if self.waiting.is_empty() { None } else { self.next_start(now) };
         start.into_iter().chain(self.shown_pause.filter(|pause| *pause > now)).min()
@@ -218,13 +219,13 @@ impl ApiQueue {
         }
     }
 
-    /// Until when nothing is sent. An outage shows for as long as it lasts, also while the probe
-    /// that was due is under way.
+    /// Until when nothing is sent. In an outage there is always such a time, even while the probe that was due then
+    /// is running.
     fn paused(&self, now: Instant) -> Option<Instant> {
         self.budget.paused(now).into_iter().chain(self.outage.next_probe()).max()
     }
 
-    /// The clock was moved: what is shown of a pause is another time now.
+    /// Shows the end of a pause anew, because the clock was moved.
     pub(super) fn clock_moved(&mut self) {
         self.shown_pause = None;
     }
@@ -235,8 +236,8 @@ impl ApiQueue {
             self.shown_waiting = self.waiting.len();
             self.metrics.set_waiting(self.shown_waiting, now);
         }
-        if self.shown_up != self.answering.up() {
-            self.shown_up = self.answering.up();
+        if self.shown_up != self.availability.up() {
+            self.shown_up = self.availability.up();
             self.metrics.set_up(self.shown_up);
         }
         let pause = self.paused(now);

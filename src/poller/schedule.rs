@@ -1,85 +1,84 @@
-//! The due-time heap: which runs are due, earliest first, and in order where the times are equal.
+//! The schedule: when each run is due, as a heap.
 
 use std::time::{Duration, Instant};
 
 use crate::board::RunId;
 
-/// The runs that wait for their time, each with at most one plan.
+/// When runs are due, the earliest first, and in the order of planning where times are equal. A run has at most one
+/// plan.
 ///
-/// A binary heap that knows where each run is in it, so that a plan is moved or taken out in place,
-/// and nothing of it is left behind.
+/// This is a binary heap that knows the position of each run, so that a plan is moved or removed in position.
 #[derive(Debug)]
 pub struct Schedule {
     heap: Vec<Plan>,
-    /// Where in the heap the run of a slot is, or [`NOWHERE`].
-    places: Vec<u32>,
-    /// Plans so far: what was planned first comes out first among equals.
-    count: u64,
-    /// What times are counted from.
+    /// The position in the heap of the run of each slot, or [`NOT_PLANNED`].
+    positions: Vec<u32>,
+    /// The number of the next plan.
+    next_number: u64,
+    /// The time that due times are counted from.
     epoch: Instant,
 }
 
-/// Ordered by time, and then by number, which no two plans share.
+/// Ordered by due time, and then by number, which no two plans share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Plan {
-    /// Nanoseconds from the epoch on.
+    /// Nanoseconds since the epoch.
     due: u64,
     number: u64,
     run: RunId,
 }
 
-const NOWHERE: u32 = u32::MAX;
+const NOT_PLANNED: u32 = u32::MAX;
 
 // === impl Schedule ===
 
 impl Schedule {
-    /// A schedule for times from `epoch` on; what is due before is due then.
+    /// An empty schedule. Runs that are planned for a time before `epoch` are due at `epoch`.
     pub fn new(epoch: Instant) -> Self {
-        Self { heap: Vec::new(), places: Vec::new(), count: 0, epoch }
+        Self { heap: Vec::new(), positions: Vec::new(), next_number: 0, epoch }
     }
 
-    /// Makes room for so many more plans.
-    pub fn reserve(&mut self, many: usize) {
-        self.heap.reserve(many);
-        self.places.reserve(many);
+    /// Reserves memory for this many more plans.
+    pub fn reserve(&mut self, additional: usize) {
+        self.heap.reserve(additional);
+        self.positions.reserve(additional);
     }
 
-    /// Plans `run` for `due`. Another plan for its slot no longer holds.
+    /// Plans `run` for `due`, in position of the plan that its slot had.
     pub fn plan(&mut self, due: Instant, run: RunId) {
         self.cancel(run);
-        if self.places.len() <= run.slot() {
-            self.places.resize(run.slot() + 1, NOWHERE);
+        if self.positions.len() <= run.slot() {
+            self.positions.resize(run.slot() + 1, NOT_PLANNED);
         }
         let due = u64::try_from(due.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
-        self.heap.push(Plan { due, number: self.count, run });
-        self.count += 1;
+        self.heap.push(Plan { due, number: self.next_number, run });
+        self.next_number += 1;
         self.rise(self.heap.len() - 1);
     }
 
     /// When the run is due; `None` if it is not planned.
     pub fn due(&self, run: RunId) -> Option<Instant> {
-        let plan = self.heap.get(self.place(run)?)?;
+        let plan = self.heap.get(self.position(run)?)?;
         Some(self.time(plan))
     }
 
-    /// Drops the plan for a run, if there is one.
+    /// Removes the plan of a run, if it has one.
     pub fn cancel(&mut self, run: RunId) {
-        if let Some(place) = self.place(run) {
-            self.take(place);
+        if let Some(position) = self.position(run) {
+            self.take(position);
         }
     }
 
-    /// Plans `run` for `due` if it is planned at all, and says whether it was; one that is queued
-    /// or under way is not.
+    /// Moves the plan of a run to `due`, and returns whether it had one. A run that is queued or polled has none.
     pub fn replan(&mut self, due: Instant, run: RunId) -> bool {
-        let planned = self.place(run).is_some();
+        let planned = self.position(run).is_some();
         if planned {
             self.plan(due, run);
         }
         planned
     }
 
-    /// The earliest run and when it was due, if that is `now` or before.
+    /// Takes out the earliest run and its due time, if that is not after `now`.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, RunId)> {
         let due = self.next_due().filter(|due| *due <= now)?;
         Some((due, self.take(0)?.run))
@@ -94,61 +93,61 @@ impl Schedule {
         self.epoch + Duration::from_nanos(plan.due)
     }
 
-    fn place(&self, run: RunId) -> Option<usize> {
-        self.places.get(run.slot()).filter(|place| **place != NOWHERE).map(|place| *place as usize)
+    fn position(&self, run: RunId) -> Option<usize> {
+        self.positions.get(run.slot()).filter(|position| **position != NOT_PLANNED).map(|position| *position as usize)
     }
 
-    /// Takes out the plan at a place of the heap.
-    fn take(&mut self, place: usize) -> Option<Plan> {
+    /// Removes the plan at a position of the heap.
+    fn take(&mut self, position: usize) -> Option<Plan> {
         let last = self.heap.pop()?;
-        let taken = match self.heap.get_mut(place) {
+        let taken = match self.heap.get_mut(position) {
             Some(plan) => std::mem::replace(plan, last),
             None => last,
         };
-        self.places[taken.run.slot()] = NOWHERE;
-        if place < self.heap.len() {
-            // What came from the end may belong to either side.
-            let place = self.rise(place);
-            self.sink(place);
+        self.positions[taken.run.slot()] = NOT_PLANNED;
+        if position < self.heap.len() {
+            // The plan that came from the end may belong above or below.
+            let position = self.rise(position);
+            self.sink(position);
         }
         Some(taken)
     }
 
-    /// Moves the plan at a place up to where it belongs, and says where that is.
-    fn rise(&mut self, mut place: usize) -> usize {
-        let plan = self.heap[place];
-        while place > 0 {
-            let parent = (place - 1) / 2;
+    /// Moves the plan at a position up to where it belongs, and returns its new position.
+    fn rise(&mut self, mut position: usize) -> usize {
+        let plan = self.heap[position];
+        while position > 0 {
+            let parent = (position - 1) / 2;
             if self.heap[parent] <= plan {
                 break;
             }
-            self.put(place, self.heap[parent]);
-            place = parent;
+            self.put(position, self.heap[parent]);
+            position = parent;
         }
-        self.put(place, plan);
-        place
+        self.put(position, plan);
+        position
     }
 
-    /// Moves the plan at a place down to where it belongs.
-    fn sink(&mut self, mut place: usize) {
-        let plan = self.heap[place];
+    /// Moves the plan at a position down to where it belongs.
+    fn sink(&mut self, mut position: usize) {
+        let plan = self.heap[position];
         loop {
-            let left = 2 * place + 1;
+            let left = 2 * position + 1;
             let children = self.heap.get(left..(left + 2).min(self.heap.len())).unwrap_or_default();
             let Some((child, first)) = children.iter().enumerate().min_by_key(|(_, child)| **child) else { break };
             if plan <= *first {
                 break;
             }
-            self.put(place, *first);
-            place = left + child;
+            self.put(position, *first);
+            position = left + child;
         }
-        self.put(place, plan);
+        self.put(position, plan);
     }
 
-    fn put(&mut self, place: usize, plan: Plan) {
-        self.heap[place] = plan;
-        // There are not as many slots.
-        self.places[plan.run.slot()] = u32::try_from(place).unwrap_or(NOWHERE);
+    fn put(&mut self, position: usize, plan: Plan) {
+        self.heap[position] = plan;
+        // There are fewer slots than 2^32 - 1.
+        self.positions[plan.run.slot()] = u32::try_from(position).unwrap_or(NOT_PLANNED);
     }
 }
 
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_is_dropped_never_comes_and_what_was_replaced_takes_no_room() {
+    fn a_cancelled_run_never_comes_and_replaced_plans_take_no_memory() {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
         (0..10_000).for_each(|second| schedule.plan(start + Duration::from_secs(second), run(0)));
@@ -219,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_planned_replanned_and_dropped_the_rest_comes_out_by_time(
+        fn whatever_is_planned_replanned_and_cancelled_the_rest_comes_out_by_time(
             steps in proptest::collection::vec((0usize..40, 0u64..100, 0..4u8), 0..200)
         ) {
             let start = Instant::now();

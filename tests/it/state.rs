@@ -88,7 +88,7 @@ async fn an_answer_that_is_malformed_in_part_counts_and_the_part_is_said_once() 
     assert_eq!(e.value("cekura_toggle_mock_enabled", &[]), Some(1.0));
     assert_eq!(e.value("cekura_toggle_up", &[]), Some(1.0));
     assert_eq!(e.value("cekura_toggle_mcp_endpoints", &[]), None);
-    let said = exporter.logged("answer is malformed in part: the rest counts", 1).await;
+    let said = exporter.logged("answer is malformed in part: its other fields are used", 1).await;
     assert_eq!((said.len(), &said[0]["fields"]), (1, &"mcp_endpoints, message".into()));
 }
 

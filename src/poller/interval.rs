@@ -1,14 +1,14 @@
-//! When a run is polled next. Pure: age, state and chance come in.
+//! How long until a run is polled again. Pure: time and chance are arguments.
 
 use std::time::Duration;
 
 use crate::config::Polling;
 use crate::toggle::{Run, Timestamp};
 
-/// A run is polled each time that it is older by this part of its age.
-const AGE_PARTS: u32 = 10;
+/// The interval is the age of the run divided by this.
+const AGE_DIVISOR: u32 = 10;
 
-/// How long after its last poll a run is polled again; `None` if it is left alone.
+/// How long after its last poll a run is polled again; `None` if it is not polled again.
 ///
 /// `chance` is from 0 to 1, and jitters the backoff.
 pub(super) fn next_delay(run: &Run, polling: &Polling, now: Timestamp, chance: f64) -> Option<Duration> {
@@ -17,23 +17,23 @@ pub(super) fn next_delay(run: &Run, polling: &Polling, now: Timestamp, chance: f
     }
     let delay = match &run.failing {
         Some(failing) => backoff(failing.polls, polling, chance),
-        None => interval(now.since(run.started), polling),
+        None => by_age(now.since(run.started), polling),
     };
     Some(match run.finished {
         None => delay,
         Some(_) if run.failing.is_none() => polling.recheck_finished,
-        // A recheck that fails is no reason to ask more often.
+        // A recheck that fails is not repeated sooner.
         Some(_) => delay.max(polling.recheck_finished),
     })
 }
 
-/// A tenth of the run's age, between the two intervals.
-fn interval(age: Duration, polling: &Polling) -> Duration {
-    (age / AGE_PARTS).clamp(polling.min_interval, polling.max_interval)
+/// A tenth of the run's age, but at least `min_interval` and at most `max_interval`.
+fn by_age(age: Duration, polling: &Polling) -> Duration {
+    (age / AGE_DIVISOR).clamp(polling.min_interval, polling.max_interval)
 }
 
-/// After `failures` in a row: twice as long each time up to `backoff_max`, of which the upper half
-/// is jittered so that watches that failed together do not come back together.
+/// The delay after `failures` in a row: it doubles up to `backoff_max`. Its upper half is jittered, so that
+/// watches that failed together are not retried together.
 fn backoff(failures: u32, polling: &Polling, chance: f64) -> Duration {
     let doubled = 2u32.checked_pow(failures).and_then(|factor| polling.min_interval.checked_mul(factor));
     let longest = doubled.map_or(polling.backoff_max, |doubled| doubled.min(polling.backoff_max));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_run_is_left_alone_or_rechecked() {
+    fn a_finished_run_is_not_polled_again_or_is_rechecked() {
         let mut toggle = toggle();
         toggle.apply(Ok(answer(ReportedStatus::Failed, None)), at(1));
         let mut polling = Polling::default();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unrecognised_status_is_polled_on() {
+    fn a_run_with_an_unrecognised_status_is_polled_again() {
         let mut toggle = toggle();
         let queued = ReportedStatus::Unrecognised(Text::own("paused"));
         toggle.apply(Ok(answer(queued, None)), at(1));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_back_off_and_a_valid_answer_returns_to_the_cadence() {
+    fn failures_back_off_and_a_valid_answer_ends_the_backoff() {
         let mut toggle = toggle();
         let polling = Polling::default();
         let mut delays = Vec::new();
@@ -124,7 +124,7 @@ mod tests {
                 max_interval: Duration::from_millis(min + more),
                 ..Polling::default()
             };
-            let delay = interval(Duration::from_millis(age.into()), &polling);
+            let delay = by_age(Duration::from_millis(age.into()), &polling);
             prop_assert!(delay >= polling.min_interval && delay <= polling.max_interval);
         }
     }

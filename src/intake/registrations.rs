@@ -1,0 +1,237 @@
+//! Registering, deregistering and expiring watches: first on the disk, then on the board, then answered.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::table::RegistrationTable;
+use super::{Intake, IntakeCommand, MOST_REGISTRATIONS, Registered, RegistrationError, Responder, events};
+use crate::clock;
+use crate::sources::Origin;
+use crate::store::{Registration, RegistrationChange, Store};
+use crate::threads;
+use crate::toggle::{Source, Watch, WatchName};
+
+/// The most registrations that share a commit.
+const BATCH: usize = 256;
+
+/// Answers a client with the result of the commit.
+type CommitReply = Box<dyn FnOnce(Result<(), RegistrationError>) + Send>;
+
+/// Changes that are committed together, of one name each.
+#[derive(Default)]
+struct RegistrationBatch {
+    names: HashSet<WatchName>,
+    changes: Vec<RegistrationChange>,
+    replies: Vec<CommitReply>,
+    /// How many of the changes register a new name.
+    created: usize,
+}
+
+impl Intake {
+    /// Carries out this command together with those behind it in the queue, as long as they change
+    /// registrations, too, and of other names. Returns the first command that does not.
+    pub(super) async fn change_registrations(&mut self, first: IntakeCommand) -> Option<IntakeCommand> {
+        let mut batch = RegistrationBatch::default();
+        let mut next = Some(first);
+        let mut taken = 0;
+        let left = loop {
+            match next.take() {
+                Some(IntakeCommand::Register(watch, reply)) if !batch.names.contains(&watch.name) => {
+                    self.add_registration(watch, reply, &mut batch);
+                }
+                Some(IntakeCommand::Deregister(name, reply)) if !batch.names.contains(&name) => {
+                    self.add_removal(name, reply, &mut batch);
+                }
+                left => break left,
+            }
+            taken += 1;
+            if taken == BATCH {
+                break None;
+            }
+            next = self.commands.try_recv().ok();
+        };
+        let RegistrationBatch { changes, replies, .. } = batch;
+        let committed = self.commit(changes, events::deregistered).await;
+        for reply in replies {
+            reply(committed.clone());
+        }
+        left
+    }
+
+    /// Adds a registration to the batch, or answers at once if there is nothing to commit.
+    fn add_registration(
+        &self,
+        watch: Watch,
+        reply: Responder<Result<Registered, RegistrationError>>,
+        batch: &mut RegistrationBatch,
+    ) {
+        let (registered, registration) = match self.check_registration(watch, batch.created) {
+            Ok((registered, Some(registration))) => (registered, registration),
+            // The client may have gone.
+            Ok((registered, None)) => return drop(reply.send(Ok(registered))),
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        batch.created += usize::from(registered == Registered::Created);
+        batch.names.insert(registration.watch.name.clone());
+        batch.changes.push(RegistrationChange::Put(registration));
+        batch.replies.push(Box::new(move |committed| drop(reply.send(committed.map(|()| registered)))));
+    }
+
+    /// What is to be committed for a registration: nothing if it is equal to what is stored. `created` is
+    /// how many new names the batch has already.
+    fn check_registration(
+        &self,
+        watch: Watch,
+        created: usize,
+    ) -> Result<(Registered, Option<Registration>), RegistrationError> {
+        self.check_name(&watch.name)?;
+        if !self.apis.contains(&watch.api) {
+            return Err(RegistrationError::UnknownApi);
+        }
+        let now = self.registrations.now();
+        match self.registrations.get(&watch.name) {
+            Some(old) if *old.watch == watch => {
+                let again = self.uncertain.contains(&watch.name).then(|| old.clone());
+                Ok((Registered::Replaced, again))
+            }
+            Some(old) => {
+                let started = if old.watch.same_run(&watch) { old.started } else { now };
+                let watch = Arc::new(watch);
+                Ok((Registered::Replaced, Some(Registration { watch, started, registered: now })))
+            }
+            None if self.most_stored() + created >= MOST_REGISTRATIONS => Err(RegistrationError::Full),
+            None => {
+                let registration = Registration { watch: Arc::new(watch), started: now, registered: now };
+                Ok((Registered::Created, Some(registration)))
+            }
+        }
+    }
+
+    /// Adds a removal to the batch, or answers at once if there is nothing to remove.
+    fn add_removal(
+        &self,
+        name: WatchName,
+        reply: Responder<Result<(), RegistrationError>>,
+        batch: &mut RegistrationBatch,
+    ) {
+        let is_known = self.registrations.get(&name).is_some() || self.uncertain.contains(&name);
+        let known = is_known.then_some(()).ok_or(RegistrationError::NotRegistered);
+        if let Err(error) = self.check_name(&name).and(known) {
+            // The client may have gone.
+            return drop(reply.send(Err(error)));
+        }
+        batch.names.insert(name.clone());
+        batch.changes.push(RegistrationChange::Remove(name));
+        batch.replies.push(Box::new(move |committed| drop(reply.send(committed))));
+    }
+
+    /// Whether this name can be registered and removed over HTTP.
+    fn check_name(&self, name: &WatchName) -> Result<(), RegistrationError> {
+        if !self.config.registrations.enabled {
+            return Err(RegistrationError::Disabled);
+        }
+        match self.list.origin_of(name).map(Origin::source) {
+            Some(source @ (Source::Config | Source::File)) => Err(RegistrationError::NameTaken(source)),
+            Some(Source::Http) | None => Ok(()),
+        }
+    }
+
+    /// The most registrations that the state file may have: those in the table, and those whose removal
+    /// failed or whose registration failed half way.
+    fn most_stored(&self) -> usize {
+        let unknown = self.uncertain.iter().filter(|name| self.registrations.get(name).is_none()).count();
+        self.registrations.len() + unknown
+    }
+
+    /// Removes a batch of expired registrations. Returns whether there may be more.
+    pub(super) async fn expire(&mut self) -> bool {
+        self.registrations.follow(clock::moved());
+        if !self.uncertain.is_empty() && self.rewrite_uncertain().await.is_err() {
+            return false;
+        }
+        let (expired, more) = self.registrations.expired(&self.context.board, clock::now(), BATCH);
+        let changes = expired.iter().map(|name| RegistrationChange::Remove(name.clone())).collect();
+        if self.commit(changes, events::expired).await.is_err() {
+            self.registrations.check_again(expired);
+            return false;
+        }
+        more
+    }
+
+    /// Writes a batch of uncertain names to the state file as the table has them.
+    async fn rewrite_uncertain(&mut self) -> Result<(), RegistrationError> {
+        let current = |name: &WatchName| match self.registrations.get(name) {
+            Some(registration) => RegistrationChange::Put(registration.clone()),
+            None => RegistrationChange::Remove(name.clone()),
+        };
+        let changes: Vec<_> = self.uncertain.iter().take(BATCH).map(current).collect();
+        self.write(&changes).await
+    }
+
+    /// Writes changes to the state file and then applies them. `removed` logs each removal.
+    async fn commit(
+        &mut self,
+        changes: Vec<RegistrationChange>,
+        removed: fn(&WatchName),
+    ) -> Result<(), RegistrationError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.write(&changes).await?;
+        let names: Vec<_> = changes.iter().map(|change| change.name().clone()).collect();
+        let mut edit = self.list.edit();
+        for change in changes {
+            match change {
+                RegistrationChange::Put(registration) => {
+                    events::registered(&registration.watch);
+                    edit.define(&Origin::Http, RegistrationTable::definition(&registration));
+                    self.registrations.insert(registration);
+                }
+                RegistrationChange::Remove(name) => {
+                    edit.remove(&Origin::Http, &name);
+                    self.registrations.remove(&name);
+                    removed(&name);
+                }
+            }
+        }
+        let edited = edit.finish(|old| self.registrations.has_run_of(old));
+        self.publish(edited, None).await;
+        self.forget_remembered(&names);
+        Ok(())
+    }
+
+    /// Writes changes to the state file. If that fails, their names are uncertain until they are written
+    /// again. Logs each new error once, and when writing works again.
+    async fn write(&mut self, changes: &[RegistrationChange]) -> Result<(), RegistrationError> {
+        let written = match self.context.store.clone() {
+            Some(store) => write(store, changes.to_vec()).await,
+            None => Err(RegistrationError::NotStored("there is no state file".to_owned())),
+        };
+        let names = changes.iter().map(RegistrationChange::name);
+        match &written {
+            Ok(()) => {
+                names.for_each(|name| _ = self.uncertain.remove(name));
+                if self.write_error.take().is_some() {
+                    events::stored_again();
+                }
+            }
+            Err(error) => {
+                self.uncertain.extend(names.cloned());
+                if self.write_error.as_ref() != Some(error) {
+                    events::not_stored(error);
+                    self.write_error = Some(error.clone());
+                }
+            }
+        }
+        written
+    }
+}
+
+async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), RegistrationError> {
+    match threads::try_run("registrations", move || store.register(&changes)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.is_for_want_of_room() => Err(RegistrationError::DiskFull(error.to_string())),
+        Ok(Err(error)) => Err(RegistrationError::NotStored(error.to_string())),
+        Err(lost) => Err(RegistrationError::NotStored(format!("cannot be written: {lost}"))),
+    }
+}
