@@ -1,5 +1,4 @@
-//! What can go wrong with an answer: each fault with the reply that has it and the reason that the
-//! exporter must show for it.
+//! Wrong answers: each fault with the reply that has it and the reason that the exporter must show for it.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::toggle::Reason;
 pub enum Fault {
     /// The connection stays open and silent.
     Silence,
-    /// The body comes a byte at a time and never ends.
+    /// The body comes byte by byte and never ends.
     Drip,
     /// The connection is reset before an answer.
     Reset,
@@ -29,11 +28,11 @@ pub enum Fault {
     BadChunk,
     /// Another protocol answers.
     NotHttp,
-    /// 307 to another place.
+    /// 307 with a Location.
     Redirect,
-    /// 304, without a place.
+    /// 304, which has no Location.
     NotModified,
-    /// 400, as for an id that is not known.
+    /// 400, as for an unknown id.
     BadRequest,
     /// 401.
     Unauthorized,
@@ -164,7 +163,7 @@ impl Fault {
         }
     }
 
-    /// The reason that this fault must be shown with.
+    /// The reason that the exporter must show for this fault.
     pub fn reason(self) -> Reason {
         match self {
             Self::Silence | Self::Drip => Reason::Timeout,
@@ -197,7 +196,7 @@ impl Fault {
     }
 }
 
-/// An answer with a Retry-After, in seconds or as a date.
+/// An answer with this Retry-After, which is in seconds or a date.
 pub fn throttled(status: u16, retry_after: &str) -> Reply {
     Reply::with_header(status, "retry-after", retry_after, r#"{"detail":"Request was throttled."}"#)
 }

@@ -1,7 +1,7 @@
 //! A simulated Cekura API: what `--demo` polls, and what the tests poll.
 //!
-//! [`simulator`] answers requests as a script says; [`fault`] has the wrong ways to answer.
-//! [`tasks`] is a script that follows the API's specification. [`scenario`] is the watch list of the demo, which lives.
+//! [`simulator`] answers requests as a script says, and [`fault`] has wrong answers. [`tasks`] is a script that follows
+//! the specification of the API. [`scenario`] is the watch list of the demo, in which new runs begin by themselves.
 
 pub mod fault;
 pub mod scenario;
@@ -25,7 +25,7 @@ use tasks::Tasks;
 /// as the runtime.
 ///
 /// # Errors
-/// If no loopback port can be had.
+/// If no loopback port is free.
 pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io::Result<Service> {
     let tasks = Arc::new(Tasks::new(scenario::KEY));
     let (answering, flaky_requests) = (tasks.clone(), AtomicU32::new(0));
@@ -39,7 +39,7 @@ pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io:
     Ok(Service { config, lists, load: None, web: None, hangups, telemetry_path, proxies: Proxies::default() })
 }
 
-/// What a person at a terminal wants to know: which addresses to open.
+/// The line for a person at a terminal: which addresses to open.
 pub fn welcome(listening: SocketAddr, encrypted: bool, telemetry_path: &str) -> String {
     let host = if listening.ip().is_unspecified() { "localhost".to_owned() } else { bracketed(listening) };
     let scheme = if encrypted { "https" } else { "http" };

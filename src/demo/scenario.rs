@@ -16,17 +16,17 @@ use crate::cekura::{Api, KeySource, Rate, Secret};
 use crate::config::{Config, ConnectionLimits, Polling, Registrations};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
-/// The key that the simulated API takes.
+/// The key that the simulated API accepts.
 pub const KEY: &str = "demo-key";
 
-/// How often runs of the demo begin anew, one watch after the other.
-const NEW_RUN_EVERY: Duration = Duration::from_secs(15);
+/// How often the next watch of the demo gets a new run.
+const NEW_RUN_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The path prefix of the API that answers 429 and 502 now and then.
+/// The path prefix of the API that sometimes answers 429 or 502.
 const FLAKY_PREFIX: &str = "/flaky";
 
 /// One watch of the demo and the task of each of its runs.
-struct Role {
+struct DemoWatch {
     name: &'static str,
     team: &'static str,
     api: &'static str,
@@ -34,30 +34,30 @@ struct Role {
     task: Task,
 }
 
-/// The watch list, and the tasks behind it.
+/// The watches of the demo, and the tasks behind them.
 pub struct Scenario {
     tasks: Arc<Tasks>,
     upstream: SocketAddr,
-    roles: Vec<Role>,
-    /// How many runs each role had.
+    demo_watches: Vec<DemoWatch>,
+    /// How many runs each of the watches has had.
     runs: Vec<u32>,
 }
 
 // === impl Scenario ===
 
 impl Scenario {
-    /// The scenario against the API at `upstream`; every role's first run begins now.
+    /// The scenario for the API at `upstream`. The first run of every watch begins now.
     pub fn new(tasks: Arc<Tasks>, upstream: SocketAddr) -> Self {
-        let roles = roles();
-        let mut scenario = Self { tasks, upstream, runs: vec![0; roles.len()], roles };
-        (0..scenario.roles.len()).for_each(|role| scenario.begin_run(role));
+        let demo_watches = demo_watches();
+        let mut scenario = Self { tasks, upstream, runs: vec![0; demo_watches.len()], demo_watches };
+        (0..scenario.demo_watches.len()).for_each(|demo_watch| scenario.begin_run(demo_watch));
         scenario
     }
 
-    /// The configuration of the demo: quick polling of two APIs, which are one.
+    /// The configuration of the demo: two APIs, which are the same simulator, and short intervals.
     ///
     /// # Errors
-    /// If the scenario is not valid, which a test excludes.
+    /// If the scenario is not valid. A test checks that it is.
     pub fn config(&self) -> Result<Config, String> {
         let polling = Polling {
             min_interval: Duration::from_secs(1),
@@ -80,7 +80,7 @@ impl Scenario {
         })
     }
 
-    /// Keeps the list alive: one watch after the other gets a new run. Ends when nobody listens.
+    /// Gives one watch after the other a new run, until the receiver is dropped.
     ///
     /// # Errors
     /// As [`Scenario::config`].
@@ -88,15 +88,15 @@ impl Scenario {
         let (lists, receiver) = watch::channel(self.watches()?);
         tokio::spawn(async move {
             let _simulator = simulator;
-            let mut ticks = tokio::time::interval(NEW_RUN_EVERY);
+            let mut ticks = tokio::time::interval(NEW_RUN_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
-            for role in (0..self.roles.len()).cycle() {
-                if self.roles[role].task.takes >= STUCK {
+            for demo_watch in (0..self.demo_watches.len()).cycle() {
+                if self.demo_watches[demo_watch].task.takes >= STUCK {
                     continue;
                 }
                 ticks.tick().await;
-                self.begin_run(role);
+                self.begin_run(demo_watch);
                 let Ok(watches) = self.watches() else { return };
                 if lists.send(watches).is_err() {
                     return;
@@ -106,14 +106,14 @@ impl Scenario {
         Ok(receiver)
     }
 
-    fn begin_run(&mut self, role: usize) {
-        self.tasks.forget(&self.progress_id(role));
-        self.runs[role] += 1;
-        self.tasks.begin(&self.progress_id(role), self.roles[role].task);
+    fn begin_run(&mut self, demo_watch: usize) {
+        self.tasks.forget(&self.progress_id(demo_watch));
+        self.runs[demo_watch] += 1;
+        self.tasks.begin(&self.progress_id(demo_watch), self.demo_watches[demo_watch].task);
     }
 
-    fn progress_id(&self, role: usize) -> String {
-        format!("{}-run-{}", self.roles[role].name, self.runs[role])
+    fn progress_id(&self, demo_watch: usize) -> String {
+        format!("{}-run-{}", self.demo_watches[demo_watch].name, self.runs[demo_watch])
     }
 
     fn api(&self, name: &str, prefix: &str) -> Result<Api, String> {
@@ -129,13 +129,17 @@ impl Scenario {
     }
 
     fn watches(&self) -> Result<Vec<Arc<Watch>>, String> {
-        self.roles.iter().enumerate().map(|(i, role)| role.watch(&self.progress_id(i)).map(Arc::new)).collect()
+        self.demo_watches
+            .iter()
+            .enumerate()
+            .map(|(i, demo_watch)| demo_watch.watch(&self.progress_id(i)).map(Arc::new))
+            .collect()
     }
 }
 
-// === impl Role ===
+// === impl DemoWatch ===
 
-impl Role {
+impl DemoWatch {
     fn watch(&self, progress_id: &str) -> Result<Watch, String> {
         Ok(Watch {
             name: WatchName::parse(self.name)?,
@@ -149,11 +153,11 @@ impl Role {
     }
 }
 
-/// A task that takes so long is one that hangs.
+/// How long the task takes that hangs.
 const STUCK: Duration = Duration::from_hours(24);
 
-fn roles() -> Vec<Role> {
-    let role = |name, team, expect, agent_id, takes, ends| Role {
+fn demo_watches() -> Vec<DemoWatch> {
+    let demo_watch = |name, team, expect, agent_id, takes, ends| DemoWatch {
         name,
         team,
         api: "default",
@@ -164,19 +168,19 @@ fn roles() -> Vec<Role> {
     let seconds = Duration::from_secs;
     let refused = "the voice provider refused the tool update at https://provider.invalid/tools/17";
     vec![
-        role("bookings-enable", "bookings", enabled, 4321, seconds(8), Ending::Enabled { endpoints: 2 }),
-        role("support-disable", "support", disabled, 4322, seconds(5), Ending::Disabled),
-        role("payments-enable", "payments", enabled, 4400, seconds(10), Ending::Failed(refused)),
-        role("onboarding-enable", "growth", enabled, 4410, STUCK, Ending::Enabled { endpoints: 1 }),
-        role("refunds-enable", "payments", enabled, 4500, seconds(6), Ending::Disabled),
-        Role {
+        demo_watch("bookings-enable", "bookings", enabled, 4321, seconds(8), Ending::Enabled { endpoints: 2 }),
+        demo_watch("support-disable", "support", disabled, 4322, seconds(5), Ending::Disabled),
+        demo_watch("payments-enable", "payments", enabled, 4400, seconds(10), Ending::Failed(refused)),
+        demo_watch("onboarding-enable", "growth", enabled, 4410, STUCK, Ending::Enabled { endpoints: 1 }),
+        demo_watch("refunds-enable", "payments", enabled, 4500, seconds(6), Ending::Disabled),
+        DemoWatch {
             api: "flaky",
-            ..role("staging-enable", "platform", None, 77, seconds(20), Ending::Enabled { endpoints: 1 })
+            ..demo_watch("staging-enable", "platform", None, 77, seconds(20), Ending::Enabled { endpoints: 1 })
         },
     ]
 }
 
-/// Answers for the API at the flaky prefix: 429 and 502 now and then, else `None`.
+/// The replies 429 and 502 of the flaky API; `None` for other APIs and most of the time.
 pub fn flaky_reply(request: &Request, count: &AtomicU32) -> Option<Reply> {
     if !request.path.starts_with(FLAKY_PREFIX) {
         return None;
@@ -197,9 +201,9 @@ mod tests {
         let tasks = Arc::new(Tasks::new(KEY));
         let scenario = Scenario::new(tasks, ([127, 0, 0, 1], 1).into());
         let config = scenario.config().unwrap();
-        assert_eq!(config.watches.len(), scenario.roles.len());
+        assert_eq!(config.watches.len(), scenario.demo_watches.len());
         assert!(config.watches.iter().all(|watch| config.apis.iter().any(|api| api.name == watch.api)));
-        let ends: Vec<_> = scenario.roles.iter().map(|role| role.task.ends).collect();
+        let ends: Vec<_> = scenario.demo_watches.iter().map(|demo_watch| demo_watch.task.ends).collect();
         assert!(ends.iter().any(|e| matches!(e, Ending::Failed(_))) && ends.contains(&Ending::Disabled));
     }
 }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 server on loopback that answers each request as a script says.
 //!
-//! It works on raw connections, so that it can also do what no HTTP library would: break off in
-//! the middle of an answer, never answer, or answer something that is not HTTP.
+//! It works on raw connections, so that it can do what no HTTP library would: stop in the middle of an answer, never
+//! answer, or answer something that is not HTTP.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,19 +14,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// The most bytes that a request's head may have.
+/// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long before a reset, so that the client has read what was sent.
+/// How long to wait before a reset, so that the client reads what was sent before it.
 const RESET_DELAY: Duration = Duration::from_millis(20);
 
-/// A running server. Dropping it ends it and its connections.
+/// A running server. Dropping it closes it and its connections.
 pub struct Simulator {
     address: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
-/// A request, as far as a script needs it.
+/// The parts of a request that scripts need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method.
@@ -37,29 +37,29 @@ pub struct Request {
     pub query: String,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body, if its length is said.
+    /// The body; empty without a Content-Length.
     pub body: String,
-    /// Counts the connections of this server.
+    /// The number of the connection, from 1.
     pub connection: usize,
 }
 
-/// What to do with a request.
+/// How to reply to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// A whole answer on a connection that is kept alive.
+    /// A complete answer on a connection that is kept alive.
     Answer {
         /// The status code.
         status: u16,
-        /// Headers beyond those of content and connection.
+        /// More headers than Content-Type and Content-Length.
         headers: Vec<(&'static str, String)>,
         /// The body.
         body: String,
     },
-    /// These bytes, and then the end of the connection.
+    /// These bytes, and then the connection is closed.
     Raw(Vec<u8>),
-    /// These bytes, and then a reset of the connection.
+    /// These bytes, and then the connection is reset.
     Reset(Vec<u8>),
-    /// These bytes, and then more of them again and again, until the client leaves.
+    /// These bytes, and then more of them until the client leaves.
     Endless {
         /// What is sent first.
         head: Vec<u8>,
@@ -82,7 +82,7 @@ impl Simulator {
     /// Listens on a free loopback port and answers each request as `script` says.
     ///
     /// # Errors
-    /// If no port can be had.
+    /// If no port is free.
     pub async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -115,7 +115,7 @@ async fn accept(listener: TcpListener, script: Arc<Script>) {
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
-            // Ends with an error whenever the client just leaves; nobody needs to know.
+            // It is an error whenever the client just leaves, so errors are ignored.
             Some(_) = connections.join_next() => {}
         }
     }
@@ -137,7 +137,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, connection: usize) ->
     stream.shutdown().await
 }
 
-/// Sends the reply; says whether the connection goes on.
+/// Sends the reply. Returns whether the connection stays open.
 async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
     match reply {
         Reply::Answer { status, headers, body } => {
@@ -150,7 +150,7 @@ async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
         }
         Reply::Reset(bytes) => {
             stream.write_all(&bytes).await?;
-            // What is sent before the reset arrives, and then closing resets.
+            // With a linger of zero, closing resets the connection.
             tokio::time::sleep(RESET_DELAY).await;
             SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
             Err(io::ErrorKind::ConnectionReset.into())
@@ -181,7 +181,7 @@ fn encode(status: u16, headers: &[(&'static str, String)], body: &str) -> Vec<u8
     format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
 }
 
-/// The next request; `None` when the client is done.
+/// The next request; `None` if the client closes the connection or the head is too large.
 async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> io::Result<Option<Request>> {
     loop {
         if let Some((request, length)) = parse(buffer, connection)? {
@@ -194,7 +194,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: 
     }
 }
 
-/// The first request in the buffer and its length, if it is whole. Bodies in chunks are not expected.
+/// The first request in the buffer and its length; `None` if it is not complete. Chunked bodies are not supported.
 fn parse(buffer: &[u8], connection: usize) -> io::Result<Option<(Request, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -222,18 +222,18 @@ fn parse(buffer: &[u8], connection: usize) -> io::Result<Option<(Request, usize)
 // === impl Request ===
 
 impl Request {
-    /// The header of that name, which is in lower case.
+    /// The value of a header. `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The progress id that is asked for, decoded.
+    /// The progress id in the query, decoded.
     pub fn progress_id(&self) -> Option<String> {
         let pair = self.query.split('&').find_map(|pair| pair.strip_prefix("progress_id="))?;
         Some(percent_decode_str(pair).decode_utf8_lossy().into_owned())
     }
 
-    /// The agent's id in the path, if it is that of the progress endpoint.
+    /// The agent id in the path; `None` if that is not the path of the progress endpoint.
     pub fn agent_id(&self) -> Option<u64> {
         let rest = self.path.split_once("/test_framework/v2/aiagents/")?.1;
         rest.strip_suffix("/toggle-mock-tools-progress/")?.parse().ok()
@@ -266,7 +266,7 @@ impl Reply {
         Self::new(http_status, body.to_string())
     }
 
-    /// The documented error, and what other endpoints of the API answer errors with.
+    /// An error as the API documents it.
     pub fn detail(status: u16, detail: &str) -> Self {
         Self::new(status, serde_json::json!({ "detail": detail }).to_string())
     }

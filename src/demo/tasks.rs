@@ -1,4 +1,4 @@
-//! Toggle tasks as the API's specification has them.
+//! Toggle tasks that follow the specification of the API.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ pub struct Tasks {
 pub struct Task {
     /// The agent that it belongs to.
     pub agent_id: u64,
-    /// How long it is in progress.
+    /// How long it stays in progress.
     pub takes: Duration,
     /// How it ends.
     pub ends: Ending,
@@ -28,9 +28,9 @@ pub struct Task {
 /// How a task ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Completed with mocks on, and with as many endpoints.
+    /// Completed with mocks on.
     Enabled {
-        /// Registered MCP mock endpoints, of two tools each.
+        /// How many MCP mock endpoints are registered. Each has two tools.
         endpoints: u32,
     },
     /// Completed with mocks off.
@@ -42,7 +42,7 @@ pub enum Ending {
 // === impl Tasks ===
 
 impl Tasks {
-    /// An API without tasks that takes this key.
+    /// An API without tasks that accepts this key.
     pub fn new(key: &'static str) -> Self {
         Self { key, tasks: Mutex::default() }
     }
@@ -53,12 +53,12 @@ impl Tasks {
         tasks.insert(progress_id.to_owned(), (task, Instant::now()));
     }
 
-    /// Forgets a task, as the API does after a while.
+    /// Forgets a task, as the API does some time after its end.
     pub fn forget(&self, progress_id: &str) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(progress_id);
     }
 
-    /// Answers as the API does.
+    /// The answer of the API.
     pub fn answer(&self, request: &Request) -> Reply {
         let (Some(agent_id), "GET") = (request.agent_id(), request.method.as_str()) else {
             return Reply::detail(404, "Not found.");

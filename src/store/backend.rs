@@ -1,4 +1,4 @@
-//! What redb reads from and writes to.
+//! The storage that redb reads and writes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,34 +6,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-/// The state file itself.
+/// The open state file.
 pub(super) type Disk = Arc<dyn StorageBackend>;
 
-/// The disk for one database on it. When that is closed, the disk stays open, and with it the lock
-/// on the file, for the next one.
+/// Storage on the disk that leaves the file open, and so locked, when redb closes the database. The next database uses
+/// the same file.
 #[derive(Debug)]
-pub(super) struct InPlace(pub(super) Disk);
+pub(super) struct KeptOpen(pub(super) Disk);
 
-/// A copy of the disk to try things on: what is written stays in memory.
+/// Storage that reads the disk and keeps all writes in memory.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct Overlay {
     disk: Disk,
-    changes: Mutex<Changes>,
+    state: Mutex<OverlayState>,
 }
 
 #[derive(Debug)]
-struct Changes {
+struct OverlayState {
     len: u64,
-    /// How much of the disk still counts; beyond it are zeros.
+    /// How many bytes of the disk still count. Beyond them are zeros.
     disk_len: u64,
-    /// What was written, by the offset of the page.
+    /// The pages that were written, by offset.
     pages: BTreeMap<u64, Box<[u8]>>,
 }
 
-// === impl InPlace ===
+// === impl KeptOpen ===
 
-// The lock methods are left out: the file is locked before redb sees it.
-impl StorageBackend for InPlace {
+// The lock methods do nothing, because the file is locked before redb gets it.
+impl StorageBackend for KeptOpen {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
@@ -55,21 +55,21 @@ impl StorageBackend for InPlace {
     }
 }
 
-// === impl Scratch ===
+// === impl Overlay ===
 
-impl Scratch {
+impl Overlay {
     const PAGE: usize = 4096;
 
     pub(super) fn of(disk: Disk) -> io::Result<Self> {
         let len = disk.len()?;
-        Ok(Self { disk, changes: Mutex::new(Changes { len, disk_len: len, pages: BTreeMap::new() }) })
+        Ok(Self { disk, state: Mutex::new(OverlayState { len, disk_len: len, pages: BTreeMap::new() }) })
     }
 
-    fn changes(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, OverlayState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what is on the disk, whatever was written meanwhile.
+    /// Reads from the disk, without the pages in memory.
     fn read_disk(&self, disk_len: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let (there, beyond) = out.split_at_mut(index(disk_len.saturating_sub(offset)).min(out.len()));
         beyond.fill(0);
@@ -77,31 +77,31 @@ impl Scratch {
     }
 }
 
-impl StorageBackend for Scratch {
+impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.changes().len)
+        Ok(self.state().len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let changes = self.changes();
+        let state = self.state();
         let end = offset.saturating_add(out.len() as u64);
-        if end > changes.len {
+        if end > state.len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.read_disk(changes.disk_len, offset, out)?;
-        for (start, page) in changes.pages.range(page_of(offset)..end) {
+        self.read_disk(state.disk_len, offset, out)?;
+        for (start, page) in state.pages.range(page_of(offset)..end) {
             let (within_page, within_out) = overlap(*start, offset, out.len());
             out[within_out].copy_from_slice(&page[within_page]);
         }
         Ok(())
     }
 
-    // redb sets no length but in whole pages, so no page is cut in two.
+    // redb sets lengths of whole pages, so no page is cut.
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut changes = self.changes();
-        changes.len = len;
-        changes.disk_len = changes.disk_len.min(len);
-        changes.pages.split_off(&len);
+        let mut state = self.state();
+        state.len = len;
+        state.disk_len = state.disk_len.min(len);
+        state.pages.split_off(&len);
         Ok(())
     }
 
@@ -110,10 +110,10 @@ impl StorageBackend for Scratch {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut changes = self.changes();
-        let disk_len = changes.disk_len;
+        let mut state = self.state();
+        let disk_len = state.disk_len;
         for start in (page_of(offset)..offset.saturating_add(data.len() as u64)).step_by(Self::PAGE) {
-            let page = match changes.pages.entry(start) {
+            let page = match state.pages.entry(start) {
                 std::collections::btree_map::Entry::Occupied(page) => page.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => {
                     let mut page = vec![0; Self::PAGE].into_boxed_slice();
@@ -128,15 +128,15 @@ impl StorageBackend for Scratch {
     }
 }
 
-/// Where the page that `offset` is in begins.
+/// The offset of the page that contains `offset`.
 fn page_of(offset: u64) -> u64 {
-    offset - offset % Scratch::PAGE as u64
+    offset - offset % Overlay::PAGE as u64
 }
 
-/// What the page at `page` and the `len` bytes at `offset` share: as a part of the page, and as a
-/// part of the bytes.
+/// The bytes that the page at `page` and the `len` bytes at `offset` share: as a range of the page, and as a range of
+/// the bytes.
 fn overlap(page: u64, offset: u64, len: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-    let (from, to) = (page.max(offset), (page + Scratch::PAGE as u64).min(offset + len as u64));
+    let (from, to) = (page.max(offset), (page + Overlay::PAGE as u64).min(offset + len as u64));
     (index(from - page)..index(to - page), index(from - offset)..index(to - offset))
 }
 
@@ -159,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_scratch_copy_reads_as_it_was_written_and_the_disk_stays_as_it_was(
+        fn an_overlay_reads_what_was_written_and_the_disk_does_not_change(
             pages in 0..4u64,
             steps in proptest::collection::vec((0..5u64, 0..20_000u64, 1..9000usize, any::<u8>()), 0..12),
         ) {
@@ -169,17 +169,17 @@ mod tests {
                 backend.write(0, &vec![7; index(pages * 4096)]).unwrap();
             }
             let disk: Disk = Arc::new(disk);
-            let scratch = Scratch::of(disk.clone()).unwrap();
+            let overlay = Overlay::of(disk.clone()).unwrap();
             for (pages, offset, len, byte) in steps {
                 if byte < 64 {
-                    scratch.set_len(pages * 4096).unwrap();
+                    overlay.set_len(pages * 4096).unwrap();
                     expected.set_len(pages * 4096).unwrap();
                 } else if expected.write(offset, &vec![byte; len]).is_ok() {
-                    scratch.write(offset, &vec![byte; len]).unwrap();
+                    overlay.write(offset, &vec![byte; len]).unwrap();
                 }
-                prop_assert_eq!(bytes(&scratch), bytes(&expected));
+                prop_assert_eq!(bytes(&overlay), bytes(&expected));
             }
-            prop_assert_eq!(bytes(&InPlace(disk)), vec![7; index(pages * 4096)]);
+            prop_assert_eq!(bytes(&KeptOpen(disk)), vec![7; index(pages * 4096)]);
         }
     }
 }

@@ -1,31 +1,31 @@
-//! What can be wrong with the state file.
+//! Errors of the state file.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// What is wrong with the state file, and what would be right: a sentence whose subject, the path,
-/// is left to the caller.
+/// What is wrong with the state file and how to repair it: a sentence without its subject, the path, which the caller
+/// writes before it.
 #[derive(Debug)]
 pub struct StoreError(StoreFault);
 
 #[derive(Debug)]
 pub(super) enum StoreFault {
-    /// There is no folder for it.
+    /// Its folder does not exist.
     NoFolder,
-    /// A folder, a device, a socket.
+    /// It is a folder, a device or a socket.
     NotAFile,
-    /// It cannot be opened, created, locked or read.
+    /// It cannot be opened, created, locked or read; `to_be` says which.
     Io { to_be: &'static str, error: io::Error },
-    /// Somebody else has it open.
+    /// Another process has it open.
     InUse,
-    /// No database, or one of another program.
+    /// It is no database, or one of another program.
     Foreign,
-    /// The version of a format that is to come.
+    /// It has this version of the format, which is newer than ours.
     Newer(u64),
-    /// What was found instead of what was written.
+    /// Its content is not what was written.
     Damaged(String),
-    /// A transaction failed; and whether that is for want of room.
+    /// A transaction failed; `full` if the disk is full.
     Unwritten { what: String, full: bool },
 }
 
@@ -37,8 +37,7 @@ impl StoreFault {
         move |error| Self::Io { to_be, error }
     }
 
-    /// What an error means that came up while the file was read and verified. What is not where it
-    /// should be is damage; only the disk's own errors are not.
+    /// The meaning of an error while the file is read and verified. All of them are damage, except for errors of the disk.
     pub(super) fn of_reading(error: impl Into<redb::Error>) -> Self {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match error.into() {

@@ -1,8 +1,7 @@
-//! The state file: an embedded database that keeps registrations, and what is known of every
-//! watch, over restarts.
+//! The state file: an embedded database that keeps registrations and the state of watches and agents over restarts.
 //!
-//! What is in it and what the program uses are two types; `record` leads from one to the other.
-//! All of it is read once, when it is opened, and from then on only written.
+//! What is in it and what the program uses are different types; `record` converts between them. Everything is read when
+//! the file is opened, and from then on only written.
 
 mod backend;
 mod error;
@@ -24,41 +23,40 @@ use crate::toggle::{
     AgentId, AgentMock, ApiName, ClockJump, Event, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName,
 };
 
-/// The state file, open and locked. All methods block until the disk has done its part.
+/// The state file, open and locked. All methods block until the disk is done.
 #[derive(Debug)]
 pub struct Store {
-    /// `None` after a transaction failed: redb then refuses everything until it is opened anew.
+    /// `None` after a transaction failed, because redb then refuses everything until it is opened again.
     database: Mutex<Option<Database>>,
     disk: Disk,
     session: Session,
 }
 
-/// One process that has the file open, by what tells it from those before and after it.
+/// The time in which one process has the file open.
 ///
-/// What an earlier process had counted was scraped before it was saved. If that process did not end well,
-/// its counters would come back lower than they were, and Prometheus would take all of the count for new. So
-/// they count from zero then, and what is counted is marked with the number of the process, so that nothing
-/// that was saved before comes back later.
+/// Counters are scraped before they are saved. If a process did not end cleanly, its saved counters may be lower than
+/// those scraped, and Prometheus would take the whole count for new. So they start from zero then. Saved counters are
+/// marked with the number of the session, so that older ones do not come back later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Session {
-    /// The number of the process.
+    /// The number of the session; it grows with each.
     number: u64,
-    /// Counters that were saved by processes with a lower number start from zero.
+    /// Counters that were saved in sessions with a lower number start from zero.
     counting_since: u64,
 }
 
 /// A watch that was handed over by HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// What is watched; its source is [`Source::Http`](crate::toggle::Source::Http).
+    /// The watch; its source is [`Source::Http`](crate::toggle::Source::Http).
     pub watch: Arc<Watch>,
     /// When its run was first watched.
     pub started: Timestamp,
-    /// When it was last registered anew.
+    /// When it was last registered or replaced.
     pub registered: Timestamp,
 }
 
-/// What was known of a watch's run, and what the watch had counted, when it was saved.
+/// The saved state of a run, with what its watch has counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedToggle {
     /// The API of the run.
@@ -67,13 +65,13 @@ pub struct SavedToggle {
     pub agent_id: AgentId,
     /// The task of the run.
     pub progress_id: ProgressId,
-    /// What was known of the run.
+    /// The state of the run.
     pub run: Run,
-    /// What the watch had counted over all of its runs.
+    /// What the watch has counted over all of its runs.
     pub tally: Tally,
     /// The watch's place in the watch list.
     pub place: u64,
-    /// What had happened to the watch lately, the newest first.
+    /// The recent events of the watch, the newest first.
     pub events: Vec<Event>,
 }
 
@@ -82,38 +80,38 @@ pub struct SavedToggle {
 pub struct Saved {
     /// The registrations, sorted by name.
     pub registrations: Vec<Registration>,
-    /// What was known of each watch, whatever its source: of the run that was watched, and then of
-    /// those that another source's watch had been put in the place of, the newest first.
+    /// The state of each watch of any source: of its run, and then of the runs that a watch of another source displaced,
+    /// the newest first.
     pub toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
-    /// What was known of each agent.
+    /// The state of each agent.
     pub agents: Vec<((ApiName, AgentId), AgentMock)>,
 }
 
-/// What a request changes of the registrations.
+/// A change of one registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistrationChange {
-    /// Registers, or registers anew.
+    /// Adds the registration or replaces it.
     Put(Registration),
-    /// Forgets the registration; nothing if there is none.
+    /// Removes the registration, if there is one.
     Remove(WatchName),
 }
 
-/// What is now known of a watch, as [`Saved`] has it; empty to forget it.
+/// The new state of a watch, as in [`Saved`]; empty to remove it.
 pub type ToggleChange = (WatchName, Vec<SavedToggle>);
 
-/// What is now known of an agent; `None` to forget it.
+/// The new state of an agent; `None` to remove it.
 pub type AgentChange = ((ApiName, AgentId), Option<AgentMock>);
 
-/// The version of what is stored; a file with a higher one is left alone.
+/// The version of the format. A file with a higher one is refused.
 const VERSION: u64 = 1;
 
-// The keys of META beside the version: the number of the process that has the file open or had it last, of
-// the last that ended well, and of the first whose counters are good.
+// The keys of META beside the version: the number of the newest session, of the last one that ended cleanly, and of the
+// first one whose counters are valid.
 const SESSION: &str = "session";
 const ENDED: &str = "ended";
 const COUNTING_SINCE: &str = "counting_since";
 
-// What is in the file: by name, the JSON of the types in `record`.
+// The tables: by name, the JSON of the types in `record`.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REGISTRATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("registrations");
 const TOGGLES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("toggles");
@@ -122,23 +120,22 @@ const AGENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("ag
 // === impl Store ===
 
 impl Store {
-    /// Opens the file, and returns all that is in it. If there is none, or an empty one, it is
-    /// made. Everything is read and verified before a byte of the file is changed.
+    /// Opens the file and reads everything in it. A file that is missing or empty is created. Everything is verified before
+    /// a byte of the file is changed.
     ///
     /// # Errors
-    /// If the file cannot be opened or made, is in use, is damaged, is none of ours, or was
-    /// written by a newer version. It is then as it was.
+    /// If the file cannot be opened or created, is in use, is damaged, is of another program, or was written by a newer
+    /// version. It is not changed then.
     pub fn open(path: &Path) -> Result<(Self, Saved), StoreError> {
         let (disk, saved, session) = open::open(path)?;
         let database = open::database(&disk).map_err(unwritten)?;
         let store = Self { database: Mutex::new(Some(database)), disk, session };
-        // If that fails, it is done with what is first saved.
+        // It stores the session. If that fails, the first save does it.
         let _ = store.transact(|_| Ok(()));
         Ok((store, saved))
     }
 
-    /// Notes that all that was known is saved: what was counted goes on in the next process. Nothing may be
-    /// saved after this.
+    /// Records that everything is saved, so that counters go on in the next session. Nothing may be saved after this.
     ///
     /// # Errors
     /// As for [`Store::register`].
@@ -149,8 +146,8 @@ impl Store {
         })
     }
 
-    /// Says what [`Store::open`] would find wrong with the file, and leaves it as it is. A missing
-    /// file is fine if its folder is there, and so is one that another process has open.
+    /// Finds what [`Store::open`] would find wrong with the file, and does not change it. A missing file is fine if its
+    /// folder exists, and so is a file that another process has open.
     ///
     /// # Errors
     /// As for [`Store::open`].
@@ -158,12 +155,11 @@ impl Store {
         Ok(open::check(path)?)
     }
 
-    /// Changes registrations, one after the other, in one transaction. When this returns `Ok`, all
-    /// of it outlives a kill and a power loss.
+    /// Changes registrations, one after the other, in one transaction. When this returns `Ok`, all of them survive a kill
+    /// and a power loss.
     ///
     /// # Errors
-    /// If it cannot be written. Then either all or nothing of it may have reached the disk. The
-    /// next call tries the disk anew.
+    /// If they cannot be written. Then either all or none of them are on the disk. The next call opens the database again.
     pub fn register(&self, changes: &[RegistrationChange]) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
@@ -185,8 +181,7 @@ impl Store {
         })
     }
 
-    /// Saves what is known of watches and agents, in one transaction that lasts as one of
-    /// [`Store::register`] does.
+    /// Saves the state of watches and agents in one transaction, which is as durable as that of [`Store::register`].
     ///
     /// # Errors
     /// As for [`Store::register`].
@@ -249,7 +244,7 @@ fn unwritten(error: redb::Error) -> StoreError {
 // === impl Registration ===
 
 impl Registration {
-    /// Changes every time in it.
+    /// Replaces every time in it.
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.started = map(self.started);
         self.registered = map(self.registered);
@@ -259,8 +254,8 @@ impl Registration {
 // === impl Saved ===
 
 impl Saved {
-    /// Moves every time by as much as the newest is later than `now`: a clock that was ahead, or is behind now,
-    /// must not keep what comes from being newer. All times keep their order.
+    /// If any time is later than `now`, moves all times back so that the newest is `now`. Otherwise, after a clock was ahead,
+    /// new times would count as older than saved ones. All times keep their order.
     pub fn no_later_than(&mut self, now: Timestamp) {
         let mut newest = Timestamp::from_millis(0);
         self.map_times(&mut |time| {
@@ -298,7 +293,7 @@ impl RegistrationChange {
 // === impl SavedToggle ===
 
 impl SavedToggle {
-    /// What is known of the toggle now.
+    /// The state of the toggle, without its events.
     pub fn of(toggle: &Toggle, place: u64) -> Self {
         let Toggle { watch, run, tally } = toggle;
         Self {
@@ -312,7 +307,7 @@ impl SavedToggle {
         }
     }
 
-    /// Changes every time in it.
+    /// Replaces every time in it.
     pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.run.map_times(&map);
         self.tally.map_times(&map);
@@ -321,7 +316,7 @@ impl SavedToggle {
         }
     }
 
-    /// Whether the run is the one that is in this watch now.
+    /// Whether this is the run of the watch.
     pub fn is_run_of(&self, watch: &Watch) -> bool {
         self.api == watch.api && self.agent_id == watch.agent_id && self.progress_id == watch.progress_id
     }

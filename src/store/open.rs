@@ -1,11 +1,9 @@
-//! Finding the state file, or making it; and reading all of it before anything is written to it.
+//! Opening or creating the state file, and reading all of it before anything is written to it.
 //!
-//! redb writes as soon as it opens a file: at least that it is open, and all that a repair needs.
-//! So a file is first opened as a [`Scratch`] copy, verified page by page and read. The file is
-//! locked before that, and stays locked as long as the store lives, so what was verified is what is
-//! then opened.
+//! redb writes to a file as soon as it opens it: at least that it is open, and whatever a repair needs. So the file is
+//! first opened through an [`Overlay`] that keeps the writes in memory, verified page by page and read. It is locked
+//! before that and stays locked as long as the store lives, so what was verified is what is opened then.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -17,47 +15,45 @@ use std::thread::{Builder, ScopedJoinHandle};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError, WriteTransaction,
+    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    TableError, WriteTransaction,
 };
 use rustix::fs::Access;
 
-use super::backend::{Disk, InPlace, Scratch};
+use super::backend::{Disk, KeptOpen, Overlay};
 use super::error::StoreFault;
-use super::{
-    AGENTS, COUNTING_SINCE, ENDED, META, REGISTRATIONS, Registration, SESSION, Saved, SavedToggle, Session, TOGGLES,
-    VERSION, record,
-};
-use crate::toggle::{AgentId, AgentMock, ApiName, WatchName};
+use super::{AGENTS, COUNTING_SINCE, ENDED, META, REGISTRATIONS, SESSION, Saved, Session, TOGGLES, VERSION, record};
+use crate::toggle::{ApiName, WatchName};
 
-/// What is known of an agent.
-type AgentState = ((ApiName, AgentId), AgentMock);
-
-/// What redb may keep in memory. Everything is read once, and then only written.
+/// The most memory for redb's cache, in bytes. Everything is read once and then only written, so it may be small.
 const CACHE_BYTES: usize = 8 << 20;
 
-/// What a redb file begins with.
+/// The most records that memory is reserved for, because the length in a damaged table may be anything.
+const MOST_RESERVED: u64 = 1_000_000;
+
+/// The first bytes of a redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
 /// The key of the version in [`META`].
 const VERSION_KEY: &str = "version";
 
-/// The file at `path`, made if there is none, and what is in it.
+/// Opens the file at `path`, or creates it, and reads everything in it.
 pub(super) fn open(path: &Path) -> Result<(Disk, Saved, Session), StoreFault> {
     let path = &followed(path);
-    let file = match claim(path)? {
-        Some(file) if is_empty(&file)? => create(path, Placing::Replace, Some(file))?,
+    let file = match open_locked(path)? {
+        Some(file) if is_empty(&file)? => create(path, PathState::EmptyFile, Some(file))?,
         Some(file) => file,
-        None => create(path, Placing::New, None)?,
+        None => create(path, PathState::Free, None)?,
     };
     let disk = disk(file)?;
     let (saved, session) = verify(&disk)?;
     Ok((disk, saved, session))
 }
 
-/// What [`open`] would say, but for a file that there is not yet, or that is in use.
+/// Finds what [`open`] would find wrong. A file that is missing or in use is fine.
 pub(super) fn check(path: &Path) -> Result<(), StoreFault> {
     let path = &followed(path);
-    match claim(path) {
+    match open_locked(path) {
         Ok(Some(file)) if is_empty(&file)? => Ok(()),
         Ok(Some(file)) => verify(&disk(file)?).map(drop),
         Ok(None) => {
@@ -70,19 +66,19 @@ pub(super) fn check(path: &Path) -> Result<(), StoreFault> {
     }
 }
 
-/// The database on the disk, for reading and writing.
+/// Opens the database for reading and writing.
 pub(super) fn database(disk: &Disk) -> Result<Database, redb::Error> {
-    Ok(builder().create_with_backend(InPlace(disk.clone()))?)
+    Ok(builder().create_with_backend(KeptOpen(disk.clone()))?)
 }
 
-/// Does all of `work`, or nothing. What is done when this returns is on the disk.
+/// Does all of `work` or nothing. When this returns `Ok`, it is on the disk.
 pub(super) fn transact(
     database: &Database,
     work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
 ) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
-    // With one phase, what the last transaction wrote could be damaged and look as if that one had
-    // never been committed. So damage is noticed also where the process was killed.
+    // With one phase, damage to the last transaction could look as if it had never been committed. With two, such
+    // damage is noticed even after a kill.
     transaction.set_two_phase_commit(true);
     work(&transaction)?;
     Ok(transaction.commit()?)
@@ -100,28 +96,28 @@ fn disk(file: File) -> Result<Disk, StoreFault> {
 
 // === The file ===
 
-/// How a new file comes to its path.
+/// What is at the path of a new file.
 #[derive(Clone, Copy)]
-enum Placing {
-    /// There must be none.
-    New,
-    /// There is an empty one.
-    Replace,
+enum PathState {
+    /// No file.
+    Free,
+    /// An empty file, which is replaced.
+    EmptyFile,
 }
 
-/// The path that links lead to, be it that nothing is there.
+/// The path that symbolic links lead to, even if nothing is there.
 fn followed(path: &Path) -> PathBuf {
-    const MOST: usize = 40;
+    const MOST_LINKS: usize = 40;
     let mut path = path.to_owned();
-    for _ in 0..MOST {
+    for _ in 0..MOST_LINKS {
         let Ok(target) = fs::read_link(&path) else { break };
         path = path.parent().unwrap_or(Path::new("")).join(target);
     }
     path
 }
 
-/// The file, locked; `None` if there is none.
-fn claim(path: &Path) -> Result<Option<File>, StoreFault> {
+/// Opens and locks the file; `None` if there is none.
+fn open_locked(path: &Path) -> Result<Option<File>, StoreFault> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreFault::Io { to_be: "opened", error }),
@@ -133,7 +129,7 @@ fn claim(path: &Path) -> Result<Option<File>, StoreFault> {
     let (locked, there) = (file.metadata(), fs::metadata(path));
     let (locked, there) = (locked.map_err(StoreFault::io("opened"))?, there.map_err(StoreFault::io("opened"))?);
     if (locked.dev(), locked.ino()) != (there.dev(), there.ino()) {
-        // Somebody put another one there before the lock was ours.
+        // Another process put a new file there before this one had the lock.
         return Err(StoreFault::InUse);
     }
     Ok(Some(file))
@@ -144,7 +140,7 @@ fn lock(file: &File) -> Result<(), StoreFault> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreFault::InUse),
-        // Some network volumes have no locks, and that is no reason not to run there.
+        // Some network volumes have no locks. The exporter runs there all the same.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         Err(TryLockError::Error(error)) => Err(StoreFault::Io { to_be: "locked", error }),
     }
@@ -160,21 +156,21 @@ fn folder_of(path: &Path) -> Result<PathBuf, StoreFault> {
     if folder.is_dir() { Ok(folder.to_owned()) } else { Err(StoreFault::NoFolder) }
 }
 
-/// Makes a database and puts it at `path` when it is complete, so that nobody ever finds half of
-/// one there. What a crash leaves behind has a name that is not used again.
+/// Makes a database and moves it to `path` when it is complete, so that half of one is never there. A crash may leave
+/// an incomplete file, whose name is not used again.
 ///
-/// `claimed` is the file that is there now; it stays locked until it is replaced.
-fn create(path: &Path, placing: Placing, claimed: Option<File>) -> Result<File, StoreFault> {
+/// `old` is the empty file that is there now. It stays locked until it is replaced.
+fn create(path: &Path, state: PathState, old: Option<File>) -> Result<File, StoreFault> {
     let folder = folder_of(path)?;
     let making = folder.join(format!(".cekura-exporter-{:016x}.new", fastrand::u64(..)));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
     let file = options.open(&making).map_err(StoreFault::io("created"))?;
-    let made = fill(&file).and_then(|()| place(&making, path, placing));
-    // Unless it was moved, in which case it is no longer there.
+    let made = fill(&file).and_then(|()| move_to(&making, path, state));
+    // Does nothing if it was moved.
     let _ = fs::remove_file(&making);
     made?;
-    drop(claimed);
+    drop(old);
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(StoreFault::io("created"))?;
     Ok(file)
@@ -201,22 +197,22 @@ fn fill(file: &File) -> Result<(), StoreFault> {
     file.sync_all().map_err(StoreFault::io("created"))
 }
 
-fn place(made: &Path, path: &Path, placing: Placing) -> Result<(), StoreFault> {
-    if let Placing::New = placing {
-        // A rename would replace what another process made there just now; a link does not.
+fn move_to(made: &Path, path: &Path, state: PathState) -> Result<(), StoreFault> {
+    if let PathState::Free = state {
+        // A rename would replace a file that another process has just created there. A link does not.
         match fs::hard_link(made, path) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreFault::InUse),
-            // Not every volume has links.
+            // Some volumes have no links.
             Err(_) => {}
         }
     }
     fs::rename(made, path).map_err(StoreFault::io("created"))
 }
 
-// === What is in it ===
+// === The content ===
 
-/// Reads everything, and verifies it. The disk stays as it is.
+/// Verifies and reads everything. The disk stays as it is.
 fn verify(disk: &Disk) -> Result<(Saved, Session), StoreFault> {
     let mut magic = [0; MAGIC.len()];
     match disk.read(0, &mut magic) {
@@ -226,12 +222,12 @@ fn verify(disk: &Disk) -> Result<(Saved, Session), StoreFault> {
         Ok(()) if magic == MAGIC => {}
         _ => return Err(StoreFault::Foreign),
     }
-    let scratch = Scratch::of(disk.clone()).map_err(StoreFault::io("read"))?;
+    let overlay = Overlay::of(disk.clone()).map_err(StoreFault::io("read"))?;
     let verified = catch_unwind(AssertUnwindSafe(|| {
-        let database = builder().set_check_integrity_on_open(true).create_with_backend(scratch);
+        let database = builder().set_check_integrity_on_open(true).create_with_backend(overlay);
         read(&database.map_err(StoreFault::of_reading)?)
     }));
-    // redb means to say what it finds damaged rather than to panic; this is for what it overlooks.
+    // redb reports damage as an error. It may still panic where it overlooks some.
     verified.unwrap_or_else(|_| Err(StoreFault::Damaged("it cannot be decoded".into())))
 }
 
@@ -239,65 +235,48 @@ fn verify(disk: &Disk) -> Result<(Saved, Session), StoreFault> {
 fn read(database: &Database) -> Result<(Saved, Session), StoreFault> {
     let transaction = database.begin_read().map_err(StoreFault::of_reading)?;
     let session = read_meta(&transaction)?;
+    let read_toggles = || {
+        records(&transaction, TOGGLES, "toggle", |name, json| {
+            Ok((WatchName::parse(name)?, record::read_toggle(json, session.counting_since)?))
+        })
+    };
     let (registrations, toggles) = std::thread::scope(|scope| {
-        let toggles = Builder::new().spawn_scoped(scope, || read_toggles(&transaction, session));
-        let registrations = read_registrations(&transaction);
-        // Where the machine gives no thread, one comes after the other.
-        let toggles = toggles.map_or_else(|_| Ok(read_toggles(&transaction, session)), ScopedJoinHandle::join);
+        let toggles = Builder::new().spawn_scoped(scope, read_toggles);
+        let registrations = records(&transaction, REGISTRATIONS, "registration", |name, json| {
+            record::read_registration(WatchName::parse(name)?, json)
+        });
+        // Without a second thread, one is read after the other.
+        let toggles = toggles.map_or_else(|_| Ok(read_toggles()), ScopedJoinHandle::join);
         (registrations, toggles)
     });
     let toggles = toggles.map_err(|_| StoreFault::Damaged("it cannot be decoded".into()))?;
-    let saved = Saved { registrations: registrations?, toggles: toggles?, agents: read_agents(&transaction)? };
+    let agents = records(&transaction, AGENTS, "agent", |(api, id), json| {
+        Ok(((ApiName::parse(api)?, record::agent_id(id)?), record::read_agent(json)?))
+    });
+    let saved = Saved { registrations: registrations?, toggles: toggles?.into_iter().collect(), agents: agents? };
     Ok((saved, session))
 }
 
-fn read_registrations(transaction: &ReadTransaction) -> Result<Vec<Registration>, StoreFault> {
-    let table = transaction.open_table(REGISTRATIONS).map_err(StoreFault::of_reading)?;
-    let mut registrations = Vec::with_capacity(length(&table)?);
-    for entry in table.iter().map_err(StoreFault::of_reading)? {
-        let (key, value) = entry.map_err(StoreFault::of_reading)?;
-        let registration = watch_name(key.value()).and_then(|name| record::read_registration(name, value.value()));
-        registrations.push(registration.map_err(bad_record("registration", key.value()))?);
-    }
-    Ok(registrations)
-}
-
-fn read_toggles(
+/// Reads all records of a table. A record that `parse` refuses is damage of that `kind` of record.
+fn records<K: Key + 'static, T>(
     transaction: &ReadTransaction,
-    session: Session,
-) -> Result<BTreeMap<WatchName, Vec<SavedToggle>>, StoreFault> {
-    let table = transaction.open_table(TOGGLES).map_err(StoreFault::of_reading)?;
-    let mut toggles = BTreeMap::new();
-    for entry in table.iter().map_err(StoreFault::of_reading)? {
-        let (key, value) = entry.map_err(StoreFault::of_reading)?;
-        let toggle = watch_name(key.value())
-            .and_then(|name| Ok((name, record::read_toggle(value.value(), session.counting_since)?)));
-        toggles.extend([toggle.map_err(bad_record("toggle", key.value()))?]);
-    }
-    Ok(toggles)
-}
-
-fn read_agents(transaction: &ReadTransaction) -> Result<Vec<AgentState>, StoreFault> {
-    let table = transaction.open_table(AGENTS).map_err(StoreFault::of_reading)?;
-    let mut agents = Vec::with_capacity(length(&table)?);
-    for entry in table.iter().map_err(StoreFault::of_reading)? {
-        let (key, value) = entry.map_err(StoreFault::of_reading)?;
-        let (api, id) = key.value();
-        let agent = ApiName::parse(api).and_then(|name| Ok((name, record::agent_id(id)?)));
-        let agent = agent.and_then(|key| Ok((key, record::read_agent(value.value())?)));
-        agents.push(agent.map_err(bad_record("agent", api))?);
-    }
-    Ok(agents)
-}
-
-/// How many records a table says that it has, but for what no table of ours has.
-fn length(table: &impl ReadableTableMetadata) -> Result<usize, StoreFault> {
-    const MOST: u64 = 1_000_000;
+    table: TableDefinition<'_, K, &'static [u8]>,
+    kind: &str,
+    parse: impl Fn(K::SelfType<'_>, &[u8]) -> Result<T, String>,
+) -> Result<Vec<T>, StoreFault> {
+    let table = transaction.open_table(table).map_err(StoreFault::of_reading)?;
     let length = table.len().map_err(StoreFault::of_reading)?;
-    Ok(usize::try_from(length.min(MOST)).unwrap_or_default())
+    let mut records = Vec::with_capacity(usize::try_from(length.min(MOST_RESERVED)).unwrap_or_default());
+    for entry in table.iter().map_err(StoreFault::of_reading)? {
+        let (key, value) = entry.map_err(StoreFault::of_reading)?;
+        let record = parse(key.value(), value.value());
+        let damage = |problem| StoreFault::Damaged(format!("{kind} {:?}: {problem}", key.value()));
+        records.push(record.map_err(damage)?);
+    }
+    Ok(records)
 }
 
-/// Checks the version, and says what the process is that opens the file now.
+/// Checks the version, and returns the session that begins now.
 fn read_meta(transaction: &ReadTransaction) -> Result<Session, StoreFault> {
     let table = match transaction.open_table(META) {
         Ok(table) => table,
@@ -315,12 +294,4 @@ fn read_meta(transaction: &ReadTransaction) -> Result<Session, StoreFault> {
     let ended_well = read(ENDED)? == Some(last);
     let counting_since = if ended_well { read(COUNTING_SINCE)?.unwrap_or(number) } else { number };
     Ok(Session { number, counting_since })
-}
-
-fn watch_name(name: &str) -> Result<WatchName, String> {
-    WatchName::parse(name)
-}
-
-fn bad_record<'r>(kind: &'r str, key: &'r str) -> impl FnOnce(String) -> StoreFault + use<'r> {
-    move |problem| StoreFault::Damaged(format!("{kind} {key:?}: {problem}"))
 }

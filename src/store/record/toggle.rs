@@ -1,39 +1,18 @@
-//! What is stored: JSON of types of our own, so that the format changes only when it is meant to.
-//!
-//! Fields that are not known are ignored, and words of a closed set that are not known (a status, a
-//! reason, what is expected) count as unknown, so that a later version may add some and an earlier one still
-//! reads the file. A later version that must not be read by this one raises the version of the file. What is
-//! absent is not written. What is read otherwise goes through the same checks as what users write.
+//! The record of a toggle: its run, what it has counted, its events, and the runs that it displaced.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Registration, SavedToggle};
+use super::{agent_id, is_default, json, millis, parse, text, timestamp};
+use crate::store::SavedToggle;
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Event, EventKind, Expect, FailureStreak, Finish, LabelName, Labels, LastAnswer,
-    ProblemKind, ProgressId, RawStatuses, Reason, Run, Source, Status, Tally, Text, Timestamp, ToggleProblem, ToldBy,
-    Watch, WatchName,
+    ApiName, Event, EventKind, Expect, FailureStreak, Finish, LastAnswer, ProblemKind, ProgressId, RawStatuses, Reason,
+    Run, Status, Tally, Text, Timestamp, ToggleProblem,
 };
-
-#[derive(Serialize, Deserialize)]
-struct RegistrationRecord<'r> {
-    #[serde(borrow)]
-    api: Cow<'r, str>,
-    agent_id: u64,
-    #[serde(borrow)]
-    progress_id: Cow<'r, str>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    expect: Option<Cow<'r, str>>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    labels: LabelsRecord<'r>,
-    started: u64,
-    registered: u64,
-}
 
 #[derive(Serialize, Deserialize)]
 struct ToggleRecord<'r> {
@@ -51,10 +30,10 @@ struct ToggleRecord<'r> {
     /// The number of the process that saved it.
     #[serde(default, skip_serializing_if = "is_default")]
     session: u64,
-    /// What had happened to the watch lately, the newest first.
+    /// The recent events of the watch, the newest first.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<EventRecord<'r>>,
-    /// The runs that another source's watch was put in the place of, the newest first; these have none.
+    /// The runs that a watch of another source displaced, the newest first. They have no displaced runs.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     displaced: Vec<ToggleRecord<'r>>,
 }
@@ -129,7 +108,7 @@ enum WhatRecord<'r> {
         reason: Cow<'r, str>,
         millis: u64,
     },
-    /// What only a later version has.
+    /// An event that only a later version knows.
     #[serde(other)]
     Other,
 }
@@ -172,75 +151,18 @@ struct ProblemRecord {
     expect: Option<String>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct AgentRecord<'r> {
-    /// When the newest completed run counts as finished, and its place.
-    #[serde(skip_serializing_if = "is_default")]
-    newest: Option<(u64, u64)>,
-    #[serde(skip_serializing_if = "is_default")]
-    enabled_since: Option<u64>,
-    /// The name of the watch whose run said so, and its labels.
-    #[serde(borrow, skip_serializing_if = "is_default")]
-    told_by: Option<Cow<'r, str>>,
-    #[serde(borrow, skip_serializing_if = "is_default")]
-    labels: LabelsRecord<'r>,
-    /// Whether what was said was forgotten by order.
-    #[serde(skip_serializing_if = "is_default")]
-    forgotten: bool,
-    #[serde(skip_serializing_if = "is_default")]
-    unwatched_since: Option<u64>,
-}
-
-/// Labels by name.
-type LabelsRecord<'r> = BTreeMap<Cow<'r, str>, Cow<'r, str>>;
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-// === Registrations ===
-
-pub(super) fn write_registration(registration: &Registration) -> io::Result<Vec<u8>> {
-    let Registration { watch, started, registered } = registration;
-    json(&RegistrationRecord {
-        api: watch.api.as_str().into(),
-        agent_id: watch.agent_id.get(),
-        progress_id: watch.progress_id.as_str().into(),
-        expect: watch.expect.map(|expect| expect.as_str().into()),
-        labels: labels_record(&watch.labels),
-        started: started.as_millis(),
-        registered: registered.as_millis(),
-    })
-}
-
-pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registration, String> {
-    let record: RegistrationRecord<'_> = parse(json)?;
-    let watch = Watch {
-        name,
-        api: ApiName::parse(&record.api)?,
-        agent_id: agent_id(record.agent_id)?,
-        progress_id: ProgressId::restore(&record.progress_id)?,
-        expect: record.expect.and_then(|expect| Expect::parse(&expect).ok()),
-        labels: labels(record.labels)?,
-        source: Source::Http,
-    };
-    Ok(Registration {
-        watch: Arc::new(watch),
-        started: Timestamp::from_millis(record.started),
-        registered: Timestamp::from_millis(record.registered),
-    })
-}
-
-// === Toggles ===
-
-pub(super) fn write_toggle(newest: &SavedToggle, displaced: &[SavedToggle], session: u64) -> io::Result<Vec<u8>> {
+pub(in crate::store) fn write_toggle(
+    newest: &SavedToggle,
+    displaced: &[SavedToggle],
+    session: u64,
+) -> io::Result<Vec<u8>> {
     let displaced = displaced.iter().map(ToggleRecord::of).collect();
     json(&ToggleRecord { session, displaced, ..ToggleRecord::of(newest) })
 }
 
-/// What was saved by a process before `counting_since` counts from zero.
-pub(super) fn read_toggle(json: &[u8], counting_since: u64) -> Result<Vec<SavedToggle>, String> {
+/// The runs in the record, the current one first. Their counters start from zero if a process with a lower number than
+/// `counting_since` saved them.
+pub(in crate::store) fn read_toggle(json: &[u8], counting_since: u64) -> Result<Vec<SavedToggle>, String> {
     let mut newest: ToggleRecord<'_> = parse(json)?;
     let displaced = std::mem::take(&mut newest.displaced);
     let counts = newest.session >= counting_since;
@@ -304,7 +226,7 @@ impl<'r> EventRecord<'r> {
         Self { at: event.at.as_millis(), what }
     }
 
-    /// Nothing for what only a later version has.
+    /// `None` for an event that only a later version knows.
     fn restore(self) -> Option<Event> {
         let said = |text: Option<Cow<'_, str>>| text.as_deref().map(Text::restore);
         let what = match self.what {
@@ -384,7 +306,7 @@ impl<'r> RunRecord<'r> {
 }
 
 impl FailingRecord<'_> {
-    /// Nothing where the reason is one that only a later version has: the next poll brings one that is known.
+    /// `None` for a reason that only a later version knows: the next poll brings a known one.
     fn restore(self) -> Option<FailureStreak> {
         Some(FailureStreak {
             reason: Reason::parse(&self.reason)?,
@@ -421,76 +343,10 @@ impl TallyRecord {
             let expect = problem.expect.and_then(|expect| Expect::parse(&expect).ok());
             Some(ToggleProblem { kind: ProblemKind::parse(&problem.kind)?, expect })
         });
-        // Versions before did not save it.
+        // Earlier versions did not save it.
         let failed_last = || ToggleProblem { kind: ProblemKind::Failed, expect: None };
         let problem = problem.or_else(|| (last_failed > last_completed).then(failed_last));
         let last_mismatched = timestamp(last_mismatched);
         Tally { polls, failures, completed, failed, last_completed, last_failed, last_mismatched, problem }
     }
-}
-
-// === Agents ===
-
-pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
-    let AgentMock { newest, enabled_since, told_by, forgotten, unwatched_since } = agent;
-    json(&AgentRecord {
-        newest: newest.map(|(at, place)| (at.as_millis(), place)),
-        enabled_since: millis(*enabled_since),
-        told_by: told_by.as_ref().map(|teller| teller.toggle.as_str().into()),
-        labels: told_by.as_ref().map(|teller| labels_record(&teller.labels)).unwrap_or_default(),
-        forgotten: *forgotten,
-        unwatched_since: millis(*unwatched_since),
-    })
-}
-
-pub(super) fn read_agent(json: &[u8]) -> Result<AgentMock, String> {
-    let record: AgentRecord<'_> = parse(json)?;
-    let newest = record.newest.map(|(at, place)| (Timestamp::from_millis(at), place));
-    let is_known = newest.is_some() && !record.forgotten;
-    let told_by = match record.told_by.filter(|_| is_known) {
-        Some(toggle) => Some(ToldBy { toggle: WatchName::parse(&toggle)?, labels: labels(record.labels)? }),
-        None => None,
-    };
-    Ok(AgentMock {
-        newest,
-        enabled_since: timestamp(record.enabled_since).filter(|_| is_known),
-        told_by,
-        forgotten: record.forgotten,
-        unwatched_since: timestamp(record.unwatched_since),
-    })
-}
-
-// === What they share ===
-
-fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(record)?)
-}
-
-fn parse<'r, T: Deserialize<'r>>(json: &'r [u8]) -> Result<T, String> {
-    serde_json::from_slice(json).map_err(|error| error.to_string())
-}
-
-/// The id, checked as those are that users write.
-pub(super) fn agent_id(id: u64) -> Result<AgentId, String> {
-    AgentId::parse(&id.to_string())
-}
-
-fn labels_record(labels: &Labels) -> LabelsRecord<'_> {
-    labels.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect()
-}
-
-fn labels(record: LabelsRecord<'_>) -> Result<Labels, String> {
-    record.into_iter().map(|(name, value)| Ok((LabelName::parse(&name)?, value.into()))).collect()
-}
-
-fn text(text: &Text) -> Cow<'_, str> {
-    text.as_str().into()
-}
-
-fn millis(time: Option<Timestamp>) -> Option<u64> {
-    time.map(Timestamp::as_millis)
-}
-
-fn timestamp(millis: Option<u64>) -> Option<Timestamp> {
-    millis.map(Timestamp::from_millis)
 }
