@@ -2,7 +2,7 @@
 //!
 //! Only the poller changes it, except that a request can forget an agent. Readers take a snapshot: a row that
 //! changes while somebody reads it is copied, so nothing slow happens under the lock. [`Board`] is the lock and
-//! what is notified; the data under the lock is in [`state`].
+//! what is notified; the data under the lock is in `state`.
 
 mod agents;
 mod history;
@@ -338,7 +338,7 @@ impl Board {
 
     fn write(&self) -> RwLockWriteGuard<'_, BoardState> {
         let state = self.write_unseen();
-        // Under the lock: whoever sees the new revision and then reads waits for the change.
+        // Incremented under the lock, so that a reader who sees the new revision also sees the change.
         self.revision.fetch_add(1, Ordering::Release);
         state
     }

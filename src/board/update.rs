@@ -81,7 +81,7 @@ impl BoardState {
             self.wake(old);
             let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
             self.history.record(old.slot, Event { at: now, kind });
-            // A run that comes back goes on with the status that it had.
+            // A run that comes back continues with the status that it had.
             let status = row.toggle.run.last_answer.status;
             if status != Status::Unknown {
                 let kind = EventKind::status_changed(&row.toggle, Status::Unknown, status, None);

@@ -2,7 +2,7 @@
 //!
 //! | event | what changes | transitions |
 //! |---|---|---|
-//! | a definition of another run | the run starts anew; the tally stays | |
+//! | a definition of another run | the run is reset; the tally stays | |
 //! | a definition that expects another state | whether the run ended in a problem | |
 //! | a failed poll | the failure streak and the counters of polls | `PollFailed` |
 //! | a valid answer | the last answer and the counter of polls; the streak ends | `Recovered`, `UnrecognisedStatus`, `StatusChanged` |

@@ -261,7 +261,7 @@ fn many_watches_have_the_series_of_each_one_sorted_by_family() {
     assert_eq!(whole, each);
 }
 
-/// The chunks whose borders stand still.
+/// The chunks with stable boundaries.
 fn parts(snapshot: &Snapshot, format: Format) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::in_parts(snapshot, format);
     std::iter::from_fn(|| encoder.next_chunk(snapshot)).collect()
