@@ -1,4 +1,4 @@
-//! Checking the files that a configuration names, without using them, and its APIs, by one poll each.
+//! `--config.check`: checks the files that a configuration names, and polls its APIs once.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -16,34 +16,34 @@ use crate::store::Store;
 use crate::toggle::{AgentId, ApiName, ProgressId, Reason, ReportedStatus, Watch};
 use crate::web::WebFile;
 
-/// What a configuration comes to. As text, how much of everything that is.
+/// What a configuration contains. As text, the number of watches, APIs and watch files.
 #[derive(Debug)]
 pub struct CheckResult {
     apis: Vec<Api>,
-    /// Those that hold: of the configuration and of its watch files.
+    /// The watches of the configuration and its watch files that take effect.
     watches: Vec<Arc<Watch>>,
     /// How many watch files there are; `None` if none are configured.
     files: Option<usize>,
 }
 
-/// What one poll of an API brought. As text, a line that says so.
+/// The result of polling an API once. As text, one line.
 #[derive(Debug)]
 pub struct PollCheck {
-    /// Whether the API answered validly, or as it answers where there is nothing to ask for.
+    /// Whether the answer is valid, or that of an API without watches to a task that does not exist.
     pub is_good: bool,
     api: ApiName,
     what: String,
 }
 
-/// Reads the watch files and the state file of a configuration, as far as it could be read. Blocks.
+/// Checks the watch files and the state file of a configuration. Blocks.
 ///
-/// A folder of watch files that is missing is a warning: it may come, as a key file may. What is
-/// wrong in a watch file is a problem. A watch whose name belongs to another source is a warning.
+/// A missing folder of watch files is a warning, because it may be created later, as a key file may. A watch whose
+/// name is taken by another source is a warning, too. Everything else that is wrong in a watch file is a problem.
 pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Option<CheckResult> {
     let config = config?;
     check_state_file(&config, problems);
     if problems.iter().any(|problem| problem.path.starts_with("apis")) {
-        // It is not known which APIs a watch may name.
+        // The APIs that a watch may name are not known.
         return None;
     }
     let apis = config.apis.iter().map(|api| api.name.clone()).collect();
@@ -59,30 +59,30 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
         }
     }
     let (apis, files) = (config.apis.clone(), (!config.watch_files.is_empty()).then_some(scan.files.len()));
-    let edited = merged(config, scan);
+    let edited = merged_watches(config, scan);
     warnings.extend(refused(&edited));
     let watches = edited.changes.into_iter().filter_map(|change| change.now).map(|definition| definition.watch);
     Some(CheckResult { apis, watches: watches.collect(), files })
 }
 
-/// Polls every API of a good configuration once, all at a time: with one of its watches, or else for a task that
-/// cannot exist. Reads the key files at once, which blocks; what it returns needs a runtime, and takes no longer
+/// Polls every API of a good configuration once, all at the same time: the run of one of its watches, or a task that
+/// does not exist. Reads the key files first, which blocks. The returned future needs a runtime, and takes no longer
 /// than the longest timeout of an API.
 ///
 /// # Errors
 /// If TLS cannot be set up.
 pub fn polls(found: CheckResult, proxies: Proxies) -> Result<impl Future<Output = Vec<PollCheck>>, Box<dyn Error>> {
-    let nothing = ProgressId::parse("cekura-exporter-config-check")?;
+    let no_task = ProgressId::parse("cekura-exporter-config-check")?;
     let clients = Clients::new(proxies).of(found.apis)?;
     let polls = clients.0.into_iter().map(|(api, client)| {
         let watch = found.watches.iter().find(|watch| watch.api == api.name).cloned();
-        (api.name, client, watch, nothing.clone())
+        (api.name, client, watch, no_task.clone())
     });
     let polls: Vec<_> = polls.collect();
     Ok(async move {
         let mut under_way = JoinSet::new();
-        for (api, client, watch, nothing) in polls {
-            under_way.spawn(async move { poll(api, &client, watch.as_deref(), &nothing).await });
+        for (api, client, watch, no_task) in polls {
+            under_way.spawn(async move { poll(api, &client, watch.as_deref(), &no_task).await });
         }
         let mut checks = under_way.join_all().await;
         checks.sort_by(|one, other| one.api.cmp(&other.api));
@@ -90,8 +90,8 @@ pub fn polls(found: CheckResult, proxies: Proxies) -> Result<impl Future<Output 
     })
 }
 
-async fn poll(api: ApiName, client: &Client, watch: Option<&Watch>, nothing: &ProgressId) -> PollCheck {
-    let (agent_id, id) = watch.map_or((AgentId::FIRST, nothing), |watch| (watch.agent_id, &watch.progress_id));
+async fn poll(api: ApiName, client: &Client, watch: Option<&Watch>, no_task: &ProgressId) -> PollCheck {
+    let (agent_id, id) = watch.map_or((AgentId::FIRST, no_task), |watch| (watch.agent_id, &watch.progress_id));
     match client.poll(agent_id, id).await.outcome {
         Ok(answer) => {
             let status = match answer.status {
@@ -144,8 +144,8 @@ fn check_state_file(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-/// What holds of the watches of the configuration and its files, and what does not.
-fn merged(config: Config, scan: FileScan) -> EditResult {
+/// The watches of the configuration and its files, merged.
+fn merged_watches(config: Config, scan: FileScan) -> EditResult {
     let mut list = WatchList::default();
     let mut edit = list.edit();
     edit.set_apis(config.apis.into_iter().map(|api| api.name).collect());
@@ -156,7 +156,7 @@ fn merged(config: Config, scan: FileScan) -> EditResult {
     edit.finish(|_| false)
 }
 
-/// The watches of files whose names belong to others.
+/// A warning for each watch of a file whose name is taken by another source.
 fn refused(edited: &EditResult) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for refused in &edited.refused {

@@ -17,7 +17,7 @@ use crate::input_file;
 
 /// A Prometheus exporter for Cekura's toggle-mock-tools tasks.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "cekura-exporter", version = VERSION, disable_help_subcommand = true, after_help = MORE)]
+#[command(name = "cekura-exporter", version = VERSION, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub struct Cli {
     /// The configuration file [default: config.yaml]
     #[arg(long = "config.file", value_name = "PATH", value_parser = config_path)]
@@ -78,36 +78,36 @@ pub enum ListenAddress {
     },
 }
 
-/// What is checked.
+/// What `--config.check` checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ConfigCheck {
-    /// The files.
+    /// The files only.
     Offline,
-    /// The APIs too.
+    /// The APIs, too.
     Online,
 }
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One flat object a line.
+    /// One flat JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
-/// Which log lines are written.
+/// The targets and levels whose log lines are written.
 #[derive(Debug, Clone)]
 pub struct LogFilter(pub Targets);
 
-/// Where it listens when nothing else is said.
+/// The default port.
 const DEFAULT_PORT: u16 = 10058;
 
-/// The configuration where no other is named.
+/// The default path of the configuration.
 const DEFAULT_CONFIG: &str = "config.yaml";
 
-/// What `--help` says below the flags.
-const MORE: &str = "\
+/// The end of the text of `--help`.
+const AFTER_HELP: &str = "\
 Environment:
   CEKURA_EXPORTER__…  set a key of the configuration: its path in capitals, levels joined by two
                       underscores, as in CEKURA_EXPORTER__APIS__DEFAULT__BASE_URL
@@ -127,20 +127,21 @@ Exit codes:
 
 Documentation: README.md and docs/, and config.yaml for every key; a running exporter has its runbooks at /runbooks.";
 
-/// As `--version` says it.
+/// The text of `--version`.
 const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (revision ", env!("BUILD_REVISION"), ", rustc ", env!("BUILD_RUSTC"), ")");
 
-/// Paths that the exporter serves itself.
-const TAKEN: [&str; 4] = ["/", "/config", "/api", "/-"];
+/// The paths that the exporter serves itself.
+const RESERVED_PATHS: [&str; 4] = ["/", "/config", "/api", "/-"];
 
 fn telemetry_path(path: &str) -> Result<String, String> {
     let plain = path.starts_with('/')
         && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b))
         && !path.contains("//")
-        // Clients take these out of a path.
+        // Clients remove such segments from a path.
         && !path.split('/').any(|segment| segment == "." || segment == "..");
-    let taken = TAKEN.iter().any(|taken| path == *taken || (*taken != "/" && path.starts_with(&format!("{taken}/"))));
+    let taken =
+        RESERVED_PATHS.iter().any(|taken| path == *taken || (*taken != "/" && path.starts_with(&format!("{taken}/"))));
     if !plain {
         Err("must be a path like /metrics, of letters, digits and - . _ ~ /".to_owned())
     } else if taken {
@@ -150,7 +151,7 @@ fn telemetry_path(path: &str) -> Result<String, String> {
     }
 }
 
-/// A path that is not meant for a shell.
+/// The path of a file. A path that only a shell could expand is refused.
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() {
         return Err("is empty: the path of a file is needed".to_owned());
@@ -158,7 +159,7 @@ fn path(text: &str) -> Result<PathBuf, String> {
     input_file::plain_path(text).map(PathBuf::from).map_err(str::to_owned)
 }
 
-/// As [`path`], and not what some programs take for standard input.
+/// As [`path`], and `-` is refused, which some programs take for standard input.
 fn config_path(text: &str) -> Result<PathBuf, String> {
     if text == "-" {
         let what = "does not stand for standard input: name a file (a pipe is not read either, as /dev/stdin)";
@@ -167,11 +168,11 @@ fn config_path(text: &str) -> Result<PathBuf, String> {
     path(text)
 }
 
-/// The flag that an argument with one dash means.
+/// The name of the long flag that was written with one dash.
 fn long_flag(argument: &str) -> Option<&str> {
     let name = argument.strip_prefix('-')?.split('=').next()?;
     let is_long = name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphabetic());
-    // The short ones may stand together.
+    // Short flags may be combined.
     (is_long && !name.bytes().all(|b| b"hV".contains(&b))).then_some(name)
 }
 
@@ -181,7 +182,7 @@ impl Cli {
     /// Reads the arguments of a process, the first of which is its name.
     ///
     /// # Errors
-    /// What is wrong with them, or what `--help` and `--version` print.
+    /// What is wrong with them, or the text of `--help` or `--version`.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let arguments: Vec<_> = arguments.into_iter().collect();
         let wrong = |kind, what: String| Self::command().error(kind, what);
@@ -200,7 +201,7 @@ impl Cli {
         }
     }
 
-    /// An address that is there twice and cannot be bound twice.
+    /// An address that is given twice, which cannot be bound twice.
     fn repeated_address(&self) -> Option<&ListenAddress> {
         let mut before = HashSet::new();
         self.listen.iter().filter(|address| !address.is_any_port()).find(|address| !before.insert(*address))
@@ -209,7 +210,7 @@ impl Cli {
     /// The configuration file.
     ///
     /// # Errors
-    /// If none is named and there is none where it is looked for.
+    /// If no file is named and the default one does not exist.
     pub fn config_file(&self) -> Result<PathBuf, Problems> {
         let path = self.config_file.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
         if self.config_file.is_none() && !path.exists() {
@@ -220,10 +221,10 @@ impl Cli {
         Ok(path)
     }
 
-    /// Where to listen, if not where systemd does.
+    /// The addresses to listen at, unless systemd provides the listeners.
     pub fn addresses(&self) -> Cow<'_, [ListenAddress]> {
         if self.listen.is_empty() {
-            // The demo asks nobody for a login.
+            // The demo has no logins, so it is not offered to the network.
             let localhost = || ListenAddress::Host { name: "localhost".to_owned(), port: DEFAULT_PORT };
             Cow::Owned(vec![if self.demo { localhost() } else { ListenAddress::All { port: DEFAULT_PORT } }])
         } else {
@@ -276,11 +277,11 @@ impl fmt::Display for ListenAddress {
 impl FromStr for LogFilter {
     type Err = String;
 
-    /// A level is that of the exporter's own lines; of its libraries only warnings and errors are
-    /// written. In a list, each directive stands for itself.
+    /// A single level applies to the exporter; of its libraries only warnings and errors are written. A list is used as
+    /// it is.
     ///
-    /// A misspelt level would be taken for a target and silence all else, so a directive without
-    /// `=` must be a level or a target of ours.
+    /// A misspelt level would be taken for a target and silence everything else, so a directive without `=` must be a
+    /// level or a target of the exporter.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "must be error, warn, info, debug or trace, or a list of TARGET=LEVEL".to_owned();
         if let Ok(level) = level(text) {

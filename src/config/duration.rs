@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The units, from the largest to the smallest, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// The longest duration that is taken.
+/// The longest duration that is accepted.
 const MAX_DAYS: u64 = 366;
 
 /// Reads a duration: whole numbers with units, larger units first, each at most once.
@@ -39,7 +39,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Writes a duration so that [`parse_duration`] reads the same; whole milliseconds are kept.
+/// Writes a duration as [`parse_duration`] reads it, in whole milliseconds.
 pub fn format_duration(duration: Duration) -> String {
     let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();

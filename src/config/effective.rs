@@ -1,4 +1,4 @@
-//! The effective configuration as YAML, secrets masked: what `/config` shows.
+//! The configuration in force as YAML with secrets masked, which `/config` shows.
 
 use std::fmt::{self, Write as _};
 
@@ -6,7 +6,7 @@ use super::{Config, ConnectionLimits, Registrations, format_duration};
 use crate::cekura::{Api, KeySource};
 use crate::toggle::{AgentDefinition, ApiName, Expect, Labels, Watch};
 
-/// Every key with the value in force. What it writes can be read back, but for the masked keys.
+/// Every key with the value in force. The text can be read back, except for the masked keys.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("apis:\n")?;
@@ -66,7 +66,7 @@ fn write_watch(f: &mut fmt::Formatter<'_>, watch: &Watch) -> fmt::Result {
     write_rest(f, watch.expect, &watch.api, &watch.labels)
 }
 
-/// What watches and agents have both.
+/// The keys that watches and agents both have.
 fn write_rest(f: &mut fmt::Formatter<'_>, expect: Option<Expect>, api: &ApiName, labels: &Labels) -> fmt::Result {
     if let Some(expect) = expect {
         writeln!(f, "    expect: {}", expect.as_str())?;
@@ -83,7 +83,7 @@ fn write_rest(f: &mut fmt::Formatter<'_>, expect: Option<Expect>, api: &ApiName,
     Ok(())
 }
 
-/// Text as a YAML scalar: plain where it reads as plain text, else in double quotes.
+/// Text as a YAML scalar: plain if YAML reads it as the same text, else in double quotes.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {

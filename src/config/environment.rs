@@ -1,7 +1,7 @@
-//! Environment variables into the configuration tree.
+//! Reading the environment variables that set keys of the configuration.
 //!
-//! A variable is named after the path of the key that it sets. Its value is text as it stands; for
-//! a key that holds a list or a map it is YAML. An element of a list is addressed by its index.
+//! A variable is named after the path of the key that it sets. Its value is taken as text; for a key that holds a list
+//! or a map it is YAML. An element of a list is addressed by its index.
 
 use std::ffi::OsString;
 
@@ -9,21 +9,21 @@ use super::merge::index_key;
 use super::validate;
 use crate::document::{DocumentSource, Problem, Value, ValueKind, ValueOrigin, yaml};
 
-/// What the names of our variables start with.
+/// The prefix of the variables that set keys.
 const PREFIX: &str = "CEKURA_EXPORTER__";
 
 /// One variable that sets a key.
 pub(super) struct Variable {
     /// Its name.
     pub(super) name: String,
-    /// The keys that its name leads through; at least one.
+    /// The path of the key that it sets; at least one key.
     pub(super) keys: Vec<String>,
-    /// What it sets there.
+    /// The value that it sets.
     pub(super) value: Value,
 }
 
-/// The variables of the environment that set keys, sorted by name: one that sets a whole list
-/// comes before those that set its elements.
+/// The variables of the environment that set keys, sorted by path: a variable that sets a whole list comes before
+/// those that set its elements.
 pub(super) fn variables(
     vars: impl IntoIterator<Item = (OsString, OsString)>,
     problems: &mut Vec<Problem>,
@@ -45,8 +45,8 @@ pub(super) fn variables(
     variables
 }
 
-/// A warning of each variable that is not read, but sets a key if its levels are joined by one underscore as
-/// others of the same program's variables are. Those that Kubernetes sets for services are not meant.
+/// A warning for each variable that would set a key if its levels were joined by two underscores instead of one. The
+/// variables that Kubernetes sets for services are left out.
 pub(super) fn misspelt_variables(variables: &[(OsString, OsString)]) -> Vec<Problem> {
     let mut names: Vec<_> = variables.iter().filter_map(|(name, _)| name.to_str()).collect();
     names.sort_unstable();
@@ -59,7 +59,7 @@ pub(super) fn misspelt_variables(variables: &[(OsString, OsString)]) -> Vec<Prob
     names.into_iter().filter_map(warning).collect()
 }
 
-/// The path of a key with its levels joined by two underscores; `None` if it begins with no key of ours.
+/// The path of a key with its levels joined by two underscores; `None` if it does not begin with a known key.
 fn spelt(path: &str) -> Option<String> {
     let path = path.to_ascii_uppercase();
     let after = |key: &str| match path.strip_prefix(&key.to_ascii_uppercase())? {
@@ -75,10 +75,10 @@ fn spelt(path: &str) -> Option<String> {
     Some(levels.filter(|level| !level.is_empty()).collect::<Vec<_>>().join("__"))
 }
 
-/// The levels of a path below a key of the top.
+/// The levels of a path below a top-level key.
 fn levels_below<'r>(key: &str, rest: &'r str) -> Vec<&'r str> {
     match key {
-        // The name of an API may have underscores, too; its key is what the path ends with.
+        // The name of an API may contain underscores, too; the path ends with a key of the API.
         "apis" => {
             let name = |key: &&str| rest.strip_suffix(&key.to_ascii_uppercase())?.strip_suffix('_');
             let shortest = validate::API_KEYS.iter().filter_map(name).min_by_key(|name| name.len());
@@ -99,7 +99,7 @@ fn levels_below<'r>(key: &str, rest: &'r str) -> Vec<&'r str> {
     }
 }
 
-/// Whether Kubernetes sets such a variable for a service whose name begins with ours.
+/// Whether Kubernetes sets such a variable for a service whose name begins with that of the exporter.
 fn is_service_link(path: &str) -> bool {
     let numbered = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
     path.ends_with("_SERVICE_HOST")
@@ -136,14 +136,14 @@ impl Variable {
     }
 }
 
-/// The keys on the path; `None` if it goes into a list other than by an index.
+/// The keys on the path; `None` if an element of a list is not addressed by its index.
 fn keys(path: &str) -> Option<Vec<String>> {
     let mut keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
     match &mut keys[..] {
         [list, element, ..] if validate::LISTS.contains(&list.as_str()) => {
             *element = index_key(element.parse().ok()?);
         }
-        // Names of APIs may have two underscores, too.
+        // The name of an API may contain two underscores, too.
         [apis, name @ .., key] if apis == "apis" && name.len() > 1 => {
             let (name, key) = (name.join("__"), std::mem::take(key));
             keys = vec!["apis".to_owned(), name, key];

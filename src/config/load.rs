@@ -21,15 +21,15 @@ use crate::toggle::ApiName;
 /// The variable that holds the key of the API `default`.
 const KEY_VARIABLE: &str = "CEKURA_API_KEY";
 
-/// What stands in the tree where a key was given.
+/// The text that replaces a key in the tree.
 const LIFTED: &str = "<secret>";
 
-/// A configuration that can be used, and what its user should know.
+/// A configuration without problems, and its warnings.
 #[derive(Debug)]
 pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
-    /// What is valid but perhaps not meant.
+    /// What is valid but perhaps a mistake.
     pub warnings: Vec<Problem>,
 }
 
@@ -40,12 +40,12 @@ struct Environment {
     problems: Vec<Problem>,
 }
 
-/// A configuration as far as it could be read, and everything that is wrong with it.
+/// A configuration as far as it could be read, and all of its problems.
 #[derive(Debug)]
 pub struct ConfigReport {
-    /// What can be said of it in spite of the problems; `None` if that is nothing.
+    /// The configuration without what is wrong; `None` if it could not be read at all.
     pub config: Option<Config>,
-    /// What is wrong.
+    /// Everything that is wrong.
     pub problems: Vec<Problem>,
     /// What is valid but perhaps not meant.
     pub warnings: Vec<Problem>,
@@ -57,11 +57,10 @@ impl From<Problems> for ConfigReport {
     }
 }
 
-/// Reads and validates the configuration in `file`, with the variables of `environment` laid over
-/// it. Blocks.
+/// Reads and validates the configuration in `file`, with the variables of `environment` laid over it. Blocks.
 ///
 /// # Errors
-/// Every problem that there is.
+/// Every problem.
 pub fn load(
     file: &Path,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -71,8 +70,7 @@ pub fn load(
     Ok(LoadedConfig { config, warnings })
 }
 
-/// As [`load`], for those who go on in spite of problems, with what is left of the configuration. If there are
-/// problems there are no warnings.
+/// As [`load`], but a configuration with problems is returned without what is wrong. It has no warnings.
 pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ConfigReport {
     let variables: Vec<_> = environment.into_iter().collect();
     let misspelt = misspelt_variables(&variables);
@@ -136,14 +134,14 @@ fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environ
 
 /// The content of a configuration file, or why it cannot be read.
 fn content(file: &Path) -> Result<Content, String> {
-    // Then variables are all that there is.
+    // It stands for no file, when all keys are set by variables.
     if file == Path::new("/dev/null") {
         return Ok(Content::default());
     }
     input_file::read(file, MAX_BYTES).map_err(|error| format!("{error}; --config.file names the configuration"))
 }
 
-/// What is valid but perhaps not meant.
+/// What is valid but perhaps a mistake.
 fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for api in &config.apis {
@@ -167,10 +165,12 @@ fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
         let what = format!("{what}; until that is mended, polls fail with `credentials`");
         warnings.push(root.warning_at(&["apis", name, key], what));
     }
-    // Watches may come from elsewhere too.
-    let alone = config.watch_files.is_empty() && !config.registrations.enabled;
+    // Watch files and registrations may have watches.
+    let has_no_other_source = config.watch_files.is_empty() && !config.registrations.enabled;
     match config.watches.len() {
-        0 if alone => warnings.push(root.warning_at(&["watches"], "the watch list is empty: nothing is polled")),
+        0 if has_no_other_source => {
+            warnings.push(root.warning_at(&["watches"], "the watch list is empty: nothing is polled"))
+        }
         many if many > Config::MANY_WATCHES => {
             let series = many * Config::SERIES_PER_WATCH;
             warnings.push(root.warning_at(&["watches"], format!("{many} watches are about {series} series a scrape")));

@@ -1,9 +1,8 @@
-//! From what users write to what the program uses.
+//! The configuration: from the text that users write to the values that the program uses.
 //!
-//! The configuration comes as YAML and as environment variables. Both are read as text: no scalar
-//! is retyped on the way, and figment lays one over the other. `validate` then turns the merged
-//! tree into types that cannot be wrong, and reports every problem at once. This is why there are
-//! no serde structs here: serde stops at the first one.
+//! A YAML file and environment variables are read as text, without giving types to scalars, and `merge` lays the
+//! variables over the file. `validate` turns the merged tree into a [`Config`] and reports every problem at once. That
+//! is why there are no serde structs here: serde stops at the first problem.
 
 mod duration;
 mod effective;
@@ -29,31 +28,30 @@ use crate::toggle::{AgentDefinition, Watch};
 pub struct Config {
     /// The APIs, sorted by name; names are unique.
     pub apis: Vec<Api>,
-    /// The agents that are configured; each (API, id) once, sorted, and every `api` is one of `apis`.
+    /// The configured agents, sorted by API and id and each once; every `api` is one of `apis`.
     pub agents: Vec<AgentDefinition>,
-    /// When to poll.
+    /// The intervals of polling.
     pub polling: Polling,
-    /// The watch list, in the order in which it was written; names are unique, and every `api` is
-    /// one of `apis`.
+    /// The watches in the order of the file; names are unique, and every `api` is one of `apis`.
     pub watches: Vec<Arc<Watch>>,
     /// The files that list further watches; each glob once.
     pub watch_files: Vec<WatchGlob>,
-    /// Watches handed over by HTTP.
+    /// The settings of registrations over HTTP.
     pub registrations: Registrations,
-    /// The database of registrations and of what is known; `None` for memory only.
+    /// The file that keeps registrations and the state of runs and agents; `None` to keep them in memory only.
     pub state_file: Option<StateFile>,
-    /// How people reach this exporter, without a slash at the end: what links to it begin with.
+    /// The URL at which people reach this exporter, without a slash at the end. Links to it begin with it.
     pub external_url: Option<Arc<str>>,
-    /// After the stop signal, how old the last state change of any run must be before serving ends.
+    /// How long the exporter keeps serving after the last state change of any run, once it was told to stop.
     pub linger: Duration,
-    /// How many connections are served.
+    /// The limits of connections.
     pub connections: ConnectionLimits,
 }
 
-/// Whether watches are taken over HTTP, and for how long they are kept.
+/// Whether watches can be registered over HTTP, and how long they are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registrations {
-    /// Whether they are taken; then there is a state file.
+    /// Whether watches can be registered; if so, there is a state file.
     pub enabled: bool,
     /// How long they are kept.
     pub retention: Retention,
@@ -70,25 +68,25 @@ pub struct Retention {
     pub unfinished: Duration,
 }
 
-/// How many connections are served at a time. What is over is closed at once.
+/// How many connections are served at the same time. More are closed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// In all.
+    /// In total.
     pub total: NonZeroU32,
     /// From one address.
     pub per_peer: NonZeroU32,
 }
 
-/// Where the state is kept.
+/// The path of the state file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateFile {
-    /// As it is configured.
+    /// The path as configured.
     pub configured: String,
-    /// Where it is.
+    /// The path, with a relative one resolved.
     pub path: PathBuf,
 }
 
-/// When to poll.
+/// The intervals of polling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Polling {
     /// The time between polls of a young run.
@@ -104,10 +102,10 @@ pub struct Polling {
 // === impl Config ===
 
 impl Config {
-    /// Over so many watches, the series are worth a warning.
+    /// With more watches than this, the number of series is worth a warning.
     pub const MANY_WATCHES: usize = 10_000;
 
-    /// Series that one watch has, in a typical state: what a large list is warned about.
+    /// How many series a watch typically has, for that warning.
     pub const SERIES_PER_WATCH: usize = 17;
 }
 

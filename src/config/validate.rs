@@ -1,4 +1,4 @@
-//! The merged tree into a [`Config`]: every rule of the configuration is here.
+//! Every rule of the configuration: from the merged tree to a [`Config`].
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use crate::input_file;
 use crate::sources::{self, SharedKeys, WatchGlob};
 use crate::toggle::{AgentDefinition, AgentId, ApiName, Source, Watch};
 
-/// The keys at the top.
+/// The top-level keys.
 pub(super) const KEYS: [&str; 10] = [
     "apis",
     "agents",
@@ -33,10 +33,10 @@ pub(super) const KEYS: [&str; 10] = [
 pub(super) const API_KEYS: [&str; 7] =
     ["base_url", "api_key", "api_key_file", "ca_file", "timeout", "max_in_flight", "requests_per_second"];
 
-/// The keys at the top that hold lists.
+/// The top-level keys that hold lists.
 pub(super) const LISTS: [&str; 3] = [WATCHES, "watch_files", "agents"];
 
-/// The key at the top that holds the watch list.
+/// The top-level key that holds the watch list.
 pub(super) const WATCHES: &str = "watches";
 
 /// The public API.
@@ -44,18 +44,18 @@ const DEFAULT_BASE_URL: &str = "https://api.cekura.ai";
 
 const EXAMPLE_EXTERNAL_URL: &str = "https://cekura-exporter.example.com";
 
-/// The most `max_in_flight` that is taken: each takes a socket.
+/// The largest `max_in_flight`: each request takes a socket.
 const MAX_IN_FLIGHT: u32 = 10_000;
 
-/// The most connections that are taken: each takes a socket.
+/// The largest limit of connections: each takes a socket.
 const MAX_CONNECTIONS: u32 = 1_000_000;
 
-/// The keys that were given as text. They never pass through figment.
+/// The API keys that were given as text. They do not pass through figment, which leaves copies in memory.
 #[derive(Debug)]
 pub(super) struct ApiKeys {
-    /// Those of the configuration, by API.
+    /// The keys that the configuration gives, by API.
     pub(super) given: BTreeMap<String, KeySource>,
-    /// That of the API `default` where the configuration gives it none.
+    /// The key of the API `default` if the configuration gives it none.
     pub(super) of_default: KeySource,
 }
 
@@ -101,12 +101,12 @@ pub(super) fn validate(document: &Node<'_>, keys: &ApiKeys) -> Option<Config> {
     })
 }
 
-/// The APIs by name; `None` for one that is named but wrong, so that its watches are not wrong too.
+/// The APIs by name; `None` for an API with problems, so that watches may still name it.
 type Apis = BTreeMap<ApiName, Option<Api>>;
 
-/// The APIs; `None` if the block is no map, so that it cannot be said which there are.
+/// The APIs; `None` if the block is not a map, so that their names are not known.
 fn apis(root: &Section<'_>, keys: &ApiKeys) -> Option<Apis> {
-    // An empty block says as little as none.
+    // An empty block counts as none.
     let Some(node) = root.take("apis").filter(|node| !node.is_empty()) else {
         let name = ApiName::default_api();
         let key = keys.of_default.clone();
@@ -137,7 +137,7 @@ fn api(node: Node<'_>, name: &ApiName, keys: &ApiKeys) -> Option<Api> {
         let path = node.resolve(node.parsed(Show::Nothing, not_empty_path)?.as_str());
         CaBundle::read(&path).map_err(|what| node.note(format!("{} {what}", path.display()))).ok()
     });
-    // A key that landed beside its place must not show, so no value of this block does.
+    // An API key may have been written to the wrong key by mistake, so no value of this block is quoted.
     let timeout = section.parse_quietly("timeout", positive_duration);
     let max_in_flight = section.parse_quietly("max_in_flight", in_flight);
     let requests_per_second = section.parse_quietly("requests_per_second", Rate::parse);
@@ -201,7 +201,7 @@ fn polling(root: &Section<'_>) -> Polling {
         if let (Some(shortest), Some(duration)) = (min.value, longer.value)
             && duration < shortest
         {
-            // Whichever of the two was set is where to mend it.
+            // The problem is noted at the one that was set.
             match (&longer.set, &min.set) {
                 (Some(place), _) => place.note("is below min_interval: it must be at least as long"),
                 (None, Some(place)) => place.note(format!("is above {name}, which is {}", format_duration(duration))),
@@ -252,7 +252,7 @@ fn external_url(root: &Section<'_>) -> Option<Arc<str>> {
     if node.text()?.is_empty() {
         return None;
     }
-    // It may have a password in it, which is wrong.
+    // By mistake it may contain a password.
     let url = node.parsed(Show::Nothing, |text| plain_url(text, EXAMPLE_EXTERNAL_URL))?;
     Some(url.as_str().trim_end_matches('/').into())
 }
@@ -301,7 +301,7 @@ fn connections(root: &Section<'_>) -> ConnectionLimits {
     ConnectionLimits { total: total.unwrap_or(defaults.total), per_peer: per_peer.unwrap_or(defaults.per_peer) }
 }
 
-/// An interval as it holds, and where it was set.
+/// An interval, and where it was set.
 struct Interval<'a> {
     /// `None` if what was set is wrong.
     value: Option<Duration>,
@@ -348,11 +348,11 @@ fn base_url(text: &str) -> Result<Url, String> {
     plain_url(text, DEFAULT_BASE_URL)
 }
 
-/// A URL that paths can be put behind.
+/// A URL to which a path can be appended.
 fn plain_url(text: &str, example: &str) -> Result<Url, String> {
     let wrong = |what: &str| format!("{what}: write it like {example}, with a path prefix if there is one");
     let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
-    // The parser mends what browsers mend. What is polled is to be what was written.
+    // The parser corrects what browsers correct, but the URL that was written must be the one that is polled.
     let rest = text.split_once("://").map(|(_, rest)| rest);
     let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
     if !matches!(url.scheme(), "http" | "https") {

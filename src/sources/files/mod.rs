@@ -1,0 +1,291 @@
+//! Watch files: which files the globs match, and the watches in them, read again whenever a file changes.
+
+mod glob;
+mod reading;
+mod state;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use self::glob::WatchGlob;
+use self::reading::{FileReading, FileStamp, look};
+use self::state::FileState;
+pub use self::state::share_equal;
+use self::walk::GlobWalk;
+use super::definitions::definitions;
+use crate::document::{Problem, Problems};
+use crate::toggle::{ApiName, Watch};
+
+/// The watches of one file, in order; names are unique.
+pub type Watches = Arc<[Arc<Watch>]>;
+
+/// The watch files that some globs match, with the last good watches of each.
+///
+/// Changes are found by calling stat on every file. inotify misses how Kubernetes swaps links, and what happens on
+/// network volumes.
+#[derive(Debug)]
+pub struct WatchFiles {
+    globs: Arc<[WatchGlob]>,
+    apis: BTreeSet<ApiName>,
+    known: BTreeMap<Arc<Path>, FileState>,
+    /// The problems of each glob, by the glob as configured.
+    glob_problems: BTreeMap<Arc<str>, Vec<Problem>>,
+    hasher: RandomState,
+    /// [`WatchFiles::MAX_FILES`], except in tests.
+    max_files: usize,
+}
+
+/// What one scan of all files found. It is complete, not a difference to the scan before.
+#[derive(Debug, Clone, Default)]
+pub struct FileScan {
+    /// The last good watches of each file, by path. As long as the watches are the same, it is the same list in
+    /// memory. After a reload, the last good watches of a file with problems may name an API that is no longer
+    /// configured.
+    pub files: BTreeMap<Arc<Path>, Watches>,
+    /// Each glob as configured, in that order, and whether it could be followed and all of its files could be read.
+    pub up: Vec<(Arc<str>, bool)>,
+    /// What has changed since the scan before.
+    pub events: Vec<FileEvent>,
+    /// How many files were read, because stat did not show that they are unchanged.
+    pub read: usize,
+}
+
+/// A change that a scan found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileEvent {
+    /// A glob has new problems. The watches of its files are kept.
+    GlobFailed {
+        /// The glob as configured.
+        glob: String,
+        /// The first [`WatchFiles::MAX_PROBLEMS`] problems; if there are more, a last one says how many.
+        problems: Vec<Problem>,
+    },
+    /// A glob has no problems any more.
+    GlobRecovered {
+        /// The glob as configured.
+        glob: String,
+    },
+    /// A file has new problems. Its last good watches are kept.
+    FileFailed {
+        /// The file.
+        path: String,
+        /// The first [`WatchFiles::MAX_PROBLEMS`] problems; if there are more, a last one says how many.
+        problems: Vec<Problem>,
+    },
+    /// A file has no problems any more.
+    FileRecovered {
+        /// The file.
+        path: String,
+    },
+    /// A file is new, or its watches have changed.
+    FileChanged {
+        /// The file.
+        path: String,
+        /// How many watches it has now.
+        watches: usize,
+    },
+    /// A file was removed, and so are its watches.
+    FileRemoved {
+        /// The file.
+        path: String,
+    },
+}
+
+/// A file that is matched by at least one glob.
+struct MatchedFile {
+    path: PathBuf,
+    /// The indices of these globs.
+    globs: Vec<usize>,
+}
+
+// === impl WatchFiles ===
+
+impl WatchFiles {
+    /// The largest file that is read, in bytes: 64 MiB.
+    pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+    /// The most files of all globs together; also the most folders that one glob looks into.
+    pub const MAX_FILES: usize = 100_000;
+
+    /// The most problems of one file or glob that are reported.
+    pub const MAX_PROBLEMS: usize = 100;
+
+    /// The files that `globs` match, with watches of `apis`. Nothing is read before the first scan.
+    pub fn new(globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Self {
+        Self {
+            globs: globs.into(),
+            apis,
+            known: BTreeMap::new(),
+            glob_problems: BTreeMap::new(),
+            hasher: RandomState::new(),
+            max_files: Self::MAX_FILES,
+        }
+    }
+
+    /// Sets the globs and the APIs. The next scan parses every file again. Until then the last good watches are
+    /// kept, including those of APIs that were removed.
+    pub fn reconfigure(&mut self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) {
+        self.glob_problems.retain(|name, _| globs.iter().any(|glob| glob.configured() == &**name));
+        self.known.values_mut().for_each(FileState::forget_content);
+        self.globs = globs.into();
+        self.apis = apis;
+    }
+
+    /// Whether there are no globs and no known files, so that a scan finds nothing.
+    pub fn is_idle(&self) -> bool {
+        self.globs.is_empty() && self.known.is_empty()
+    }
+
+    /// Scans all globs and files. Blocks.
+    pub fn scan(&mut self) -> FileScan {
+        self.scan_at(SystemTime::now())
+    }
+
+    fn scan_at(&mut self, now: SystemTime) -> FileScan {
+        let globs = Arc::clone(&self.globs);
+        let mut walks: Vec<_> = globs.iter().map(|glob| GlobWalk::run(glob, self.max_files)).collect();
+        let matched = matched_files(&mut walks);
+        let mut scan = FileScan { events: self.remove_unmatched(&matched, &walks), ..FileScan::default() };
+        // Of each glob, whether one of its files has problems.
+        let mut bad = vec![false; walks.len()];
+        for MatchedFile { path, globs } in &matched {
+            // Looked up once: comparing paths is most of what an unchanged file costs.
+            let known = self.known.get(&**path);
+            if known.is_none() && self.known.len() >= self.max_files {
+                globs.iter().for_each(|glob| walks[*glob].is_over_limit = true);
+                continue;
+            }
+            let was_bad = known.is_some_and(FileState::is_bad);
+            let is_bad = match look(path, known.and_then(FileState::stamp), now) {
+                FileReading::Unchanged => was_bad,
+                FileReading::Content(content, stamp) => {
+                    scan.read += 1;
+                    self.parse(path, &content, stamp, &mut scan.events)
+                }
+                FileReading::Unreadable(what) => {
+                    let problem = Problem::new(shown(path), "", what);
+                    self.known.entry(path.as_path().into()).or_default().set_unreadable(
+                        path,
+                        problem,
+                        &mut scan.events,
+                    );
+                    true
+                }
+                FileReading::Gone => {
+                    scan.events.extend(self.remove(path, &walks));
+                    false
+                }
+            };
+            globs.iter().for_each(|glob| bad[*glob] |= is_bad);
+        }
+        self.report_globs(walks, &bad, &mut scan);
+        let good = |(path, known): (&Arc<Path>, &FileState)| Some((path.clone(), known.good()?.clone()));
+        scan.files = self.known.iter().filter_map(good).collect();
+        scan
+    }
+
+    /// Forgets the files that no glob matches any more.
+    fn remove_unmatched(&mut self, matched: &[MatchedFile], walks: &[GlobWalk<'_>]) -> Vec<FileEvent> {
+        // Both are in order, so no path has to be searched for.
+        let mut matched = matched.iter().map(|file| &*file.path).peekable();
+        let mut unmatched = Vec::new();
+        for path in self.known.keys() {
+            while matched.next_if(|matched| *matched < &**path).is_some() {}
+            if matched.next_if(|matched| *matched == &**path).is_none() {
+                unmatched.push(path.clone());
+            }
+        }
+        unmatched.iter().filter_map(|path| self.remove(path, walks)).collect()
+    }
+
+    /// Forgets a file that is gone, unless it may be in a folder that a walk could not read.
+    fn remove(&mut self, path: &Path, walks: &[GlobWalk<'_>]) -> Option<FileEvent> {
+        if walks.iter().any(|walk| walk.has_failed() && walk.glob.covers(path)) {
+            return None;
+        }
+        self.known.remove(path).map(|_| FileEvent::FileRemoved { path: shown(path) })
+    }
+
+    /// Takes the content of a file. Returns whether it has problems.
+    fn parse(&mut self, path: &Path, content: &[u8], stamp: Option<FileStamp>, events: &mut Vec<FileEvent>) -> bool {
+        let known = self.known.entry(path.into()).or_default();
+        if known.needs_parsing(content, self.hasher.hash_one(content), stamp) {
+            // A panic would be a bug, which must not affect the other files.
+            let parsed = catch_unwind(AssertUnwindSafe(|| definitions(path, content, &self.apis)));
+            let panicked = |_| Err(Problems::from(Problem::new(shown(path), "", "could not be parsed")));
+            match parsed.unwrap_or_else(panicked) {
+                Ok(watches) => known.set_watches(path, watches, events),
+                Err(problems) => known.set_problems(path, problems.0, events),
+            }
+        }
+        known.is_bad()
+    }
+
+    /// Reports of each glob whether it is up, and its new problems, before what is reported of the files.
+    fn report_globs(&mut self, walks: Vec<GlobWalk<'_>>, bad: &[bool], scan: &mut FileScan) {
+        let mut glob_problems: BTreeMap<Arc<str>, Vec<Problem>> = BTreeMap::new();
+        for (walk, bad) in walks.into_iter().zip(bad) {
+            scan.up.push((walk.glob.shared_name(), !walk.has_failed() && !bad));
+            glob_problems.entry(walk.glob.shared_name()).or_default().extend(walk.into_problems());
+        }
+        let changed = glob_problems.iter().filter(|(name, problems)| {
+            let before = self.glob_problems.get(*name).map_or(&[][..], Vec::as_slice);
+            **problems != before
+        });
+        let event = |(name, problems): (&Arc<str>, &Vec<Problem>)| {
+            let glob = name.to_string();
+            match problems.len() {
+                0 => FileEvent::GlobRecovered { glob },
+                _ => FileEvent::GlobFailed { problems: shortened(problems, &glob), glob },
+            }
+        };
+        scan.events.splice(..0, changed.map(event));
+        self.glob_problems = glob_problems;
+    }
+}
+
+impl Default for WatchFiles {
+    /// No globs and no files.
+    fn default() -> Self {
+        Self::new(Vec::new(), BTreeSet::new())
+    }
+}
+
+/// The files that are matched, in order of their paths and each once.
+fn matched_files(walks: &mut [GlobWalk<'_>]) -> Vec<MatchedFile> {
+    let mut found = Vec::new();
+    for (glob, walk) in walks.iter_mut().enumerate() {
+        found.extend(std::mem::take(&mut walk.files).into_iter().map(|path| (path, glob)));
+    }
+    // A stable sort is fast with what is nearly in order.
+    found.sort();
+    let mut matched: Vec<MatchedFile> = Vec::with_capacity(found.len());
+    for (path, glob) in found {
+        match matched.last_mut() {
+            Some(last) if last.path == path => last.globs.push(glob),
+            _ => matched.push(MatchedFile { path, globs: vec![glob] }),
+        }
+    }
+    matched
+}
+
+/// The first problems of `origin`, and how many more there are.
+fn shortened(problems: &[Problem], origin: &str) -> Vec<Problem> {
+    let mut first: Vec<_> = problems.iter().take(WatchFiles::MAX_PROBLEMS).cloned().collect();
+    if problems.len() > first.len() {
+        first.push(Problem::new(origin, "", format!("{} more problems", problems.len() - first.len())));
+    }
+    first
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

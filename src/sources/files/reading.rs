@@ -1,0 +1,88 @@
+//! Reading a watch file, if it may have changed.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::WatchFiles;
+use super::walk::is_absence;
+use crate::input_file::{Content, InputError, InputFile};
+
+/// What stat says of a file that changes when the file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileStamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// The outcome of looking at a file.
+pub(super) enum FileReading {
+    /// It is not there, or is a folder.
+    Gone,
+    /// It has not changed since it was read last.
+    Unchanged,
+    /// Its content, and its stamp before that was read, if any change will show in it.
+    Content(Content, Option<FileStamp>),
+    /// It cannot be read, for this reason.
+    Unreadable(String),
+}
+
+/// Looks at the file at `path`, which had the stamp `before` when it was read last.
+pub(super) fn look(path: &Path, before: Option<&FileStamp>, now: SystemTime) -> FileReading {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => FileReading::Gone,
+        Ok(metadata) if !metadata.is_file() => FileReading::Unreadable(InputError::NotRegular.to_string()),
+        Ok(metadata) if before == Some(&FileStamp::of(&metadata)) => FileReading::Unchanged,
+        Ok(_) => read(path, now).unwrap_or_else(|error| FileReading::failed(path, &error)),
+        Err(error) => FileReading::failed(path, &error.into()),
+    }
+}
+
+pub(super) fn read(path: &Path, now: SystemTime) -> Result<FileReading, InputError> {
+    let file = InputFile::open(path)?;
+    let stamp = Some(FileStamp::of(file.metadata())).filter(|stamp| stamp.is_settled(now));
+    Ok(FileReading::Content(file.content(WatchFiles::MAX_FILE_BYTES)?, stamp))
+}
+
+// === impl FileReading ===
+
+impl FileReading {
+    pub(super) fn failed(path: &Path, error: &InputError) -> Self {
+        let is_there = || fs::symlink_metadata(path).is_ok();
+        match error {
+            InputError::Io(error) if is_absence(error) && is_there() => Self::Unreadable("is a link to nothing".into()),
+            InputError::Io(error) if is_absence(error) => Self::Gone,
+            error => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
+// === impl FileStamp ===
+
+impl FileStamp {
+    /// How old a change must be, in seconds, so that the next change is certain to have another time: file systems
+    /// have coarse clocks, and those of network volumes may be late.
+    const SETTLED_AFTER: i64 = 10;
+
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether any change from `now` on will show in the stamp.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+        let latest = self.modified.0.max(self.changed.0);
+        // Whole seconds: times that differ by more than ten are at least ten seconds apart.
+        now.is_some_and(|now| now.saturating_sub(latest) > Self::SETTLED_AFTER)
+    }
+}

@@ -1,0 +1,108 @@
+//! What is known of a watch file between scans.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::reading::FileStamp;
+use super::{FileEvent, Watches, shortened, shown};
+use crate::document::Problem;
+use crate::toggle::Watch;
+
+/// What is known of a watch file.
+#[derive(Debug, Default)]
+pub(super) struct FileState {
+    /// The watches of the last content without problems.
+    good: Option<Watches>,
+    /// The problems of the file as it is now.
+    problems: Vec<Problem>,
+    /// The hash of the content that was parsed last; `None` if the next content must be parsed in any case.
+    content: Option<u64>,
+    /// The stamp of the file when it was read last, if any change will show in it.
+    stamp: Option<FileStamp>,
+    /// Whether the file was empty in the last scan.
+    was_empty: bool,
+}
+
+/// Replaces each watch that is equal to one of `before` by that one. Whoever still holds the list from before then
+/// shares the memory of the new one.
+pub fn share_equal(watches: &mut [Arc<Watch>], before: &[Arc<Watch>]) {
+    if before.is_empty() {
+        return;
+    }
+    let before: HashMap<_, _> = before.iter().map(|watch| (&watch.name, watch)).collect();
+    for watch in watches {
+        if let Some(same) = before.get(&watch.name).filter(|same| **same == watch) {
+            *watch = Arc::clone(same);
+        }
+    }
+}
+
+// === impl FileState ===
+
+impl FileState {
+    pub(super) fn good(&self) -> Option<&Watches> {
+        self.good.as_ref()
+    }
+
+    pub(super) fn stamp(&self) -> Option<&FileStamp> {
+        self.stamp.as_ref()
+    }
+
+    pub(super) fn is_bad(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Makes the next scan read and parse the file.
+    pub(super) fn forget_content(&mut self) {
+        self.content = None;
+        self.stamp = None;
+    }
+
+    /// Takes note of a content and its hash. Returns whether it has to be parsed.
+    pub(super) fn needs_parsing(&mut self, content: &[u8], hash: u64, stamp: Option<FileStamp>) -> bool {
+        if self.may_be_being_written(content) {
+            self.stamp = None;
+            return false;
+        }
+        self.stamp = stamp;
+        self.content.replace(hash) != Some(hash)
+    }
+
+    /// Whether a file that had watches is empty for the first time: a shell empties a file before it writes to it. If
+    /// it is still empty in the next scan, it is meant to be.
+    fn may_be_being_written(&mut self, content: &[u8]) -> bool {
+        let was_empty = std::mem::replace(&mut self.was_empty, content.is_empty());
+        content.is_empty() && !was_empty && self.good.as_ref().is_some_and(|good| !good.is_empty())
+    }
+
+    /// Sets the watches of a file without problems.
+    pub(super) fn set_watches(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, events: &mut Vec<FileEvent>) {
+        if self.is_bad() {
+            self.problems.clear();
+            events.push(FileEvent::FileRecovered { path: shown(path) });
+        }
+        if self.good.as_ref().is_none_or(|good| **good != *watches) {
+            events.push(FileEvent::FileChanged { path: shown(path), watches: watches.len() });
+            share_equal(&mut watches, self.good.as_deref().unwrap_or_default());
+            self.good = Some(watches.into());
+        }
+    }
+
+    /// Sets the problems of a file. The last good watches are kept.
+    pub(super) fn set_problems(&mut self, path: &Path, problems: Vec<Problem>, events: &mut Vec<FileEvent>) {
+        let same = problems.len() == self.problems.len()
+            && problems.iter().zip(&self.problems).all(|(now, before)| now.is_same(before));
+        if !same {
+            let path = shown(path);
+            events.push(FileEvent::FileFailed { problems: shortened(&problems, &path), path });
+        }
+        self.problems = problems;
+    }
+
+    /// Sets the problem of a file that cannot be read.
+    pub(super) fn set_unreadable(&mut self, path: &Path, problem: Problem, events: &mut Vec<FileEvent>) {
+        self.forget_content();
+        self.set_problems(path, vec![problem], events);
+    }
+}
