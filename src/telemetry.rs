@@ -74,3 +74,34 @@ fn write_members(line: &mut Writer<'_>, object: &str) -> std::fmt::Result {
     let members = object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
     if members.is_empty() { Ok(()) } else { write!(line, ",{members}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_json_line_is_flat_and_has_the_fields_of_its_spans() {
+        let mut file = tempfile::tempfile().unwrap();
+        let layer = fmt::layer().json().event_format(FlatJson).with_writer(file.try_clone().unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let _poll = tracing::error_span!("poll", toggle = "a \"b\"", agent_id = 7).entered();
+            let _empty = tracing::error_span!("empty").entered();
+            tracing::warn!(reason = "dns", "poll failed");
+        });
+        let mut line = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut line).unwrap();
+        assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with("}\n"), "{line}");
+        let mut line: Value = serde_json::from_str(&line).unwrap();
+        assert!(line.as_object_mut().unwrap().remove("timestamp").unwrap().is_string());
+        let expected = json!({
+            "level": "WARN", "target": module_path!(), "toggle": "a \"b\"", "agent_id": 7, "reason": "dns",
+            "message": "poll failed",
+        });
+        assert_eq!(line, expected);
+    }
+}

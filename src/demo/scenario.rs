@@ -50,7 +50,7 @@ impl Scenario {
     pub fn new(tasks: Arc<Tasks>, upstream: SocketAddr) -> Self {
         let demo_watches = demo_watches();
         let mut scenario = Self { tasks, upstream, runs: vec![0; demo_watches.len()], demo_watches };
-        (0..scenario.demo_watches.len()).for_each(|demo_watch| scenario.begin_run(demo_watch));
+        (0..scenario.demo_watches.len()).for_each(|index| scenario.begin_run(index));
         scenario
     }
 
@@ -91,12 +91,12 @@ impl Scenario {
             let mut ticks = tokio::time::interval(NEW_RUN_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
-            for demo_watch in (0..self.demo_watches.len()).cycle() {
-                if self.demo_watches[demo_watch].task.takes >= STUCK {
+            for index in (0..self.demo_watches.len()).cycle() {
+                if self.demo_watches[index].task.takes >= STUCK {
                     continue;
                 }
                 ticks.tick().await;
-                self.begin_run(demo_watch);
+                self.begin_run(index);
                 let Ok(watches) = self.watches() else { return };
                 if lists.send(watches).is_err() {
                     return;
@@ -106,14 +106,14 @@ impl Scenario {
         Ok(receiver)
     }
 
-    fn begin_run(&mut self, demo_watch: usize) {
-        self.tasks.forget(&self.progress_id(demo_watch));
-        self.runs[demo_watch] += 1;
-        self.tasks.begin(&self.progress_id(demo_watch), self.demo_watches[demo_watch].task);
+    fn begin_run(&mut self, index: usize) {
+        self.tasks.forget(&self.progress_id(index));
+        self.runs[index] += 1;
+        self.tasks.begin(&self.progress_id(index), self.demo_watches[index].task);
     }
 
-    fn progress_id(&self, demo_watch: usize) -> String {
-        format!("{}-run-{}", self.demo_watches[demo_watch].name, self.runs[demo_watch])
+    fn progress_id(&self, index: usize) -> String {
+        format!("{}-run-{}", self.demo_watches[index].name, self.runs[index])
     }
 
     fn api(&self, name: &str, prefix: &str) -> Result<Api, String> {
@@ -132,7 +132,7 @@ impl Scenario {
         self.demo_watches
             .iter()
             .enumerate()
-            .map(|(i, demo_watch)| demo_watch.watch(&self.progress_id(i)).map(Arc::new))
+            .map(|(index, slot)| slot.watch(&self.progress_id(index)).map(Arc::new))
             .collect()
     }
 }
@@ -157,7 +157,7 @@ impl DemoWatch {
 const STUCK: Duration = Duration::from_hours(24);
 
 fn demo_watches() -> Vec<DemoWatch> {
-    let demo_watch = |name, team, expect, agent_id, takes, ends| DemoWatch {
+    let watch = |name, team, expect, agent_id, takes, ends| DemoWatch {
         name,
         team,
         api: "default",
@@ -168,14 +168,14 @@ fn demo_watches() -> Vec<DemoWatch> {
     let seconds = Duration::from_secs;
     let refused = "the voice provider refused the tool update at https://provider.invalid/tools/17";
     vec![
-        demo_watch("bookings-enable", "bookings", enabled, 4321, seconds(8), Ending::Enabled { endpoints: 2 }),
-        demo_watch("support-disable", "support", disabled, 4322, seconds(5), Ending::Disabled),
-        demo_watch("payments-enable", "payments", enabled, 4400, seconds(10), Ending::Failed(refused)),
-        demo_watch("onboarding-enable", "growth", enabled, 4410, STUCK, Ending::Enabled { endpoints: 1 }),
-        demo_watch("refunds-enable", "payments", enabled, 4500, seconds(6), Ending::Disabled),
+        watch("bookings-enable", "bookings", enabled, 4321, seconds(8), Ending::Enabled { endpoints: 2 }),
+        watch("support-disable", "support", disabled, 4322, seconds(5), Ending::Disabled),
+        watch("payments-enable", "payments", enabled, 4400, seconds(10), Ending::Failed(refused)),
+        watch("onboarding-enable", "growth", enabled, 4410, STUCK, Ending::Enabled { endpoints: 1 }),
+        watch("refunds-enable", "payments", enabled, 4500, seconds(6), Ending::Disabled),
         DemoWatch {
             api: "flaky",
-            ..demo_watch("staging-enable", "platform", None, 77, seconds(20), Ending::Enabled { endpoints: 1 })
+            ..watch("staging-enable", "platform", None, 77, seconds(20), Ending::Enabled { endpoints: 1 })
         },
     ]
 }
@@ -203,7 +203,7 @@ mod tests {
         let config = scenario.config().unwrap();
         assert_eq!(config.watches.len(), scenario.demo_watches.len());
         assert!(config.watches.iter().all(|watch| config.apis.iter().any(|api| api.name == watch.api)));
-        let ends: Vec<_> = scenario.demo_watches.iter().map(|demo_watch| demo_watch.task.ends).collect();
+        let ends: Vec<_> = scenario.demo_watches.iter().map(|slot| slot.task.ends).collect();
         assert!(ends.iter().any(|e| matches!(e, Ending::Failed(_))) && ends.contains(&Ending::Disabled));
     }
 }
