@@ -118,80 +118,59 @@ impl Fault {
 
     /// The reply that has this fault.
     pub fn reply(self) -> Reply {
-        match self {
-            Self::Silence => Reply::Silence,
-            Self::Drip => Reply::Endless {
-                head: head("content-length: 1000"),
-                piece: b" ".to_vec(),
-                pause: Duration::from_millis(50),
-            },
-            Self::Reset => Reply::Reset(Vec::new()),
-            Self::ResetInBody => Reply::Reset([head("content-length: 100"), b"{".to_vec()].concat()),
-            Self::HangUp => Reply::Raw(Vec::new()),
-            Self::CutHeader => Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-le".to_vec()),
-            Self::CutBody => Reply::Raw([head("content-length: 100"), b"{".to_vec()].concat()),
-            Self::CutChunk => Reply::Raw([head("transfer-encoding: chunked"), b"5\r\n{\"st".to_vec()].concat()),
-            Self::BadChunk => Reply::Raw([head("transfer-encoding: chunked"), b"zz\r\n{}\r\n".to_vec()].concat()),
-            Self::NotHttp => Reply::Raw(b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec()),
-            Self::Redirect => Reply::with_header(307, "location", "http://127.0.0.1:1/elsewhere", ""),
-            Self::NotModified => Reply::new(304, ""),
-            Self::BadRequest => Reply::detail(400, "Invalid or expired progress_id."),
-            Self::Unauthorized => Reply::detail(401, "Invalid API key."),
-            Self::Forbidden => Reply::detail(403, "This key belongs to another project."),
-            Self::NotFound => Reply::detail(404, "Not found."),
-            Self::Teapot => Reply::detail(418, "I am a teapot."),
-            Self::Throttled => Reply::detail(429, "Request was throttled."),
-            Self::ThrottledForASecond => throttled(429, "1"),
-            Self::ServerError => Reply::new(500, "<html><body>Internal Server Error</body></html>"),
-            Self::UnavailableForASecond => throttled(503, "1"),
-            Self::BadGateway => Reply::new(502, ""),
-            Self::NoContent => Reply::new(204, ""),
-            Self::Accepted => Reply::task_with_status(202, "in_progress", None),
-            Self::Html => Reply::new(200, "<html><body>Please sign in.</body></html>"),
-            Self::Empty => Reply::new(200, ""),
-            Self::WrongType => Reply::new(200, r#"{"status":7,"mock_enabled":"yes"}"#),
-            Self::NoStatus => Reply::new(200, r#"{"mock_enabled":true,"message":null,"error":null}"#),
-            Self::NotUtf8 => Reply::Raw([head("content-length: 14"), b"{\"status\":\"\xff\"}".to_vec()].concat()),
-            Self::Nested => Reply::new(200, format!("{{\"status\":\"failed\",\"message\":{}", "[".repeat(100_000))),
-            Self::HalfJson => Reply::new(200, r#"{"status":"compl"#),
-            Self::TooLarge => Reply::new(200, " ".repeat(1024 * 1024 + 1)),
-            Self::Endless => Reply::Endless {
-                head: head("transfer-encoding: chunked"),
-                piece: format!("10000\r\n{}\r\n", " ".repeat(0x10000)).into_bytes(),
-                pause: Duration::ZERO,
-            },
-        }
+        self.reason_and_reply().1
     }
 
     /// The reason that the exporter must show for this fault.
     pub fn reason(self) -> Reason {
+        self.reason_and_reply().0
+    }
+
+    fn reason_and_reply(self) -> (Reason, Reply) {
         match self {
-            Self::Silence | Self::Drip => Reason::Timeout,
-            Self::Reset
-            | Self::ResetInBody
-            | Self::HangUp
-            | Self::CutHeader
-            | Self::CutBody
-            | Self::CutChunk
-            | Self::BadChunk
-            | Self::NotHttp => Reason::Aborted,
-            Self::Redirect | Self::NotModified => Reason::Redirect,
-            Self::BadRequest => Reason::BadRequest,
-            Self::Unauthorized => Reason::Unauthorized,
-            Self::Forbidden => Reason::Forbidden,
-            Self::NotFound => Reason::NotFound,
-            Self::Teapot => Reason::ClientError,
-            Self::Throttled | Self::ThrottledForASecond => Reason::RateLimited,
-            Self::ServerError | Self::UnavailableForASecond | Self::BadGateway => Reason::ServerError,
-            Self::NoContent | Self::Accepted => Reason::UnexpectedStatus,
-            Self::Html
-            | Self::Empty
-            | Self::WrongType
-            | Self::NoStatus
-            | Self::NotUtf8
-            | Self::Nested
-            | Self::HalfJson => Reason::Decode,
-            Self::TooLarge | Self::Endless => Reason::TooLarge,
+            Self::Silence => (Reason::Timeout, Reply::Silence),
+            Self::Drip => (Reason::Timeout, endless("content-length: 1000", b" ", Duration::from_millis(50))),
+            Self::Reset => (Reason::Aborted, Reply::Reset(Vec::new())),
+            Self::ResetInBody => (Reason::Aborted, Reply::Reset(ok("content-length: 100", b"{"))),
+            Self::HangUp => (Reason::Aborted, Reply::Raw(Vec::new())),
+            Self::CutHeader => (Reason::Aborted, Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-le".to_vec())),
+            Self::CutBody => (Reason::Aborted, Reply::Raw(ok("content-length: 100", b"{"))),
+            Self::CutChunk => (Reason::Aborted, Reply::Raw(ok("transfer-encoding: chunked", b"5\r\n{\"st"))),
+            Self::BadChunk => (Reason::Aborted, Reply::Raw(ok("transfer-encoding: chunked", b"zz\r\n{}\r\n"))),
+            Self::NotHttp => (Reason::Aborted, Reply::Raw(b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec())),
+            Self::Redirect => {
+                (Reason::Redirect, Reply::with_header(307, "location", "http://127.0.0.1:1/elsewhere", ""))
+            }
+            Self::NotModified => (Reason::Redirect, Reply::new(304, "")),
+            Self::BadRequest => (Reason::BadRequest, Reply::detail(400, "Invalid or expired progress_id.")),
+            Self::Unauthorized => (Reason::Unauthorized, Reply::detail(401, "Invalid API key.")),
+            Self::Forbidden => (Reason::Forbidden, Reply::detail(403, "This key belongs to another project.")),
+            Self::NotFound => (Reason::NotFound, Reply::detail(404, "Not found.")),
+            Self::Teapot => (Reason::ClientError, Reply::detail(418, "I am a teapot.")),
+            Self::Throttled => (Reason::RateLimited, Reply::detail(429, "Request was throttled.")),
+            Self::ThrottledForASecond => (Reason::RateLimited, throttled(429, "1")),
+            Self::ServerError => {
+                (Reason::ServerError, Reply::new(500, "<html><body>Internal Server Error</body></html>"))
+            }
+            Self::UnavailableForASecond => (Reason::ServerError, throttled(503, "1")),
+            Self::BadGateway => (Reason::ServerError, Reply::new(502, "")),
+            Self::NoContent => (Reason::UnexpectedStatus, Reply::new(204, "")),
+            Self::Accepted => (Reason::UnexpectedStatus, Reply::task_with_status(202, "in_progress", None)),
+            Self::Html => (Reason::Decode, Reply::new(200, "<html><body>Please sign in.</body></html>")),
+            Self::Empty => (Reason::Decode, Reply::new(200, "")),
+            Self::WrongType => (Reason::Decode, Reply::new(200, r#"{"status":7,"mock_enabled":"yes"}"#)),
+            Self::NoStatus => (Reason::Decode, Reply::new(200, r#"{"mock_enabled":true,"message":null,"error":null}"#)),
+            Self::NotUtf8 => (Reason::Decode, Reply::Raw(ok("content-length: 14", b"{\"status\":\"\xff\"}"))),
+            Self::Nested => {
+                let body = format!("{{\"status\":\"failed\",\"message\":{}", "[".repeat(100_000));
+                (Reason::Decode, Reply::new(200, body))
+            }
+            Self::HalfJson => (Reason::Decode, Reply::new(200, r#"{"status":"compl"#)),
+            Self::TooLarge => (Reason::TooLarge, Reply::new(200, " ".repeat(1024 * 1024 + 1))),
+            Self::Endless => {
+                let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+                (Reason::TooLarge, endless("transfer-encoding: chunked", chunk.as_bytes(), Duration::ZERO))
+            }
         }
     }
 }
@@ -201,6 +180,12 @@ pub fn throttled(status: u16, retry_after: &str) -> Reply {
     Reply::with_header(status, "retry-after", retry_after, r#"{"detail":"Request was throttled."}"#)
 }
 
-fn head(header: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").into_bytes()
+/// An answer that sends the piece again and again.
+fn endless(header: &str, piece: &[u8], pause: Duration) -> Reply {
+    Reply::Endless { head: ok(header, b""), piece: piece.to_vec(), pause }
+}
+
+/// The bytes of an answer with 200, this header and this body.
+fn ok(header: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").as_bytes(), body].concat()
 }
