@@ -27,6 +27,14 @@ pub(super) fn report(applied: &AppliedPoll, metrics: &ApiMetrics, external_url: 
     if applied.transitions.is_empty() {
         return;
     }
+    // Counters come first, because the board shows the new status already.
+    for transition in &applied.transitions {
+        match transition {
+            Transition::Finished { status, duration, mismatch } => metrics.count_run(*status, *duration, *mismatch),
+            Transition::UnrecognisedStatus { .. } => metrics.unknown_statuses.inc(),
+            _ => {}
+        }
+    }
     let toggle = &applied.toggle;
     let _span = poll_span(&toggle.watch).entered();
     let runbook = |section| {
@@ -39,8 +47,7 @@ pub(super) fn report(applied: &AppliedPoll, metrics: &ApiMetrics, external_url: 
                 failed(toggle, *from, runbook("cekuratogglefailed").as_deref());
             }
             Transition::StatusChanged { from, to } => status_changed(toggle, *from, *to),
-            Transition::Finished { status, duration, mismatch } => {
-                metrics.count_run(*status, *duration, *mismatch);
+            Transition::Finished { mismatch, .. } => {
                 if *mismatch {
                     let section = match toggle.watch.expect {
                         Some(Expect::Disabled) => "cekuratogglemocksnotoff",
@@ -49,10 +56,7 @@ pub(super) fn report(applied: &AppliedPoll, metrics: &ApiMetrics, external_url: 
                     mismatched(toggle, runbook(section).as_deref());
                 }
             }
-            Transition::UnrecognisedStatus { status, first } => {
-                metrics.unknown_statuses.inc();
-                unrecognised(status, *first);
-            }
+            Transition::UnrecognisedStatus { status, first } => unrecognised(status, *first),
             Transition::PollFailed { changed } => poll_failed(toggle, *changed),
             Transition::Recovered { reason, lasted } => {
                 let (reason, lasted_seconds) = (reason.as_str(), lasted.as_secs_f64());
