@@ -1,6 +1,6 @@
 #!/bin/sh
 # Registers a toggle with cekura-exporter, waits until its run is finished, and fails unless it
-# completed in the expected state. `toggle.sh --help` says what it takes.
+# completed in the expected state. `toggle.sh --help` lists the arguments.
 set -eu
 
 usage() {
@@ -23,9 +23,9 @@ Options:
 
 Environment variables:
   EXPORTER_USER           the user, if the exporter requires a login
-  EXPORTER_PASSWORD_FILE  a file that has the password
+  EXPORTER_PASSWORD_FILE  a file that contains the password
   EXPORTER_PASSWORD       the password; give this or the file
-  EXPORTER_CA_FILE        the root certificates (PEM) that the exporter's certificate is verified with
+  EXPORTER_CA_FILE        root certificates (PEM) to verify the certificate of the exporter with
 
 Exit codes: 0 completed in the expected state, 1 anything else, 2 bad usage.
 Needs curl 7.54 or newer.
@@ -113,23 +113,23 @@ ask() {
     code=${answer##*"$newline"}
     [ "$failed" -eq 0 ] || code=000
     state=${answer#*"$blank"}
-    # The labels, which users name, are before the status; all that is read is after it.
+    # The labels, whose names users choose, come before the status; everything that is read comes after it.
     case $state in *'"status":"'*) state="{\"status\":\"${state#*'"status":"'}" ;; esac
 }
 
-# Prints a text field of the JSON that was answered, in one line.
+# Prints a text field of the JSON in the answer, in one line.
 field() {
     printf '%s\n' "$state" |
         sed -n 's/.*[{,]"'"$1"'":"\([^"\\]*\(\\.[^"\\]*\)*\)".*/\1/p' | sed 's/\\n/, /g; s/\\\(["\\/]\)/\1/g'
 }
 
-# Prints a text in parentheses, if it has any.
+# Prints a text in parentheses, unless it is empty.
 aside() {
     [ -z "$1" ] || printf ' (%s)' "$1"
 }
 
-# Prints a line of progress when it differs from the last one, or half a minute after that. The remedy is
-# for when the time is over. Usage: tell STATE REMEDY
+# Prints a line of progress if it differs from the last one or half a minute has passed. The remedy is
+# printed when the time is over. Usage: tell STATE REMEDY
 told='' told_at=0 remedy=''
 tell() {
     remedy=$2
@@ -140,13 +140,13 @@ tell() {
     fi
 }
 
-# Ends the job with one sentence: what is wrong, and what to do.
+# Ends the job with one line that says what is wrong and what to do.
 fail() {
     echo "toggle.sh: toggle $name did not complete with mocks $expect: $1; $2." >&2
     exit 1
 }
 
-# Pauses before the next attempt: as long as Retry-After says, a minute at most, or longer and longer.
+# Pauses before the next attempt: for the time in Retry-After, up to a minute, or longer each time.
 pause=1
 try_again() {
     tell "$1" 'check that the exporter runs and can be reached, then start the job again'
@@ -162,7 +162,7 @@ try_again() {
     sleep "$((after < left ? after : left))"
 }
 
-# Ends the job because of a status that repeating the request does not change.
+# Ends the job because of a status that a retry would not change.
 refused() {
     text=$(field error)
     what="the exporter refused the request with $code$(aside "$text")"
@@ -178,19 +178,19 @@ refused() {
     esac
 }
 
-# Deals with a request that curl could not complete.
+# Handles a request that curl could not complete.
 unanswered() {
-    # Without times, which differ each time.
+    # Without durations, which differ each time.
     problem=$(printf '%s\n' "$answer" | sed -n 's/ after [0-9]* m[a-z]*//; s/^curl: ([0-9]*) //p' | sed -n 1p)
     case $failed in
-    # Proxy and host names, connections that are refused, end early or take too long.
+    # A proxy or host name that cannot be resolved; connections that are refused, end early or take too long.
     5 | 6 | 7 | 16 | 18 | 28 | 35 | 52 | 55 | 56 | 92 | 95 | 96 | 97) try_again "the exporter did not answer$(aside "$problem")" ;;
     51 | 60) fail "the certificate of the exporter is not trusted$(aside "$problem")" 'set EXPORTER_CA_FILE to the certificate of its authority' ;;
     *) fail "curl failed with exit code $failed$(aside "$problem")" 'check URL and EXPORTER_CA_FILE' ;;
     esac
 }
 
-# Deals with polls of the exporter that fail. Those that the API refuses have 20 s to recover: it may
+# Handles failing polls of the exporter. If the API refuses them, they have 20 s to recover, because it may
 # not know a new id at once.
 refused_since=''
 polls_fail() {
@@ -212,7 +212,7 @@ polls_fail() {
     tell "$polls" "$advice"
 }
 
-# Looks at the toggle as it was answered: ends the job if its run is finished.
+# Checks the toggle in the answer, and ends the job if its run is finished.
 look() {
     longest=25
     case $expect,$state in
@@ -240,7 +240,7 @@ while :; do
     if [ "$registered" = no ]; then
         ask $((left < 10 ? left + 10 : 20)) -X PUT -H content-type:application/json -H expect: -d "$body"
     elif [ "$left" -gt 0 ]; then
-        # Only this run is waited for, and in steps: proxies end requests that take a minute.
+        # Waits for this run only, and in steps, because proxies end requests that take a minute.
         step=$((left < longest ? left : longest))
         ask $((left < step + 13 ? left + 2 : step + 15)) -G -d "wait=${step}s" --data-urlencode "progress_id=$id"
     else

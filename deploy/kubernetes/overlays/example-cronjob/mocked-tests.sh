@@ -1,15 +1,14 @@
 #!/bin/sh
-# Enables the mocks of an agent, runs a command while they are on, and disables them, whatever comes
-# of it. Each toggle is handed over to the exporter in a file of its slot, and waited for at its side.
-# Fails if a toggle does not complete in the state that was asked for, or the command fails. Needs curl
-# and setsid.
+# Enables the mocks of an agent, runs a command while they are on, and disables them, whatever the result.
+# Hands each run over to the exporter in a watch file, and waits for it there. Fails if a run does not
+# complete in the requested state, or the command fails. Needs curl and setsid.
 # Usage: mocked-tests.sh COMMAND [ARGUMENT...]
 set -eu
 : "${CEKURA_URL:?}" "${CEKURA_KEY_FILE:?}" "${AGENT_ID:?}" "${SLOT:?}" "${TEAM:?}"
 toggles=${TOGGLES:-/toggles}
-# For longer than CekuraToggleStuck waits, so that somebody is told of a toggle that is given up.
+# Longer than CekuraToggleStuck waits, so that the alert fires before the script gives up.
 seconds=${TOGGLE_SECONDS:-2100}
-# When the job is stopped, the tests have so long to end. The grace period of the pod is 90 s.
+# How long the tests may take to end when the job is stopped. The grace period of the pod is 90 s.
 patience=${STOP_SECONDS:-20}
 for number in "$seconds" "$patience"; do
     case $number in
@@ -22,7 +21,7 @@ done
 api=$(printf %s "$CEKURA_URL" | sed 's:/*$::')
 exporter=$(printf %s "${EXPORTER:-http://127.0.0.1:10058}" | sed 's:/*$::')
 
-# Starts a toggle, hands it over, and waits. One that the API cannot start for a moment is asked for again.
+# Starts a task, hands it over, and waits. Retries if the API fails temporarily.
 # Usage: toggle true|false enabled|disabled
 toggle() {
     slot=$SLOT-$2
@@ -31,15 +30,15 @@ toggle() {
             "$api/test_framework/v2/aiagents/$AGENT_ID/toggle-mock-tools/") || return 1
     id=$(printf %s "$answer" | sed -n 's/.*"progress_id"[[:space:]]*:[[:space:]]*"\([^"\\]*\)".*/\1/p')
     [ -n "$id" ] || { echo "mocked-tests: no progress_id was answered" >&2; return 1; }
-    # Written beside and renamed, so that nobody reads half of it.
+    # Written under another name and renamed, so that nobody reads half of it.
     printf '{"name": "%s", "agent_id": %s, "progress_id": "%s", "expect": "%s", "labels": {"team": "%s"}}\n' \
         "$slot" "$AGENT_ID" "$id" "$2" "$TEAM" >"$toggles/.$slot" || return 1
     mv "$toggles/.$slot" "$toggles/$slot.json" || return 1
 
     end=$(($(date +%s) + seconds))
     while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
-        # Not yet known: the exporter looks at the folder every two seconds. Another run: it has not
-        # seen the new file yet. 429 and 5xx: it restarts, or a proxy before it is busy.
+        # 404: the exporter, which checks the folder every two seconds, does not know the toggle yet. 409: it
+        # has not read the new file yet. 429 and 5xx: it is restarting, or a proxy in front of it is busy.
         answer=$(curl -sS -m 25 -G -d "wait=$((left < 15 ? left : 15))s" --data-urlencode "progress_id=$id" \
             -w ' %{http_code}' "$exporter/api/v1/toggles/$slot") || answer=' 000'
         case $1,$answer in
@@ -54,8 +53,8 @@ toggle() {
     return 1
 }
 
-# Ends what is left of the tests: nothing of them may meet the real tools. They have some time to end by
-# themselves. Out of reach is what they started in a process group of its own.
+# Ends what is left of the tests, so that none of them uses the real tools. They have some time to end by
+# themselves. Processes that they started in another process group are not reached.
 stop() {
     for signal in TERM KILL; do
         reach "$signal" || return 0
@@ -67,14 +66,14 @@ stop() {
     done
 }
 
-# Signals the tests: their group, or themselves as long as they have not made it. Fails if none is left.
-# So written, dash, bash and busybox alike take it; with -s, there is none that they share for a group.
+# Sends a signal to the process group of the tests, or to the process itself until the group exists. Fails if
+# none is left. dash, bash and busybox all accept this form; with -s, they share no form for a group.
 reach() {
     kill "-$1" "-$!" 2>/dev/null || kill "-$1" "$!" 2>/dev/null
 }
 
-# Whatever ends this script, a signal included, mocks are disabled, and not before the tests are over. A
-# signal that comes as this begins calls it anew, so that no end is lost. Usage: finish CODE
+# Whatever ends this script, including a signal, the mocks are disabled after the tests have ended. A signal
+# at the beginning of this function calls it again, so that none is lost. Usage: finish CODE
 finish() {
     trap '' TERM INT HUP QUIT
     trap - EXIT
@@ -87,7 +86,7 @@ trap 'finish "$?"' EXIT
 trap 'finish 143' TERM INT HUP QUIT
 
 toggle true enabled
-# Beside and waited for, because a shell hears no signal while it runs a command. In a group of their own,
-# so that a signal finds all of them.
+# In the background, because a shell handles no signal while it runs a command. In a process group of their
+# own, so that a signal reaches all of them.
 setsid "$@" &
 wait "$!"
