@@ -1,4 +1,4 @@
-// The dashboard, from what an engineer who was woken looks for first to what explains it.
+// The dashboard: first what an engineer who was paged looks for, then what explains it.
 
 import {
     AdHocVariableBuilder,
@@ -30,27 +30,27 @@ const label = (name: string, title: string, query: string) =>
 
 const overview = [
     counts(
-        { title: "Failed", description: "Toggles of which a run failed, and none has ended well since. The agents' mocks may be in the wrong state.", width: 4, height: 4 },
+        { title: "Failed", description: "Toggles whose run failed, and no later run has ended well. The mocks of their agents may be in the wrong state.", width: 4, height: 4 },
         q.count(q.problem("failed")),
         "red",
     ),
     counts(
-        { title: "Mismatched", description: "Toggles of which a run completed in another state than expected, and none has ended well since: tests reach the real systems, or callers talk to mocks.", width: 4, height: 4 },
+        { title: "Mismatched", description: "Toggles whose run completed in another state than expected, and no later run has ended well: tests reach the real systems, or callers talk to mocks.", width: 4, height: 4 },
         q.count(q.problem("mismatch")),
         "red",
     ),
     counts(
-        { title: "Stuck", description: "Watched for half an hour, answering, and neither completed nor failed.", width: 4, height: 4 },
+        { title: "Stuck", description: "Toggles that have been watched for half an hour and are answered, but are neither completed nor failed.", width: 4, height: 4 },
         q.count(q.stuck),
         "orange",
     ),
     counts(
-        { title: "Not answering", description: "The last poll brought no valid answer; what is shown of these is old. The reasons are below, under APIs.", width: 4, height: 4 },
+        { title: "Not answering", description: "Toggles whose last poll got no valid answer, so that their state is outdated. The reasons are below, under APIs.", width: 4, height: 4 },
         q.count(`${q.toggle("up")} == 0`),
         "orange",
     ),
     counts(
-        { title: "In progress", description: "Toggles that are being worked on.", width: 4, height: 4 },
+        { title: "In progress", description: "Toggles whose run is in progress.", width: 4, height: 4 },
         q.count(`${q.toggle("status", 'status="in_progress"')} == 1`),
         "none",
     ),
@@ -60,7 +60,7 @@ const overview = [
         "none",
     ),
     rows(
-        { title: "Toggles", description: "Every toggle, the worst first. A mismatch is only known of toggles with an expectation. What the run said is at /api/v1/toggles of the exporter.", width: 24, height: 10 },
+        { title: "Toggles", description: "All toggles, the worst first. A mismatch is only known for toggles with an expected state. The messages and errors of runs are at /api/v1/toggles of the exporter.", width: 24, height: 10 },
         [
             { label: "toggle", title: "toggle" },
             { expression: q.status, title: "status", kind: "status" },
@@ -82,11 +82,11 @@ const overview = [
     )
         .overrideByRegexp("^(info|error|unsolved)$", [{ id: "custom.hidden", value: true }]),
     timeline(
-        { title: "Status over time", description: "What each toggle's status was. A gap: it was not watched, or the exporter was not scraped.", width: 14, height: 9 },
+        { title: "Status over time", description: "The status of each toggle. In a gap, it was not watched, or the exporter was not scraped.", width: 14, height: 9 },
         [q.status, "{{toggle}}"],
     ),
     rows(
-        { title: "Agents", description: "Whether each agent uses mocks now, as its newest completed run said, and for how long. Mocks that nobody disabled are what real callers talk to.", width: 10, height: 9 },
+        { title: "Agents", description: "Whether each agent uses mocks now, according to its newest completed run, and for how long. Real callers talk to mocks that nobody disabled.", width: 10, height: 9 },
         [
             { label: "agent_id", title: "agent" },
             { label: "api", title: "API" },
@@ -99,15 +99,15 @@ const overview = [
 
 const runs = [
     bars(
-        { title: "Runs finished", description: "Runs that were seen to finish, each once. Failed and mismatched ones are trouble.", width: 8, height: 8 },
+        { title: "Runs finished", description: "Runs that were seen to finish, each once. Failed and mismatched runs are problems.", width: 8, height: 8 },
         [`sum by (outcome) (${q.increase(q.api("runs_finished_total"))})`, "{{outcome}}"],
     ),
     spread(
-        { title: "How long runs took", description: "From first watched to seen finished. Runs that were finished at their first answer are not in it.", width: 8, height: 8, unit: "s" },
+        { title: "How long runs took", description: "From first watched to seen finished, without runs that were finished at their first answer.", width: 8, height: 8, unit: "s" },
         `sum by (le) (${q.increase(q.durations)})`,
     ),
     graph(
-        { title: "Durations of runs", description: "Half of the runs, and nine of ten, took no longer than this in the time that is shown.", width: 8, height: 8, unit: "s" },
+        { title: "Durations of runs", description: "The time that half of the runs, and nine of ten, did not exceed in the selected time range.", width: 8, height: 8, unit: "s" },
         [q.quantile(0.5, "status", `increase(${q.durations}[$__range])`), "{{status}}, half"],
         [q.quantile(0.9, "status", `increase(${q.durations}[$__range])`), "{{status}}, nine of ten"],
     ),
@@ -115,34 +115,34 @@ const runs = [
 
 const upstream = [
     bars(
-        { title: "Polls by outcome", description: "ok, or why a poll failed. unauthorized, forbidden and credentials: the key. bad_request and not_found: most likely an expired id.", width: 12, height: 8, unit: "reqps" },
+        { title: "Polls by outcome", description: "ok, or the reason why polls failed. unauthorized, forbidden and credentials point to the key, bad_request and not_found most likely to an expired id.", width: 12, height: 8, unit: "reqps" },
         [`sum by (api, outcome) (${q.rate(q.api("requests_total"))}) > 0`, "{{api}}: {{outcome}}"],
     ),
     graph(
-        { title: "Share of polls that fail", description: "Of all polls of an API. Its way up is an outage, or a key that is refused.", width: 6, height: 8, unit: "percentunit" },
+        { title: "Share of polls that fail", description: "The share of all polls of an API. A rise means an outage or a refused key.", width: 6, height: 8, unit: "percentunit" },
         [`1 - sum by (api) (${q.rate(q.api("requests_total", 'outcome="ok"'))}) / sum by (api) (${q.rate(q.api("requests_total"))})`, "{{api}}"],
     ),
     graph(
-        { title: "Toggles whose polls fail, by reason", description: "How many toggles do not answer now, and why.", width: 6, height: 8 },
+        { title: "Toggles whose polls fail, by reason", description: "How many toggles do not answer now, by reason.", width: 6, height: 8 },
         [`count by (api, reason) (${q.toggle("poll_error")}) or max by (api) (${q.toggle("up")}) * 0`, "{{api}}: {{reason}}"],
     ),
     graph(
-        { title: "Time of a poll", description: "Half of the polls, and 99 of a hundred, took no longer than this, from connecting to the last byte.", width: 6, height: 8, unit: "s" },
+        { title: "Time of a poll", description: "The time from connecting to the last byte that half of the polls, and 99 of a hundred, did not exceed.", width: 6, height: 8, unit: "s" },
         [q.quantile(0.5, "api", q.rate(q.api("request_duration_seconds_bucket"))), "{{api}}, half"],
         [q.quantile(0.99, "api", q.rate(q.api("request_duration_seconds_bucket"))), "{{api}}, 99 %"],
     ),
     graph(
-        { title: "Budget", description: "Polls that are under way, and those that are due and held back by budget, cap or pause. Waiting without end: the budget is too small.", width: 6, height: 8 },
+        { title: "Budget", description: "Polls that are in progress, and polls that are due but held back by the budget, the limit of concurrent requests or a pause. If polls always wait, the budget is too small.", width: 6, height: 8 },
         [`max by (api) (${q.api("requests_in_flight")})`, "{{api}}, under way"],
         [`max by (api) (${q.api("polls_waiting")})`, "{{api}}, waiting"],
     ),
     graph(
-        { title: "Held back", description: "How many polls wait on average, and how much longer an API is paused, by a Retry-After or an outage.", width: 6, height: 8, unit: "s" },
+        { title: "Held back", description: "How many polls wait on average, and how much longer an API is paused by a Retry-After or an outage.", width: 6, height: 8, unit: "s" },
         [`sum by (api) (${q.rate(q.api("throttle_seconds_total"))})`, "{{api}}, poll-seconds a second"],
         [`max by (api) (${q.api("paused_until_timestamp_seconds")}) - time() or max by (api) (${q.api("polls_waiting")}) * 0`, "{{api}}, paused for"],
     ),
     graph(
-        { title: "Lag of polls", description: "From due to started: half of the polls, and 99 of a hundred. It shows only polls that started.", width: 6, height: 8, unit: "s" },
+        { title: "Lag of polls", description: "The time from due to started that half of the polls, and 99 of a hundred, did not exceed. Only polls that have started are counted.", width: 6, height: 8, unit: "s" },
         [q.quantile(0.5, "api", q.rate(q.lags)), "{{api}}, half"],
         [q.quantile(0.99, "api", q.rate(q.lags)), "{{api}}, 99 %"],
     ),
@@ -150,55 +150,55 @@ const upstream = [
 
 const lists = [
     graph(
-        { title: "Watches", description: "How many there are from each source, and how many are refused because another source has the name, or their API is not configured.", width: 9, height: 7 },
+        { title: "Watches", description: "How many watches each source has, and how many of them are refused because another source uses their name, or their API is not configured.", width: 9, height: 7 },
         [`max by (source) (${q.exporter("cekura_exporter_watches")})`, "{{source}}"],
         [`max by (source) (${q.exporter("cekura_exporter_watches_rejected")})`, "{{source}}, refused"],
     ),
     holds(
-        { title: "Sources", description: "1: the watch files of this glob are good. 0: one is broken, or the folder is missing; the last good watches stay.", width: 5, height: 7 },
+        { title: "Sources", description: "1: the watch files of this glob are good. 0: one has a problem, or the folder is missing; the last good watches are kept.", width: 5, height: 7 },
         [`min by (source, path) (${q.exporter("cekura_exporter_source_up")}) or max(${q.exporter("cekura_exporter_watches")}) * 0 + 1`, "{{source}} {{path}}"],
         1,
     ),
     holds(
-        { title: "Reloads", description: "1: the configuration and the web configuration in force are those of the files. 0: the last reload was refused, and the one before holds.", width: 5, height: 7 },
+        { title: "Reloads", description: "1: the configuration and the web configuration in force are those of the files. 0: the last reload was refused, and the previous one stays in force.", width: 5, height: 7 },
         [`min by (instance) (${q.exporter("cekura_exporter_config_last_reload_successful")} * ${q.exporter("cekura_exporter_web_config_last_reload_successful")})`, "{{instance}}"],
         1,
     ),
     graph(
-        { title: "Unknown statuses", description: "Answers with a status that is not documented. These toggles are shown as unknown.", width: 5, height: 7, unit: "reqps" },
+        { title: "Unknown statuses", description: "Answers with a status that is not documented. Their toggles are shown as unknown.", width: 5, height: 7, unit: "reqps" },
         [`sum by (api) (${q.rate(q.api("unknown_statuses_total"))})`, "{{api}}"],
     ),
 ];
 
 const program = [
     graph(
-        { title: "CPU", description: "CPU time spent a second. 1 is one core.", width: 6, height: 7 },
+        { title: "CPU", description: "CPU time per second. 1 is one core.", width: 6, height: 7 },
         [q.rate(q.exporter("process_cpu_seconds_total")), "{{instance}}"],
     ),
     graph(
-        { title: "Memory", description: "What is resident. 21 MiB with ten thousand watches, 91 with a hundred thousand.", width: 6, height: 7, unit: "bytes" },
+        { title: "Memory", description: "Resident memory. It is 21 MiB with ten thousand watches, and 91 MiB with a hundred thousand.", width: 6, height: 7, unit: "bytes" },
         [q.exporter("process_resident_memory_bytes"), "{{instance}}"],
     ),
     graph(
-        { title: "Connections and descriptors", description: "Clients that are connected, and what is open in all. Descriptors that only grow are a leak.", width: 6, height: 7 },
+        { title: "Connections and descriptors", description: "Client connections, and all open file descriptors. If descriptors only grow, there is a leak.", width: 6, height: 7 },
         [q.exporter("cekura_exporter_http_connections"), "{{instance}}, connections"],
         [q.exporter("process_open_fds"), "{{instance}}, descriptors"],
     ),
     graph(
-        { title: "Clients that were not served", description: "Connections that were refused or broken off, by reason. limit: there are too many.", width: 6, height: 7, unit: "cps" },
+        { title: "Clients that were not served", description: "Connections that were refused or ended early, by reason. limit: there are too many.", width: 6, height: 7, unit: "cps" },
         [`sum by (reason) (${q.rate(q.exporter("cekura_exporter_http_connection_errors_total"))})`, "{{reason}}"],
     ),
     graph(
-        { title: "Requests", description: "What is asked of the exporter, by path and answer. 401: somebody has no login.", width: 12, height: 7, unit: "reqps" },
+        { title: "Requests", description: "Requests to the exporter, by path and status code. 401: a client has no valid login.", width: 12, height: 7, unit: "reqps" },
         [`sum by (handler, code) (${q.rate(q.exporter("cekura_exporter_http_requests_total"))})`, "{{handler}} {{code}}"],
     ),
     holds(
-        { title: "Certificate", description: "How long the certificate that the exporter shows is still good. Red below a week. Without TLS there is none.", width: 6, height: 7, unit: "s" },
+        { title: "Certificate", description: "How long the certificate of the exporter is still valid. Red below a week. Empty without TLS.", width: 6, height: 7, unit: "s" },
         [`min by (instance) (${q.exporter("cekura_exporter_tls_certificate_expiry_timestamp_seconds")}) - time()`, "{{instance}}"],
         7 * 24 * 3600,
     ).noValue("no TLS"),
     holds(
-        { title: "Versions", description: "Which version each exporter is of.", width: 6, height: 7 },
+        { title: "Versions", description: "The version of each exporter.", width: 6, height: 7 },
         [`max by (instance, version, revision) (${q.exporter("cekura_exporter_build_info")})`, "{{instance}}: {{version}}, {{revision}}"],
         1,
     ),
@@ -218,7 +218,7 @@ export const board = new DashboardBuilder("Cekura mock toggles")
     .withVariable(label("job", "Job", "cekura_exporter_build_info"))
     .withVariable(label("api", "API", 'cekura_api_polls_waiting{job=~"$job"}'))
     .withVariable(label("toggle", "Toggle", 'cekura_toggle_info{job=~"$job", api=~"$api"}'))
-    // Labels of the watches are the users' own, so they are chosen here.
+    // Users choose the labels of watches, so the dashboard lets them select which to use.
     .withVariable(new AdHocVariableBuilder("labels").label("Labels").datasource(source));
 
 let id = 0;

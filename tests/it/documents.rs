@@ -1,4 +1,4 @@
-//! The documents: that their links lead somewhere, and that what they list is what the program has.
+//! The documents: their links work, and their tables list what the program has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -36,12 +36,12 @@ fn documents() -> Vec<String> {
 fn pages() -> Vec<String> {
     let pages: Vec<_> = documents().into_iter().filter(|path| path.starts_with("docs/")).collect();
     assert!(pages.len() > 8, "{pages:?}");
-    // Those in folders below are listed by an index of their own.
+    // Pages in subfolders have an index of their own.
     pages.into_iter().filter(|path| path.matches('/').count() == 1).collect()
 }
 
 #[test]
-fn every_relative_link_of_the_documents_leads_to_a_file_and_a_heading_that_are_there() {
+fn every_relative_link_of_the_documents_leads_to_an_existing_file_and_heading() {
     let documents = documents();
     assert!(documents.iter().any(|path| path == "README.md"), "{documents:?}");
     let linked = documents.iter().map(|path| links(&read(path)).len()).sum::<usize>();
@@ -54,7 +54,7 @@ fn every_relative_link_of_the_documents_leads_to_a_file_and_a_heading_that_are_t
 }
 
 #[test]
-fn the_readme_is_short_and_links_to_every_page_and_each_says_whom_it_is_for() {
+fn the_readme_is_short_and_links_to_every_page_and_every_page_says_whom_it_is_for() {
     let readme = read("README.md");
     assert!(readme.lines().count() <= 150, "{} lines", readme.lines().count());
     let linked: BTreeSet<_> = links(&readme).into_iter().collect();
@@ -69,7 +69,7 @@ fn the_readme_is_short_and_links_to_every_page_and_each_says_whom_it_is_for() {
 }
 
 #[test]
-fn the_documents_name_metrics_and_alerts_that_there_are() {
+fn the_documents_name_only_metrics_and_alerts_that_exist() {
     let metrics: BTreeSet<_> = documented_metrics().into_keys().collect();
     let rules = read("deploy/prometheus/rules.yaml");
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -88,7 +88,7 @@ fn the_documents_name_metrics_and_alerts_that_there_are() {
 
 // === Flags and variables ===
 
-/// What the program says of itself.
+/// The output of `--help`.
 fn help() -> String {
     String::from_utf8(run(&["--help"], &[]).stdout).unwrap()
 }
@@ -140,10 +140,10 @@ fn the_table_of_variables_has_those_of_the_program() {
 
 // === Keys ===
 
-/// A key that no map knows.
+/// A key that no map of a configuration has.
 const UNKNOWN: &str = "unheard-of";
 
-/// The keys of each map of a file, as the program lists them where one is not known. The path of a map is
+/// The keys of each map of a file, which the program lists when it reports an unknown key. The path of a map is
 /// empty or ends in a dot.
 fn known_keys(errors: &[u8]) -> BTreeSet<String> {
     let errors = String::from_utf8(errors.to_vec()).unwrap();
@@ -158,7 +158,7 @@ fn known_keys(errors: &[u8]) -> BTreeSet<String> {
     known
 }
 
-/// These keys without those that hold maps of which the keys are known.
+/// These keys without those whose values are maps with known keys.
 fn leaves(known: &BTreeSet<String>) -> BTreeSet<&str> {
     let is_map =
         |key: &str| known.iter().any(|other| other.strip_prefix(key).is_some_and(|r| r.starts_with(['.', '['])));
@@ -202,7 +202,7 @@ fn the_table_of_keys_has_those_of_the_configuration() {
     let known = known_keys(&run(&["--config.check", "--config.file", &path], &[]).stderr);
     let documented = documented_keys("docs/configuration.md");
     assert_eq!(documented.keys().map(String::as_str).collect::<BTreeSet<_>>(), leaves(&known));
-    // The reference has a comment for each.
+    // The reference configuration has each key.
     let reference = read("config.yaml");
     for key in documented.keys() {
         let key = key.rsplit('.').next().unwrap();
@@ -224,12 +224,12 @@ fn the_table_of_keys_has_the_defaults_of_the_configuration() {
     let variable = |(key, default): (&String, &Option<String>)| {
         let name = key.replace("NAME", "DEFAULT").replace('.', "__").to_uppercase();
         let default = default.clone()?;
-        // Those of lists are not in an empty configuration.
+        // An empty configuration has no keys of list elements.
         (!key.contains("[]")).then(|| (format!("CEKURA_EXPORTER__{name}"), default.trim_matches('"').to_owned()))
     };
     let variables: Vec<_> = documented.iter().filter_map(variable).collect();
     assert_eq!(in_force(&variables), defaults);
-    // None is left out: every value that is in force without a configuration has a default in the table.
+    // The table is complete: it has every value that is in force without a configuration.
     let of_lists = ["agents: []", "watches: []"];
     let values: Vec<_> = defaults.lines().filter(|line| !line.ends_with(':') && !of_lists.contains(line)).collect();
     assert_eq!(variables.len(), values.len(), "{variables:#?}\n{values:#?}");
@@ -259,7 +259,7 @@ fn the_table_of_keys_has_those_of_the_web_configuration() {
         UNKNOWN: "x",
         "tls_server_config": {UNKNOWN: "x"},
         "http_server_config": {UNKNOWN: "x"},
-        // Its keys are names of users.
+        // Its keys are user names.
         "basic_auth_users": {},
     });
     let web = written(&folder, "web.yaml", &content);
@@ -276,10 +276,10 @@ fn the_table_of_keys_has_those_of_the_web_configuration() {
 /// A metric's type and labels; `…` for labels that users give.
 type Described = (String, BTreeSet<String>);
 
-/// How the series of a histogram end.
+/// The suffixes of the series of a histogram.
 const FAMILY_ENDINGS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
-/// The label that users give in these tests.
+/// The label of watches and agents in these tests.
 const OWN_LABEL: &str = "team";
 
 fn documented_metrics() -> BTreeMap<String, Described> {
@@ -306,14 +306,14 @@ fn exposed(exposition: &Exposition) -> BTreeMap<String, Described> {
         let family = FAMILY_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
         let family = family.filter(|family| metrics.contains_key(*family)).unwrap_or(name);
         let (_, known) = metrics.get_mut(family).unwrap_or_else(|| panic!("{name} has no type"));
-        // That of a histogram's buckets.
+        // Only the buckets of histograms have it.
         let labels = labels.filter(|label| *label != "le");
         known.extend(labels.map(|label| if label == OWN_LABEL { "…".to_owned() } else { label.to_owned() }));
     }
     metrics
 }
 
-/// An exporter that exposes what is there only in trouble, or with more configuration than the demo has.
+/// An exporter whose toggles and configuration make it expose every metric, also those that the demo lacks.
 async fn configured(upstream: &Upstream, authority: &Authority) -> Exporter {
     for (id, reply) in [
         ("completed", Reply::task("completed", Some(true))),
@@ -357,7 +357,7 @@ async fn the_tables_of_metrics_have_those_of_the_program_with_their_types_and_la
     for (name, described) in &documented {
         assert_eq!(described, &of_program[name], "{name}");
     }
-    // What the demo shows is what a newcomer sees first.
+    // The demo is what a newcomer sees first.
     let demo = Exporter::with("").arg("--demo").start().await;
     let demo = demo.scrape_until("it was polled", |e| e.count("cekura_toggle_up") > 0).await;
     let unknown: Vec<_> = exposed(&demo).into_keys().filter(|name| !documented.contains_key(name)).collect();
@@ -376,7 +376,7 @@ fn the_table_of_reasons_has_those_of_the_program() {
 // === Paths ===
 
 #[tokio::test]
-async fn the_table_of_paths_has_the_methods_of_each() {
+async fn the_table_of_paths_has_the_methods_of_the_program() {
     let upstream = Upstream::start().await;
     let folder = tempfile::tempdir().unwrap();
     let config = Exporter::registering(&upstream, &folder.path().join("state"));
@@ -385,7 +385,7 @@ async fn the_table_of_paths_has_the_methods_of_each() {
     let mut documented: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for row in rows(section(&page, "## Paths")) {
         for request in code(row[0]) {
-            // A parameter alone is one of the path before.
+            // A parameter without a path belongs to the previous one.
             let Some((method, target)) = request.split_once(' ') else { continue };
             let path = target.split('?').next().unwrap().to_owned();
             documented.entry(path).or_default().insert(method.to_owned());

@@ -1,5 +1,5 @@
-//! The commands of the README that install the program and watch a toggle, run as they are written, with a
-//! simulated API in place of the public one.
+//! Runs the commands of the README that install the program and watch a toggle, with a simulated API instead of
+//! the public one.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,22 +23,22 @@ fn commands() -> Vec<String> {
     blocks.map(|block| block.split_once("```").unwrap().0.to_owned()).collect()
 }
 
-/// What stands in the text between these.
+/// The text between these two.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {text}"));
     rest.split_once(after).unwrap_or_else(|| panic!("no {after:?} in {rest}")).0
 }
 
-/// Somebody who follows the README in a folder of their own.
+/// A person who follows the README in a new folder.
 struct Reader {
     folder: TempDir,
-    /// Where the program listens in place of its default port.
+    /// The port of the program, instead of its default port.
     port: ReservedPort,
     upstream: Upstream,
 }
 
 impl Reader {
-    /// With a stand-in for cargo in the folder `bin`, and the reference configuration.
+    /// A reader with a fake `cargo` in the folder `bin`.
     async fn new() -> Self {
         let reader =
             Self { folder: tempfile::tempdir().unwrap(), port: ReservedPort::new(), upstream: Upstream::start().await };
@@ -54,14 +54,14 @@ impl Reader {
         file.unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// Puts the program there, which listens elsewhere, and the reference configuration.
+    /// Writes the program, which listens on the reserved port, and the reference configuration.
     fn put_program(&self, path: &str, config: &str) {
         let program = env!("CARGO_BIN_EXE_cekura-exporter");
         self.write(path, &format!("#!/bin/sh\nexec {program} \"$@\" --web.listen-address={}\n", self.port.address));
         self.write(config, REFERENCE);
     }
 
-    /// A shell that runs these commands up to the first that fails.
+    /// A shell that runs these commands, and stops at the first that fails.
     fn shell(&self, commands: &str) -> Command {
         let mut folders = vec![self.folder.path().join("bin"), tool("curl").parent().unwrap().to_owned()];
         folders.extend(["/usr/bin", "/bin"].map(Into::into));
@@ -73,7 +73,7 @@ impl Reader {
         command
     }
 
-    /// What the commands for another terminal print, with the port that the program has here.
+    /// The output of the commands for another terminal, with the port of this reader.
     async fn elsewhere(&self, commands: &str) -> Output {
         assert!(commands.contains("http://localhost:10058/"), "{commands}");
         let commands = commands.replace("localhost:10058", &self.port.address.to_string());
@@ -81,7 +81,7 @@ impl Reader {
     }
 }
 
-/// A shell and what it runs. Dropping it ends them.
+/// A shell and the programs that it runs. Dropping it ends them.
 struct Session(Child);
 
 impl Session {
@@ -98,10 +98,10 @@ impl Drop for Session {
     }
 }
 
-/// The content of the configuration that is tracked, and part of the archive.
+/// The content of `config.yaml` in the checkout and in the archive.
 const REFERENCE: &str = "watches: []\n";
 
-/// Follows the README with these commands to get the program, and sees the toggle.
+/// Follows the README: gets the program, starts it, and waits until the toggle is shown.
 async fn follow(reader: &Reader, get: &str, start: &str, look: &str) {
     let id = between(start, "progress_id: ", ",");
     let key = between(start, "\nexport CEKURA_API_KEY=", "\n");
@@ -148,7 +148,7 @@ async fn the_commands_of_the_readme_show_a_toggle_from_a_release_archive() {
 }
 
 #[test]
-fn git_ignores_the_configuration_that_the_readme_has_one_write() {
+fn git_ignores_the_configuration_that_the_commands_of_the_readme_write() {
     let commands = commands().concat();
     let written: Vec<_> = commands.split(" > ").skip(1).map(|rest| rest.split_whitespace().next().unwrap()).collect();
     assert!(!written.is_empty(), "{commands}");
