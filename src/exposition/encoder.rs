@@ -4,7 +4,6 @@
 //! exists as a whole, and a client that does not read costs only the rows that change meanwhile.
 
 use std::cmp::Reverse;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
@@ -18,9 +17,6 @@ use crate::toggle::{AgentMock, Expect, Toggle};
 
 /// The size at which a chunk ends, in bytes.
 const CHUNK: usize = 64 * 1024;
-
-/// The mean number of rows in a part, if chunks have stable boundaries.
-const PART: u64 = 256;
 
 /// What the configuration names, each with the labels of its series as text.
 #[derive(Debug, Clone, Default)]
@@ -48,8 +44,6 @@ pub struct Encoder {
     done: usize,
     /// Whether the description of the next family is written.
     headed: bool,
-    /// Where chunks end before they are full.
-    boundaries: Option<Boundaries>,
 }
 
 /// A family, by where its values are, or the end of the exposition.
@@ -62,12 +56,6 @@ enum Block {
     /// The index of a family of the `prometheus` crate.
     Gathered(usize),
     End,
-}
-
-/// The indices of the rows that begin a part, sorted.
-struct Boundaries {
-    toggles: Vec<usize>,
-    agents: Vec<usize>,
 }
 
 // === impl Snapshot ===
@@ -100,13 +88,7 @@ impl Encoder {
         let mut families: Vec<_> = toggles.chain(agents).chain(sources).chain(expected).chain(gathered).collect();
         families.sort_by_key(|(description, _)| Reverse(format.known_as(*description).0));
         let blocks = [Block::End].into_iter().chain(families.into_iter().map(|(_, block)| block)).collect();
-        Self { format, blocks, done: 0, headed: false, boundaries: None }
-    }
-
-    /// As [`Encoder::new`], with chunk boundaries that stay where they are while series change and watches
-    /// come and go: most chunks equal those of the previous snapshot if most series do.
-    pub fn in_parts(snapshot: &Snapshot, format: Format) -> Self {
-        Self { boundaries: Some(Boundaries::of(snapshot)), ..Self::new(snapshot, format) }
+        Self { format, blocks, done: 0, headed: false }
     }
 
     /// The next chunk of the snapshot that this encoder was made for; `None` after the last.
@@ -132,21 +114,12 @@ impl Encoder {
                 self.blocks.pop();
                 (self.done, self.headed) = (0, false);
             }
-            if !out.is_empty() && self.is_at_boundary(block) {
-                break;
-            }
         }
         (!out.is_empty()).then_some(out)
     }
 
-    /// Whether a chunk ends here, after rows of `block`.
-    fn is_at_boundary(&self, block: Block) -> bool {
-        self.boundaries.is_some() && (block.is_long() || self.blocks.last().is_some_and(|next| next.is_long()))
-    }
-
     fn put_toggles(&mut self, out: &mut Vec<u8>, family: &Family<Toggle>, rows: &ToggleRows) -> bool {
-        let end = self.boundaries.as_ref().and_then(|boundaries| next_after(&boundaries.toggles, self.done));
-        self.put_family(out, family.description(), rows.len(), end, |out, index| {
+        self.put_family(out, family.description(), rows.len(), |out, index| {
             if let Some((row, labels)) = rows.get(index) {
                 family.put(out, labels.as_bytes(), &row.toggle);
             }
@@ -155,8 +128,7 @@ impl Encoder {
 
     fn put_agents(&mut self, out: &mut Vec<u8>, family: &Family<AgentMock>, agents: &[AgentRow]) -> bool {
         let mut labels = Vec::new();
-        let end = self.boundaries.as_ref().and_then(|boundaries| next_after(&boundaries.agents, self.done));
-        self.put_family(out, family.description(), agents.len(), end, |out, index| {
+        self.put_family(out, family.description(), agents.len(), |out, index| {
             let agent = &agents[index];
             labels.clear();
             put_agent(&mut labels, &agent.api, agent.id);
@@ -168,7 +140,7 @@ impl Encoder {
     }
 
     fn put_configured<T>(&mut self, out: &mut Vec<u8>, family: &Family<T>, rows: &[(Arc<str>, T)]) -> bool {
-        self.put_family(out, family.description(), rows.len(), None, |out, index| {
+        self.put_family(out, family.description(), rows.len(), |out, index| {
             let (labels, value) = &rows[index];
             family.put(out, labels.as_bytes(), value);
         })
@@ -176,23 +148,21 @@ impl Encoder {
 
     fn put_gathered(&mut self, out: &mut Vec<u8>, family: &MetricFamily) -> bool {
         let (format, metrics) = (self.format, family.get_metric());
-        self.put_family(out, gathered::description(family), metrics.len(), None, |out, index| {
+        self.put_family(out, gathered::description(family), metrics.len(), |out, index| {
             gathered::put_metric(out, format, family, &metrics[index]);
         })
     }
 
-    /// Writes the series of a family with `put`, which gets the index of a row, until the chunk is full, the row
-    /// `end` is reached or the family is finished. Returns whether it is finished.
+    /// Writes the series of a family with `put`, which gets the index of a row, until the chunk is full or
+    /// the family is finished. Returns whether it is finished.
     fn put_family(
         &mut self,
         out: &mut Vec<u8>,
         description: Description<'_>,
         rows: usize,
-        end: Option<usize>,
         mut put: impl FnMut(&mut Vec<u8>, usize),
     ) -> bool {
-        let end = end.unwrap_or(rows);
-        while self.done < end {
+        while self.done < rows {
             if out.len() >= CHUNK {
                 return false;
             }
@@ -207,47 +177,8 @@ impl Encoder {
                 out[before..].rotate_left(written);
             }
         }
-        end == rows
+        true
     }
-}
-
-// === impl Block ===
-
-impl Block {
-    /// Whether it may have very many series.
-    fn is_long(self) -> bool {
-        matches!(self, Self::Toggles(_) | Self::Agents(_))
-    }
-}
-
-// === impl Boundaries ===
-
-impl Boundaries {
-    fn of(snapshot: &Snapshot) -> Self {
-        let rows = &snapshot.toggles;
-        let toggles = (0..rows.len()).map(|index| hash(&rows.get(index).map(|(_, labels)| labels)));
-        Self { toggles: indices(toggles), agents: indices(snapshot.agents.iter().map(|agent| hash(&agent.id))) }
-    }
-}
-
-/// The indices of the rows that begin a part, one in [`PART`]. The row itself decides that and not its index, so a
-/// row that is added or removed moves no boundary except its own.
-fn indices(hashes: impl Iterator<Item = u64>) -> Vec<usize> {
-    let begins = |(index, hash): (usize, u64)| (index > 0 && hash.is_multiple_of(PART)).then_some(index);
-    hashes.enumerate().filter_map(begins).collect()
-}
-
-/// A hash without a random seed. Somebody who chooses labels so that no row begins a part only gets parts that end
-/// when they are full; if every row does, parts are short.
-fn hash(row: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    row.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// The first of some sorted indices that is greater than `index`.
-fn next_after(indices: &[usize], index: usize) -> Option<usize> {
-    indices.get(indices.partition_point(|boundary| *boundary <= index)).copied()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What keeps browsers from being used against the exporter.
+//! Protection from pages of other sites, which could use a browser against the exporter.
 
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
@@ -7,8 +7,7 @@ use hyper::header::{
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What every answer carries: nothing here may be framed, sniffed, kept, or read by other sites, and
-/// pages load nothing.
+/// Headers of every answer: nothing may be framed, sniffed, cached or read by other sites, and pages load nothing.
 const PROTECTION: [(HeaderName, HeaderValue); 5] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (
@@ -20,8 +19,7 @@ const PROTECTION: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Puts the protection on an answer, where that has none of its own. What the user configured comes
-/// over it.
+/// Adds the protection to the headers of an answer that has none of its own. Configured headers replace it.
 pub(super) fn protect(headers: &mut HeaderMap, configured: &[(HeaderName, HeaderValue)]) {
     for (name, value) in &PROTECTION {
         headers.entry(name).or_insert_with(|| value.clone());
@@ -31,22 +29,21 @@ pub(super) fn protect(headers: &mut HeaderMap, configured: &[(HeaderName, Header
     }
 }
 
-/// The protection of a page: it loads its own style and script, nothing that is written into it, and
-/// asks nobody else. It may be kept by its reader, who asks each time whether it still holds.
+/// The protection of a page: it loads the exporter's style and script, runs no inline code, and requests nothing
+/// from other sites. Browsers may cache it, and revalidate it each time.
 pub(super) fn protect_page(headers: &mut HeaderMap) {
     const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                           base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    may_be_kept(headers);
+    allow_caching(headers);
 }
 
-/// Its reader may keep an answer, and asks each time whether it still holds.
-pub(super) fn may_be_kept(headers: &mut HeaderMap) {
+/// Lets the client cache an answer, and revalidate it each time.
+pub(super) fn allow_caching(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
 }
 
-/// Whether a request was made by a page of another origin. Browsers say so; what is no browser says
-/// nothing.
+/// Whether a page of another origin made a request. Browsers say so in a header, other programs send none.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
     if sites.peek().is_some() {
@@ -76,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_and_own_pages_may_write_and_pages_of_others_may_not() {
+    fn programs_and_own_pages_may_write_and_pages_of_other_sites_may_not() {
         for own in [
             &[("host", "exporter:10058")][..],
             &[("sec-fetch-site", "same-origin")],
@@ -106,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_configured_replaces_what_is_ours() {
+    fn configured_headers_replace_the_default_ones() {
         let mut answer = headers(&[("content-security-policy", "else")]);
         protect(&mut answer, &[(CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors https://a"))]);
         let all: Vec<_> = answer.get_all(CONTENT_SECURITY_POLICY).iter().collect();

@@ -1,19 +1,18 @@
-//! Who reads: metrics, JSON, health and the status page over HTTP. And what can be asked for:
-//! registrations and reloads.
+//! The server: metrics, the JSON API, health and the status page over HTTP, registrations and reloads.
 
 mod api;
 mod auth;
 mod connections;
-mod events;
 mod guard;
+mod handlers;
+mod log_limiter;
 mod page;
-mod progress;
 mod responses;
-mod routes;
-mod select;
+mod route;
+mod selection;
+mod site;
 
 pub use api::write::WriteApi;
-pub use auth::{Denied, Gate};
 pub use connections::listen::{addresses, bind};
 pub use connections::server::serve;
-pub use routes::{Site, SiteData};
+pub use site::{Site, SiteData};

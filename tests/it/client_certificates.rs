@@ -31,7 +31,8 @@ async fn who_shows_no_good_certificate_is_refused_in_one_line_and_who_shows_one_
             let line = &exporter.logged(FAILED, count + 1).await[count];
             let text = |field: &str| line[field].as_str().unwrap();
             assert_eq!(text("level"), "WARN");
-            assert!(text("peer").starts_with("127.0.0.1:") && text("error").contains(what), "{what}: {line}");
+            let peer = line["peer"].as_str().unwrap();
+            assert!(peer.starts_with("127.0.0.1:") && text("error").contains(what), "{what}: {line}");
         }
         assert_eq!(exporter.get("/metrics").await.0, 200);
         let (logs, errors) = exporter.last_words().await;

@@ -28,6 +28,11 @@ fn connect(exporter: &Exporter, from: Ipv4Addr) -> TcpStream {
     socket.into()
 }
 
+/// Connections from 127.0.0.1 that are not idle: no request of theirs was answered yet.
+fn hold(exporter: &Exporter, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| connect(exporter, Ipv4Addr::LOCALHOST)).collect()
+}
+
 /// Whether the other side has ended a connection on which nothing is sent.
 fn is_closed(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
@@ -68,12 +73,9 @@ async fn scrape(exporter: &Exporter) -> crate::harness::Exposition {
 }
 
 #[tokio::test]
-async fn what_is_over_the_cap_of_a_peer_is_closed_at_once_and_others_get_in() {
+async fn a_connection_above_the_limit_of_its_address_is_closed_at_once_and_others_get_in() {
     let exporter = Exporter::with("watches: []\nweb: {max_connections_per_peer: 3}\n").start().await;
-    let mut held: Vec<_> = (0..3).map(|_| connect(&exporter, Ipv4Addr::LOCALHOST)).collect();
-    for stream in &mut held {
-        assert_eq!(ask(stream, "/-/ready"), Some(200));
-    }
+    let mut held = hold(&exporter, 3);
     assert_eq!(ask(&mut connect(&exporter, Ipv4Addr::LOCALHOST), "/-/ready"), None);
     assert_eq!(ask(&mut connect(&exporter, ELSEWHERE), "/-/ready"), Some(200));
     assert!(errors(&exporter, "limit").await >= 1.0);
@@ -87,13 +89,24 @@ async fn what_is_over_the_cap_of_a_peer_is_closed_at_once_and_others_get_in() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_gives_way_to_a_new_one_of_its_address() {
+    let exporter = Exporter::with("watches: []\nweb: {max_connections_per_peer: 3}\n").start().await;
+    let mut idle: Vec<_> = (0..3).map(|_| connect(&exporter, Ipv4Addr::LOCALHOST)).collect();
+    for stream in &mut idle {
+        assert_eq!(ask(stream, "/-/ready"), Some(200));
+    }
+    let mut scraper = connect(&exporter, Ipv4Addr::LOCALHOST);
+    assert_eq!(ask(&mut scraper, "/metrics"), Some(200));
+    eventually("the one that was idle for longest is closed", async || is_closed(&mut idle[0]).then_some(())).await;
+    assert_eq!(ask(&mut idle[1], "/-/ready"), Some(200));
+    assert!(errors(&exporter, "limit").await < 1.0, "none was refused");
+}
+
+#[tokio::test]
 async fn when_one_peer_has_taken_all_places_another_one_is_still_answered() {
     let exporter =
         Exporter::with("watches: []\nweb: {max_connections: 8, max_connections_per_peer: 8}\n").start().await;
-    let mut held: Vec<_> = (0..8).map(|_| connect(&exporter, Ipv4Addr::LOCALHOST)).collect();
-    for stream in &mut held {
-        assert_eq!(ask(stream, "/-/ready"), Some(200));
-    }
+    let _held = hold(&exporter, 8);
     assert_eq!(ask(&mut connect(&exporter, Ipv4Addr::LOCALHOST), "/-/ready"), None);
     assert!(scrape(&exporter).await.value("cekura_exporter_http_connections", &[]).unwrap() >= 9.0);
 }
@@ -103,9 +116,8 @@ async fn the_caps_are_those_of_the_configuration_that_was_read_last() {
     let exporter = Exporter::with("watches: []\nweb: {max_connections_per_peer: 5}\n").start().await;
     exporter.reconfigure("watches: []\nweb: {max_connections_per_peer: 1}\n");
     assert_eq!(exporter.reload().await.0, 200);
-    let mut one = connect(&exporter, ELSEWHERE);
-    assert_eq!(ask(&mut one, "/-/ready"), Some(200));
-    assert_eq!(ask(&mut connect(&exporter, ELSEWHERE), "/-/ready"), None);
+    let _held = hold(&exporter, 1);
+    assert_eq!(ask(&mut connect(&exporter, Ipv4Addr::LOCALHOST), "/-/ready"), None);
 }
 
 #[tokio::test]

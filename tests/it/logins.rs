@@ -202,7 +202,7 @@ async fn no_password_no_hash_and_no_key_shows_in_any_output_at_any_level() {
         outputs.push(text);
     }
     let (logs, errors) = exporter.last_words().await;
-    assert!(logs.iter().any(|line| line["message"] == "logins failed"), "{logs:#?}");
+    assert!(logs.iter().any(|line| line["message"] == "login failed"), "{logs:#?}");
     outputs.extend(logs.iter().map(ToString::to_string));
     outputs.push(errors);
     let basic = |(user, password): (&str, &str)| STANDARD.encode(format!("{user}:{password}"));

@@ -38,6 +38,21 @@ async fn each_line_is_one_flat_object_and_a_state_change_has_its_fields() {
 }
 
 #[tokio::test]
+async fn a_line_of_a_request_names_its_connection_and_route_and_nothing_that_the_client_chose() {
+    let exporter = Exporter::with("watches: []\n").arg("--log.level=cekura_exporter::http=debug").start().await;
+    let url = format!("{}/api/v1/toggles/my-name?q=my-query", exporter.urls[0]);
+    exporter.http().get(url).basic_auth("my-user", Some("my-password")).send().await.unwrap();
+    let lines = exporter.logged("request answered", 1).await;
+    let is_of_it = |line: &&serde_json::Value| line["path"] == "/api/v1/toggles/{name}";
+    let line = lines.iter().find(is_of_it).unwrap();
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    assert_eq!(line["listener"], exporter.address());
+    assert_eq!((&line["method"], &line["status"]), (&"GET".into(), &400.into()));
+    let text = exporter.logs().iter().map(ToString::to_string).collect::<String>();
+    assert!(!text.contains("my-") && !text.contains("bXktdXNlc"), "{text}");
+}
+
+#[tokio::test]
 async fn no_key_and_no_mock_url_shows_in_any_output_at_any_level() {
     let upstream = Upstream::start().await;
     let url = "https://mock-7f3a.invalid/mcp";

@@ -13,36 +13,36 @@ pub(crate) struct AgentList<'a> {
     agents: Vec<AgentJson<'a>>,
 }
 
-/// What is known of the mocks of one agent; what is unknown is null.
+/// What is known of the mocks of one agent. What is unknown is null.
 #[derive(Serialize)]
 pub(crate) struct AgentJson<'a> {
     api: &'a str,
     agent_id: u64,
-    /// Those of the toggle whose run said so, else those of the configuration.
+    /// Those of the toggle whose run told the state of the mocks, otherwise those of the configuration.
     labels: BTreeMap<&'a str, &'a str>,
-    /// What the newest completed run said.
+    /// What the newest completed run told.
     mock_enabled: Option<bool>,
     mock_enabled_since: Option<String>,
     /// What the configuration says.
     expect: Option<&'static str>,
-    /// What the newest completed run said, else what the configuration says.
+    /// What the newest completed run told, otherwise what the configuration says.
     should_be: Option<&'static str>,
-    /// The toggle whose run said so. It may be gone by now.
+    /// The toggle whose run told it. It may have been removed since.
     told_by: Option<&'a str>,
     told_at: Option<String>,
 }
 
-/// Agents that have a watch or of which something is known, and those that are configured.
-pub(crate) struct Roster<'a> {
-    agents: BTreeMap<(&'a ApiName, AgentId), Facts<'a>>,
+/// The agents that have a watch, that something is known of, or that are configured.
+pub(crate) struct AgentDirectory<'a> {
+    agents: BTreeMap<(&'a ApiName, AgentId), AgentFacts<'a>>,
 }
 
 /// What is known of an agent, and how it is configured.
-type Facts<'a> = (Option<&'a AgentMock>, Option<&'a AgentDefinition>);
+type AgentFacts<'a> = (Option<&'a AgentMock>, Option<&'a AgentDefinition>);
 
-// === impl Roster ===
+// === impl AgentDirectory ===
 
-impl<'a> Roster<'a> {
+impl<'a> AgentDirectory<'a> {
     pub(crate) fn of(rows: &'a [AgentRow], configured: &'a [AgentDefinition]) -> Self {
         let mut agents: BTreeMap<_, _> = rows.iter().map(|row| ((&row.api, row.id), (Some(&row.mock), None))).collect();
         for agent in configured {
@@ -55,7 +55,7 @@ impl<'a> Roster<'a> {
         AgentList { agents: self.agents.iter().map(|(key, facts)| AgentJson::of(*key, *facts)).collect() }
     }
 
-    /// The agent of that API and id, as a path has them.
+    /// The agent with this API and id.
     pub(crate) fn get(&self, api: &str, id: &str) -> Option<AgentJson<'a>> {
         let mut agents = self.agents.iter();
         let (key, facts) = agents.find(|((of, agent), _)| of.as_str() == api && agent.to_string() == id)?;
@@ -66,7 +66,7 @@ impl<'a> Roster<'a> {
 // === impl AgentJson ===
 
 impl<'a> AgentJson<'a> {
-    fn of((api, id): (&'a ApiName, AgentId), (mock, configured): Facts<'a>) -> Self {
+    fn of((api, id): (&'a ApiName, AgentId), (mock, configured): AgentFacts<'a>) -> Self {
         let told_by = mock.and_then(|mock| mock.told_by.as_ref());
         let mock_enabled = mock.and_then(AgentMock::enabled);
         let expect = configured.and_then(|agent| agent.expect).map(Expect::as_str);

@@ -1,4 +1,4 @@
-//! What happened to a toggle lately, as JSON.
+//! The latest events of a toggle as JSON.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ pub(crate) struct EventList<'a> {
 struct EventJson<'a> {
     at: String,
     #[serde(flatten)]
-    what: ShownWhat<'a>,
+    what: EventKindJson<'a>,
 }
 
 /// What is unknown is null.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum ShownWhat<'a> {
+enum EventKindJson<'a> {
     RunStarted {
         progress_id: &'a str,
     },
@@ -50,16 +50,16 @@ enum ShownWhat<'a> {
 
 impl<'a> EventList<'a> {
     pub(crate) fn of(events: &'a [Event]) -> Self {
-        let shown = |event: &'a Event| EventJson { at: event.at.to_string(), what: ShownWhat::of(&event.kind) };
+        let shown = |event: &'a Event| EventJson { at: event.at.to_string(), what: EventKindJson::of(&event.kind) };
         Self { events: events.iter().map(shown).collect() }
     }
 }
 
-// === impl ShownWhat ===
+// === impl EventKindJson ===
 
-impl<'a> ShownWhat<'a> {
-    fn of(what: &'a EventKind) -> Self {
-        match what {
+impl<'a> EventKindJson<'a> {
+    fn of(kind: &'a EventKind) -> Self {
+        match kind {
             EventKind::RunStarted { progress_id } => Self::RunStarted { progress_id: progress_id.as_str() },
             EventKind::StatusChanged { from, to, duration, mismatch, text } => Self::StatusChanged {
                 from: from.as_str(),

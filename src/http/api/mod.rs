@@ -1,5 +1,4 @@
-//! The API: toggles, agents, what happened to them and how all is as JSON, waiting for a run, and what changes
-//! something.
+//! The JSON API: toggles and their events, agents, the overview, waiting for a run, registrations and reloads.
 
 pub(crate) mod agents;
 pub(crate) mod history;

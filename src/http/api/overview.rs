@@ -1,4 +1,4 @@
-//! How all is: toggles by status and standing, and the health of each API.
+//! The overview: toggles by status and standing, and the health of each API.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::exposition::ApiLoad;
 use crate::toggle::{Reason, Standing, Status, Timestamp};
 
-/// How all is.
+/// The overview as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Overview {
     pub(crate) version: &'static str,
@@ -18,12 +18,12 @@ pub(crate) struct Overview {
     pub(crate) started_at: String,
     /// How many toggles there are in each status.
     pub(crate) statuses: BTreeMap<&'static str, usize>,
-    /// How many toggles stand so.
+    /// How many toggles have each standing.
     pub(crate) standings: BTreeMap<&'static str, usize>,
     pub(crate) apis: Vec<ApiHealth>,
 }
 
-/// How an API is.
+/// The health of an API as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct ApiHealth {
     pub(crate) name: String,
@@ -32,18 +32,18 @@ pub(crate) struct ApiHealth {
     pub(crate) in_flight: u32,
     pub(crate) waiting: u32,
     pub(crate) paused_until: Option<String>,
-    /// Whether any of its polls is answered validly; null before the first one ended.
+    /// Whether any of its polls gets a valid answer; null before the first one ended.
     pub(crate) up: Option<bool>,
-    /// Toggles that were polled.
+    /// How many toggles were polled.
     pub(crate) polled: usize,
-    /// Those of them whose last poll failed, by reason.
+    /// How many of them failed their last poll, by reason.
     pub(crate) failing: BTreeMap<&'static str, usize>,
 }
 
 // === impl Overview ===
 
 impl Overview {
-    /// Goes through all rows.
+    /// Counts all rows.
     pub(crate) fn of(rows: &ToggleRows, apis: Vec<ApiHealth>, started: Timestamp, now: Timestamp) -> Self {
         let [version, revision, _] = crate::BUILD;
         let mut overview = Self {
@@ -66,7 +66,7 @@ impl Overview {
         overview
     }
 
-    /// How many toggles there are.
+    /// How many toggles there are in all.
     pub(crate) fn toggles(&self) -> usize {
         self.statuses.values().sum()
     }
@@ -75,7 +75,7 @@ impl Overview {
 // === impl ApiHealth ===
 
 impl ApiHealth {
-    /// Of each API, as long as no toggle was looked at.
+    /// The health of each API, without its polls: rows are counted later.
     pub(crate) fn of_all(config: &Config, load: &[ApiLoad]) -> Vec<Self> {
         config.apis.iter().map(|api| Self::of(api, load.iter().find(|load| load.name == api.name))).collect()
     }
@@ -101,7 +101,7 @@ impl ApiHealth {
         }
     }
 
-    /// What is to be said while nothing is answered validly, and the section of the runbooks on it.
+    /// What is wrong while no poll gets a valid answer, and the section of the runbooks for it.
     pub(crate) fn verdict(&self) -> Option<(&'static str, &'static str)> {
         let refused = [Reason::Unauthorized, Reason::Forbidden, Reason::Credentials].map(Reason::as_str);
         let refused: usize = refused.iter().filter_map(|reason| self.failing.get(reason)).sum();
@@ -114,7 +114,7 @@ impl ApiHealth {
         }
     }
 
-    /// How many of the toggles that were polled fail now.
+    /// How many toggles failed their last poll.
     pub(crate) fn failures(&self) -> usize {
         self.failing.values().sum()
     }

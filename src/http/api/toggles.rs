@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::board::{ToggleRow, ToggleRows};
-use crate::http::select::Selection;
+use crate::http::selection::Selection;
 use crate::toggle::{Expect, Text, Timestamp};
 
 /// Toggles, sorted by name.
 #[derive(Serialize)]
 pub(crate) struct ToggleList<'a> {
     toggles: Vec<ToggleJson<'a>>,
-    /// Where a limit was given.
+    /// Only if the query has a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<NextPage<'a>>,
 }
 
-/// After which name to go on; null if these were the last.
+/// The name after which the next page begins; null if this is the last page.
 #[derive(Serialize)]
 struct NextPage<'a>(Option<&'a str>);
 
-/// Definition and state of one toggle; what is unknown is null.
+/// The definition and the state of one toggle. What is unknown is null.
 #[derive(Serialize)]
 pub(crate) struct ToggleJson<'a> {
     name: &'a str,

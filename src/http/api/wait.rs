@@ -9,22 +9,22 @@ use url::form_urlencoded;
 use crate::board::{Board, ToggleRow};
 use crate::config::parse_duration;
 
-/// The longest that is waited, whatever was asked for.
+/// The longest time that a request waits, whatever it asks for.
 const LONGEST: Duration = Duration::from_mins(10);
 
-/// What the query of a toggle's path asks for.
+/// The query of a toggle's path.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query {
+pub(crate) struct WaitQuery {
     /// How long to wait for the run to finish.
     wait: Option<Duration>,
-    /// The run that is meant.
+    /// The run that the client expects.
     progress_id: Option<String>,
 }
 
 /// How waiting ended.
 #[derive(Debug)]
-pub(crate) enum Waited {
-    /// The run finished, or the time is over.
+pub(crate) enum WaitOutcome {
+    /// The run is finished, or the time is over.
     Over(Box<ToggleRow>),
     /// There is no watch of that name.
     Gone,
@@ -34,11 +34,11 @@ pub(crate) enum Waited {
     Draining,
 }
 
-// === impl Query ===
+// === impl WaitQuery ===
 
-impl Query {
+impl WaitQuery {
     /// # Errors
-    /// What is wrong, as a sentence for the user.
+    /// If the query is not valid: what is wrong with it.
     pub(crate) fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut asked = Self::default();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
@@ -57,34 +57,33 @@ impl Query {
         Ok(asked)
     }
 
-    /// Looks at the toggle of that name, and waits if that is asked for. The run that is watched
-    /// now is the one that is waited for, and no other.
-    pub(crate) async fn answer(&self, name: &str, board: &Board, mut draining: watch::Receiver<bool>) -> Waited {
-        let Some(row) = board.row(name) else { return Waited::Gone };
+    /// Waits for the run that is watched under the name now, and for no other, if the query asks for that.
+    pub(crate) async fn wait(&self, name: &str, board: &Board, mut draining: watch::Receiver<bool>) -> WaitOutcome {
+        let Some(row) = board.row(name) else { return WaitOutcome::Gone };
         if self.means_another_run(&row) {
-            return Waited::OtherRun;
+            return WaitOutcome::OtherRun;
         }
         let Some(wait) = self.wait.filter(|wait| !wait.is_zero() && row.toggle.run.finished.is_none()) else {
-            return Waited::Over(Box::new(row));
+            return WaitOutcome::Over(Box::new(row));
         };
         let deadline = Instant::now() + wait;
-        let Some(awaited) = board.awaited_run(name) else { return Waited::Gone };
+        let Some(awaited) = board.awaited_run(name) else { return WaitOutcome::Gone };
         loop {
             // Made before looking, so that no change after the look is missed.
             let changed = awaited.changed.notified();
             match board.row_of(awaited.run) {
-                None if board.row(name).is_some() => return Waited::OtherRun,
-                None => return Waited::Gone,
-                Some(row) if self.means_another_run(&row) => return Waited::OtherRun,
+                None if board.row(name).is_some() => return WaitOutcome::OtherRun,
+                None => return WaitOutcome::Gone,
+                Some(row) if self.means_another_run(&row) => return WaitOutcome::OtherRun,
                 Some(row) if row.toggle.run.finished.is_some() || Instant::now() >= deadline => {
-                    return Waited::Over(Box::new(row));
+                    return WaitOutcome::Over(Box::new(row));
                 }
                 Some(_) => {}
             }
             tokio::select! {
                 () = changed => {}
                 () = tokio::time::sleep_until(deadline) => {}
-                _ = draining.wait_for(|draining| *draining) => return Waited::Draining,
+                _ = draining.wait_for(|draining| *draining) => return WaitOutcome::Draining,
             }
         }
     }
@@ -100,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_query_names_a_time_and_a_run_each_once() {
-        let asks = |wait: Option<u64>, id: Option<&str>| Query {
+        let asks = |wait: Option<u64>, id: Option<&str>| WaitQuery {
             wait: wait.map(Duration::from_secs),
             progress_id: id.map(str::to_owned),
         };
@@ -112,12 +111,12 @@ mod tests {
             (Some("progress_id=a%20b%2Fc&wait=0s"), asks(Some(0), Some("a b/c"))),
             (Some("progress_id=%C3%A9+x"), asks(None, Some("é x"))),
         ] {
-            assert_eq!(Query::parse(query), Ok(expected), "{query:?}");
+            assert_eq!(WaitQuery::parse(query), Ok(expected), "{query:?}");
         }
         for query in
             ["wait", "wait=", "wait=5", "wait=1s&wait=2s", "wait=1s&x=1", "Wait=1s", "progress_id=a&progress_id=a"]
         {
-            assert!(Query::parse(Some(query)).is_err(), "{query}");
+            assert!(WaitQuery::parse(Some(query)).is_err(), "{query}");
         }
     }
 }

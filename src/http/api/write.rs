@@ -1,11 +1,11 @@
-//! Requests that change something: registrations and reloads.
+//! Requests that change the watch list or the configuration: registrations and reloads.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,7 +27,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client is asked to wait before it tries again.
 pub(crate) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
 
-/// Where what is asked for is done.
+/// Registers and deregisters watches, and reloads. It also tells the configuration in force.
 pub struct WriteApi {
     orders: mpsc::Sender<IntakeCommand>,
     reloader: Arc<Reloader>,
@@ -37,7 +37,7 @@ pub struct WriteApi {
 // === impl WriteApi ===
 
 impl WriteApi {
-    /// A desk where orders go to the intake.
+    /// Sends orders to the intake.
     pub fn new(
         orders: mpsc::Sender<IntakeCommand>,
         reloader: Arc<Reloader>,
@@ -46,18 +46,18 @@ impl WriteApi {
         Self { orders, reloader, in_force }
     }
 
-    /// Tells the configuration in force, whenever it is asked.
+    /// Reads the configuration in force.
     pub(crate) fn config(&self) -> impl Fn() -> Arc<Config> + Send + use<> {
         let in_force = self.in_force.clone();
         move || in_force.borrow().config.clone()
     }
 
-    /// How many connections are served.
+    /// How many connections may be open.
     pub(crate) fn connection_limits(&self) -> ConnectionLimits {
         self.in_force.borrow().config.connections
     }
 
-    /// The methods that a toggle's path answers.
+    /// The methods that the path of a toggle answers.
     pub(crate) fn toggle_methods(&self) -> &'static str {
         if self.in_force.borrow().config.registrations.enabled {
             "GET, HEAD, PUT, DELETE, OPTIONS"
@@ -67,16 +67,12 @@ impl WriteApi {
     }
 
     /// Registers the watch that the body defines.
-    pub(crate) async fn register<B>(&self, name: &str, request: &mut Request<B>, board: &Board) -> HttpResponse
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(crate) async fn register(&self, name: &str, request: &mut Request<Incoming>, board: &Board) -> HttpResponse {
         if !self.in_force.borrow().config.registrations.enabled {
             return self.refuse(&RegistrationError::Disabled);
         }
         if !is_json(request.headers()) {
-            return undeclared();
+            return not_declared_as_json();
         }
         let body = match read(request.body_mut()).await {
             Ok(body) => body,
@@ -95,15 +91,11 @@ impl WriteApi {
     }
 
     /// Removes what is registered under the name.
-    pub(crate) async fn deregister<B>(&self, name: &str, request: &mut Request<B>) -> HttpResponse
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(crate) async fn deregister(&self, name: &str, request: &mut Request<Incoming>) -> HttpResponse {
         if !self.in_force.borrow().config.registrations.enabled {
             return self.refuse(&RegistrationError::Disabled);
         }
-        if let Err(refused) = refuse_undeclared(request).await {
+        if let Err(refused) = require_json(request).await {
             return refused;
         }
         let Ok(name) = WatchName::parse(name) else { return self.refuse(&RegistrationError::NotRegistered) };
@@ -115,12 +107,8 @@ impl WriteApi {
     }
 
     /// Reads the configuration and the watch files again.
-    pub(crate) async fn reload<B>(&self, request: &mut Request<B>) -> HttpResponse
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        if let Err(refused) = refuse_undeclared(request).await {
+    pub(crate) async fn reload(&self, request: &mut Request<Incoming>) -> HttpResponse {
+        if let Err(refused) = require_json(request).await {
             return refused;
         }
         match self.reloader.reload().await {
@@ -130,14 +118,14 @@ impl WriteApi {
         }
     }
 
-    /// Has an order done; `None` if the process ends before it is.
+    /// Sends an order and waits for its reply; `None` if the process ends before.
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> IntakeCommand) -> Option<T> {
         let (reply, done) = oneshot::channel();
         self.orders.send(order(reply)).await.ok()?;
         done.await.ok()
     }
 
-    /// The answer to a registration: the toggle as it is now, and where it is.
+    /// The answer to a registration: the toggle as it is now, and its URL.
     fn registered(&self, name: &str, registered: Registered, board: &Board) -> HttpResponse {
         let Some(row) = board.row(name) else {
             return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
@@ -183,7 +171,7 @@ impl WriteApi {
     }
 }
 
-/// A problem that another attempt may not meet.
+/// A problem that may be gone when the client tries again.
 pub(crate) fn try_again(what: &str) -> HttpResponse {
     let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, what);
     answer.headers_mut().insert(RETRY_AFTER, TRY_AGAIN);
@@ -194,27 +182,23 @@ fn stopping() -> HttpResponse {
     try_again("the exporter stops")
 }
 
-fn undeclared() -> HttpResponse {
+fn not_declared_as_json() -> HttpResponse {
     let what = "the body must be declared as JSON: send the header content-type: application/json";
     problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, what)
 }
 
-/// Refuses a body that is not declared as JSON. A form of another site can send such a one; to declare
-/// JSON it would need leave.
-async fn refuse_undeclared<B>(request: &mut Request<B>) -> Result<(), HttpResponse>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+/// Refuses a body that is not declared as JSON. Browsers let a form on another site send such a body, but to declare
+/// JSON they ask for permission first.
+async fn require_json(request: &mut Request<Incoming>) -> Result<(), HttpResponse> {
     if is_json(request.headers()) || request.body().is_end_stream() {
         return Ok(());
     }
-    // One that comes in chunks may be empty.
+    // A chunked body may be empty.
     let in_chunks = request.body().size_hint().exact().is_none();
-    if in_chunks && read(request.body_mut()).await?.is_empty() { Ok(()) } else { Err(undeclared()) }
+    if in_chunks && read(request.body_mut()).await?.is_empty() { Ok(()) } else { Err(not_declared_as_json()) }
 }
 
-/// Whether the body is declared as JSON, with whatever parameters.
+/// Whether the body is declared as JSON, with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = declared.split(';').next().unwrap_or_default();
@@ -222,13 +206,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The whole body, or why it is not read.
-async fn read<B>(body: &mut B) -> Result<Bytes, HttpResponse>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+async fn read(body: &mut Incoming) -> Result<Bytes, HttpResponse> {
     let too_large = || problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is over 64 KiB");
-    // What says that it is too large need not be read.
+    // A body that is declared to be too large need not be read.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }

@@ -1,9 +1,11 @@
-//! What a client shows: a user and a password.
+//! What a client sends to log in: a user and a password.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use zeroize::Zeroizing;
+
+use crate::web::{PasswordHash, Users};
 
 /// A user's name and a password, of any bytes. They are wiped from memory when they are dropped.
 pub(super) struct Credentials {
@@ -12,10 +14,33 @@ pub(super) struct Credentials {
     colon: usize,
 }
 
+/// Credentials, and the hash that the password must match.
+pub(super) struct Login {
+    pub(super) credentials: Credentials,
+    pub(super) hash: PasswordHash,
+    is_known_user: bool,
+}
+
+// === impl Login ===
+
+impl Login {
+    /// An unknown user gets the hash of a decoy, so that verifying takes as long as for a known one.
+    pub(super) fn new(credentials: Credentials, users: &Users) -> Self {
+        let hash = users.hash_of(credentials.user());
+        Self { is_known_user: hash.is_some(), hash: hash.unwrap_or(users.decoy()).clone(), credentials }
+    }
+
+    /// Whether it is valid. Blocks for as long as hashing a password takes.
+    pub(super) fn verify(&self) -> bool {
+        // The hash is computed for an unknown user, too.
+        self.hash.matches(self.credentials.password()) & self.is_known_user
+    }
+}
+
 // === impl Credentials ===
 
 impl Credentials {
-    /// Those in the one `Authorization` header that there must be.
+    /// The credentials in the `Authorization` header; `None` unless there is exactly one, and it is valid.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -25,7 +50,7 @@ impl Credentials {
             return None;
         }
         let encoded = encoded.trim_ascii();
-        // Made large enough at once, so that growing it leaves no copy behind.
+        // Large enough from the start, because growing would leave a copy behind in memory.
         let mut text = Zeroizing::new(vec![0; base64::decoded_len_estimate(encoded.len())]);
         let length = STANDARD.decode_slice(encoded, &mut text[..]).ok()?;
         text.truncate(length);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
+use prometheus::IntGauge;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,11 +24,13 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::admission::Admitted;
+use super::failure::ConnectionFailure;
+use super::limiter::ConnectionPermit;
 use super::plaintext;
-use crate::http::progress::{Noted, Progress, STALL};
-use crate::http::responses::body::Body;
-use crate::http::routes::Site;
+use super::progress::{ConnectionProgress, ProgressStream, STALL};
+use super::server::Server;
+use crate::http::responses::body::ResponseBody;
+use crate::http::site::Site;
 use crate::web::Web;
 
 /// How long a TLS handshake may take.
@@ -39,47 +42,51 @@ const MAX_HEADER: usize = 16 * 1024;
 /// The most fields that a request's header may have.
 const MAX_FIELDS: usize = 100;
 
-/// The most bytes of a request or an answer that wait in memory.
+/// The most bytes of a request or an answer that are buffered.
 const MAX_BUFFER: usize = 64 * 1024;
 
-/// How old a connection may get. A request that is under way then is still answered.
+/// The maximum age of a connection. A request in progress is still answered.
 const MAX_AGE: Duration = Duration::from_hours(1);
 
-/// After so long without a sign of a client that is waiting, it is asked whether it is there.
+/// After this time without a sign of the client, TCP asks whether it is still there.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
-/// How long a connection that should end is given for its first request to arrive.
+/// How long a connection that should end waits for its first request.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How a connection ended.
-enum End {
-    /// It came to its end, or broke.
-    Closed(Result<(), hyper::Error>),
-    /// It did not get further in time.
-    Late,
-}
+/// Counts a connection for as long as it lives.
+struct OpenConnection(IntGauge);
 
-/// Serves a connection to its end. It holds its place for as long.
-pub(crate) async fn connection(
+/// Serves a connection to its end.
+pub(super) async fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
-    _place: Admitted,
-    site: Arc<Site>,
+    peer: IpAddr,
+    permit: ConnectionPermit,
+    server: Arc<Server>,
     draining: watch::Receiver<bool>,
 ) {
-    let _open = site.connection_opened();
-    let began = Instant::now();
+    let _open = OpenConnection::count(server.site.metrics.http_connections.clone());
+    if let Err(failure) = serve_to_end(stream, peer, &permit.progress, &server.site, draining).await {
+        server.failures.note(&failure);
+    }
+}
+
+async fn serve_to_end(
+    stream: TcpStream,
+    peer: IpAddr,
+    progress: &Arc<ConnectionProgress>,
+    site: &Arc<Site>,
+    draining: watch::Receiver<bool>,
+) -> Result<(), ConnectionFailure> {
     tune(&stream);
-    let mut web = site.web();
+    let mut web = site.web.clone();
     let tls = server_config(&web.borrow_and_update());
-    let retire = retirement(web, tls.clone(), draining);
-    match tls {
-        None => serve(stream, peer, site, began, retire).await,
-        Some(config) => match timeout(HANDSHAKE, handshake(stream, config)).await {
-            Ok(Ok(stream)) => serve(stream, peer, site, began, retire).await,
-            Ok(Err(error)) => site.events.handshake_failed(peer, &error),
-            Err(_) => site.events.handshake_late(peer),
-        },
+    let retire = retirement(web, tls.clone(), draining, progress);
+    let Some(config) = tls else { return serve(stream, peer, site, progress, retire).await };
+    match timeout(HANDSHAKE, handshake(stream, config)).await {
+        Ok(Ok(stream)) => serve(stream, peer, site, progress, retire).await,
+        Ok(Err(error)) => Err(ConnectionFailure::Handshake(error)),
+        Err(_) => Err(ConnectionFailure::HandshakeTimeout),
     }
 }
 
@@ -88,9 +95,9 @@ async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> io::Resu
     TlsAcceptor::from(config).accept(stream).await
 }
 
-/// These are optimisations and further bounds, so failing is fine.
+/// These options are optimisations and further limits, so errors are ignored.
 fn tune(stream: &TcpStream) {
-    // Else an answer waits for acknowledgements.
+    // Otherwise an answer waits for acknowledgements.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_user_timeout(Some(STALL));
@@ -101,77 +108,72 @@ fn server_config(web: &Web) -> Option<Arc<ServerConfig>> {
     web.tls.as_ref().map(|tls| tls.server.clone())
 }
 
-/// Ends when the connection should: it got old, the site drains, or the web configuration is another
-/// one and it is encrypted, so that a certificate that was withdrawn is not in use for longer.
+/// Resolves when the connection should end: it is old or was evicted, the site drains, or it is not encrypted as
+/// the web configuration says now, so that a certificate that was withdrawn is not in use for longer.
 async fn retirement(
     mut web: watch::Receiver<Arc<Web>>,
     tls: Option<Arc<ServerConfig>>,
     mut draining: watch::Receiver<bool>,
+    progress: &ConnectionProgress,
 ) {
-    let other = |web: &Arc<Web>| match (&tls, &web.tls) {
+    let is_other = |web: &Arc<Web>| match (&tls, &web.tls) {
         (Some(before), Some(now)) => !Arc::ptr_eq(before, &now.server),
         (None, None) => false,
         _ => true,
     };
-    let encrypted_otherwise = async {
-        if web.wait_for(other).await.is_err() {
+    let encryption_changed = async {
+        if web.wait_for(is_other).await.is_err() {
             // Nobody can change it any more.
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
         () = tokio::time::sleep(MAX_AGE) => {}
+        () = progress.evicted() => {}
         _ = draining.wait_for(|draining| *draining) => {}
-        () = encrypted_otherwise => {}
+        () = encryption_changed => {}
+    }
+    // The first request may be on its way.
+    if progress.is_fresh() {
+        tokio::time::sleep(GRACE).await;
     }
 }
 
-async fn serve<S>(stream: S, peer: SocketAddr, site: Arc<Site>, began: Instant, retire: impl Future<Output = ()>)
+async fn serve<S>(
+    stream: S,
+    peer: IpAddr,
+    site: &Site,
+    progress: &Arc<ConnectionProgress>,
+    retire: impl Future<Output = ()>,
+) -> Result<(), ConnectionFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let progress = Progress::new(began);
-    let service = service_fn(|request| {
-        progress.request(Instant::now());
-        let (site, progress) = (site.clone(), progress.clone());
-        async move {
-            let answer = site.answer(request, peer.ip()).await;
-            let sending = progress.answer(Instant::now());
-            Ok::<_, Infallible>(answer.map(|body| body.noted(sending)))
-        }
+    let service = service_fn(|request| async move {
+        progress.begin_request(Instant::now());
+        let answer = site.answer(request, peer).await;
+        let sending = progress.begin_answer(Instant::now());
+        Ok::<_, Infallible>(answer.map(|body| body.with_guard(sending)))
     });
     let connection = http1::Builder::new()
-        // Its own clock runs while a connection is idle, too.
+        // hyper's own clock runs while a connection is idle, too.
         .header_read_timeout(None)
         .max_header_size(MAX_HEADER)
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(Noted::new(stream, progress.clone())), service);
-    let retire = async {
-        retire.await;
-        // Its first request may be on its way.
-        if progress.is_fresh() {
-            tokio::time::sleep(GRACE).await;
-        }
-    };
-    match until_end(pin!(connection), pin!(retire), &progress).await {
-        End::Closed(Ok(())) => {}
-        End::Closed(Err(error)) => site.events.broke(peer, &error),
-        // It was no longer used.
-        End::Late if progress.is_idle() => {}
-        End::Late => site.events.late(peer),
-    }
+        .serve_connection(TokioIo::new(ProgressStream::new(stream, progress.clone())), service);
+    until_end(pin!(connection), pin!(retire), progress).await
 }
 
-/// Drives a connection to its end, which comes after the request that is under way when it retires.
+/// Drives a connection to its end. When it retires, the request in progress is still answered.
 async fn until_end<I, S>(
     mut connection: Pin<&mut http1::Connection<I, S>>,
     mut retire: Pin<&mut impl Future<Output = ()>>,
-    progress: &Progress,
-) -> End
+    progress: &ConnectionProgress,
+) -> Result<(), ConnectionFailure>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: HttpService<Incoming, ResBody = Body>,
+    S: HttpService<Incoming, ResBody = ResponseBody>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut retiring = false;
@@ -185,13 +187,30 @@ where
             polled = connection.as_mut().poll(cx);
         }
         if let Poll::Ready(closed) = polled {
-            return Poll::Ready(End::Closed(closed));
+            return Poll::Ready(closed.map_err(ConnectionFailure::Http));
         }
         // Polling the connection is what moves the deadline.
         if clock.deadline() != progress.deadline() {
             clock.as_mut().reset(progress.deadline());
         }
-        clock.as_mut().poll(cx).map(|()| End::Late)
+        // An idle connection ends at its deadline in good order.
+        let timed_out = || if progress.is_idle() { Ok(()) } else { Err(ConnectionFailure::Timeout) };
+        clock.as_mut().poll(cx).map(|()| timed_out())
     })
     .await
+}
+
+// === impl OpenConnection ===
+
+impl OpenConnection {
+    fn count(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }

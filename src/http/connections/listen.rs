@@ -36,7 +36,7 @@ pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> 
     Ok(listeners)
 }
 
-/// Where the listeners listen.
+/// The addresses of the listeners.
 pub fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
 }
@@ -56,7 +56,7 @@ fn bind_one(address: &ListenAddress, all: &[ListenAddress]) -> io::Result<Vec<Tc
     }
 }
 
-/// Whether all of IPv4 is listened on by an address of its own.
+/// Whether another listener is for all addresses of IPv4.
 fn is_all_of_ipv4_beside(port: u16, all: &[ListenAddress]) -> bool {
     port != 0 && all.contains(&ListenAddress::Address((Ipv4Addr::UNSPECIFIED, port).into()))
 }

@@ -1,4 +1,4 @@
-//! Plain HTTP that is sent to a port where TLS is spoken.
+//! Plain HTTP on a port for TLS.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// What requests begin with.
+/// The beginnings of requests.
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE "];
 
@@ -20,25 +20,25 @@ const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     \r\n\
     This port takes HTTPS only, and the request came as plain HTTP.\n";
 
-/// The most that is read of a request that was answered, in bytes.
+/// How many bytes are read of a request after it was answered.
 const MOST_READ: u64 = 256 * 1024;
 
-/// How long a client that was answered is given to close the connection.
+/// How long a client has to close the connection after it was answered.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// A client that speaks plain HTTP.
 #[derive(Debug)]
 struct PlainHttp;
 
-/// Waits for the first byte, and refuses what does not begin like TLS: an HTTP request with an answer that
-/// says why. Of TLS nothing is read. The caller bounds the time.
+/// Waits for the first byte, and refuses a connection that does not begin like TLS: an HTTP request with an answer
+/// that says why. Nothing is read of TLS. The caller limits the time.
 ///
 /// # Errors
 /// If it is not TLS, or the connection breaks.
 pub(crate) async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
     let mut first = [0];
     stream.peek(&mut first).await?;
-    // TLS begins with a small number. All else is for the handshake to refuse.
+    // A TLS record begins with a small number. Anything else that is no letter is refused by the handshake.
     if !first[0].is_ascii_uppercase() {
         return Ok(());
     }
@@ -46,7 +46,7 @@ pub(crate) async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
         let error = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         return Err(io::Error::new(io::ErrorKind::InvalidData, error));
     }
-    // A client that does not take the answer loses only that.
+    // The connection ends whether the client reads the answer or not.
     let _ = answer(stream).await;
     Err(io::Error::new(io::ErrorKind::InvalidData, PlainHttp))
 }

@@ -10,27 +10,40 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, error_span, info, warn};
 
-use super::admission::Admission;
 use super::connection::connection;
-use crate::http::routes::Site;
+use super::failure::{ConnectionFailure, FailureLog};
+use super::limiter::ConnectionLimiter;
+use super::progress::ConnectionProgress;
+use crate::http::site::Site;
 
 /// How long accepting pauses after an error that the next attempt would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves the site on every listener until `draining` turns true, and then until the requests
-/// that are under way are answered, but no longer than `drain`.
+/// What all connections share.
+pub(super) struct Server {
+    pub(super) site: Arc<Site>,
+    pub(super) failures: FailureLog,
+    limiter: Arc<ConnectionLimiter>,
+}
+
+/// Serves the site on every listener until `draining` turns true, and then until the requests in progress are
+/// answered, but no longer than `drain`.
 pub async fn serve(listeners: Vec<TcpListener>, site: Arc<Site>, draining: watch::Receiver<bool>, drain: Duration) {
-    let admission = Arc::new(Admission::default());
+    let server = Arc::new(Server {
+        failures: FailureLog::new(site.metrics.clone()),
+        limiter: Arc::default(),
+        site: site.clone(),
+    });
     let mut accepting = JoinSet::new();
     for listener in listeners {
         if let Ok(address) = listener.local_addr() {
             info!(address = %address, "listening");
+            accepting.spawn(accept(listener, address, server.clone(), draining.clone()));
         }
-        accepting.spawn(accept(listener, site.clone(), admission.clone(), draining.clone()));
     }
-    site.listening();
+    site.set_listening();
     let mut connections = Vec::new();
     // They accept until it is time to drain.
     while let Some(ended) = accepting.join_next().await {
@@ -49,51 +62,70 @@ pub async fn serve(listeners: Vec<TcpListener>, site: Arc<Site>, draining: watch
     }
 }
 
-/// Accepts connections until the site drains, and hands over those that are open then.
+/// Accepts connections until the site drains, and returns those that are open then.
 async fn accept(
     listener: TcpListener,
-    site: Arc<Site>,
-    admission: Arc<Admission>,
+    address: SocketAddr,
+    server: Arc<Server>,
     draining: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     let mut stop = draining.clone();
-    let admit = |stream, peer: SocketAddr, connections: &mut JoinSet<()>| match admission
-        .admit(peer.ip(), site.connection_limits())
-    {
-        Some(place) => drop(connections.spawn(connection(stream, peer, place, site.clone(), draining.clone()))),
-        None => site.events.refused(peer),
-    };
-    let mut again = Instant::now();
+    let mut next_attempt = Instant::now();
     loop {
         let accepted = async {
-            tokio::time::sleep_until(again).await;
+            tokio::time::sleep_until(next_attempt).await;
             listener.accept().await
         };
         tokio::select! {
             _ = stop.wait_for(|draining| *draining) => break,
-            Some(ended) = connections.join_next() => note_panic(ended),
+            Some(ended) = connections.join_next() => log_panic(ended),
             accepted = accepted => match accepted {
-                Ok((stream, peer)) => admit(stream, peer, &mut connections),
+                Ok((stream, peer)) => server.admit(stream, peer, address, &mut connections, &draining),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    site.events.not_accepted(&error);
-                    again = Instant::now() + ACCEPT_PAUSE;
+                    server.failures.note(&ConnectionFailure::NotAccepted(error));
+                    next_attempt = Instant::now() + ACCEPT_PAUSE;
                 }
             },
         }
     }
-    // Who got through to the system before is still served.
+    // Clients that the system accepted before are still served.
     while let Ok((socket, peer)) = SockRef::from(&listener).accept() {
         let stream = socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket.into()));
         if let (Ok(stream), Some(peer)) = (stream, peer.as_socket()) {
-            admit(stream, peer, &mut connections);
+            server.admit(stream, peer, address, &mut connections, &draining);
         }
     }
     connections
 }
 
-fn note_panic(ended: Result<(), JoinError>) {
+// === impl Server ===
+
+impl Server {
+    /// Serves a connection if there are not too many.
+    fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: SocketAddr,
+        connections: &mut JoinSet<()>,
+        draining: &watch::Receiver<bool>,
+    ) {
+        // At the level of errors, so that no log filter that shows a line hides what the line belongs to.
+        let span = error_span!("connection", %peer, %listener);
+        let progress = ConnectionProgress::new(Instant::now());
+        match self.limiter.admit(peer.ip(), self.site.connection_limits(), progress) {
+            Some(permit) => {
+                let connection = connection(stream, peer.ip(), permit, self.clone(), draining.clone());
+                drop(connections.spawn(connection.instrument(span)));
+            }
+            None => span.in_scope(|| self.failures.note(&ConnectionFailure::Refused)),
+        }
+    }
+}
+
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(panic) = ended {
         error!(error = %panic, "serving a connection died");
     }

@@ -1,6 +1,6 @@
-//! What the page loads: it is part of the program.
+//! The files that pages load. They are part of the program.
 
-/// A file that the page loads.
+/// A file that pages load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum Asset {
     /// The style sheet.
@@ -39,7 +39,7 @@ impl Asset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::select::{MOST_TEXT, MOST_WORDS};
+    use crate::http::selection::{MOST_TEXT, MOST_WORDS};
     use crate::toggle::Standing;
 
     #[test]
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_looks_for_as_much_as_is_taken() {
+    fn the_script_has_the_limits_of_selections() {
         for (name, limit) in [("MOST_TEXT", MOST_TEXT), ("MOST_WORDS", MOST_WORDS)] {
             let line = format!("const {name} = {limit};");
             assert!(Asset::Script.content().contains(&line), "{line}");

@@ -1,15 +1,30 @@
-//! Text in HTML.
+//! HTML that all pages have in common.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-/// Text as it is put between tags or into an attribute in double quotes, whatever is in it.
+/// What a page ends with. It closes `main`.
+pub(super) const END: &str = "</main>\n</body>\n</html>\n";
+
+/// Text that is escaped to stand between tags or in an attribute in double quotes.
 pub(in crate::http) struct Escaped<T>(pub(in crate::http) T);
+
+/// Begins a page: everything up to the start of `body`. `links` is HTML that belongs into the head.
+pub(super) fn begin(page: &mut String, title: &str, links: &str) {
+    // Writing to a String cannot fail.
+    let _ = write!(
+        page,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
+         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"assets/status.css\">\n\
+         {links}</head>\n<body>\n",
+    );
+}
 
 // === impl Escaped ===
 
 impl<T: fmt::Display> fmt::Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
         write!(Escaping(f), "{}", self.0)
     }
 }
@@ -44,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_means_something_in_html_means_itself() {
+    fn special_characters_are_escaped() {
         let text = "<script>alert('é & \"ü\"')</script>";
         let expected = "&lt;script&gt;alert(&#39;é &amp; &quot;ü&quot;&#39;)&lt;/script&gt;";
         assert_eq!(Escaped(text).to_string(), expected);

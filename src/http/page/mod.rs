@@ -1,7 +1,7 @@
-//! The status page: which toggle, since when, why, and what now.
+//! The status page: which toggle is in trouble, since when, why, and what to do.
 //!
-//! It is whole without its script, for the first [`MOST_ROWS`] toggles. With it, it keeps itself up to
-//! date. All that it links to is relative, so that it can be served below a prefix.
+//! Without its script, it is complete for the first [`MOST_ROWS`] toggles. With it, it updates itself. All of its
+//! links are relative, so it can be served below a prefix.
 
 mod assets;
 mod html;
@@ -16,7 +16,7 @@ use row::Badge;
 
 use crate::board::{ToggleRow, ToggleRows};
 use crate::http::api::overview::{ApiHealth, Overview};
-use crate::http::select::{MOST_TEXT, Selection};
+use crate::http::selection::{MOST_TEXT, Selection};
 use crate::toggle::{Standing, Status, Timestamp};
 
 /// How many toggles are shown without the script.
@@ -35,19 +35,19 @@ const COLUMNS: [(&str, Option<&str>); 9] = [
     ("Source", None),
 ];
 
-/// What the page is made from.
-pub(super) struct Page<'a> {
+/// The status page, and what it is made from.
+pub(super) struct StatusPage<'a> {
     pub(super) overview: &'a Overview,
     pub(super) rows: &'a ToggleRows,
     pub(super) selection: &'a Selection,
-    /// Where the metrics are.
+    /// The path of the metrics.
     pub(super) telemetry_path: &'a str,
     pub(super) now: Timestamp,
 }
 
-// === impl Page ===
+// === impl StatusPage ===
 
-impl Page<'_> {
+impl StatusPage<'_> {
     /// The whole page.
     pub(super) fn render(&self) -> String {
         let mut page = String::new();
@@ -57,21 +57,15 @@ impl Page<'_> {
     }
 
     fn write(&self, page: &mut String) -> fmt::Result {
-        page.push_str(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>cekura-exporter</title>\n\
-             <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"assets/status.css\">\n\
-             <script src=\"assets/status.js\" defer></script>\n</head>\n<body>\n\
-             <a class=\"skip\" href=\"#toggles\">Skip to the toggles</a>\n",
-        );
+        html::begin(page, "cekura-exporter", "<script src=\"assets/status.js\" defer></script>\n");
+        page.push_str("<a class=\"skip\" href=\"#toggles\">Skip to the toggles</a>\n");
         self.header(page)?;
         page.push_str("<main>\n<p id=\"trouble\" role=\"alert\" hidden></p>\n");
         self.counts(page)?;
         self.apis(page)?;
         self.filter(page)?;
         self.table(page)?;
-        page.push_str("</main>\n</body>\n</html>\n");
+        page.push_str(html::END);
         Ok(())
     }
 
@@ -92,7 +86,7 @@ impl Page<'_> {
         )
     }
 
-    /// How many toggles stand how, the worst first.
+    /// How many toggles have each standing, the worst first.
     fn counts(&self, page: &mut String) -> fmt::Result {
         let toggles = self.overview.toggles();
         let noun = if toggles == 1 { "toggle" } else { "toggles" };
@@ -126,7 +120,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// It works as a form without the script.
+    /// The filter. It works as a form without the script.
     fn filter(&self, page: &mut String) -> fmt::Result {
         write!(
             page,
@@ -173,8 +167,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// The first toggles that are asked for, the worst first and by name among equals, and how many are
-    /// asked for.
+    /// The first selected toggles, by standing, the worst first, and then by name; and how many are selected.
     fn worst_first(&self) -> (Vec<&ToggleRow>, usize) {
         let mut found: Vec<_> = self
             .selection
@@ -192,7 +185,7 @@ impl Page<'_> {
     }
 }
 
-/// How many rows are shown of how many toggles that were found, if there are any at all.
+/// How many of the found toggles are shown. `any` says whether there are toggles at all.
 fn shown(rows: usize, found: usize, any: bool) -> String {
     match found {
         0 if !any => "Nothing is watched.".to_owned(),
@@ -203,7 +196,7 @@ fn shown(rows: usize, found: usize, any: bool) -> String {
     }
 }
 
-/// The health of an API in a line.
+/// The health of an API on one line.
 struct ApiLine<'a>(&'a ApiHealth);
 
 impl fmt::Display for ApiLine<'_> {
@@ -235,7 +228,7 @@ impl fmt::Display for ApiLine<'_> {
     }
 }
 
-/// When the page was made; the script says it anew.
+/// When the page was made. The script updates it.
 struct AsOf(Timestamp);
 
 impl fmt::Display for AsOf {

@@ -1,4 +1,4 @@
-//! One toggle in the table. `status.js` writes the same: a test compares the two.
+//! One toggle in the table. `status.js` writes the same HTML: a test compares the two.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::board::ToggleRow;
 use crate::config::format_duration;
 use crate::toggle::{Expect, Reason, Standing, Status, Text, Timestamp, Toggle};
 
-/// How a standing is shown, so that neither colour nor shape nor word is needed to tell it.
+/// How a standing is shown: by colour, shape and word, each of which suffices.
 pub(super) struct Badge {
     pub(super) shape: &'static str,
     pub(super) word: &'static str,
@@ -32,7 +32,7 @@ impl Badge {
     }
 }
 
-/// The section of the runbooks for a toggle that stands so.
+/// The section of the runbooks for a toggle with this standing.
 fn runbook(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
     let fails =
         |reasons: [Reason; 2]| toggle.run.failing.as_ref().is_some_and(|failing| reasons.contains(&failing.reason));
@@ -44,7 +44,7 @@ fn runbook(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
         Standing::Silent | Standing::Failing if fails([Reason::Unauthorized, Reason::Forbidden]) => {
             Some("cekuratoggleforbidden")
         }
-        // It was never answered: most likely its id has expired.
+        // No poll was ever answered: most likely the id has expired.
         Standing::Silent | Standing::Failing
             if toggle.run.last_success.is_none() && fails([Reason::BadRequest, Reason::NotFound]) =>
         {
@@ -65,10 +65,10 @@ fn meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
     }
 }
 
-/// A text of so many characters is not scrolled, however narrow its column is. `status.js` has the same.
+/// A text of up to this many characters is not scrolled, however narrow its column is. `status.js` has the same.
 const SHORT_TEXT: usize = 80;
 
-/// A row of the table. What is long is cut by the style, not here.
+/// A row of the table. The style cuts long texts.
 pub(super) fn write(page: &mut String, row: &ToggleRow, now: Timestamp) -> fmt::Result {
     let (toggle, watch) = (&row.toggle, &row.toggle.watch);
     let standing = Standing::of(toggle, now);
@@ -107,7 +107,7 @@ fn status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result
     cell(page, "Status")?;
     let class = standing.as_str();
     write!(page, "<span class=\"badge {class}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")?;
-    // Where the standing does not say it.
+    // Only if the standing does not tell it.
     let status = row.toggle.run.last_answer.status;
     if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
         write!(page, "<span class=\"more\">{}</span>", status.as_str().replace('_', " "))?;
@@ -127,7 +127,7 @@ fn status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result
     Ok(())
 }
 
-/// Whether it is an earlier run that ended badly, and this one has not ended.
+/// Whether an earlier run ended badly, and this one has not ended.
 fn is_of_an_earlier_run(standing: Standing, status: Status) -> bool {
     matches!(standing, Standing::Failed | Standing::Mismatched)
         && matches!(status, Status::InProgress | Status::Unknown)
@@ -194,7 +194,7 @@ fn texts(page: &mut String, row: &ToggleRow) -> fmt::Result {
     Ok(())
 }
 
-/// A text may be as long as to be scrolled, and then the keyboard must reach it.
+/// A long text is scrolled, so the keyboard must reach it.
 fn text(page: &mut String, text: &str) -> fmt::Result {
     let focusable = if text.chars().count() > SHORT_TEXT { " tabindex=\"0\"" } else { "" };
     write!(page, "<p class=\"text\"{focusable}>{}</p>", Escaped(text))
@@ -207,7 +207,7 @@ fn counted(count: impl Into<u64>, what: &str) -> String {
     }
 }
 
-/// A time as people read it, and as the script does.
+/// A time for people, and for the script.
 pub(super) struct Time(pub(super) Timestamp);
 
 impl fmt::Display for Time {

@@ -1,14 +1,14 @@
-//! Answers, and the JSON of problems.
+//! Small answers, and problems as JSON.
 
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::body::Body;
+use super::body::ResponseBody;
 
 /// An answer to a request.
-pub(crate) type HttpResponse = Response<Body>;
+pub(crate) type HttpResponse = Response<ResponseBody>;
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
@@ -19,7 +19,7 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 #[derive(Serialize)]
 struct ProblemBody<'a> {
     error: &'a str,
-    /// What `error` consists of, one by one; only where there may be several.
+    /// The lines of `error`, where there may be several.
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<&'a [String]>,
 }
@@ -28,7 +28,7 @@ pub(crate) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> HttpResp
     answer(StatusCode::OK, Some(content_type), body)
 }
 
-/// JSON that ends with a newline, so that a terminal's prompt comes after it.
+/// JSON with a newline at its end, so that a terminal's prompt starts on a new line.
 pub(crate) fn encoded(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut json = serde_json::to_vec(value)?;
     json.push(b'\n');
@@ -47,7 +47,7 @@ pub(crate) fn problem(status: StatusCode, error: &str) -> HttpResponse {
     answer(status, Some(JSON), body)
 }
 
-/// Problems of what may have several, also as a list.
+/// One or several problems, as text and as a list.
 pub(crate) fn problems(status: StatusCode, problems: &[String]) -> HttpResponse {
     let body = encoded(&ProblemBody { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
     answer(status, Some(JSON), body)
@@ -57,15 +57,15 @@ pub(crate) fn method_not_allowed(allowed: &'static str, error: &str) -> HttpResp
     allow(problem(StatusCode::METHOD_NOT_ALLOWED, error), allowed)
 }
 
-/// Says in an answer which methods its path answers.
+/// Adds the header that lists the methods of a path.
 pub(crate) fn allow(mut answer: HttpResponse, allowed: &'static str) -> HttpResponse {
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
 
-/// An answer without a content type has no content.
+/// Any answer. One without content has no content type.
 pub(crate) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> HttpResponse {
-    let mut answer = Response::new(Body::whole(body));
+    let mut answer = Response::new(ResponseBody::whole(body));
     *answer.status_mut() = status;
     if let Some(content_type) = content_type {
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -1,4 +1,4 @@
-//! The body of an answer, and what is noted when it was sent.
+//! The body of an answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,35 +6,35 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::renderings::{Cut, SharedReader};
-use crate::http::progress::Sending;
+use super::renderings::{RenderingCut, RenderingReader};
+use crate::http::connections::progress::SendingGuard;
 
 /// The body of an answer.
-pub(crate) struct Body {
+pub(crate) struct ResponseBody {
     content: BodyContent,
-    /// Ends with the body.
-    _sending: Option<Sending>,
+    /// Reports the end of the answer when it is dropped with the body.
+    _sending: Option<SendingGuard>,
 }
 
 enum BodyContent {
-    /// All of it, until it is taken.
+    /// All of it, until it is sent.
     Whole(Option<Bytes>),
-    /// Parts of what others may read too.
-    Shared(SharedReader),
+    /// A rendering, which others may read too.
+    Shared(RenderingReader),
 }
 
-// === impl Body ===
+// === impl ResponseBody ===
 
-impl Body {
+impl ResponseBody {
     pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
         Self { content: BodyContent::Whole(Some(body.into())), _sending: None }
     }
 
-    pub(crate) fn shared(reader: SharedReader) -> Self {
+    pub(crate) fn shared(reader: RenderingReader) -> Self {
         Self { content: BodyContent::Shared(reader), _sending: None }
     }
 
-    /// Changes the content, if it is all there.
+    /// Changes the content of a whole body.
     pub(crate) fn map<B: Into<Bytes>>(self, change: impl FnOnce(Bytes) -> B) -> Self {
         match self.content {
             BodyContent::Whole(Some(whole)) => Self { content: BodyContent::Whole(Some(change(whole).into())), ..self },
@@ -42,17 +42,17 @@ impl Body {
         }
     }
 
-    /// The same, with something that is dropped when it was sent.
-    pub(crate) fn noted(self, sending: Sending) -> Self {
+    /// The same, with a guard that is dropped when the body was sent.
+    pub(crate) fn with_guard(self, sending: SendingGuard) -> Self {
         Self { _sending: Some(sending), ..self }
     }
 }
 
-impl hyper::body::Body for Body {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = RenderingCut;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RenderingCut>>> {
         let part = match &mut self.content {
             BodyContent::Whole(whole) => whole.take().map(Ok),
             BodyContent::Shared(reader) => reader.next(),

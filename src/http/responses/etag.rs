@@ -1,4 +1,4 @@
-//! What tells a client that it has the newest already.
+//! Versions of answers, by which a client learns that it has the newest one.
 
 use std::hash::{DefaultHasher, Hasher as _};
 
@@ -6,30 +6,30 @@ use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use hyper::{Response, StatusCode};
 
 use super::answer::HttpResponse;
-use super::body::Body;
+use super::body::ResponseBody;
 
-/// The version of an answer, of this process. It is weak: the same is sent in several encodings.
+/// The version of an answer of this process. It is weak, because the answer is sent in several encodings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ETag(String);
 
 // === impl ETag ===
 
 impl ETag {
-    /// The version of what is made from this and nothing else.
+    /// The version of an answer that is made from this and nothing else.
     pub(crate) fn of(made_from: impl std::hash::Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         made_from.hash(&mut hasher);
         Self(format!("\"{:016x}\"", hasher.finish()))
     }
 
-    /// Whether a request says that its client has this version.
+    /// Whether the client that sent these headers has this version.
     pub(crate) fn is_known(&self, headers: &HeaderMap) -> bool {
         let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|field| field.to_str().ok());
         let mut tags = fields.flat_map(|field| field.split(',')).map(str::trim);
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
 
-    /// Puts it on an answer, with what the answer depends on beside.
+    /// Adds the version to an answer, and the header that its encoding depends on.
     pub(crate) fn mark(&self, answer: &mut HttpResponse) {
         answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
         if let Ok(value) = HeaderValue::try_from(format!("W/{}", self.0)) {
@@ -37,9 +37,9 @@ impl ETag {
         }
     }
 
-    /// The answer to who has it already.
+    /// The answer to a client that has this version.
     pub(crate) fn not_modified(&self) -> HttpResponse {
-        let mut answer = Response::new(Body::whole(""));
+        let mut answer = Response::new(ResponseBody::whole(""));
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
         self.mark(&mut answer);
         answer
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_it_if_one_of_its_tags_is_the_same_weak_or_strong() {
+    fn a_client_has_a_version_if_one_of_its_tags_is_the_same_weak_or_strong() {
         let tag = ETag("\"0a\"".into());
         let knows = |fields: &[&str]| {
             let mut headers = HeaderMap::new();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_from_something_else_has_another_tag() {
+    fn an_answer_that_is_made_from_something_else_has_another_tag() {
         assert_eq!(ETag::of((1, "a")), ETag::of((1, "a")));
         assert_ne!(ETag::of((1, "a")), ETag::of((2, "a")));
     }

@@ -1,9 +1,8 @@
-//! Responses: what they consist of, in which format and encoding, and how large ones are shared.
+//! Responses: their bodies, formats and encodings, and how large ones are rendered and shared.
 
 pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod etag;
-pub(crate) mod gzip;
-pub(crate) mod layout;
+pub(crate) mod json_layout;
 pub(crate) mod negotiate;
 pub(crate) mod renderings;

@@ -1,4 +1,4 @@
-//! By when a connection must have got further.
+//! How far a connection is, and the deadline of each step.
 
 use std::io;
 use std::pin::Pin;
@@ -7,70 +7,74 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a request's header may take to arrive, from its first byte; the first one from the
+/// How long a request's header may take to arrive, from its first byte. That of the first request counts from the
 /// start of the connection.
 pub(super) const HEADER: Duration = Duration::from_secs(10);
 
 /// How long a connection may be without a request. Prometheus scrapes every minute or more often.
-/// The beginning of a request that came together with the one before it counts as nothing.
+/// The beginning of a request that arrived together with the previous one does not count.
 const IDLE: Duration = Duration::from_mins(2);
 
-/// How long an answer may take until all of it is handed to the system or waits in a small buffer.
+/// How long an answer may take until all of it was given to the system or is in a small buffer.
 const SENDING: Duration = Duration::from_mins(2);
 
-/// How long a request may take to be answered, whatever it is. Waiting for a run takes ten minutes at
-/// most.
+/// How long a request may take to be answered, on any route. Waiting for a run takes up to ten minutes.
 const ANSWERING: Duration = Duration::from_mins(11);
 
-/// How long a client may take nothing of what is there for it.
+/// How long a client may read nothing while there is something to read.
 pub(super) const STALL: Duration = Duration::from_secs(30);
 
-/// How far a connection is.
+/// How far a connection is. The stream, the service and the answer's body report it.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<ConnectionState>);
+pub(super) struct ConnectionProgress {
+    state: Mutex<ConnectionState>,
+    evicted: Notify,
+}
 
 #[derive(Debug)]
 struct ConnectionState {
     phase: Phase,
-    /// Since when there is something to write that the client does not take.
+    /// Since when the client has not read what there is to read.
     stalled: Option<Instant>,
 }
 
-/// What a connection is at, and until when it may be.
+/// A step of a connection, and its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing has arrived yet.
     Fresh(Instant),
-    /// A header arrives.
+    /// A header is arriving.
     Header(Instant),
     /// Between requests.
     Idle(Instant),
-    /// A request is being answered. How long that may take, its route says too.
+    /// A request is being answered. Its route may limit that further.
     Answering(Instant),
-    /// The answer is on its way.
+    /// The answer is being sent.
     Sending(Instant),
 }
 
-/// A stream that notes what comes and goes.
-pub(super) struct Noted<S> {
+/// A stream that reports what is received and sent.
+pub(super) struct ProgressStream<S> {
     stream: S,
-    progress: Arc<Progress>,
+    progress: Arc<ConnectionProgress>,
 }
 
-/// An answer that is being sent, until it is dropped.
-pub(crate) struct Sending(Arc<Progress>);
+/// An answer that is being sent until this is dropped.
+pub(crate) struct SendingGuard(Arc<ConnectionProgress>);
 
-// === impl Progress ===
+// === impl ConnectionProgress ===
 
-impl Progress {
-    /// A connection that began now.
+impl ConnectionProgress {
+    /// The progress of a connection that begins now.
     pub(super) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(ConnectionState { phase: Phase::Fresh(now + HEADER), stalled: None })))
+        let state = ConnectionState { phase: Phase::Fresh(now + HEADER), stalled: None };
+        Arc::new(Self { state: Mutex::new(state), evicted: Notify::new() })
     }
 
-    /// When it must have got further.
+    /// The deadline of the current step.
     pub(super) fn deadline(&self) -> Instant {
         let ConnectionState { phase, stalled } = &*self.state();
         let (Phase::Fresh(until)
@@ -86,24 +90,34 @@ impl Progress {
         matches!(self.state().phase, Phase::Fresh(_))
     }
 
-    /// Whether all that was asked for was answered, and taken.
+    /// Whether all requests were answered, and all answers read.
     pub(super) fn is_idle(&self) -> bool {
         matches!(*self.state(), ConnectionState { phase: Phase::Idle(_), stalled: None })
     }
 
-    /// The header of a request is there.
-    pub(super) fn request(&self, now: Instant) {
+    /// Asks the connection, which is idle, to end in favour of another.
+    pub(super) fn evict(&self) {
+        self.evicted.notify_one();
+    }
+
+    /// Resolves when the connection was asked to end.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+
+    /// The header of a request has arrived.
+    pub(super) fn begin_request(&self, now: Instant) {
         self.state().phase = Phase::Answering(now + ANSWERING);
     }
 
-    /// There is an answer to send.
-    pub(super) fn answer(self: &Arc<Self>, now: Instant) -> Sending {
+    /// There is an answer to be sent.
+    pub(super) fn begin_answer(self: &Arc<Self>, now: Instant) -> SendingGuard {
         self.state().phase = Phase::Sending(now + SENDING);
-        Sending(self.clone())
+        SendingGuard(self.clone())
     }
 
-    /// The answer was sent, as far as it will be. Meanwhile the next request may be there.
-    fn idle(&self, now: Instant) {
+    /// The answer was sent, or given up. The next request may have arrived meanwhile.
+    fn end_answer(&self, now: Instant) {
         let phase = &mut self.state().phase;
         if matches!(phase, Phase::Sending(_)) {
             *phase = Phase::Idle(now + IDLE);
@@ -126,22 +140,22 @@ impl Progress {
 
     fn state(&self) -> MutexGuard<'_, ConnectionState> {
         // Nothing that is done under the lock can panic half way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Sending ===
+// === impl SendingGuard ===
 
-impl Drop for Sending {
+impl Drop for SendingGuard {
     fn drop(&mut self) {
-        self.0.idle(Instant::now());
+        self.0.end_answer(Instant::now());
     }
 }
 
-// === impl Noted ===
+// === impl ProgressStream ===
 
-impl<S> Noted<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
+impl<S> ProgressStream<S> {
+    pub(super) fn new(stream: S, progress: Arc<ConnectionProgress>) -> Self {
         Self { stream, progress }
     }
 
@@ -151,7 +165,7 @@ impl<S> Noted<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ProgressStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -162,7 +176,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, data);
         self.wrote(polled)
@@ -203,7 +217,7 @@ mod tests {
     #[test]
     fn the_first_header_has_ten_seconds_from_the_start_whatever_arrives_of_it() {
         let start = Instant::now();
-        let progress = Progress::new(start);
+        let progress = ConnectionProgress::new(start);
         assert!(progress.is_fresh());
         progress.received(start + seconds(9));
         assert!(!progress.is_fresh());
@@ -213,27 +227,27 @@ mod tests {
     #[test]
     fn a_kept_connection_may_be_idle_for_two_minutes_and_a_later_header_has_ten_seconds() {
         let start = Instant::now();
-        let progress = Progress::new(start);
-        progress.request(start);
+        let progress = ConnectionProgress::new(start);
+        progress.begin_request(start);
         assert_eq!(progress.deadline(), start + seconds(660), "longer than any route takes");
-        let sending = progress.answer(start);
-        progress.idle(start);
+        let sending = progress.begin_answer(start);
+        progress.end_answer(start);
         assert!(progress.is_idle());
         assert_eq!(progress.deadline(), start + seconds(120));
         progress.received(start + seconds(60));
         progress.received(start + seconds(65));
         assert_eq!(progress.deadline(), start + seconds(70));
-        progress.request(start + seconds(66));
+        progress.begin_request(start + seconds(66));
         drop(sending);
         assert_eq!(progress.deadline(), start + seconds(726), "the end of an answer is not that of the next");
     }
 
     #[test]
-    fn a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_little_too_later() {
+    fn a_client_that_reads_nothing_is_given_up_and_so_is_one_that_reads_little_later() {
         let start = Instant::now();
-        let progress = Progress::new(start);
-        progress.request(start);
-        let sending = progress.answer(start);
+        let progress = ConnectionProgress::new(start);
+        progress.begin_request(start);
+        let sending = progress.begin_answer(start);
         progress.sent(start, true);
         assert_eq!(progress.deadline(), start + seconds(120));
         progress.sent(start + seconds(1), false);

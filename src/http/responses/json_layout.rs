@@ -1,13 +1,13 @@
-//! How JSON is laid out: on one line for programs, or indented for people, who ask for it with `?pretty`.
+//! The layout of JSON: on one line for programs, or indented for people, who ask for it with `?pretty`.
 
 use hyper::header::CONTENT_TYPE;
 use url::form_urlencoded;
 
 use super::answer::{HttpResponse, JSON};
 
-/// How JSON is laid out.
+/// The layout of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Layout {
+pub(crate) enum JsonLayout {
     /// All on one line.
     Compact,
     /// Each field and element on a line of its own.
@@ -17,9 +17,9 @@ pub(crate) enum Layout {
 /// One level of indentation.
 const INDENT: &[u8] = b"  ";
 
-// === impl Layout ===
+// === impl JsonLayout ===
 
-impl Layout {
+impl JsonLayout {
     /// The layout that a query asks for, and the rest of the query. `pretty` needs no value; with `false` or
     /// `0` it asks for the compact layout.
     pub(crate) fn of_query(query: Option<&str>) -> (Self, Option<String>) {
@@ -38,7 +38,7 @@ impl Layout {
         (layout, Some(rest.join("&")))
     }
 
-    /// Lays out JSON that is all on one line.
+    /// Lays out JSON that is on one line.
     pub(crate) fn lay_out(self, json: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Compact => json,
@@ -46,7 +46,7 @@ impl Layout {
         }
     }
 
-    /// Lays out an answer, if it is JSON. Large answers are laid out when they are made.
+    /// Lays out an answer if it is JSON. Large answers are laid out when they are rendered.
     pub(crate) fn apply(self, answer: HttpResponse) -> HttpResponse {
         let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == JSON);
         if self == Self::Indented && is_json { answer.map(|body| body.map(|json| indented(&json))) } else { answer }
@@ -97,21 +97,21 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn pretty_is_taken_out_of_a_query_wherever_it_stands_and_whatever_its_value() {
+    fn pretty_is_removed_from_a_query_wherever_it_is_and_whatever_its_value() {
         for (query, layout, rest) in [
-            (None, Layout::Compact, None),
-            (Some(""), Layout::Compact, Some("")),
-            (Some("wait=5m&q=a%26pretty"), Layout::Compact, Some("wait=5m&q=a%26pretty")),
-            (Some("pretty"), Layout::Indented, Some("")),
-            (Some("pretty="), Layout::Indented, Some("")),
-            (Some("pretty=true&wait=5m"), Layout::Indented, Some("wait=5m")),
-            (Some("wait=5m&pr%65tty&progress_id=a"), Layout::Indented, Some("wait=5m&progress_id=a")),
-            (Some("pretty&pretty=1"), Layout::Indented, Some("")),
-            (Some("pretty=false"), Layout::Compact, Some("")),
-            (Some("pretty=0&limit=1"), Layout::Compact, Some("limit=1")),
-            (Some("prettyish"), Layout::Compact, Some("prettyish")),
+            (None, JsonLayout::Compact, None),
+            (Some(""), JsonLayout::Compact, Some("")),
+            (Some("wait=5m&q=a%26pretty"), JsonLayout::Compact, Some("wait=5m&q=a%26pretty")),
+            (Some("pretty"), JsonLayout::Indented, Some("")),
+            (Some("pretty="), JsonLayout::Indented, Some("")),
+            (Some("pretty=true&wait=5m"), JsonLayout::Indented, Some("wait=5m")),
+            (Some("wait=5m&pr%65tty&progress_id=a"), JsonLayout::Indented, Some("wait=5m&progress_id=a")),
+            (Some("pretty&pretty=1"), JsonLayout::Indented, Some("")),
+            (Some("pretty=false"), JsonLayout::Compact, Some("")),
+            (Some("pretty=0&limit=1"), JsonLayout::Compact, Some("limit=1")),
+            (Some("prettyish"), JsonLayout::Compact, Some("prettyish")),
         ] {
-            assert_eq!(Layout::of_query(query), (layout, rest.map(str::to_owned)), "{query:?}");
+            assert_eq!(JsonLayout::of_query(query), (layout, rest.map(str::to_owned)), "{query:?}");
         }
     }
 
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_json_is_indented_as_serde_does_it(value in json()) {
+        fn json_is_indented_as_serde_does_it(value in json()) {
             let compact = serde_json::to_vec(&value).unwrap();
             prop_assert_eq!(indented(&compact), serde_json::to_vec_pretty(&value).unwrap());
         }

@@ -1,25 +1,25 @@
-//! Which toggles a query asks for.
+//! Which toggles a query selects.
 
 use url::form_urlencoded;
 
 use crate::board::{ToggleRow, ToggleRows};
 use crate::toggle::{Standing, Status, Text, Timestamp, WatchName};
 
-/// Which toggles are asked for, in the order of their names.
+/// The toggles that a query selects, in the order of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Selection {
-    /// At most so many.
+    /// At most this number.
     pub(crate) limit: Option<usize>,
     /// Only those whose names come after this.
     pub(crate) after: Option<String>,
     /// Only those with this status.
     pub(crate) status: Option<Status>,
-    /// Only those that have each of its words somewhere, in upper or lower case.
+    /// Only those that contain each of its words, in upper or lower case.
     pub(crate) text: String,
 }
 
-/// The longest text that is looked for, in characters, and the most words of it: each is looked for in all that
-/// is known of all toggles. `status.js` asks for no more.
+/// The longest text that is searched for, in characters, and the most words in it: each word is searched in all
+/// texts of all toggles. `status.js` has the same limits.
 pub(crate) const MOST_TEXT: usize = 256;
 pub(crate) const MOST_WORDS: usize = 16;
 
@@ -27,7 +27,7 @@ pub(crate) const MOST_WORDS: usize = 16;
 
 impl Selection {
     /// # Errors
-    /// What is wrong, as a sentence for the user.
+    /// If the query is not valid: what is wrong with it, for the user.
     pub(crate) fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut selection = Self::default();
         let mut given = Vec::new();
@@ -47,8 +47,8 @@ impl Selection {
         Ok(selection)
     }
 
-    /// What the address of the status page asks for, the first of each. What it does not know is for its
-    /// script, which reads it alike.
+    /// What the query of the status page selects: the first of each parameter. Unknown parameters are for the page's
+    /// script, which reads the known ones in the same way.
     pub(crate) fn of_page(query: Option<&str>) -> Self {
         let query = query.unwrap_or_default().as_bytes();
         let first =
@@ -58,7 +58,7 @@ impl Selection {
         Self { status, text, ..Self::default() }
     }
 
-    /// Those of the rows that are asked for as they stand at `now`, whatever the limit.
+    /// The rows that are selected at `now`, without the limit.
     pub(crate) fn of<'a>(&'a self, rows: &'a ToggleRows, now: Timestamp) -> impl Iterator<Item = &'a ToggleRow> {
         let words: Vec<_> = self.text.split_whitespace().take(MOST_WORDS).collect();
         rows.iter_after(self.after.as_deref()).filter(move |row| {
@@ -67,8 +67,8 @@ impl Selection {
         })
     }
 
-    /// Whether what it holds may change with the time alone.
-    pub(crate) fn is_of_its_time(&self) -> bool {
+    /// Whether the selected toggles may change with the time alone.
+    pub(crate) fn depends_on_time(&self) -> bool {
         !self.text.is_empty()
     }
 }
@@ -89,7 +89,7 @@ fn name_of(text: String) -> Result<String, String> {
 
 fn limit(text: &str) -> Result<usize, String> {
     let limit = if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
-        // What overflows is more than there ever are.
+        // A number that overflows is more than there ever are.
         text.parse().unwrap_or(usize::MAX)
     } else {
         0
@@ -97,7 +97,7 @@ fn limit(text: &str) -> Result<usize, String> {
     if limit == 0 { Err("limit: is not a whole number above 0".to_owned()) } else { Ok(limit) }
 }
 
-/// None is what a form sends that lets the status open.
+/// An empty status selects all: a form sends it when no status is chosen.
 fn status(text: &str) -> Result<Option<Status>, String> {
     match Status::parse(text) {
         None if !text.is_empty() => Err("status: is none of in_progress, completed, failed and unknown".to_owned()),
@@ -105,7 +105,7 @@ fn status(text: &str) -> Result<Option<Status>, String> {
     }
 }
 
-/// Whether the word is in anything that is shown of a toggle as text, or says how it stands.
+/// Whether a text that is shown of a toggle, or its standing, contains the word.
 fn has(row: &ToggleRow, word: &str, now: Timestamp) -> bool {
     let (watch, run) = (&row.toggle.watch, &row.toggle.run);
     let failing = run.failing.as_ref();
@@ -126,7 +126,7 @@ fn has(row: &ToggleRow, word: &str, now: Timestamp) -> bool {
         || watch.labels.iter().any(|(name, value)| has_label(name.as_str(), value, word))
 }
 
-/// Whether the word is in the label as it is shown, `name=value`.
+/// Whether a label contains the word as it is shown, `name=value`.
 fn has_label(name: &str, value: &str, word: &str) -> bool {
     contains(name, word) || contains(value, word) || word.contains('=') && contains(&format!("{name}={value}"), word)
 }
@@ -142,7 +142,7 @@ mod tests {
     use crate::toggle::{Failure, Reason, Toggle};
 
     #[test]
-    fn a_query_is_read_as_it_was_written_each_parameter_once() {
+    fn a_query_is_parsed_and_each_parameter_may_be_given_once() {
         for (query, expected) in [
             (None, Selection::default()),
             (Some("status=&q="), Selection::default()),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_must_be_somewhere_in_upper_or_lower_case() {
+    fn every_word_must_be_contained_in_upper_or_lower_case() {
         let mut toggle = Toggle::new(std::sync::Arc::new(watch("bookings-enable", "task-7")), at(0));
         toggle.apply(Err(Failure::new(Reason::Timeout).with_detail(Text::own("No answer in 5 s"))), at(1));
         let rows: ToggleRows = [ToggleRow::new(toggle)].into_iter().collect();
@@ -198,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn the_page_takes_what_it_can_of_too_much() {
+    fn the_page_cuts_a_text_that_is_too_long() {
         let many = format!("q={}", "a+".repeat(200));
         let selection = Selection::of_page(Some(&many));
         assert_eq!(selection.text.len(), MOST_TEXT);
     }
 
     #[test]
-    fn after_a_name_come_those_behind_it_whether_it_is_there_or_not() {
+    fn after_a_name_come_the_following_ones_whether_it_exists_or_not() {
         let row = |name: &str| ToggleRow::new(Toggle::new(std::sync::Arc::new(watch(name, "1")), at(0)));
         let rows: ToggleRows = ["b", "d", "f"].map(row).into_iter().collect();
         let names = |after: &str| {

@@ -1,0 +1,248 @@
+//! Which connections are served: so many in all, and so many from one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::progress::ConnectionProgress;
+use crate::config::ConnectionLimits;
+
+/// The most connections that are reserved.
+const MOST_RESERVED: u32 = 16;
+
+/// One in so many connections is reserved, at least one and at most [`MOST_RESERVED`].
+const RESERVED_PART: u32 = 32;
+
+/// Limits how many connections are open.
+///
+/// When all connections are taken, a few more are admitted from networks that hold none. Whoever took the
+/// others cannot take these too, so scrapes and probes from elsewhere get through. The network of an IPv4
+/// address is the address, that of an IPv6 address its /64, because addresses within it cost nothing. The
+/// limit for one client counts by address: pods of a node share a /64.
+///
+/// A client that has as many connections as it may gets another one if one of them is idle: that is closed.
+/// So connections that others keep open at the same address, such as a proxy's, lock out no scraper.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionLimiter(Mutex<OpenConnections>);
+
+#[derive(Debug, Default)]
+struct OpenConnections {
+    total: u32,
+    by_peer: HashMap<IpAddr, Vec<Arc<ConnectionProgress>>>,
+    by_network: HashMap<IpAddr, u32>,
+}
+
+/// Permits a connection for as long as it lives.
+#[derive(Debug)]
+pub(super) struct ConnectionPermit {
+    limiter: Arc<ConnectionLimiter>,
+    peer: IpAddr,
+    pub(super) progress: Arc<ConnectionProgress>,
+}
+
+// === impl ConnectionLimiter ===
+
+impl ConnectionLimiter {
+    /// A permit for a connection from this address; `None` if there are too many.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        limits: ConnectionLimits,
+        progress: Arc<ConnectionProgress>,
+    ) -> Option<ConnectionPermit> {
+        // An IPv4 address is the same one over sockets of both kinds.
+        let peer = peer.to_canonical();
+        let mut open = self.open();
+        while open.of_peer(peer).len() >= limits.per_peer.get() as usize {
+            open.evict_idle(peer)?;
+        }
+        let total = limits.total.get();
+        let is_new_network = !open.by_network.contains_key(&network(peer));
+        let most = if is_new_network { total.saturating_add(reserved(total)) } else { total };
+        if open.total >= most {
+            return None;
+        }
+        open.total += 1;
+        open.by_peer.entry(peer).or_default().push(progress.clone());
+        *open.by_network.entry(network(peer)).or_default() += 1;
+        Some(ConnectionPermit { limiter: self.clone(), peer, progress })
+    }
+
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
+        // Nothing that is done under the lock can panic half way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl OpenConnections ===
+
+impl OpenConnections {
+    fn of_peer(&self, peer: IpAddr) -> &[Arc<ConnectionProgress>] {
+        self.by_peer.get(&peer).map_or(&[], Vec::as_slice)
+    }
+
+    /// Has the connection from this address closed that has been idle for longest, and no longer counts it.
+    /// `None` if none is idle.
+    fn evict_idle(&mut self, peer: IpAddr) -> Option<()> {
+        let idle = self.of_peer(peer).iter().filter(|progress| progress.is_idle());
+        let longest = idle.min_by_key(|progress| progress.deadline())?.clone();
+        self.remove(peer, &longest);
+        longest.evict();
+        Some(())
+    }
+
+    /// Counts a connection no longer, unless it was evicted before.
+    fn remove(&mut self, peer: IpAddr, progress: &Arc<ConnectionProgress>) {
+        let Some(of_peer) = self.by_peer.get_mut(&peer) else { return };
+        let Some(index) = of_peer.iter().position(|other| Arc::ptr_eq(other, progress)) else { return };
+        of_peer.swap_remove(index);
+        if of_peer.is_empty() {
+            self.by_peer.remove(&peer);
+        }
+        self.total -= 1;
+        let network = network(peer);
+        let left = self.by_network.remove(&network).unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            self.by_network.insert(network, left);
+        }
+    }
+}
+
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+fn reserved(total: u32) -> u32 {
+    (total / RESERVED_PART).clamp(1, MOST_RESERVED)
+}
+
+// === impl ConnectionPermit ===
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.limiter.open().remove(self.peer, &self.progress);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU32;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn limits(total: u32, per_peer: u32) -> ConnectionLimits {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        ConnectionLimits { total: number(total), per_peer: number(per_peer) }
+    }
+
+    fn peer(n: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, n).into()
+    }
+
+    fn admit(limiter: &Arc<ConnectionLimiter>, peer: IpAddr, limits: ConnectionLimits) -> Option<ConnectionPermit> {
+        limiter.admit(peer, limits, ConnectionProgress::new(Instant::now()))
+    }
+
+    fn is_evicted(progress: &ConnectionProgress) -> bool {
+        pin!(progress.evicted()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// How many of `tries` connections from one address are admitted; they are held.
+    fn fill(
+        limiter: &Arc<ConnectionLimiter>,
+        of: IpAddr,
+        limits: ConnectionLimits,
+        tries: usize,
+    ) -> Vec<ConnectionPermit> {
+        (0..tries).filter_map(|_| admit(limiter, of, limits)).collect()
+    }
+
+    #[test]
+    fn one_address_gets_as_many_as_it_may_and_a_place_that_was_left_is_free_again() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let limits = limits(512, 3);
+        let mut held = fill(&limiter, peer(1), limits, 10);
+        assert_eq!(held.len(), 3);
+        assert_eq!(fill(&limiter, peer(2), limits, 1).len(), 1);
+        held.pop();
+        assert_eq!(fill(&limiter, peer(1), limits, 10).len(), 1);
+    }
+
+    #[test]
+    fn a_full_house_has_a_place_for_addresses_that_hold_none_and_only_one_each() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let limits = limits(64, 64);
+        let all = fill(&limiter, peer(1), limits, 100);
+        assert_eq!(all.len(), 64);
+        let scraper = fill(&limiter, peer(2), limits, 100);
+        assert_eq!(scraper.len(), 1);
+        assert_eq!(fill(&limiter, peer(3), limits, 100).len(), 1);
+        let _prober = fill(&limiter, peer(3), limits, 100);
+        assert_eq!(fill(&limiter, peer(4), limits, 100).len(), 0, "the reserve is bounded");
+        drop(scraper);
+        assert_eq!(fill(&limiter, peer(4), limits, 100).len(), 1);
+    }
+
+    #[test]
+    fn the_reserve_is_for_networks_that_hold_none() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let limits = limits(4, 2);
+        let address = |network: u16, n: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, n]);
+        let all: Vec<_> = (0..8).filter_map(|n| admit(&limiter, address(1, n), limits)).collect();
+        assert_eq!(all.len(), 4);
+        assert!(admit(&limiter, address(2, 1), limits).is_some());
+    }
+
+    #[test]
+    fn the_connection_that_is_idle_for_longest_makes_room_for_another_of_its_address() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let limits = limits(64, 3);
+        let held = fill(&limiter, peer(1), limits, 3);
+        let _other = fill(&limiter, peer(2), limits, 3);
+        assert!(admit(&limiter, peer(1), limits).is_none(), "nothing was asked over them yet");
+        let [first, second, busy] = [0, 1, 2].map(|n| held[n].progress.clone());
+        busy.begin_request(Instant::now());
+        for progress in [&second, &first] {
+            progress.begin_request(Instant::now());
+            drop(progress.begin_answer(Instant::now()));
+        }
+        let newcomers = fill(&limiter, peer(1), limits, 10);
+        assert_eq!(newcomers.len(), 2);
+        assert!([first, second].iter().all(|progress| is_evicted(progress)));
+        assert!(!is_evicted(&busy));
+        // Those that were evicted leave later, and nothing is counted twice.
+        drop(held);
+        let open = limiter.open();
+        assert_eq!((open.of_peer(peer(1)).len(), open.total), (2, 5));
+        drop(open);
+    }
+
+    #[test]
+    fn an_address_is_the_same_over_both_kinds_of_sockets() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let limits = limits(10, 1);
+        let _held = admit(&limiter, peer(1), limits).unwrap();
+        assert!(admit(&limiter, Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().into(), limits).is_none());
+    }
+
+    #[test]
+    fn the_reserve_is_a_small_part_but_never_none() {
+        assert_eq!([1, 31, 64, 512, 1_000_000].map(reserved), [1, 1, 2, 16, 16]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_addresses_that_left() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        drop((0..100).map(|n| admit(&limiter, peer(n), limits(512, 2)).unwrap()).collect::<Vec<_>>());
+        let open = limiter.open();
+        assert_eq!((open.total, open.by_peer.len(), open.by_network.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,280 @@
+//! What each path answers to GET and HEAD, and forgetting an agent.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
+use hyper::{Response, StatusCode};
+
+use super::api::agents::AgentDirectory;
+use super::api::history::EventList;
+use super::api::overview::{ApiHealth, Overview};
+use super::api::toggles::{ToggleJson, ToggleList};
+use super::api::wait::{WaitOutcome, WaitQuery};
+use super::api::write::try_again;
+use super::guard;
+use super::page::StatusPage;
+use super::page::runbooks::{AlertSubject, Runbooks, exporter_url};
+use super::responses::answer::{HTML, HttpResponse, JSON, TEXT, YAML, answer, encoded, json, ok, problem};
+use super::responses::body::ResponseBody;
+use super::responses::etag::ETag;
+use super::responses::json_layout::JsonLayout;
+use super::responses::negotiate;
+use super::responses::renderings::{Document, RenderError, RenderingKey, RenderingSource};
+use super::route::Route;
+use super::selection::Selection;
+use super::site::Site;
+use crate::board::AgentKey;
+use crate::clock;
+use crate::exposition::Snapshot;
+use crate::toggle::{AgentId, ApiName};
+
+const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
+
+/// How long an answer may wait for the state file.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A configuration with at most so many watches is rendered at once.
+const FEW_WATCHES: usize = 100;
+
+// === impl Site ===
+
+impl Site {
+    /// Answers a GET or HEAD request of a route that has an answer to these.
+    pub(super) async fn get(
+        &self,
+        route: &Route<'_>,
+        query: Option<&str>,
+        layout: JsonLayout,
+        headers: &HeaderMap,
+    ) -> HttpResponse {
+        match route {
+            Route::Metrics => self.metrics(headers).await,
+            Route::StatusPage => self.status_page(Selection::of_page(query), headers).await,
+            Route::Asset(asset) => cacheable(asset.content_type(), asset.content(), headers),
+            Route::Runbooks => self.runbooks(query, headers),
+            Route::Overview => self.overview(layout, headers).await,
+            Route::Toggle(name) => self.toggle(name, query).await,
+            Route::Events(name) => match self.board.events(name) {
+                Some(events) => json(&EventList::of(&events)),
+                None => no_such_watch(),
+            },
+            Route::Agents => self.agents(layout, headers).await,
+            Route::Agent(api, id) => self.agent(api, id),
+            Route::Toggles => match Selection::parse(query) {
+                Ok(selection) => self.toggles(selection, layout, headers).await,
+                Err(what) => problem(StatusCode::BAD_REQUEST, &what),
+            },
+            Route::Healthy => health(self.ailment(), "healthy\n"),
+            Route::Ready => health(self.unreadiness(), "ready\n"),
+            Route::Config => self.config(headers).await,
+            Route::Reload => self.refuse_method(route),
+        }
+    }
+
+    async fn metrics(&self, headers: &HeaderMap) -> HttpResponse {
+        let format = negotiate::format(headers);
+        let (board, metrics) = (self.board.clone(), self.metrics.clone());
+        let source = move || {
+            let snapshot =
+                Snapshot::new(board.rows(), board.agents(), metrics.configured(), metrics.gather(Instant::now()));
+            RenderingSource::Metrics(snapshot, format)
+        };
+        let mut answer = self.rendered(Document::Metrics(format), format.content_type(), headers, source).await;
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+        answer
+    }
+
+    /// A toggle, at once or when its run is finished.
+    async fn toggle(&self, name: &str, query: Option<&str>) -> HttpResponse {
+        let query = match WaitQuery::parse(query) {
+            Ok(query) => query,
+            Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
+        };
+        match query.wait(name, &self.board, self.draining.clone()).await {
+            WaitOutcome::Over(row) => json(&ToggleJson::of(&row)),
+            WaitOutcome::Gone => no_such_watch(),
+            WaitOutcome::OtherRun => problem(StatusCode::CONFLICT, "another run is watched under that name"),
+            WaitOutcome::Draining => try_again("the exporter stops"),
+        }
+    }
+
+    /// The selected toggles, or 304 if the client has them as they are.
+    async fn toggles(&self, selection: Selection, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
+        let minute = selection.depends_on_time().then(this_minute);
+        let etag = ETag::of((self.process, self.board.revision(), minute, layout));
+        if etag.is_known(headers) {
+            return etag.not_modified();
+        }
+        let (board, document) = (self.board.clone(), Document::Toggles(selection.clone(), layout));
+        let source = move || {
+            let rows = board.rows();
+            let list = encoded(&ToggleList::of(&rows, &selection, clock::now()));
+            RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
+        };
+        let mut answer = self.rendered(document, JSON, headers, source).await;
+        etag.mark(&mut answer);
+        answer
+    }
+
+    async fn agents(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
+        let (board, config) = (self.board.clone(), self.write_api.config());
+        let source = move || {
+            let (rows, config) = (board.all_agents(), config());
+            let list = encoded(&AgentDirectory::of(&rows, &config.agents).list());
+            RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
+        };
+        self.rendered(Document::Agents(layout), JSON, headers, source).await
+    }
+
+    fn agent(&self, api: &str, id: &str) -> HttpResponse {
+        let (config, key) = (self.write_api.config()(), agent_key(api, id));
+        let row = key.and_then(|(api, id)| self.board.agent(&api, id));
+        match AgentDirectory::of(row.as_slice(), &config.agents).get(api, id) {
+            Some(agent) => json(&agent),
+            None => problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT),
+        }
+    }
+
+    /// Forgets what is known of the mocks of an agent, and answers when that is on the disk.
+    pub(super) async fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
+        let forgotten = agent_key(api, id).is_some_and(|(api, id)| self.board.forget_agent(&api, id, clock::now()));
+        if !forgotten {
+            return problem(StatusCode::NOT_FOUND, "nothing is known of the mocks of such an agent");
+        }
+        match tokio::time::timeout(SAVE_TIMEOUT, self.board.all_saved()).await {
+            Ok(()) => answer(StatusCode::NO_CONTENT, None, ""),
+            Err(_) => try_again("it is forgotten, but that is not saved yet: a restart would bring it back"),
+        }
+    }
+
+    /// Reads the health of each API. The polls of toggles are not counted in it yet.
+    fn api_health(&self) -> impl Fn() -> Vec<ApiHealth> + Send + use<> {
+        let (config, metrics) = (self.write_api.config(), self.metrics.clone());
+        move || ApiHealth::of_all(&config(), &metrics.loads())
+    }
+
+    async fn overview(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
+        let (board, apis, started) = (self.board.clone(), self.api_health(), self.started());
+        let source = move || {
+            let overview = encoded(&Overview::of(&board.rows(), apis(), started, clock::now()));
+            RenderingSource::Text(layout.lay_out(overview.unwrap_or_default()))
+        };
+        self.rendered(Document::Overview(layout), JSON, headers, source).await
+    }
+
+    /// The status page, or 304 if the client has it as it is.
+    async fn status_page(&self, selection: Selection, headers: &HeaderMap) -> HttpResponse {
+        let apis = self.api_health();
+        let api_state = serde_json::to_string(&apis()).unwrap_or_default();
+        // The standing of a toggle may change with the time alone.
+        let etag = ETag::of((self.process, self.board.revision(), this_minute(), &selection, api_state));
+        let mut answer = if etag.is_known(headers) {
+            etag.not_modified()
+        } else {
+            let (board, document) = (self.board.clone(), Document::StatusPage(selection.clone()));
+            let (started, telemetry_path) = (self.started(), self.telemetry_path.clone());
+            let source = move || {
+                let (rows, now) = (board.rows(), clock::now());
+                let page = StatusPage {
+                    overview: &Overview::of(&rows, apis(), started, now),
+                    rows: &rows,
+                    selection: &selection,
+                    telemetry_path: &telemetry_path,
+                    now,
+                };
+                RenderingSource::Text(page.render().into_bytes())
+            };
+            let mut answer = self.rendered(document, HTML, headers, source).await;
+            etag.mark(&mut answer);
+            answer
+        };
+        guard::protect_page(answer.headers_mut());
+        answer
+    }
+
+    /// The runbooks, with the commands for what the query names. If that is not there, the status is 200 all the
+    /// same: proxies replace the page of a 404 by their own, and who was paged needs this one.
+    fn runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> HttpResponse {
+        let config = self.write_api.config()();
+        let is_encrypted = self.web.borrow().tls.is_some();
+        let runbooks = Runbooks {
+            exporter: config.external_url.as_deref().map(str::to_owned).or_else(|| exporter_url(headers, is_encrypted)),
+            subject: AlertSubject::of_query(query, &self.board, &config),
+        };
+        let mut answer = cacheable(HTML, runbooks.render(), headers);
+        guard::protect_page(answer.headers_mut());
+        answer
+    }
+
+    /// The configuration in force.
+    async fn config(&self, headers: &HeaderMap) -> HttpResponse {
+        let config = self.write_api.config();
+        if config().watches.len() <= FEW_WATCHES {
+            return ok(YAML, config().to_string());
+        }
+        // Read again, because a client that shares the rendering may have asked after a reload.
+        let source = move || RenderingSource::Text(config().to_string().into_bytes());
+        self.rendered(Document::Config, YAML, headers, source).await
+    }
+
+    /// An answer whose body is rendered on another thread and shared.
+    async fn rendered<F>(
+        &self,
+        document: Document,
+        content_type: &'static str,
+        headers: &HeaderMap,
+        source: F,
+    ) -> HttpResponse
+    where
+        F: FnOnce() -> RenderingSource + Send + 'static,
+    {
+        let gzip = negotiate::gzip(headers);
+        let reader = match self.renderings.read(RenderingKey { document, gzip }, source).await {
+            Ok(reader) => reader,
+            Err(RenderError::Panicked) => {
+                return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made");
+            }
+            Err(RenderError::TimedOut) => {
+                return problem(StatusCode::SERVICE_UNAVAILABLE, "the answer could not be made in time");
+            }
+        };
+        let mut answer = Response::new(ResponseBody::shared(reader));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+        if gzip {
+            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        answer
+    }
+}
+
+fn health(ailment: Option<&str>, healthy: &'static str) -> HttpResponse {
+    match ailment {
+        None => ok(TEXT, healthy),
+        Some(ailment) => problem(StatusCode::SERVICE_UNAVAILABLE, ailment),
+    }
+}
+
+fn no_such_watch() -> HttpResponse {
+    problem(StatusCode::NOT_FOUND, "no watch of that name")
+}
+
+/// An agent by the texts in a path.
+fn agent_key(api: &str, id: &str) -> Option<AgentKey> {
+    Some((ApiName::parse(api).ok()?, AgentId::parse(id).ok()?))
+}
+
+fn this_minute() -> u64 {
+    clock::now().as_millis() / 60_000
+}
+
+/// Content that a client may keep, or 304 if the client has it as it is.
+fn cacheable(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> HttpResponse {
+    let content = content.into();
+    let etag = ETag::of(&content);
+    let mut answer = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };
+    etag.mark(&mut answer);
+    guard::allow_caching(answer.headers_mut());
+    answer
+}

@@ -1,0 +1,168 @@
+//! The runbooks: `docs/runbooks.md` as a page whose commands are filled in, ready to be pasted.
+//!
+//! Others choose what is filled in: names and labels come from whoever registers a toggle, the Host header from
+//! whoever asks. So every value is quoted for its place in a command, and then escaped as HTML.
+
+mod shell;
+mod subject;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::{self, Write as _};
+
+use hyper::header::{HOST, HeaderMap};
+
+use self::shell::{ShellWord, ascii_json, quoted};
+pub(crate) use self::subject::AlertSubject;
+use super::html::{self, Escaped};
+use crate::toggle::{Expect, Source};
+
+/// The page for one alert.
+#[derive(Debug, Default)]
+pub(crate) struct Runbooks {
+    /// The URL of the exporter, if it is known.
+    pub(crate) exporter: Option<String>,
+    pub(crate) subject: AlertSubject,
+}
+
+/// A part of the page.
+#[derive(Debug, Clone, Copy)]
+enum TemplatePart {
+    /// HTML that is always the same.
+    Text(&'static str),
+    /// What is filled in, and the example that stands there otherwise.
+    Placeholder(Placeholder, &'static str),
+}
+
+/// What is filled in. Each has places of one kind only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placeholder {
+    /// The exporter's URL, as an assignment of the shell.
+    Exporter,
+    /// The base URL of the API, as an assignment of the shell.
+    Base,
+    /// The direction of the toggle, as assignments of the shell.
+    Direction,
+    /// The toggle's labels: a field of JSON within single quotes of the shell.
+    Labels,
+    /// The toggle's name, which needs no quoting in a path, in JSON or in a shell.
+    Toggle,
+    /// The agent's id, a number.
+    Agent,
+    /// The API's name, which needs no quoting anywhere.
+    Api,
+}
+
+/// Made from `docs/runbooks.md` by `build.rs`.
+const TEMPLATE: &[TemplatePart] = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
+
+// === impl Runbooks ===
+
+impl Runbooks {
+    /// The whole page.
+    pub(crate) fn render(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut page);
+        page
+    }
+
+    fn write(&self, page: &mut String) -> fmt::Result {
+        html::begin(page, "Runbooks · cekura-exporter", "");
+        page.push_str("<nav aria-label=\"Back\"><a href=\"./\">Status</a></nav>\n<main class=\"prose\">\n");
+        self.notice(page)?;
+        for part in TEMPLATE {
+            match part {
+                TemplatePart::Text(html) => page.push_str(html),
+                TemplatePart::Placeholder(placeholder, example) => {
+                    write!(page, "{}", Escaped(self.value(*placeholder).as_deref().unwrap_or(example)))?;
+                }
+            }
+        }
+        page.push_str(html::END);
+        Ok(())
+    }
+
+    /// Says whose commands these are.
+    fn notice(&self, page: &mut String) -> fmt::Result {
+        page.push_str("<p class=\"notice\" role=\"note\">");
+        match &self.subject {
+            AlertSubject::Unspecified => page.push_str(
+                "The toggle, agent, API and labels in the commands are <strong>examples</strong>. Open this page \
+                 from a toggle on the <a href=\"./\">status page</a>, or from an alert, to have them filled in.",
+            ),
+            AlertSubject::Missing(what) => {
+                write!(page, "{} The commands are <strong>not filled in</strong>: they have examples.", Escaped(what))?;
+            }
+            AlertSubject::Toggle(watch, api) => {
+                let (name, agent, api) = (Escaped(watch.name.as_str()), watch.agent_id, Escaped(api.api.as_str()));
+                write!(
+                    page,
+                    "The commands are filled in for toggle <a href=\"./?toggle={name}\"><strong>{name}</strong></a>: \
+                     agent {agent}, API {api}, source {}, ",
+                    watch.source.as_str()
+                )?;
+                match watch.expect {
+                    Some(expect) => write!(page, "expected to be {}.", expect.as_str())?,
+                    None => page.push_str(
+                        "no direction known: replace <code>TRUE_OR_FALSE</code> and <code>ENABLED_OR_DISABLED</code>.",
+                    ),
+                }
+                if watch.source != Source::Http {
+                    page.push_str(
+                        " The <code>PUT</code> of step 2 is refused for this source: do what \
+                         <a href=\"#toggle-again\">Toggle again</a> says instead.",
+                    );
+                }
+            }
+            AlertSubject::Agent(agent, api, _) => write!(
+                page,
+                "The commands are filled in for agent <strong>{agent}</strong> of API {}. \
+                 Toggles in them are examples.",
+                Escaped(api.api.as_str())
+            )?,
+            AlertSubject::Api(api) => write!(
+                page,
+                "The commands are filled in for API <strong>{}</strong>. Toggles, agents and labels in them are examples.",
+                Escaped(api.api.as_str())
+            )?,
+        }
+        page.push_str("</p>\n");
+        Ok(())
+    }
+
+    /// What replaces an example, if it is known.
+    fn value(&self, placeholder: Placeholder) -> Option<String> {
+        let subject = &self.subject;
+        match placeholder {
+            Placeholder::Exporter => self.exporter.as_ref().map(|url| format!("exporter={}", ShellWord(url))),
+            Placeholder::Base => subject.api().map(|api| format!("base={}", ShellWord(&api.url))),
+            Placeholder::Direction => subject.watch().map(|watch| direction(watch.expect).to_owned()),
+            Placeholder::Labels => {
+                subject.labels().map(|labels| format!("\"labels\": {}", quoted(&ascii_json(labels))))
+            }
+            Placeholder::Toggle => subject.watch().map(|watch| watch.name.as_str().to_owned()),
+            Placeholder::Agent => subject.agent().map(|agent| agent.to_string()),
+            Placeholder::Api => subject.api().map(|api| api.api.as_str().to_owned()),
+        }
+    }
+}
+
+/// Without a direction, the commands must fail rather than toggle the wrong way.
+fn direction(expect: Option<Expect>) -> &'static str {
+    match expect {
+        Some(Expect::Enabled) => "enabled=true expect=enabled",
+        Some(Expect::Disabled) => "enabled=false expect=disabled",
+        None => "enabled=TRUE_OR_FALSE expect=ENABLED_OR_DISABLED",
+    }
+}
+
+/// The URL at which the client that sent these headers reaches the exporter, if its Host header is a host.
+pub(crate) fn exporter_url(headers: &HeaderMap, encrypted: bool) -> Option<String> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let scheme = if encrypted { "https" } else { "http" };
+    let url = format!("{scheme}://{host}");
+    let is_url = url::Url::parse(&url).is_ok_and(|url| url.has_host() && url.path() == "/");
+    (is_url && host.chars().all(is_of_host)).then_some(url)
+}

@@ -1,0 +1,133 @@
+//! What an alert is about, as the query of the page names it.
+
+use std::sync::Arc;
+
+use url::form_urlencoded;
+
+use crate::board::Board;
+use crate::cekura::Api;
+use crate::config::Config;
+use crate::toggle::{AgentId, ApiName, Labels, Toggle, Watch, WatchName};
+
+/// What an alert is about.
+#[derive(Debug, Default)]
+pub(crate) enum AlertSubject {
+    /// The query names nothing: the commands keep their examples.
+    #[default]
+    Unspecified,
+    /// What the query names does not exist: a sentence that says so.
+    Missing(String),
+    Toggle(Arc<Watch>, ApiUrl),
+    /// An agent, with the labels of the toggle that last told whether its mocks are on, or else those of the
+    /// configuration.
+    Agent(AgentId, ApiUrl, Labels),
+    Api(ApiUrl),
+}
+
+/// An API and its base URL, without a slash at the end.
+#[derive(Debug)]
+pub(crate) struct ApiUrl {
+    pub(super) api: ApiName,
+    pub(super) url: String,
+}
+
+// === impl AlertSubject ===
+
+impl AlertSubject {
+    /// The subject of a query: `toggle=NAME`, `agent=API/ID` or `api=NAME`.
+    pub(crate) fn of_query(query: Option<&str>, board: &Board, config: &Config) -> Self {
+        let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        let subject = parameters.find_map(|(name, value)| match &*name {
+            "toggle" => Some(Self::of_toggle(&value, board, config)),
+            "agent" => Some(Self::of_agent(&value, board, config)),
+            "api" => Some(Self::of_api(&value, config)),
+            _ => None,
+        });
+        match subject {
+            None => Self::Unspecified,
+            Some(Ok(subject)) => subject,
+            Some(Err(missing)) => Self::Missing(missing),
+        }
+    }
+
+    fn of_toggle(name: &str, board: &Board, config: &Config) -> Result<Self, String> {
+        // The page repeats only text that is a name.
+        let name = WatchName::parse(name).map_err(|_| "The address of this page names no toggle.".to_owned())?;
+        let watch = board.with_row(name.as_str(), |row| alerting_watch(&row.toggle));
+        let found = watch.and_then(|watch| Some(Self::Toggle(watch.clone(), ApiUrl::of(&watch.api, config)?)));
+        let name = name.as_str();
+        found.ok_or_else(|| format!("There is no toggle {name} now. It may have been removed or have expired."))
+    }
+
+    fn of_agent(agent: &str, board: &Board, config: &Config) -> Result<Self, String> {
+        let found = || {
+            let (api, id) = agent.split_once('/')?;
+            let (api, id) = (ApiName::parse(api).ok()?, AgentId::parse(id).ok()?);
+            Some(Self::Agent(id, ApiUrl::of(&api, config)?, alert_labels(&api, id, board, config)))
+        };
+        found().ok_or_else(|| "The address of this page names no agent of an API that is configured.".to_owned())
+    }
+
+    fn of_api(name: &str, config: &Config) -> Result<Self, String> {
+        let api = ApiName::parse(name).ok().and_then(|api| ApiUrl::of(&api, config));
+        api.map(Self::Api).ok_or_else(|| "The address of this page names no API that is configured.".to_owned())
+    }
+
+    pub(super) fn api(&self) -> Option<&ApiUrl> {
+        match self {
+            Self::Toggle(_, api) | Self::Agent(_, api, _) | Self::Api(api) => Some(api),
+            Self::Unspecified | Self::Missing(_) => None,
+        }
+    }
+
+    pub(super) fn agent(&self) -> Option<AgentId> {
+        match self {
+            Self::Toggle(watch, _) => Some(watch.agent_id),
+            Self::Agent(agent, ..) => Some(*agent),
+            _ => None,
+        }
+    }
+
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        match self {
+            Self::Toggle(watch, _) => Some(&watch.labels),
+            Self::Agent(.., labels) => Some(labels),
+            _ => None,
+        }
+    }
+
+    pub(super) fn watch(&self) -> Option<&Watch> {
+        match self {
+            Self::Toggle(watch, _) => Some(watch),
+            _ => None,
+        }
+    }
+}
+
+// === impl ApiUrl ===
+
+impl ApiUrl {
+    fn of(api: &ApiName, config: &Config) -> Option<Self> {
+        let Api { name, base_url, .. } = config.apis.iter().find(|found| found.name == *api)?;
+        Some(Self { api: name.clone(), url: base_url.as_str().trim_end_matches('/').to_owned() })
+    }
+}
+
+/// The watch of a toggle, with the direction that its alerts have: that of the run that ended badly, even while a
+/// run in the other direction replaces it.
+fn alerting_watch(toggle: &Toggle) -> Arc<Watch> {
+    match toggle.tally.problem {
+        Some(problem) if problem.expect != toggle.watch.expect => {
+            Arc::new(Watch { expect: problem.expect, ..(*toggle.watch).clone() })
+        }
+        _ => toggle.watch.clone(),
+    }
+}
+
+/// The labels that alerts on an agent have.
+fn alert_labels(api: &ApiName, id: AgentId, board: &Board, config: &Config) -> Labels {
+    let known = board.agent(api, id);
+    let told = known.as_ref().and_then(|agent| agent.mock.told_by.as_ref()).map(|teller| teller.labels.clone());
+    let configured = || config.agents.iter().find(|agent| agent.api == *api && agent.agent_id == id);
+    told.or_else(|| configured().map(|agent| agent.labels.clone())).unwrap_or_default()
+}

@@ -1,0 +1,115 @@
+//! Which path leads to what.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::page::Asset;
+
+/// What a path leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route<'p> {
+    Metrics,
+    StatusPage,
+    Asset(Asset),
+    Overview,
+    Runbooks,
+    Toggles,
+    /// A toggle's name.
+    Toggle(Cow<'p, str>),
+    Agents,
+    /// An API's name and an agent's id.
+    Agent(Cow<'p, str>, Cow<'p, str>),
+    /// A toggle's name.
+    Events(Cow<'p, str>),
+    Healthy,
+    Ready,
+    Reload,
+    Config,
+}
+
+// === impl Route ===
+
+impl<'p> Route<'p> {
+    /// The route of a path, with the metrics at `telemetry_path`.
+    pub(super) fn of(path: &'p str, telemetry_path: &str) -> Option<Self> {
+        if path == telemetry_path {
+            return Some(Self::Metrics);
+        }
+        let segments: Vec<_> = path.strip_prefix('/')?.split('/').collect();
+        let decoded = |segment: &'p str| percent_decode_str(segment).decode_utf8_lossy();
+        Some(match *segments {
+            [""] => Self::StatusPage,
+            ["runbooks"] => Self::Runbooks,
+            ["config"] => Self::Config,
+            ["assets", file] => Self::Asset(Asset::of(file)?),
+            ["api", "v1", "status"] => Self::Overview,
+            ["api", "v1", "toggles"] => Self::Toggles,
+            ["api", "v1", "toggles", name] => Self::Toggle(decoded(name)),
+            ["api", "v1", "toggles", name, "events"] => Self::Events(decoded(name)),
+            ["api", "v1", "agents"] => Self::Agents,
+            ["api", "v1", "agents", api, id] => Self::Agent(decoded(api), decoded(id)),
+            ["-", "healthy"] => Self::Healthy,
+            ["-", "ready"] => Self::Ready,
+            ["-", "reload"] => Self::Reload,
+            _ => return None,
+        })
+    }
+
+    /// The route as labels and log lines show it: one of a closed set, with nothing in it that a client chose.
+    pub(super) fn pattern(route: Option<&Self>) -> &'static str {
+        match route {
+            Some(Self::Metrics) => "/metrics",
+            Some(Self::StatusPage) => "/",
+            Some(Self::Asset(_)) => "/assets/{file}",
+            Some(Self::Runbooks) => "/runbooks",
+            Some(Self::Overview) => "/api/v1/status",
+            Some(Self::Toggles) => "/api/v1/toggles",
+            Some(Self::Toggle(_)) => "/api/v1/toggles/{name}",
+            Some(Self::Agents) => "/api/v1/agents",
+            Some(Self::Agent(..)) => "/api/v1/agents/{api}/{agent_id}",
+            Some(Self::Events(_)) => "/api/v1/toggles/{name}/events",
+            Some(Self::Healthy) => "/-/healthy",
+            Some(Self::Ready) => "/-/ready",
+            Some(Self::Reload) => "/-/reload",
+            Some(Self::Config) => "/config",
+            None => "other",
+        }
+    }
+
+    /// Whether a probe asks for it: it says no more than whether the exporter works, and needs no login.
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Healthy | Self::Ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_its_route() {
+        let of = |path| Route::of(path, "/m");
+        assert_eq!(of("/m"), Some(Route::Metrics));
+        assert_eq!(of("/metrics"), None);
+        assert_eq!(of("/"), Some(Route::StatusPage));
+        assert_eq!(of("//"), None);
+        assert_eq!(of(""), None);
+        assert_eq!(of("/assets/status.js"), Some(Route::Asset(Asset::Script)));
+        assert_eq!(of("/assets/../status.js"), None);
+        assert_eq!(of("/assets/"), None);
+        assert_eq!(of("/api/v1/toggles"), Some(Route::Toggles));
+        assert_eq!(of("/api/v1/toggles/a.b"), Some(Route::Toggle("a.b".into())));
+        assert_eq!(of("/api/v1/toggles/a%2Fb"), Some(Route::Toggle("a/b".into())));
+        assert_eq!(of("/api/v1/toggles/a/b"), None);
+        assert_eq!(of("/api/v1/toggles/events"), Some(Route::Toggle("events".into())));
+        assert_eq!(of("/api/v1/toggles/a/events"), Some(Route::Events("a".into())));
+        assert_eq!(of("/api/v1/toggles/a/events/"), None);
+        assert_eq!(of("/api/v1/agents"), Some(Route::Agents));
+        assert_eq!(of("/api/v1/agents/eu/7"), Some(Route::Agent("eu".into(), "7".into())));
+        assert_eq!(of("/api/v1/agents/7"), None);
+        assert_eq!(of("/api/v1/agents/eu/7/"), None);
+        assert_eq!(of("/config/"), None);
+        assert_eq!(of("/-/reload"), Some(Route::Reload));
+    }
+}
