@@ -124,7 +124,7 @@ impl Variable {
             return one("is not UTF-8 text");
         };
         if !validate::holds_collection(&keys) {
-            let value = Value { origin: ValueOrigin::Document, kind: ValueKind::Text(value) };
+            let value = Value { origin: ValueOrigin::Document, kind: ValueKind::Text(value.into()) };
             return Ok(Self { name, keys, value });
         }
         match yaml::parse(&value, DocumentSource::Text(&name)) {

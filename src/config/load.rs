@@ -119,7 +119,9 @@ fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environ
     if let Some(apis) = file.get_mut("apis") {
         keys.lift_all(apis);
     }
-    overlays.iter_mut().for_each(|variable| variable.lift_keys(&mut keys));
+    for variable in &mut overlays {
+        variable.lift_keys(&mut keys);
+    }
     let tree = Value { origin: ValueOrigin::Document, kind: ValueKind::Map(merge(file, &overlays)) };
 
     let names: Vec<_> = overlays.into_iter().map(|variable| variable.name).collect();
@@ -169,7 +171,7 @@ fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
     let has_no_other_source = config.watch_files.is_empty() && !config.registrations.enabled;
     match config.watches.len() {
         0 if has_no_other_source => {
-            warnings.push(root.warning_at(&["watches"], "the watch list is empty: nothing is polled"))
+            warnings.push(root.warning_at(&["watches"], "the watch list is empty: nothing is polled"));
         }
         many if many > Config::MANY_WATCHES => {
             let series = many * Config::SERIES_PER_WATCH;
@@ -220,7 +222,7 @@ impl ApiKeys {
         if let ValueKind::Text(key) = &mut key.kind {
             self.given.insert(name.to_owned(), given_key(key));
             key.zeroize();
-            key.push_str(LIFTED);
+            *key = LIFTED.into();
         }
     }
 }

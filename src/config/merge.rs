@@ -1,5 +1,7 @@
 //! Laying environment variables over the configuration file, which figment does.
 
+use std::sync::Arc;
+
 use figment::value::{Dict, Empty, Map as ByProfile, Tag, Value as Layered};
 use figment::{Figment, Metadata, Profile, Provider};
 
@@ -40,7 +42,7 @@ pub(super) fn merge(file: Map, variables: &[Variable]) -> Map {
     };
     let merged = merged.into_iter().map(|(key, value)| {
         let value = unlayered(value, touched.get(&key), &origin_of);
-        in_order(key, value)
+        in_order(key.into(), value)
     });
     untouched.into_iter().chain(merged).collect()
 }
@@ -56,10 +58,10 @@ fn is_index_key(key: &str) -> bool {
 }
 
 /// A list as a map from indices to elements: figment replaces a list as a whole, but a variable may set one element.
-fn by_index(key: String, value: Value) -> (String, Value) {
+fn by_index(key: Arc<str>, value: Value) -> (Arc<str>, Value) {
     match value {
         Value { origin, kind: ValueKind::List(elements) } if LISTS.contains(&&*key) => {
-            let members = elements.into_iter().zip(0..).map(|(element, index)| (index_key(index), element));
+            let members = elements.into_iter().zip(0..).map(|(element, index)| (index_key(index).into(), element));
             (key, Value { origin, kind: ValueKind::Map(members.collect()) })
         }
         value => (key, value),
@@ -67,7 +69,7 @@ fn by_index(key: String, value: Value) -> (String, Value) {
 }
 
 /// Undoes [`by_index`].
-fn in_order(key: String, value: Value) -> (String, Value) {
+fn in_order(key: Arc<str>, value: Value) -> (Arc<str>, Value) {
     match value {
         Value { origin, kind: ValueKind::Map(members) }
             if LISTS.contains(&&*key) && members.iter().all(|(key, _)| is_index_key(key)) =>
@@ -81,16 +83,16 @@ fn in_order(key: String, value: Value) -> (String, Value) {
 
 /// A tree that has only the variable's value.
 fn nested(variable: &Variable) -> Dict {
-    let (key, value) = by_index(variable.keys[0].clone(), variable.value.clone());
+    let (key, value) = by_index(variable.keys[0].as_str().into(), variable.value.clone());
     let nest = |inner, key: &String| Layered::from(Dict::from([(key.clone(), inner)]));
     let below = variable.keys[1..].iter().rev().fold(layered(&value), nest);
-    Dict::from([(key, below)])
+    Dict::from([(key.to_string(), below)])
 }
 
 fn layered(value: &Value) -> Layered {
     match &value.kind {
         ValueKind::Null => Layered::from(Empty::None),
-        ValueKind::Text(text) => Layered::from(text.as_str()),
+        ValueKind::Text(text) => Layered::from(&**text),
         ValueKind::List(list) => Layered::from(list.iter().map(layered).collect::<Vec<_>>()),
         ValueKind::Map(map) => {
             Layered::from(map.iter().map(|(key, value)| (key.to_owned(), layered(value))).collect::<Dict>())
@@ -108,7 +110,7 @@ fn unlayered(value: Layered, before: Option<&Value>, origin_of: &impl Fn(Tag) ->
             let before_map = before.and_then(Value::as_map);
             let members = dict.into_iter().map(|(key, value)| {
                 let value = unlayered(value, before_map.and_then(|map| map.get(&key)), origin_of);
-                (key, value)
+                (key.into(), value)
             });
             let kind = ValueKind::Map(members.collect());
             Value { origin: if before_map.is_some() { of_file } else { origin }, kind }
@@ -120,7 +122,7 @@ fn unlayered(value: Layered, before: Option<&Value>, origin_of: &impl Fn(Tag) ->
             let elements = elements.map(|(element, before)| unlayered(element, before, origin_of)).collect();
             Value { origin, kind: ValueKind::List(elements) }
         }
-        Layered::String(_, text) => Value { origin, kind: ValueKind::Text(text) },
+        Layered::String(_, text) => Value { origin, kind: ValueKind::Text(text.into()) },
         _ => Value { origin, kind: ValueKind::Null },
     }
 }

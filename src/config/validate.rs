@@ -338,7 +338,7 @@ fn agents(root: &Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> Vec<AgentDefi
 fn agent(node: &Node<'_>, shared: &SharedKeys<'_>) -> Option<AgentDefinition> {
     let section = node.section()?;
     let agent_id = section.require("agent_id", AgentId::parse);
-    let expect = shared.expect(&section);
+    let expect = SharedKeys::expect(&section);
     let (api, labels) = (shared.api(&section), shared.labels(&section));
     section.finish();
     Some(AgentDefinition { api: api?, agent_id: agent_id?, expect: expect?, labels: labels? })

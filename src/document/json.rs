@@ -3,7 +3,9 @@
 //! `serde_json::Value` would lose how numbers were written, and keep the last of two members of the same name without
 //! a word. So `serde_json` only checks the text and cuts it into parts here, one level at a time.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -21,7 +23,7 @@ use super::yaml::{MAX_DEPTH, Parsed};
 pub(crate) fn parse(text: &str, source: DocumentSource<'_>) -> Result<Parsed, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = LineCounter { text, offset: 0, position: LineCounter::START };
-    let mut reader = JsonReader { lines, source, problems: Vec::new() };
+    let mut reader = JsonReader { lines, source, keys: HashSet::new(), problems: Vec::new() };
     let document: &RawValue = serde_json::from_str(text).map_err(|error| reader.syntax(text, &error))?;
     let value = reader.value(document.get(), ValueOrigin::Document, &KeyPath::Root, 0)?;
     Ok((value, reader.problems))
@@ -30,6 +32,8 @@ pub(crate) fn parse(text: &str, source: DocumentSource<'_>) -> Result<Parsed, Pr
 struct JsonReader<'t> {
     lines: LineCounter<'t>,
     source: DocumentSource<'t>,
+    /// The keys that were read, which all maps share.
+    keys: HashSet<Arc<str>>,
     problems: Vec<Problem>,
 }
 
@@ -63,9 +67,9 @@ impl<'t> JsonReader<'t> {
         let kind = match part.as_bytes().first() {
             Some(b'{') => self.object(part, path, depth)?,
             Some(b'[') => self.list(part, path, depth)?,
-            Some(b'"') => ValueKind::Text(self.string(part)?),
+            Some(b'"') => ValueKind::Text(self.string(part)?.into()),
             Some(b'n') => ValueKind::Null,
-            _ => ValueKind::Text(part.to_owned()),
+            _ => ValueKind::Text(part.into()),
         };
         Ok(Value { origin, kind })
     }
@@ -74,7 +78,8 @@ impl<'t> JsonReader<'t> {
         let parts = serde_json::Deserializer::from_str(part).deserialize_map(MembersVisitor);
         let mut members = Vec::new();
         for (key_part, part) in parts.map_err(|error| self.syntax(part, &error))? {
-            let (key, origin) = (self.string(key_part.get())?, ValueOrigin::At(self.lines.position_of(key_part.get())));
+            let (key, origin) =
+                (self.shared_key(key_part.get())?, ValueOrigin::At(self.lines.position_of(key_part.get())));
             let value = self.value(part.get(), origin, &KeyPath::Key(path, &key), depth + 1)?;
             members.push((key, value));
         }
@@ -92,6 +97,16 @@ impl<'t> JsonReader<'t> {
             self.value(part.get(), origin, &KeyPath::Index(path, index), depth + 1)
         });
         elements.collect::<Result<_, _>>().map(ValueKind::List)
+    }
+
+    fn shared_key(&mut self, part: &'t str) -> Result<Arc<str>, Problem> {
+        let key = self.string(part)?;
+        if let Some(key) = self.keys.get(&*key) {
+            return Ok(Arc::clone(key));
+        }
+        let key = Arc::from(key);
+        self.keys.insert(Arc::clone(&key));
+        Ok(key)
     }
 
     fn string(&mut self, part: &'t str) -> Result<String, Problem> {

@@ -1,5 +1,7 @@
 //! A document as a tree of values.
 
+use std::sync::Arc;
+
 use zeroize::Zeroize;
 
 use super::problem::Position;
@@ -16,8 +18,8 @@ pub(crate) struct Value {
 #[derive(Debug, Clone)]
 pub(crate) enum ValueKind {
     Null,
-    Text(String),
-    List(Vec<Value>),
+    Text(Box<str>),
+    List(Box<[Value]>),
     Map(Map),
 }
 
@@ -33,10 +35,10 @@ pub(crate) enum ValueOrigin {
     Variable(u32),
 }
 
-/// The values of a map by key. A long list has very many small maps, so this is a sorted list, which takes a third
-/// of the memory of a `BTreeMap`.
+/// The values of a map by key. A long list has very many small maps with the same keys, so this is a sorted list,
+/// which takes a third of the memory of a `BTreeMap`, and maps can share their keys.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Map(Vec<(String, Value)>);
+pub(crate) struct Map(Vec<(Arc<str>, Value)>);
 
 // === impl Value ===
 
@@ -100,7 +102,7 @@ impl Map {
 
     /// The map of these members. Of those with the same key the last one counts; `repeated` is told each that
     /// follows another one, and its position.
-    pub(super) fn new(mut members: Vec<(String, Value)>, mut repeated: impl FnMut(&str, Position)) -> Self {
+    pub(super) fn new(mut members: Vec<(Arc<str>, Value)>, mut repeated: impl FnMut(&str, Position)) -> Self {
         members.sort_by(|(a, _), (b, _)| a.cmp(b));
         members.dedup_by(|next, kept| {
             if next.0 != kept.0 {
@@ -125,28 +127,28 @@ impl Map {
     }
 
     fn find(&self, key: &str) -> Option<usize> {
-        self.0.binary_search_by(|(known, _)| known.as_str().cmp(key)).ok()
+        self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()
     }
 
     /// The members, sorted by key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
+        self.0.iter().map(|(key, value)| (&**key, value))
     }
 
     /// As [`Map::iter`], with values that can be changed.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
-        self.0.iter_mut().map(|(key, value)| (key.as_str(), value))
+        self.0.iter_mut().map(|(key, value)| (&**key, value))
     }
 }
 
-impl FromIterator<(String, Value)> for Map {
-    fn from_iter<I: IntoIterator<Item = (String, Value)>>(members: I) -> Self {
+impl FromIterator<(Arc<str>, Value)> for Map {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Value)>>(members: I) -> Self {
         Self::new(members.into_iter().collect(), |_, _| {})
     }
 }
 
 impl IntoIterator for Map {
-    type Item = (String, Value);
+    type Item = (Arc<str>, Value);
     type IntoIter = std::vec::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {

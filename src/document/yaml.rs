@@ -1,6 +1,8 @@
 //! YAML into a tree of values.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput};
 
@@ -25,6 +27,7 @@ pub(crate) fn parse(text: &str, source: DocumentSource<'_>) -> Result<Parsed, Pr
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
         source,
         problems: Vec::new(),
+        keys: HashSet::new(),
         anchors: HashMap::new(),
         aliased: 0,
     };
@@ -36,6 +39,8 @@ struct YamlReader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     source: DocumentSource<'t>,
     problems: Vec<Problem>,
+    /// The keys that were read, which all maps share.
+    keys: HashSet<Arc<str>>,
     anchors: HashMap<usize, Value>,
     /// How many values aliases have added.
     aliased: usize,
@@ -86,7 +91,7 @@ impl<'t> YamlReader<'t> {
         }
         let (kind, anchor) = match event {
             Event::Scalar(text, ScalarStyle::Plain, anchor, _) if is_null(&text) => (ValueKind::Null, anchor),
-            Event::Scalar(text, _, anchor, _) => (ValueKind::Text(text.into_owned()), anchor),
+            Event::Scalar(text, _, anchor, _) => (ValueKind::Text(Box::from(&*text)), anchor),
             Event::SequenceStart(anchor, _) => (self.list(path, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.map(path, depth)?, anchor),
             Event::Alias(anchor) => (self.alias(anchor, mark)?, 0),
@@ -104,7 +109,7 @@ impl<'t> YamlReader<'t> {
         loop {
             let (event, mark) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
-                return Ok(ValueKind::List(elements));
+                return Ok(ValueKind::List(elements.into()));
             }
             let path = KeyPath::Index(path, elements.len());
             elements.push(self.value(event, mark, ValueOrigin::At(mark), &path, depth + 1)?);
@@ -117,7 +122,7 @@ impl<'t> YamlReader<'t> {
             let (event, key_mark) = self.next()?;
             let key = match event {
                 Event::MappingEnd => break,
-                Event::Scalar(key, ..) => key.into_owned(),
+                Event::Scalar(key, ..) => self.shared_key(key),
                 _ => return Err(self.problem(key_mark, "a key must be plain text")),
             };
             let (event, mark) = self.next()?;
@@ -128,6 +133,15 @@ impl<'t> YamlReader<'t> {
         Ok(ValueKind::Map(Map::new(members, |key, position| {
             problems.push(source.repeated_key(position, &KeyPath::Key(path, key)));
         })))
+    }
+
+    fn shared_key(&mut self, key: Cow<'_, str>) -> Arc<str> {
+        if let Some(key) = self.keys.get(&*key) {
+            return Arc::clone(key);
+        }
+        let key = Arc::from(key);
+        self.keys.insert(Arc::clone(&key));
+        key
     }
 
     fn alias(&mut self, anchor: usize, mark: Position) -> Result<ValueKind, Problem> {

@@ -22,9 +22,10 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     let parsed = if is_json && !is_blank { json::parse(text, source) } else { yaml::parse(text, source) };
     validated(source, parsed, |node| {
         if node.is_map() && node.has(WATCHES) && !node.has("agent_id") && !node.has("progress_id") {
-            let section = node.section();
             let what = "does not belong in a watch file: put the entries at the top, as a list";
-            section.iter().for_each(|section| section.note(WATCHES, what));
+            if let Some(section) = node.section() {
+                section.note(WATCHES, what);
+            }
             Vec::new()
         } else if node.is_map() {
             let only = watch(&node, &SharedKeys::new(Some(apis)), Source::File).and_then(|(_, watch)| watch);

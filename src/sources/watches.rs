@@ -79,7 +79,7 @@ pub(super) fn unnamed_watch(node: &Node<'_>, shared: &SharedKeys<'_>) -> Option<
 fn slot(section: &Section<'_>, shared: &SharedKeys<'_>) -> (Option<AgentId>, Option<Slot>) {
     let agent_id = section.require("agent_id", AgentId::parse);
     let progress_id = section.require("progress_id", ProgressId::parse);
-    let expect = shared.expect(section);
+    let expect = SharedKeys::expect(section);
     let (api, labels) = (shared.api(section), shared.labels(section));
     let slot =
         || Some(Slot { agent_id: agent_id?, progress_id: progress_id?, expect: expect?, api: api?, labels: labels? });
@@ -96,7 +96,7 @@ impl<'a> SharedKeys<'a> {
 
     /// The expected state, if there is one.
     #[allow(clippy::option_option, reason = "the outer one is None if the value is wrong")]
-    pub(crate) fn expect(&self, section: &Section<'_>) -> Option<Option<Expect>> {
+    pub(crate) fn expect(section: &Section<'_>) -> Option<Option<Expect>> {
         match section.take("expect") {
             Some(node) => node.parsed(Show::Value, Expect::parse).map(Some),
             None => Some(None),
@@ -105,15 +105,11 @@ impl<'a> SharedKeys<'a> {
 
     /// The API that an entry names, or the default one.
     pub(crate) fn api(&self, section: &Section<'_>) -> Option<ApiName> {
-        match section.take("api") {
-            Some(node) => node.parsed(Show::Value, |name| self.api_named(name)),
-            None => {
-                let unknown = |what| {
-                    section.note("api", format!("is missing, and the API `{}` {what}", ApiName::DEFAULT));
-                };
-                self.api_named(ApiName::DEFAULT).map_err(unknown).ok()
-            }
+        if let Some(node) = section.take("api") {
+            return node.parsed(Show::Value, |name| self.api_named(name));
         }
+        let unknown = |what| section.note("api", format!("is missing, and the API `{}` {what}", ApiName::DEFAULT));
+        self.api_named(ApiName::DEFAULT).map_err(unknown).ok()
     }
 
     /// The API of that name. All watches of an API share its name.

@@ -160,7 +160,9 @@ impl WatchFiles {
             // Looked up once: comparing paths is most of what an unchanged file costs.
             let known = self.known.get(&**path);
             if known.is_none() && self.known.len() >= self.max_files {
-                globs.iter().for_each(|glob| walks[*glob].is_over_limit = true);
+                for glob in globs {
+                    walks[*glob].is_over_limit = true;
+                }
                 continue;
             }
             let was_bad = known.is_some_and(FileState::is_bad);
@@ -184,7 +186,9 @@ impl WatchFiles {
                     false
                 }
             };
-            globs.iter().for_each(|glob| bad[*glob] |= is_bad);
+            for glob in globs {
+                bad[*glob] |= is_bad;
+            }
         }
         self.report_globs(walks, &bad, &mut scan);
         let good = |(path, known): (&Arc<Path>, &FileState)| Some((path.clone(), known.good()?.clone()));
