@@ -159,7 +159,7 @@ fn path(text: &str) -> Result<PathBuf, String> {
     input_file::plain_path(text).map(PathBuf::from).map_err(str::to_owned)
 }
 
-/// As [`path`], and `-` is refused, which some programs take for standard input.
+/// Like [`path`], but also refuses `-`, which some programs take for standard input.
 fn config_path(text: &str) -> Result<PathBuf, String> {
     if text == "-" {
         let what = "does not stand for standard input: name a file (a pipe is not read either, as /dev/stdin)";

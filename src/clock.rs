@@ -3,8 +3,8 @@
 //! Times are compared with earlier ones: to see what is newer, what has expired, what takes too long. The
 //! system's clock can be set at any time, so those comparisons cannot rely on it. This clock advances by the time
 //! that really passes, including time that the machine is suspended, and follows the system's clock in two ways.
-//! A small deviation is corrected bit by bit. A jump is followed when it has lasted, and then all times that were
-//! taken before are moved by as much, so that their order and their age stay the same.
+//! A small deviation is corrected gradually. A jump is followed once it has lasted. Then all earlier times are
+//! moved by the same amount, so that their order and their age stay the same.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -31,7 +31,7 @@ struct Clock {
     shown: AtomicI64,
 }
 
-/// Compares the clock with the system's, again and again.
+/// Compares the clock with the system's at intervals.
 #[derive(Debug, Default)]
 pub(crate) struct ClockFollower {
     suspected: Option<SuspectedJump>,
@@ -48,11 +48,11 @@ struct SuspectedJump {
 /// What to do about a deviation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClockCorrection {
-    /// Correct the clock by so many milliseconds.
+    /// Correct the clock by this many milliseconds.
     Adjust(i64),
     /// Wait and see whether it lasts; with the deviation if it is a new one.
     Wait(Option<i64>),
-    /// The system's clock was moved by so many milliseconds, and that has lasted.
+    /// The system's clock jumped by this many milliseconds, and the jump has lasted.
     Jumped(i64),
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn now() -> Timestamp {
     from_millis(shown.max(now))
 }
 
-/// The time of day without the jumps since the sum of all jumps was `moved`.
+/// The time of day without the jumps that came after the sum of all jumps was `moved`.
 pub(crate) fn now_before(moved: ClockJump) -> Timestamp {
     loop {
         let (before, now, after) = (self::moved(), now(), self::moved());
@@ -78,14 +78,14 @@ pub(crate) fn now_before(moved: ClockJump) -> Timestamp {
     }
 }
 
-/// Moves the clock. All times that were taken before must be moved by as much.
+/// Moves the clock. All earlier times must be moved by the same amount.
 pub(crate) fn jump(jump: ClockJump) {
     CLOCK.ahead.fetch_add(jump.as_millis(), Ordering::Relaxed);
     CLOCK.shown.store(0, Ordering::Relaxed);
     CLOCK.moved.fetch_add(jump.as_millis(), Ordering::Release);
 }
 
-/// The sum of all jumps so far. A time that was taken when it was another must be moved by the difference.
+/// The sum of all jumps so far. A time that was taken when the sum was different must be moved by the difference.
 pub(crate) fn moved() -> ClockJump {
     ClockJump::from_millis(CLOCK.moved.load(Ordering::Acquire))
 }
@@ -96,7 +96,7 @@ impl ClockFollower {
     /// The smallest jump, in milliseconds. Less than this is a small deviation.
     const SMALL: i64 = 2_000;
 
-    /// The most that one check corrects, in milliseconds.
+    /// The largest correction of one check, in milliseconds.
     const STEP: i64 = 100;
 
     /// How long a jump must last to be followed, in milliseconds: enough to notice and undo a mistake.

@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// The longest that a request waits for its check.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Checks files at intervals. Owns what the checks need to know.
+/// Checks files at intervals. Owns the state that the checks use.
 pub(crate) struct Follower<S> {
     thread_name: &'static str,
     ticks: Interval,
@@ -77,7 +77,7 @@ impl<S: Send + 'static> Follower<S> {
         self.ticks.tick().await;
     }
 
-    /// What the checks know.
+    /// The state that the checks use.
     pub(crate) fn state(&mut self) -> Option<&mut S> {
         self.state.as_mut()
     }

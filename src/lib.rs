@@ -60,17 +60,17 @@ use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Panicked, Thread, Worker};
 use crate::web::{WebFile, WebFollower};
 
-/// What this was built from: version, revision, version of the compiler.
+/// The version, the revision and the compiler version of this build.
 pub const BUILD: [&str; 3] = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
 
-/// How long requests may take to end after the signal to stop, and saving the state after them.
+/// The time limit for the requests in progress after a signal to stop, and for saving the state after that.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Everything that [`run`] needs besides listeners.
 pub struct Service {
     /// The validated configuration.
     pub config: Config,
-    /// Replaces the watches of a configuration that is in no file, whenever they change.
+    /// The watches of the demo, whenever they change. They replace those of the configuration.
     pub lists: watch::Receiver<Vec<Arc<toggle::Watch>>>,
     /// Reads the configuration again; `None` if it is in no file.
     pub load: Option<ConfigLoader>,
@@ -99,10 +99,10 @@ struct Running {
     last_change: LastStatusChange,
     config: watch::Receiver<ConfigSnapshot>,
     drain: watch::Sender<bool>,
-    /// The poller's thread, which ends when it is told to. Nothing changes the board after that.
+    /// The poller's thread. It ends on `stop_polling`, and nothing changes the board after that.
     polling: BlockingTask<()>,
     stop_polling: oneshot::Sender<()>,
-    /// Saves the board, and ends with a last save when it is told to.
+    /// Saves the board. On `stop_saving` it saves a last time and ends.
     saving: JoinHandle<()>,
     stop_saving: oneshot::Sender<()>,
 }
@@ -216,7 +216,7 @@ async fn wait_until_old(last_change: &LastStatusChange, linger: Duration) {
     }
 }
 
-/// Has the state saved for the last time, within [`DRAIN`].
+/// Waits until the state is saved for the last time, for at most [`DRAIN`].
 async fn save_and_stop(saving: JoinHandle<()>, stop: oneshot::Sender<()>) -> Result<(), RunError> {
     // Fails only if saving has panicked.
     let _ = stop.send(());

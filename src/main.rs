@@ -75,7 +75,7 @@ fn serve(cli: &Cli, hangup: io::Result<CaughtSignal>) -> Result<(), Box<dyn Erro
     // A signal to stop that comes during the start is a clean stop, too.
     let stops = [signals::catch(SignalKind::terminate())?, signals::catch(SignalKind::interrupt())?];
     let hangup = hangup?;
-    // The signal would end the process; without it, the write fails.
+    // The signal would end the process. If it is caught, the write fails instead.
     let _file_size = signals::catch(SignalKind::from_raw(SIGXFSZ))?;
     let sockets = cli.systemd_socket.then(systemd::sockets);
     let mut builder = tokio::runtime::Builder::new_multi_thread();

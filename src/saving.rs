@@ -1,4 +1,4 @@
-//! Saving the state of the board, beside the polls and requests that change it.
+//! Saving the state of the board in the background, while polls and requests change it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ const REPETITION: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct CaughtSignal(Signal);
 
-/// How often the process was told to stop, and to reload.
+/// The number of signals to stop and to reload so far.
 #[derive(Debug, Clone)]
 pub struct Signals {
     stops: watch::Receiver<u32>,

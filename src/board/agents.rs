@@ -7,7 +7,7 @@ use super::{AgentKey, AgentRow};
 use crate::store::AgentChange;
 use crate::toggle::{AgentId, AgentMock, ApiName, Run, Timestamp, Watch};
 
-/// The mock state of all agents, and which of it is not saved yet.
+/// The mock states of all agents, and which of them are not saved yet.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     apis: BTreeMap<ApiName, BTreeMap<AgentId, Agent>>,

@@ -29,10 +29,10 @@ impl Default for History {
 }
 
 impl History {
-    /// How many events of one toggle are kept at most.
+    /// The most events of one toggle that are kept.
     const MOST_OF_ONE: usize = 50;
 
-    /// How much memory the events of all toggles may take, in bytes. Beyond it, the oldest of all are dropped.
+    /// The memory limit for the events of all toggles, in bytes. Beyond it, the oldest events are dropped.
     const MOST_BYTES: usize = 8 << 20;
 
     fn with_room(room: usize) -> Self {

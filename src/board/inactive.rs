@@ -49,7 +49,7 @@ impl InactiveRuns {
         self.runs.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Keeps the tally and the events of a watch that is removed, for when one of its runs comes back.
+    /// Keeps the tally and the events of a removed watch, in case one of its runs comes back.
     pub(super) fn keep_history(&mut self, name: &WatchName, tally: &Tally, events: Vec<Event>) {
         if let Some(newest) = self.newest_mut(name) {
             newest.tally = tally.clone();

@@ -1,8 +1,8 @@
 //! The current state of every toggle and agent.
 //!
 //! Only the poller changes it, except that a request can forget an agent. Readers take a snapshot: a row that
-//! changes while somebody reads it is copied, so nothing slow happens under the lock. [`Board`] is the lock and
-//! what is notified; the data under the lock is in `state`.
+//! changes while somebody reads it is copied, so nothing slow happens under the lock. [`Board`] has the lock and
+//! the notifications; `state` has the data under the lock.
 
 mod agents;
 mod history;
@@ -27,7 +27,7 @@ use crate::toggle::{
 pub use rows::ToggleRows;
 use state::BoardState;
 
-/// What identifies an agent.
+/// Identifies an agent.
 pub type AgentKey = (ApiName, AgentId);
 
 /// The current state of every watch and every agent.
@@ -119,7 +119,7 @@ pub struct UnsavedChanges {
 // === impl Board ===
 
 impl Board {
-    /// How many agents, or names of inactive runs, are looked at while the lock is held once.
+    /// How many agents, or names of inactive runs, are processed each time the lock is taken.
     const PAGE: usize = 1024;
 
     /// A board with the state that an earlier process saved. Changes are collected, to be saved.
@@ -130,7 +130,7 @@ impl Board {
         Self { state: RwLock::new(BoardState::restored(toggles, agents)), ..Self::default() }
     }
 
-    /// Moves every time by a jump of the clock. `set_clock` moves the clock itself before anybody sees the times.
+    /// Moves every time by a jump of the clock. `set_clock` sets the clock before any reader sees the moved times.
     pub fn shift_times(&self, jump: ClockJump, set_clock: impl FnOnce(ClockJump)) {
         let mut state = self.write();
         set_clock(jump);
@@ -148,7 +148,7 @@ impl Board {
         Some(self.read().entry(run)?.row.toggle.watch.clone())
     }
 
-    /// Applies the outcome of a poll, and returns what it changed; `None` if that is nothing or the run is stale.
+    /// Applies the outcome of a poll, and returns what it changed; `None` if nothing changed or the run is stale.
     /// `next_poll` returns when the run is polled next; it is not called for a stale run.
     pub fn apply(
         &self,
@@ -223,8 +223,8 @@ impl Board {
         !self.read().inactive.of(name).is_empty() && self.write().forget_inactive(name, keep, now)
     }
 
-    /// As [`Board::forget_inactive`], for all names. Returns for how many names there were any. The lock is released
-    /// after some names, so that nobody waits for it long.
+    /// Like [`Board::forget_inactive`], for all names. Returns the number of names that had any. The lock is released
+    /// between batches of names, so that nobody waits long for it.
     pub fn forget_all_inactive(&self, keep: impl Fn(&WatchName, &SavedToggle) -> bool, now: Timestamp) -> usize {
         let (mut last, mut forgotten) = (None, 0);
         loop {
@@ -236,7 +236,7 @@ impl Board {
         }
     }
 
-    /// Resolves when a run has finished since this last resolved.
+    /// Waits until a run finishes. A run that finished since the last call counts, too.
     pub async fn run_finished(&self) {
         self.finished.notified().await;
     }
@@ -318,7 +318,7 @@ impl Board {
         self.read().agents.get(api, id)
     }
 
-    /// Copies agents. The lock is released after some of them, so that the poller never waits for it long.
+    /// Copies the agents in batches. The lock is released between them, so that the poller never waits long for it.
     fn agent_rows(&self, known_only: bool) -> Vec<AgentRow> {
         let mut rows = Vec::new();
         let mut last = None;
@@ -330,7 +330,7 @@ impl Board {
         }
     }
 
-    // A poisoned lock is used nevertheless: nothing that is done under it can leave the state half changed.
+    // A poisoned lock is still used, because no code under it can leave the state half changed.
 
     fn read(&self) -> RwLockReadGuard<'_, BoardState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)

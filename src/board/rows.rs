@@ -1,4 +1,4 @@
-//! The rows of all watches, which readers share cheaply while they change.
+//! The rows of all watches. Readers share them cheaply, even while they change.
 
 use std::num::NonZeroU32;
 use std::ops::Range;

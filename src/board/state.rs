@@ -44,7 +44,7 @@ impl BoardState {
     /// How many of the latest messages are compared.
     const MESSAGES: usize = 8;
 
-    /// How many events of a toggle are saved, and how many of one that is in trouble.
+    /// How many events are saved for a toggle, and for a toggle in trouble.
     const SAVED_EVENTS: usize = 6;
     pub(super) const SAVED_EVENTS_IN_TROUBLE: usize = 20;
 

@@ -140,7 +140,7 @@ impl BoardState {
         })
     }
 
-    /// Keeps the state of the current run of a watch as that of an inactive run.
+    /// Keeps the state of a watch's current run among the inactive runs.
     fn deactivate(&mut self, name: &WatchName, now: Timestamp) {
         let Some(entry) = self.entry_of(name.as_str()) else { return };
         let saved = SavedToggle::of(&entry.row.toggle, entry.place);
@@ -150,7 +150,7 @@ impl BoardState {
         }
     }
 
-    /// Gives a toggle the state of its run if that is inactive. Returns the place of the run in the watch list.
+    /// Restores the state of a toggle's run if the run is inactive. Returns the run's place in the watch list.
     fn reactivate(&mut self, toggle: &mut Toggle, now: Timestamp) -> Option<u64> {
         let saved = self.inactive.take(&toggle.watch)?;
         self.agents.remove_inactive_run(&saved.api, saved.agent_id, now);

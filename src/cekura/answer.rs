@@ -50,7 +50,7 @@ struct Object<T>(T);
 /// Text with invalid Unicode replaced, because half a surrogate pair in a message must not hide the message.
 struct LossyText(String);
 
-/// The length of a list of anything.
+/// The length of a list with elements of any type.
 struct ListLength(u32);
 
 /// Decodes the body of an answer with status 200, and removes what is `hidden` from its texts.

@@ -59,7 +59,7 @@ impl Rate {
 // === impl Budget ===
 
 impl Budget {
-    /// How much a token may be short of 1 because of rounding.
+    /// How far the tokens may fall short of 1 because of rounding.
     const ROUNDING: f64 = 1e-6;
 
     /// A full bucket.
@@ -114,7 +114,7 @@ impl Budget {
         self.tokens = self.tokens.min(0.0);
     }
 
-    /// Starts no request for the length of `pause`. Does not shorten a pause that lasts longer.
+    /// Holds back all requests for the duration of `pause`. Does not shorten a pause that lasts longer.
     pub fn pause(&mut self, now: Instant, pause: Duration) {
         let until = now + pause;
         self.paused_until = Some(self.paused_until.map_or(until, |old| old.max(until)));

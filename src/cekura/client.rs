@@ -23,7 +23,7 @@ pub const USER_AGENT: &str = concat!("cekura-exporter/", env!("CARGO_PKG_VERSION
 /// The header that carries the key.
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-cekura-api-key");
 
-/// The most that is read of an answer's body, in bytes.
+/// The largest body of an answer that is read, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 
 /// Polls one API over kept-alive connections. It follows no redirects.
@@ -66,7 +66,7 @@ pub struct BuildError(Box<dyn Error + Send + Sync>);
 
 impl Client {
     /// A client for `api`. Reads its key once, which blocks if it is in a file. The client adds its keys to
-    /// `keyring`, and no key in there shows in its outcomes.
+    /// `keyring`, and hides all keys of the keyring in its outcomes.
     ///
     /// # Errors
     /// If TLS cannot be set up.
@@ -88,7 +88,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Reads the key again, if it is in a file. Blocks. Returns whether there is another usable key than
+    /// Reads the key again, if it is in a file. Blocks. Returns whether it has a usable key that it did not have
     /// before.
     ///
     /// # Errors
@@ -224,13 +224,13 @@ impl Client {
         failure.with_detail(detail)
     }
 
-    /// The request of a poll for people: method, host and path, without the query.
+    /// The request of a poll as people read it: method, host and path, without the query.
     pub fn request_line(&self, agent_id: AgentId) -> String {
         self.endpoint.request_line(agent_id)
     }
 }
 
-/// Whether new connections may help: the name may lead elsewhere now, or a load balancer to another server.
+/// Whether a new connection may help: it may lead to another address, or a load balancer to another server.
 fn is_by_connection(reason: Reason) -> bool {
     matches!(reason, Reason::Timeout | Reason::Aborted | Reason::Tls | Reason::ServerError)
 }

@@ -7,7 +7,7 @@ use super::client::BuildError;
 use super::{Api, Client, Keyring, Proxies};
 use crate::toggle::ApiName;
 
-/// The clients in force, and what new ones are built with.
+/// The clients in force, and the settings for building new ones.
 pub struct Clients {
     proxies: Proxies,
     keyring: Keyring,

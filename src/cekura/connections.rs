@@ -26,7 +26,7 @@ const MAX_AGE: Duration = Duration::from_mins(5);
 /// new one.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// The most connections of a pool that are known as kept.
+/// The most kept connections that a pool remembers.
 const MAX_KEPT: usize = 1024;
 
 /// The most headers of a response.

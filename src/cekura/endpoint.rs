@@ -20,7 +20,7 @@ pub(super) struct ProgressEndpoint {
     agents_url: String,
 }
 
-/// The base URL without the part of the endpoint's path that it ends in; `None` if it ends in no part of it.
+/// The base URL without the part of the endpoint's path at its end; `None` if there is no such part.
 /// A poll adds the whole path, so such a base URL is a mistake.
 pub fn without_endpoint(base: &Url) -> Option<String> {
     let names = |path: &'static str| path.split('/').filter(|name| !name.is_empty()).map(Some);
@@ -49,7 +49,7 @@ impl ProgressEndpoint {
         format!("{}{agent_id}{PROGRESS}?progress_id={id}", self.agents_url)
     }
 
-    /// The request of a poll for people: method, host and path, without the query.
+    /// The request of a poll as people read it: method, host and path, without the query.
     pub(super) fn request_line(&self, agent_id: AgentId) -> String {
         let agents = self.agents_url.split_once("://").map_or(&*self.agents_url, |(_, rest)| rest);
         format!("GET {agents}{agent_id}{PROGRESS}")

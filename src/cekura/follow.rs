@@ -9,7 +9,7 @@ use super::Client;
 use crate::follow::Follower;
 use crate::toggle::{ApiName, Reason};
 
-/// What has changed of an API.
+/// What changed about an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
     /// Its key.
@@ -18,10 +18,10 @@ pub enum Renewal {
     Authorities,
 }
 
-/// Follows the files that the client reads, if there are any, until it is dropped. Each change to something
-/// usable is sent to `changes`. A problem is logged when it begins and when it changes.
+/// Follows the files that the client reads, if there are any, until it is dropped. Each valid change
+/// is sent to `changes`. A problem is logged when it begins and when it changes.
 ///
-/// The files are followed apart, because a volume that hangs must not hold up the file on another one.
+/// Each file is followed on its own, so that a volume that hangs does not delay a file on another one.
 pub async fn follow_files(api: ApiName, client: Arc<Client>, changes: UnboundedSender<(ApiName, Renewal)>) {
     tokio::join!(
         follow(&api, &client, &changes, Renewal::Key, Client::refresh_key),

@@ -1,6 +1,6 @@
 //! The upstream: one poll in, one [`Outcome`](crate::toggle::Outcome) out.
 //!
-//! Only this room knows keys, and only this room decides why a request failed.
+//! Only this module knows keys, and only this module decides why a request failed.
 
 mod answer;
 mod budget;

@@ -58,7 +58,7 @@ impl Proxies {
         let https = proxy(["HTTPS_PROXY", "https_proxy"]);
         let exceptions = first(&variable, ["NO_PROXY", "no_proxy"]).map(|(_, value)| exceptions(&value));
         if variable("REQUEST_METHOD").is_some() && first(&variable, ["HTTP_PROXY"; 2]).is_some() {
-            // In a CGI program it is set from the `Proxy` header of the request.
+            // A CGI server sets it from the `Proxy` header of the request.
             let what = "cannot be trusted beside REQUEST_METHOD: set http_proxy in lower case".to_owned();
             bad.push(BadProxy { variable: "HTTP_PROXY", what });
         }

@@ -1,4 +1,4 @@
-//! Name resolution with an error of its own type, so that `dns` is told from `connect`.
+//! Name resolution with its own error type, so that the reason `dns` can be distinguished from `connect`.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -23,7 +23,7 @@ pub(super) struct SystemResolver {
     addresses: Arc<Mutex<Addresses>>,
 }
 
-/// Which addresses could be connected to.
+/// Which addresses were reached, and which were not.
 #[derive(Debug, Default)]
 struct Addresses {
     /// The addresses of each name in the order in which they are tried, until one of them is reached.
@@ -110,7 +110,7 @@ fn addresses(name: &str) -> LookupResult {
 // === impl Addresses ===
 
 impl Addresses {
-    /// How long an address that was not reached is tried last.
+    /// How long an address that was not reached stays at the end of the order.
     const REMEMBERED: Duration = Duration::from_mins(5);
 
     /// Moves addresses to the end that were not reached lately, because each would cost a timeout.

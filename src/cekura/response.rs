@@ -11,7 +11,7 @@ use super::{answer, failure};
 use crate::clock;
 use crate::toggle::{Failure, Reason, Redactions, Text};
 
-/// The most that is read of an error response, in bytes.
+/// The largest part of an error response that is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// The longest wait for the body of an error response.

@@ -47,7 +47,7 @@ pub struct ConfigReport {
     pub config: Option<Config>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
-    /// What is valid but perhaps not meant.
+    /// Settings that are valid but perhaps a mistake.
     pub warnings: Vec<Problem>,
 }
 
@@ -70,7 +70,7 @@ pub fn load(
     Ok(LoadedConfig { config, warnings })
 }
 
-/// As [`load`], but a configuration with problems is returned without what is wrong. It has no warnings.
+/// Like [`load`], but leaves out what is wrong instead of failing. Then there are no warnings.
 pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ConfigReport {
     let variables: Vec<_> = environment.into_iter().collect();
     let misspelt = misspelt_variables(&variables);
@@ -136,7 +136,7 @@ fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environ
 
 /// The content of a configuration file, or why it cannot be read.
 fn content(file: &Path) -> Result<Content, String> {
-    // It stands for no file, when all keys are set by variables.
+    // It means that there is no file, because variables set all keys.
     if file == Path::new("/dev/null") {
         return Ok(Content::default());
     }
@@ -198,7 +198,7 @@ fn given_key(text: &str) -> KeySource {
     Secret::parse(text).map_or_else(KeySource::Unusable, KeySource::Given)
 }
 
-/// The most that is read of a configuration, in bytes, as of a watch file.
+/// The largest configuration that is read, in bytes; the same limit as for a watch file.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 // === impl ApiKeys ===
@@ -217,7 +217,7 @@ impl ApiKeys {
         }
     }
 
-    /// Takes over the key of an API, and wipes it in the tree.
+    /// Moves the key of an API out of the tree, and wipes it there.
     fn lift(&mut self, name: &str, key: &mut Value) {
         if let ValueKind::Text(key) = &mut key.kind {
             self.given.insert(name.to_owned(), given_key(key));
@@ -230,7 +230,7 @@ impl ApiKeys {
 // === impl Variable ===
 
 impl Variable {
-    /// Takes the keys out that this variable gives: one, that of a whole API, or those of all APIs.
+    /// Moves out the keys that this variable gives: one key, that of one API, or those of all APIs.
     fn lift_keys(&mut self, keys: &mut ApiKeys) {
         match &self.keys.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["apis"] => keys.lift_all(&mut self.value),

@@ -1,4 +1,4 @@
-//! Laying environment variables over the configuration file, which figment does.
+//! Laying environment variables over the configuration file with figment.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::environment::Variable;
 use super::validate::LISTS;
 use crate::document::{Map, Value, ValueKind, ValueOrigin};
 
-/// What the file or one variable gives, for figment.
+/// The values of the file or of one variable, for figment.
 struct Layer<'a> {
     /// The name of the variable; empty for the file.
     name: &'a str,
@@ -19,7 +19,7 @@ struct Layer<'a> {
 /// The values of the file with those of the variables laid over them. Each has the origin of the layer that set it; a
 /// map that is in the file keeps that origin.
 ///
-/// figment copies all that it is given, so it is only given the keys that variables set: a watch list may be long.
+/// figment copies its input. So it gets only the keys that variables set, because a watch list may be long.
 pub(super) fn merge(file: Map, variables: &[Variable]) -> Map {
     let is_set = |key: &str| variables.iter().any(|variable| variable.keys[0] == key);
     let is_replaced = |key: &str| variables.iter().any(|variable| variable.keys[..] == [key] && LISTS.contains(&key));

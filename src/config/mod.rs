@@ -42,7 +42,7 @@ pub struct Config {
     pub state_file: Option<StateFile>,
     /// The URL at which people reach this exporter, without a slash at the end. Links to it begin with it.
     pub external_url: Option<Arc<str>>,
-    /// How long the exporter keeps serving after the last state change of any run, once it was told to stop.
+    /// How long the exporter still serves after a signal to stop, counted from the last state change of any run.
     pub linger: Duration,
     /// The limits of connections.
     pub connections: ConnectionLimits,

@@ -153,7 +153,7 @@ impl DemoWatch {
     }
 }
 
-/// How long the task takes that hangs.
+/// How long the hanging task takes.
 const STUCK: Duration = Duration::from_hours(24);
 
 fn demo_watches() -> Vec<DemoWatch> {

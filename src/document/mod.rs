@@ -1,5 +1,5 @@
-//! Documents that users write. YAML and JSON are parsed into a tree of [`Value`]s, which a [`Validation`] walks key by
-//! key and collects every [`Problem`] with its position. What the keys mean is known by the rooms above: the
+//! Documents that users write. YAML and JSON are parsed into a tree of [`Value`]s, and a [`Validation`] walks it key by
+//! key and collects every [`Problem`] with its position. The modules above know what the keys mean: the
 //! configuration, the sources, the web configuration.
 
 pub(crate) mod json;

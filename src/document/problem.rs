@@ -38,7 +38,7 @@ pub(crate) enum DocumentSource<'a> {
     /// A file. Its problems have positions.
     File(&'a Path),
     /// Any other text, by its name: a variable, or the body of a request. Most are short, so only the position of
-    /// a syntax error is told, as part of its message.
+    /// a syntax error is given, as part of its message.
     Text(&'a str),
 }
 
@@ -84,7 +84,7 @@ impl fmt::Display for Problem {
 // === impl Problems ===
 
 impl Problems {
-    /// The lines that tell them, one for each problem.
+    /// The problems as text, one line each.
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
@@ -139,7 +139,7 @@ impl<'a> DocumentSource<'a> {
         }
     }
 
-    /// The problem that a key is given a second time.
+    /// The problem of a key that is set twice.
     pub(super) fn repeated_key(self, position: Position, path: &KeyPath<'_>) -> Problem {
         self.syntax_problem(position, path.to_string(), "is given a second time: keep one of them")
     }

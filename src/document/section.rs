@@ -18,7 +18,7 @@ pub(crate) struct Validation<'a> {
 pub(crate) struct Section<'a> {
     place: Place<'a>,
     map: &'a Map,
-    /// The keys that were asked for.
+    /// The keys that the program knows, because it asked for them.
     known: RefCell<Vec<&'static str>>,
 }
 
@@ -262,7 +262,7 @@ impl Section<'_> {
         self.take(key)?.parsed(Show::Value, parse)
     }
 
-    /// As [`Section::parse`], but problems do not quote the value.
+    /// Like [`Section::parse`], but problems do not quote the value.
     pub(crate) fn parse_quietly<T, E: AsRef<str>>(
         &self,
         key: &'static str,
@@ -271,7 +271,7 @@ impl Section<'_> {
         self.take(key)?.parsed(Show::Nothing, parse)
     }
 
-    /// As [`Section::parse`], and it is a problem if the key is not set.
+    /// Like [`Section::parse`], but notes a problem if the key is not set.
     pub(crate) fn require<T, E: AsRef<str>>(
         &self,
         key: &'static str,
@@ -299,7 +299,7 @@ impl Section<'_> {
 
 /// The known key that was most likely meant.
 fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    // A key that was cut short is meant, too, and a long key may have more typing errors.
+    // The beginning of a known key counts as a match, too. A long key may have more typing errors.
     let begun = known.iter().copied().find(|known| key.len() > 2 && known.starts_with(key));
     let compared: String = key.chars().take(MOST_COMPARED).collect();
     let near = known.iter().map(|known| (strsim::osa_distance(&compared, known), *known));

@@ -100,8 +100,8 @@ impl Value {
 impl Map {
     pub(crate) const EMPTY: Self = Self(Vec::new());
 
-    /// The map of these members. Of those with the same key the last one counts; `repeated` is told each that
-    /// follows another one, and its position.
+    /// The map of these members. Of those with the same key the last one counts; `repeated` is called for each
+    /// that follows another one, with its position.
     pub(super) fn new(mut members: Vec<(Arc<str>, Value)>, mut repeated: impl FnMut(&str, Position)) -> Self {
         members.sort_by(|(a, _), (b, _)| a.cmp(b));
         members.dedup_by(|next, kept| {

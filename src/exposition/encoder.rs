@@ -18,12 +18,12 @@ use crate::toggle::{AgentMock, Expect, Toggle};
 /// The size at which a chunk ends, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// What the configuration names, each with the labels of its series as text.
+/// The series of sources and of configured agents, each with its labels as text.
 #[derive(Debug, Clone, Default)]
 pub struct ConfiguredSeries {
     /// The sources of watches, and whether they are up.
     pub sources: Vec<(Arc<str>, bool)>,
-    /// The agents of which a state is expected, and the state.
+    /// The agents with an expected state, and that state.
     pub agents: Vec<(Arc<str>, Expect)>,
 }
 

@@ -1,4 +1,4 @@
-//! What each path answers to GET and HEAD, and forgetting an agent.
+//! The answers of each path to GET and HEAD, and forgetting an agent.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of o
 /// How long an answer may wait for the state file.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A configuration with at most so many watches is rendered at once.
+/// A configuration with at most this many watches is rendered on this thread.
 const FEW_WATCHES: usize = 100;
 
 // === impl Site ===
@@ -99,7 +99,7 @@ impl Site {
         }
     }
 
-    /// The selected toggles, or 304 if the client has them as they are.
+    /// The selected toggles, or 304 if the client has the current ones.
     async fn toggles(&self, selection: Selection, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
         let minute = selection.depends_on_time().then(this_minute);
         let etag = ETag::of((self.process, self.board.revision(), minute, layout));
@@ -136,7 +136,7 @@ impl Site {
         }
     }
 
-    /// Forgets what is known of the mocks of an agent, and answers when that is on the disk.
+    /// Forgets the mock state of an agent, and answers when the change is on the disk.
     pub(super) async fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
         let forgotten = agent_key(api, id).is_some_and(|(api, id)| self.board.forget_agent(&api, id, clock::now()));
         if !forgotten {
@@ -163,7 +163,7 @@ impl Site {
         self.rendered(Document::Overview(layout), JSON, headers, source).await
     }
 
-    /// The status page, or 304 if the client has it as it is.
+    /// The status page, or 304 if the client has the current one.
     async fn status_page(&self, selection: Selection, headers: &HeaderMap) -> HttpResponse {
         let apis = self.api_health();
         let api_state = serde_json::to_string(&apis()).unwrap_or_default();
@@ -193,8 +193,8 @@ impl Site {
         answer
     }
 
-    /// The runbooks, with the commands for what the query names. If that is not there, the status is 200 all the
-    /// same: proxies replace the page of a 404 by their own, and who was paged needs this one.
+    /// The runbooks, with the commands for what the query names. If that does not exist, the status is still 200:
+    /// proxies replace the page of a 404 with their own, and the person on call needs this one.
     fn runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> HttpResponse {
         let config = self.write_api.config()();
         let is_encrypted = self.web.borrow().tls.is_some();
@@ -269,7 +269,7 @@ fn this_minute() -> u64 {
     clock::now().as_millis() / 60_000
 }
 
-/// Content that a client may keep, or 304 if the client has it as it is.
+/// Content that a client may cache, or 304 if the client has the current version.
 fn cacheable(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> HttpResponse {
     let content = content.into();
     let etag = ETag::of(&content);

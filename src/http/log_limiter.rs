@@ -9,7 +9,7 @@ const MOST_LINES: u32 = 100;
 /// How long lines are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Limits the lines of one kind. What is suppressed is counted, and the count is given to the next line.
+/// Limits the lines of one kind. Suppressed lines are counted, and the next line gets the count.
 #[derive(Debug, Default)]
 pub(super) struct LogLimiter(Mutex<LogWindow>);
 

@@ -1,4 +1,4 @@
-//! Which path leads to what.
+//! The routes: which resource each path names.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::page::Asset;
 
-/// What a path leads to.
+/// The resource that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route<'p> {
     Metrics,
@@ -77,7 +77,7 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// Whether a probe asks for it: it says no more than whether the exporter works, and needs no login.
+    /// Whether it is a health check. That shows only whether the exporter works, and needs no login.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Healthy | Self::Ready)
     }

@@ -1,4 +1,4 @@
-//! What is served, and how a request is answered: checked, dispatched to its route, protected and counted.
+//! The site: how a request is checked, dispatched to its route, answered, protected and counted.
 
 use std::io;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ use crate::threads::Worker;
 use crate::toggle::{ClockJump, Timestamp};
 use crate::web::Web;
 
-/// What is served, and all that it is made from.
+/// Answers requests, and has everything that the answers are made from.
 pub struct Site {
     pub(super) board: Arc<Board>,
     pub(super) metrics: Arc<Metrics>,
@@ -50,11 +50,11 @@ pub struct Site {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// What the site shows, and whether it is kept up to date.
+/// The data that the site shows, and the heartbeat of the poller, which updates it.
 pub struct SiteData {
-    /// What is known of every toggle.
+    /// The state of every toggle and agent.
     pub board: Arc<Board>,
-    /// What is counted.
+    /// The exporter's metrics.
     pub metrics: Arc<Metrics>,
     /// Whether the poller is alive.
     pub heartbeat: Heartbeat,
@@ -148,7 +148,7 @@ impl Site {
         let path = request.uri().path().to_owned();
         let route = Route::of(&path, &self.telemetry_path);
         let pattern = Route::pattern(route.as_ref());
-        // At the level of errors, so that no log filter that shows a line hides what the line belongs to.
+        // The level is error, so that a log filter that shows a line never hides the line's span.
         let span = error_span!("request", method = %request.method(), path = pattern);
         let answer = async {
             let answer = self.protected_answer(route, &mut request, peer).await;
@@ -172,7 +172,7 @@ impl Site {
         let mut answer = layout.apply(answer);
         guard::protect(answer.headers_mut(), &web.headers);
         if !request.body().is_end_stream() {
-            // What is left of the body would be taken for the next request.
+            // Otherwise the rest of the body would be taken for the next request.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
@@ -194,7 +194,7 @@ impl Site {
         if !is_probe && let Err(denied) = self.authenticator.authenticate(&web.users, request.headers(), peer).await {
             return denied.into();
         }
-        // A preflight request from a page of another site is not told that the page may do anything.
+        // OPTIONS is allowed from any site: the answer to a preflight request permits the page nothing.
         let is_read_only = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if !is_read_only && guard::is_cross_site(request.headers()) {
             return problem(StatusCode::FORBIDDEN, "this is not for pages of other sites");

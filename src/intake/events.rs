@@ -50,7 +50,7 @@ pub(super) fn watch_files(event: &FileEvent) {
     }
 }
 
-/// The saved state of so many watches was dropped.
+/// The saved state of this many watches was dropped.
 pub(super) fn forgotten(watches: usize) {
     if watches > 0 {
         info!(watches, "state of watches that no source lists was dropped");

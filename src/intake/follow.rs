@@ -22,7 +22,7 @@ pub struct FileFollower {
 pub(super) struct Rescan {
     /// Numbers the selection. Scans with an earlier one are out of date.
     pub(super) number: u64,
-    /// `None` if the scan takes long. Then it follows as an order.
+    /// `None` if the scan takes long. Then the result follows as a command.
     pub(super) scan: Option<FileScan>,
 }
 
@@ -36,7 +36,7 @@ struct FileSelection {
 // === impl FileFollower ===
 
 impl FileFollower {
-    /// A follower without files. It ends when it is dropped, or when nobody receives its orders.
+    /// A follower without files. It ends when it is dropped, or when nobody receives its commands.
     pub(super) fn start(orders: mpsc::Sender<IntakeCommand>) -> Self {
         let (rescans, requests) = check_requests();
         tokio::spawn(follow(requests, orders));
@@ -84,7 +84,7 @@ async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, orders: mps
             tracing::error!("reading the watch files panicked: they are no longer followed");
             return;
         };
-        // Whoever requested it may have stopped waiting.
+        // The requester may have stopped waiting.
         let unsent = match reply {
             Some(reply) => reply.send(scan).err(),
             None => Some(scan),

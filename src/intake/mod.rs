@@ -2,7 +2,7 @@
 //!
 //! Reloads, scans of the watch files, registrations and their expiry are commands in one queue. Each of
 //! them edits the [`WatchList`], and what the edit changed goes to the poller as one update. So no command
-//! can undo half of another, and whoever gets an answer sees the change.
+//! can undo half of another, and a client that gets a reply sees the change.
 
 mod events;
 mod follow;
@@ -44,7 +44,7 @@ pub const MOST_REGISTRATIONS: usize = 100_000;
 /// How often expired registrations are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most commands that wait in the queue. Whoever sends another one waits.
+/// The most commands that wait in the queue. The sender of another one waits.
 const QUEUE_LENGTH: usize = 1024;
 
 /// A request to the intake.
@@ -99,7 +99,7 @@ pub struct ConfigSnapshot {
     pub apis: Arc<BTreeSet<ApiName>>,
 }
 
-/// What the intake works with.
+/// The parts of the program that the intake uses.
 pub struct IntakeContext {
     /// The state of every toggle.
     pub board: Arc<Board>,
@@ -145,7 +145,7 @@ pub struct Intake {
     follower_of: BTreeMap<ApiName, AbortHandle>,
     /// The number of the rescan whose globs and APIs are in force.
     rescan: u64,
-    /// What the watch list has of each watch file.
+    /// The watches on the list that come from each watch file.
     watches_by_file: WatchesByFile,
     /// Whether the last scan could read all watch files.
     all_files_up: bool,
@@ -242,7 +242,7 @@ impl Intake {
         }
     }
 
-    /// Sends the poller what changed, and waits until every reader sees it.
+    /// Sends the changes to the poller, and waits until every reader sees them.
     async fn publish(&mut self, edited: EditResult, settings: Option<PollerSettings>) {
         edited.refused.iter().for_each(events::refused);
         if settings.is_some() || !edited.changes.is_empty() {

@@ -77,7 +77,7 @@ impl Intake {
         batch.replies.push(Box::new(move |committed| drop(reply.send(committed.map(|()| registered)))));
     }
 
-    /// What is to be committed for a registration: nothing if it is equal to what is stored. `created` is
+    /// Checks a registration. Returns what to commit: nothing if it equals the stored one. `created` is
     /// how many new names the batch has already.
     fn check_registration(
         &self,
@@ -158,7 +158,7 @@ impl Intake {
         more
     }
 
-    /// Writes a batch of uncertain names to the state file as the table has them.
+    /// Writes the registrations of a batch of uncertain names to the state file again.
     async fn rewrite_uncertain(&mut self) -> Result<(), RegistrationError> {
         let current = |name: &WatchName| match self.registrations.get(name) {
             Some(registration) => RegistrationChange::Put(registration.clone()),

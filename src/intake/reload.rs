@@ -36,7 +36,7 @@ impl Intake {
     pub(super) async fn put_in_force(&mut self, mut config: Config, clients: ApiClients, scan: Rescan) {
         // Watches that are the same would otherwise be in memory twice: the list keeps the old ones.
         share_equal(&mut config.watches, &self.config.watches);
-        // Whoever read the configuration has warned of the watches in it.
+        // Reading the configuration has already warned of its watches.
         self.warned_of_many |= config.watches.len() > Config::MANY_WATCHES;
         self.registrations.set_retention(config.registrations.retention.clone());
         let edited = self.edit_list(&config, &clients, &scan);
@@ -60,7 +60,7 @@ impl Intake {
         self.context.clients.put_in_force(&clients);
     }
 
-    /// Brings the watch list to what the configuration, the registrations and the watch files define.
+    /// Updates the watch list from the configuration, the registrations and the watch files.
     fn edit_list(&mut self, config: &Config, clients: &ApiClients, scan: &Rescan) -> EditResult {
         let mut edit = self.list.edit();
         edit.set_apis(clients.names());

@@ -103,7 +103,7 @@ impl Reloader {
         result.await.clone()
     }
 
-    /// Makes later requests wait for another reload: what they are about may be written after this one
+    /// Makes later requests wait for another reload: their files may have been written after this one
     /// reads.
     fn begin(&self, begun: &Arc<OnceCell<ReloadResult>>) {
         let mut next = self.next();
@@ -257,7 +257,7 @@ mod tests {
         let mut reloader = alone(reloader).await;
         reloader.read_timeout = READ_TIMEOUT;
         let reloader = Arc::new(reloader);
-        // What the hanging read brings is out of date, so another one begins.
+        // The result of the hanging read is out of date, so another one begins.
         (0..2).for_each(|_| go.send(()).unwrap());
         assert!(reloader.reload().await.unwrap().unwrap_err().to_string().ends_with("read"));
         assert_eq!(begun.load(Ordering::Relaxed), 2);

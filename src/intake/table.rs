@@ -34,7 +34,7 @@ struct KeptRegistration {
     check: u64,
 }
 
-/// How long an unfinished run that was not polled since the start is kept at least.
+/// The least time that an unfinished run is kept if it was not polled since the start.
 const UNPOLLED: Duration = Duration::from_secs(30);
 
 /// The time of a check that is due, whatever the clock says.
@@ -79,7 +79,7 @@ impl RegistrationTable {
         self.moved
     }
 
-    /// The time of day by the clock that the times here are of, without the jumps since.
+    /// The time of day by the same clock as the times here, without later jumps.
     pub(super) fn now(&self) -> Timestamp {
         clock::now_before(self.moved)
     }

@@ -27,7 +27,7 @@ impl Intake {
         }
     }
 
-    /// Reports a scan. It is applied before, so whoever sees that a source is up sees its watches, too.
+    /// Reports a scan that was applied, so that a source that is shown as up has its watches on the board.
     pub(super) fn report_scan(&mut self, scan: &FileScan) {
         scan.events.iter().for_each(events::watch_files);
         self.context.metrics.set_sources(scan.up.iter().map(|(path, up)| (Source::File, &**path, *up)));
@@ -67,7 +67,7 @@ impl Intake {
     }
 }
 
-/// Brings the list to what the scan found in the watch files. Returns whether any file changed.
+/// Updates the list from what the scan found in the watch files. Returns whether any file changed.
 pub(super) fn replace_files(edit: &mut Edit<'_>, current: &mut WatchesByFile, scan: &FileScan) -> bool {
     let mut changed = false;
     for path in current.keys().filter(|path| !scan.files.contains_key(*path)) {

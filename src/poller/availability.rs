@@ -17,7 +17,7 @@ pub(super) struct Availability {
     up: Option<bool>,
 }
 
-/// What is known of an API when one of its polls fails.
+/// The state of an API when one of its polls fails.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FailureContext {
     /// How many of its runs are polled.

@@ -1,4 +1,4 @@
-//! When to poll, and the loop that does.
+//! When to poll, and the loop that polls.
 //!
 //! One schedule holds when each run is due. A run that is due waits in the queue of its API until the budget
 //! lets it start. Then its request is a task of its own, and the outcome is applied to the board. Polls are
@@ -58,7 +58,7 @@ pub struct PollerUpdate {
 pub struct PollerSettings {
     /// The intervals.
     pub polling: Polling,
-    /// Every API with its client, which is another one only if the API is reached in another way.
+    /// Every API with its client. It is a new client only if the API is reached in another way.
     pub apis: Vec<(Api, Arc<Client>)>,
 }
 
@@ -92,7 +92,7 @@ pub struct Poller {
     last_change: LastStatusChange,
 }
 
-/// A poll whose request is being made.
+/// A poll whose request is in progress.
 struct RunningPoll {
     run: RunId,
     watch: Arc<Watch>,
@@ -180,7 +180,7 @@ impl Poller {
     /// alone.
     fn advance(&mut self, now: Instant) -> Option<Instant> {
         self.heartbeat.beat(now);
-        // All runs may have backed off for longer than until the next probe.
+        // If a probe is due but every run has backed off for longer, one run becomes the probe.
         for queue in self.queues.values().filter(|queue| queue.wants_a_probe(now)) {
             let _ = queue.outage.down().any(|run| self.schedule.replan(now, run));
         }

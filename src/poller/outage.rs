@@ -11,12 +11,12 @@ use crate::toggle::{Outcome, Reason};
 /// backoff is enough.
 const FEWEST_DOWN: usize = 3;
 
-/// The outage of an API, if it has one, and the runs by which that is decided.
+/// The outage of an API, if it has one, and the runs that decide it.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     /// The runs that are polled.
     runs: HashSet<RunId>,
-    /// Those that have failed since the API's last answer, in a way that all polls of an API fail that is down.
+    /// The runs that have failed since the API's last answer, with a failure that is typical of an API that is down.
     down: HashSet<RunId>,
     /// Those that were down in an earlier outage and have not been answered since. They may be wrong themselves,
     /// so they do not count for another outage.
@@ -46,7 +46,7 @@ pub(super) struct EndedPoll {
     pub(super) last: bool,
 }
 
-/// What a poll says of the API as a whole.
+/// What a poll shows about the API as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PollVerdict {
     /// The API itself answered, even if it does not know the task or throttles.
@@ -91,7 +91,7 @@ impl Outage {
         }
     }
 
-    /// Takes a poll that ended. `probe_delay` is the time until the next probe after that many failed ones.
+    /// Records a poll that ended. `probe_delay` is the time until the next probe after that many failed ones.
     pub(super) fn poll_ended(
         &mut self,
         poll: &EndedPoll,

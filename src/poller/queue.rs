@@ -20,7 +20,7 @@ pub(super) struct ApiQueue {
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) outage: Outage,
     availability: Availability,
-    /// How often the key of the API changed, or the route to it.
+    /// How often the key of the API or the route to it changed.
     pub(super) key_changes: u64,
     /// How often the route to the API changed: its URL, proxy, authorities or key source.
     pub(super) route_changes: u64,
@@ -29,12 +29,12 @@ pub(super) struct ApiQueue {
     budget: Budget,
     /// The fields that were malformed in an answer and were logged.
     malformed: Vec<&'static str>,
-    /// The runs that are due and the time since when, in the order in which they became due. Some of them may have
+    /// The runs that are due, each with its due time, in the order in which they became due. Some of them may have
     /// been removed.
     queue: VecDeque<(Instant, RunId)>,
     /// Those in the queue that were not removed.
     waiting: HashSet<RunId>,
-    /// What the metrics show now.
+    /// The values that the metrics show now.
     shown_waiting: usize,
     shown_up: Option<bool>,
     shown_pause: Option<Instant>,
@@ -75,7 +75,7 @@ impl ApiQueue {
     }
 
     /// Applies other settings; running requests end with the old ones. Returns whether the API is reached in
-    /// another way, in which case everything that was learnt of the old one is forgotten.
+    /// another way. Then everything that was learnt about the old way is forgotten.
     pub(super) fn reconfigure(&mut self, api: Api, client: Arc<Client>, now: Instant) -> bool {
         self.budget.set(api.requests_per_second, api.max_in_flight, now);
         let is_another = !self.api.has_same_upstream(&api);
@@ -98,13 +98,13 @@ impl ApiQueue {
         }
     }
 
-    /// Does not count a run any more, because it is not polled again.
+    /// Stops counting a run, because it is not polled again.
     pub(super) fn stop_polling(&mut self, run: RunId) {
         self.outage.remove(run);
         self.availability.remove(run, self.outage.polled());
     }
 
-    /// Takes a poll that ended, and returns whether the API went down or came back with it.
+    /// Records a poll that ended. Returns the change if the API went down or came back.
     pub(super) fn poll_ended(&mut self, poll: &EndedPoll, polling: &Polling) -> Option<OutageChange> {
         let change = self.outage.poll_ended(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
         let polled = self.outage.polled();
@@ -189,7 +189,7 @@ impl ApiQueue {
         (!new.is_empty()).then(|| new.join(", "))
     }
 
-    /// Whether a probe is due and no run in the queue could be it.
+    /// Whether a probe is due and the queue has no run for it.
     pub(super) fn wants_a_probe(&self, now: Instant) -> bool {
         self.outage.next_probe().is_some() && self.waiting.is_empty() && self.may_probe(now)
     }
@@ -219,13 +219,13 @@ impl ApiQueue {
         }
     }
 
-    /// Until when nothing is sent. In an outage there is always such a time, even while the probe that was due then
+    /// The end of the pause, if there is one. An outage always has one, even while the probe that was due then
     /// is running.
     fn paused(&self, now: Instant) -> Option<Instant> {
         self.budget.paused(now).into_iter().chain(self.outage.next_probe()).max()
     }
 
-    /// Shows the end of a pause anew, because the clock was moved.
+    /// Makes [`ApiQueue::show`] set the end of the pause again, because the clock was moved.
     pub(super) fn clock_moved(&mut self) {
         self.shown_pause = None;
     }

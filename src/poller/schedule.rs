@@ -7,7 +7,7 @@ use crate::board::RunId;
 /// When runs are due, the earliest first, and in the order of planning where times are equal. A run has at most one
 /// plan.
 ///
-/// This is a binary heap that knows the position of each run, so that a plan is moved or removed in position.
+/// This is a binary heap that knows the position of each run, so that a plan can be moved or removed in place.
 #[derive(Debug)]
 pub struct Schedule {
     heap: Vec<Plan>,
@@ -44,7 +44,7 @@ impl Schedule {
         self.positions.reserve(additional);
     }
 
-    /// Plans `run` for `due`, in position of the plan that its slot had.
+    /// Plans `run` for `due`, in place of the plan that its slot had.
     pub fn plan(&mut self, due: Instant, run: RunId) {
         self.cancel(run);
         if self.positions.len() <= run.slot() {

@@ -1,4 +1,4 @@
-//! What changes the schedule from outside: updates of the watch list and the settings, and renewed keys.
+//! Changes of the schedule from outside: updates of the watch list and the settings, and renewed keys.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -17,7 +17,7 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     let source = DocumentSource::File(path);
     let text = text_of(source, text)?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    // Without any content it is no JSON, but empty YAML.
+    // A blank file is not valid JSON, but it is empty YAML.
     let is_blank = text.trim_start_matches('\u{feff}').trim().is_empty();
     let parsed = if is_json && !is_blank { json::parse(text, source) } else { yaml::parse(text, source) };
     validated(source, parsed, |node| {

@@ -45,7 +45,7 @@ struct Session {
     counting_since: u64,
 }
 
-/// A watch that was handed over by HTTP.
+/// A watch that was registered over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
     /// The watch; its source is [`Source::Http`](crate::toggle::Source::Http).

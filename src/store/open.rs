@@ -1,6 +1,6 @@
 //! Opening or creating the state file, and reading all of it before anything is written to it.
 //!
-//! redb writes to a file as soon as it opens it: at least that it is open, and whatever a repair needs. So the file is
+//! redb writes to a file as soon as it opens it: a mark that it is open, and the result of any repair. So the file is
 //! first opened through an [`Overlay`] that keeps the writes in memory, verified page by page and read. It is locked
 //! before that and stays locked as long as the store lives, so what was verified is what is opened then.
 
@@ -50,7 +50,7 @@ pub(super) fn open(path: &Path) -> Result<(Disk, Saved, Session), StoreFault> {
     Ok((disk, saved, session))
 }
 
-/// Finds what [`open`] would find wrong. A file that is missing or in use is fine.
+/// Finds the problems that [`open`] would find. A file that is missing or in use is fine.
 pub(super) fn check(path: &Path) -> Result<(), StoreFault> {
     let path = &followed(path);
     match open_locked(path) {
@@ -150,13 +150,13 @@ fn is_empty(file: &File) -> Result<bool, StoreFault> {
     Ok(file.metadata().map_err(StoreFault::io("read"))?.len() == 0)
 }
 
-/// The folder that the file is to be in.
+/// The folder of the file, which must exist.
 fn folder_of(path: &Path) -> Result<PathBuf, StoreFault> {
     let folder = path.parent().filter(|folder| *folder != OsStr::new("")).unwrap_or(Path::new("."));
     if folder.is_dir() { Ok(folder.to_owned()) } else { Err(StoreFault::NoFolder) }
 }
 
-/// Makes a database and moves it to `path` when it is complete, so that half of one is never there. A crash may leave
+/// Makes a database and moves it to `path` when it is complete, so that `path` never has half of one. A crash may leave
 /// an incomplete file, whose name is not used again.
 ///
 /// `old` is the empty file that is there now. It stays locked until it is replaced.
@@ -245,7 +245,7 @@ fn read(database: &Database) -> Result<(Saved, Session), StoreFault> {
         let registrations = records(&transaction, REGISTRATIONS, "registration", |name, json| {
             record::read_registration(WatchName::parse(name)?, json)
         });
-        // Without a second thread, one is read after the other.
+        // If no thread can be started, the toggles are read after the registrations.
         let toggles = toggles.map_or_else(|_| Ok(read_toggles()), ScopedJoinHandle::join);
         (registrations, toggles)
     });

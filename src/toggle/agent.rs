@@ -21,7 +21,7 @@ pub struct AgentMock {
     pub enabled_since: Option<Timestamp>,
     /// The watch of that run; `None` if nothing is known or an earlier version saved the state.
     pub told_by: Option<ToldBy>,
-    /// Whether a request has forgotten what that run said, so that only a newer run sets the state again.
+    /// Whether a request made the exporter forget this state, so that only a newer run sets it again.
     pub forgotten: bool,
     /// When the last watch of the agent was removed; `None` while it has one.
     pub unwatched_since: Option<Timestamp>,

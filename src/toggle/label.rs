@@ -17,7 +17,7 @@ pub struct LabelName(Box<str>);
 
 /// Names that the series of the exporter use, and names that Prometheus and its operators attach. A label of a user
 /// with the same name would merge or hide series.
-const RESERVED: [&str; 26] = [
+const RESERVED: [&str; 28] = [
     "agent_id",
     "alertname",
     "api",
@@ -33,6 +33,7 @@ const RESERVED: [&str; 26] = [
     "outcome",
     "path",
     "pod",
+    "problem",
     "progress_id",
     "quantile",
     "reason",
@@ -43,6 +44,7 @@ const RESERVED: [&str; 26] = [
     "source",
     "status",
     "toggle",
+    "url",
     "version",
 ];
 
@@ -137,7 +139,7 @@ mod tests {
         for name in ["team", "_x", "Team9"] {
             assert_eq!(LabelName::parse(name).unwrap().as_str(), name);
         }
-        for name in ["", "9a", "a-b", "é", "__meta", "api", "le", "severity", "status"] {
+        for name in ["", "9a", "a-b", "é", "__meta", "api", "le", "problem", "severity", "status"] {
             assert!(LabelName::parse(name).is_err(), "{name} was accepted");
         }
     }

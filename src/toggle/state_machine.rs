@@ -8,7 +8,7 @@
 //! | a valid answer | the last answer and the counter of polls; the streak ends | `Recovered`, `UnrecognisedStatus`, `StatusChanged` |
 //! | the first answer with a final status | also the finish, the counters of runs and the problem | also `Finished` |
 //!
-//! A failed poll changes nothing that is known of the run. A run finishes once: a recheck that finds
+//! A failed poll changes nothing that is known about the run. A run finishes once: a recheck that finds
 //! another final status changes the status, the times and the problem, but counts no second run.
 
 use std::sync::Arc;

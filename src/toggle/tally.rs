@@ -29,7 +29,7 @@ pub struct Tally {
     pub problem: Option<ToggleProblem>,
 }
 
-/// How the run of a watch that finished last ended badly.
+/// What went wrong in the last finished run of a watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToggleProblem {
     /// What went wrong.

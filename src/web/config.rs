@@ -36,7 +36,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
 /// Parses the web configuration `text` of `file` and the files that it names. Returns it with its warnings.
 ///
 /// # Errors
-/// Every problem. Of values, they quote only paths and names that the format defines.
+/// Every problem. They quote no values except paths and names that the format defines.
 pub(crate) fn web(
     file: &Path,
     text: &[u8],

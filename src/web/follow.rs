@@ -63,7 +63,7 @@ impl WebFollower {
             let Some(file) = follower.state() else { return };
             self.apply(file, &change);
             if let Some(((), reply)) = request {
-                // Whoever requested it may have stopped waiting.
+                // The requester may have stopped waiting.
                 let _ = reply.send(file.result());
             }
         }

@@ -9,7 +9,7 @@ use super::snapshot::FileSnapshot;
 use crate::clock;
 use crate::document::{Problem, Problems};
 
-/// How often the files are read at most when they change while they are read.
+/// The most times that the files are read if they change while they are read.
 const MAX_READS: usize = 3;
 
 /// The web configuration file, and what it said when it was last read.
@@ -105,7 +105,7 @@ impl WebFile {
 // === impl Loaded ===
 
 impl Loaded {
-    /// Reads all files as they are at one time, so that a certificate is not combined with the key of the
+    /// Reads all files in one consistent state, so that a certificate is not combined with the key of the
     /// next one.
     fn read(path: &Path) -> Self {
         let mut loaded = Self::read_once(path);

@@ -1,4 +1,4 @@
-//! What the files of a web configuration were when they were read, to see whether they have changed.
+//! The files of a web configuration as they were read, to see whether they have changed.
 
 use std::collections::BTreeMap;
 use std::fmt;

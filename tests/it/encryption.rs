@@ -130,10 +130,7 @@ async fn plain_http_is_refused_where_tls_is_spoken_and_said_in_one_line() {
     let lines: Vec<_> = logs.iter().filter(|line| line["message"] == FAILED).collect();
     assert!(lines.len() == 1 && errors.is_empty(), "{lines:?} {errors}");
     let text = |field: &str| lines[0][field].as_str().unwrap();
-    assert!(
-        text("level") == "WARN" && lines[0]["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
-        "{lines:?}"
-    );
+    assert!(text("level") == "WARN" && lines[0]["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{lines:?}");
     assert_eq!(text("error"), "the client speaks plain HTTP");
 }
 

@@ -36,7 +36,7 @@ pub struct ApiMetrics {
     pub in_flight: IntGauge,
     waiting: IntGauge,
     throttle: Counter,
-    /// Up to when the throttle counter has counted.
+    /// The time up to which the throttle counter has counted.
     throttle_counted: Mutex<Instant>,
     /// The family, because the API has no series in it before the first poll ended.
     up: IntGaugeVec,

@@ -181,7 +181,7 @@ impl Metrics {
         lock(&self.external_url).clone()
     }
 
-    /// Sets that the web configuration was loaded, and when its first certificate expires, if it has any.
+    /// Records that the web configuration was loaded, and when its first certificate expires, if it has one.
     pub fn web_reloaded(&self, certificate_expiry: Option<Timestamp>) {
         self.families.web_reload_successful.set(1);
         match certificate_expiry {
@@ -190,7 +190,7 @@ impl Metrics {
         }
     }
 
-    /// Sets that the last reload of the web configuration failed.
+    /// Records that the last reload of the web configuration failed.
     pub fn web_not_reloaded(&self) {
         self.families.web_reload_successful.set(0);
     }
@@ -218,7 +218,7 @@ fn seconds(time: Timestamp) -> f64 {
     Duration::from_millis(time.as_millis()).as_secs_f64()
 }
 
-/// Locks what stays consistent even if a thread panicked while it held the lock.
+/// Locks data that stays consistent even if a thread panics while it holds the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,31 +13,31 @@ pub(crate) struct AgentList<'a> {
     agents: Vec<AgentJson<'a>>,
 }
 
-/// What is known of the mocks of one agent. What is unknown is null.
+/// The known state of one agent's mocks. Unknown fields are null.
 #[derive(Serialize)]
 pub(crate) struct AgentJson<'a> {
     api: &'a str,
     agent_id: u64,
-    /// Those of the toggle whose run told the state of the mocks, otherwise those of the configuration.
+    /// The labels of the toggle whose run set the mock state, otherwise those of the configuration.
     labels: BTreeMap<&'a str, &'a str>,
-    /// What the newest completed run told.
+    /// The state that the newest completed run reported.
     mock_enabled: Option<bool>,
     mock_enabled_since: Option<String>,
     /// What the configuration says.
     expect: Option<&'static str>,
     /// What the newest completed run told, otherwise what the configuration says.
     should_be: Option<&'static str>,
-    /// The toggle whose run told it. It may have been removed since.
+    /// The toggle whose run reported it. It may have been removed since.
     told_by: Option<&'a str>,
     told_at: Option<String>,
 }
 
-/// The agents that have a watch, that something is known of, or that are configured.
+/// The agents that have a watch or a known state, or that are configured.
 pub(crate) struct AgentDirectory<'a> {
     agents: BTreeMap<(&'a ApiName, AgentId), AgentFacts<'a>>,
 }
 
-/// What is known of an agent, and how it is configured.
+/// The known state of an agent, and its configuration.
 type AgentFacts<'a> = (Option<&'a AgentMock>, Option<&'a AgentDefinition>);
 
 // === impl AgentDirectory ===

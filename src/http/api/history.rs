@@ -19,7 +19,7 @@ struct EventJson<'a> {
     what: EventKindJson<'a>,
 }
 
-/// What is unknown is null.
+/// Unknown fields are null.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum EventKindJson<'a> {

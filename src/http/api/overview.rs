@@ -101,7 +101,7 @@ impl ApiHealth {
         }
     }
 
-    /// What is wrong while no poll gets a valid answer, and the section of the runbooks for it.
+    /// The problem of an API whose polls get no valid answer, and the section of the runbooks for it.
     pub(crate) fn verdict(&self) -> Option<(&'static str, &'static str)> {
         let refused = [Reason::Unauthorized, Reason::Forbidden, Reason::Credentials].map(Reason::as_str);
         let refused: usize = refused.iter().filter_map(|reason| self.failing.get(reason)).sum();

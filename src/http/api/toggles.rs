@@ -21,7 +21,7 @@ pub(crate) struct ToggleList<'a> {
 #[derive(Serialize)]
 struct NextPage<'a>(Option<&'a str>);
 
-/// The definition and the state of one toggle. What is unknown is null.
+/// The definition and the state of one toggle. Unknown fields are null.
 #[derive(Serialize)]
 pub(crate) struct ToggleJson<'a> {
     name: &'a str,

@@ -57,7 +57,7 @@ impl WaitQuery {
         Ok(asked)
     }
 
-    /// Waits for the run that is watched under the name now, and for no other, if the query asks for that.
+    /// If the query asks for it, waits for the run that is watched under the name now, and for no other.
     pub(crate) async fn wait(&self, name: &str, board: &Board, mut draining: watch::Receiver<bool>) -> WaitOutcome {
         let Some(row) = board.row(name) else { return WaitOutcome::Gone };
         if self.means_another_run(&row) {
@@ -69,7 +69,7 @@ impl WaitQuery {
         let deadline = Instant::now() + wait;
         let Some(awaited) = board.awaited_run(name) else { return WaitOutcome::Gone };
         loop {
-            // Made before looking, so that no change after the look is missed.
+            // Created before the row is read, so that no later change is missed.
             let changed = awaited.changed.notified();
             match board.row_of(awaited.run) {
                 None if board.row(name).is_some() => return WaitOutcome::OtherRun,

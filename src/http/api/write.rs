@@ -27,7 +27,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client is asked to wait before it tries again.
 pub(crate) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
 
-/// Registers and deregisters watches, and reloads. It also tells the configuration in force.
+/// Registers and deregisters watches, and reloads. It also gives access to the configuration in force.
 pub struct WriteApi {
     orders: mpsc::Sender<IntakeCommand>,
     reloader: Arc<Reloader>,
@@ -37,7 +37,7 @@ pub struct WriteApi {
 // === impl WriteApi ===
 
 impl WriteApi {
-    /// Sends orders to the intake.
+    /// Sends commands to the intake.
     pub fn new(
         orders: mpsc::Sender<IntakeCommand>,
         reloader: Arc<Reloader>,
@@ -118,7 +118,7 @@ impl WriteApi {
         }
     }
 
-    /// Sends an order and waits for its reply; `None` if the process ends before.
+    /// Sends a command and waits for its reply; `None` if the process ends before that.
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> IntakeCommand) -> Option<T> {
         let (reply, done) = oneshot::channel();
         self.orders.send(order(reply)).await.ok()?;

@@ -32,7 +32,7 @@ use crate::web::Users;
 /// How many passwords are verified at a time. Each keeps a CPU busy.
 const MAX_VERIFICATIONS: usize = 2;
 
-/// How a client is asked to log in.
+/// The challenge that asks a client to log in.
 const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="cekura-exporter", charset="UTF-8""#);
 
 /// Verifies logins. It lives as long as the process, even if the users change: what is remembered of a login
@@ -40,7 +40,7 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="cekura-e
 pub(super) struct Authenticator {
     digest_key: LoginDigestKey,
     remembered: Arc<Mutex<RememberedLogins>>,
-    /// Taken first, so that each address waits with one login at most for the turns of all.
+    /// Taken first, so that at most one login of each address waits for a turn of all.
     address_turns: Arc<AddressTurns>,
     turns: Arc<Semaphore>,
     verify: Verify,

@@ -15,7 +15,7 @@ const MOST_REMEMBERED: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LoginDigest([u8; 32]);
 
-/// Computes digests. Nobody else can: the key is random and of this process.
+/// Computes digests. Nobody else can, because the key is random and stays in this process.
 pub(super) struct LoginDigestKey(hmac::Key);
 
 /// The latest logins that were verified. Invalid ones never displace valid ones.

@@ -10,7 +10,7 @@ use super::lock;
 
 /// The addresses whose turn is taken, each with the logins that wait for it, the newest last.
 ///
-/// The logins of a flood are older than a valid login that arrives during it, so that goes before them.
+/// The logins of a flood are older than a valid login that arrives during it, so the valid login goes first.
 #[derive(Debug, Default)]
 pub(super) struct AddressTurns(Mutex<HashMap<IpAddr, Vec<oneshot::Sender<AddressTurn>>>>);
 

@@ -48,7 +48,7 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// The maximum age of a connection. A request in progress is still answered.
 const MAX_AGE: Duration = Duration::from_hours(1);
 
-/// After this time without a sign of the client, TCP asks whether it is still there.
+/// The idle time after which TCP probes whether the client is still connected.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// How long a connection that should end waits for its first request.
@@ -108,8 +108,8 @@ fn server_config(web: &Web) -> Option<Arc<ServerConfig>> {
     web.tls.as_ref().map(|tls| tls.server.clone())
 }
 
-/// Resolves when the connection should end: it is old or was evicted, the site drains, or it is not encrypted as
-/// the web configuration says now, so that a certificate that was withdrawn is not in use for longer.
+/// Resolves when the connection should end: it is old or was evicted, the site drains, or the TLS settings have
+/// changed, so that a certificate that was withdrawn is no longer in use.
 async fn retirement(
     mut web: watch::Receiver<Arc<Web>>,
     tls: Option<Arc<ServerConfig>>,
@@ -179,7 +179,7 @@ where
     let mut retiring = false;
     let mut clock = pin!(tokio::time::sleep_until(progress.deadline()));
     poll_fn(|cx| {
-        // What has arrived is read before it is asked whether it is time to go.
+        // The connection comes first, so that a request that has arrived is read before a shutdown begins.
         let mut polled = connection.as_mut().poll(cx);
         if polled.is_pending() && !retiring && retire.as_mut().poll(cx).is_ready() {
             retiring = true;
@@ -193,7 +193,7 @@ where
         if clock.deadline() != progress.deadline() {
             clock.as_mut().reset(progress.deadline());
         }
-        // An idle connection ends at its deadline in good order.
+        // For an idle connection, the deadline is not an error.
         let timed_out = || if progress.is_idle() { Ok(()) } else { Err(ConnectionFailure::Timeout) };
         clock.as_mut().poll(cx).map(|()| timed_out())
     })

@@ -1,4 +1,4 @@
-//! Connections that are not served, or not to their end: how they are counted and logged.
+//! Counting and logging connections that were refused or ended early.
 //!
 //! Anybody can make connections fail, so the log lines of that are limited.
 
@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use crate::exposition::{ConnectionError, Metrics};
 use crate::http::log_limiter::LogLimiter;
 
-/// Why a connection was not served, or not to its end.
+/// Why a connection was refused or ended early.
 #[derive(Debug)]
 pub(super) enum ConnectionFailure {
     /// The system gives no more connections.
@@ -26,7 +26,7 @@ pub(super) enum ConnectionFailure {
     Http(hyper::Error),
 }
 
-/// Counts and logs the failures of connections. Who the client is, is in the span of the connection.
+/// Counts and logs the failures of connections. The span of the connection names the client.
 pub(super) struct FailureLog {
     metrics: Arc<Metrics>,
     refusals: LogLimiter,
@@ -89,7 +89,7 @@ fn is_disconnect(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
-/// Why a handshake failed, in our words where those of the TLS library do not tell.
+/// Why a handshake failed, in our words where those of the TLS library are unclear.
 fn cause(error: &io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {

@@ -1,4 +1,4 @@
-//! Which connections are served: so many in all, and so many from one address.
+//! The limits of connections, in total and from one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,12 +10,12 @@ use crate::config::ConnectionLimits;
 /// The most connections that are reserved.
 const MOST_RESERVED: u32 = 16;
 
-/// One in so many connections is reserved, at least one and at most [`MOST_RESERVED`].
+/// One in this many connections is reserved, at least one and at most [`MOST_RESERVED`].
 const RESERVED_PART: u32 = 32;
 
 /// Limits how many connections are open.
 ///
-/// When all connections are taken, a few more are admitted from networks that hold none. Whoever took the
+/// When all connections are taken, a few more are admitted from networks that have none. The clients of the
 /// others cannot take these too, so scrapes and probes from elsewhere get through. The network of an IPv4
 /// address is the address, that of an IPv6 address its /64, because addresses within it cost nothing. The
 /// limit for one client counts by address: pods of a node share a /64.
@@ -81,7 +81,7 @@ impl OpenConnections {
         self.by_peer.get(&peer).map_or(&[], Vec::as_slice)
     }
 
-    /// Has the connection from this address closed that has been idle for longest, and no longer counts it.
+    /// Closes the connection from this address that has been idle for longest, and no longer counts it.
     /// `None` if none is idle.
     fn evict_idle(&mut self, peer: IpAddr) -> Option<()> {
         let idle = self.of_peer(peer).iter().filter(|progress| progress.is_idle());
@@ -91,7 +91,7 @@ impl OpenConnections {
         Some(())
     }
 
-    /// Counts a connection no longer, unless it was evicted before.
+    /// Stops counting a connection, unless it was evicted before.
     fn remove(&mut self, peer: IpAddr, progress: &Arc<ConnectionProgress>) {
         let Some(of_peer) = self.by_peer.get_mut(&peer) else { return };
         let Some(index) = of_peer.iter().position(|other| Arc::ptr_eq(other, progress)) else { return };

@@ -82,7 +82,7 @@ fn bind_every(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     loop {
         tries -= 1;
         match try_every(addresses) {
-            // Somebody else has that port of another address.
+            // Another process uses that port on another address.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             done => return done,
         }

@@ -31,7 +31,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 struct PlainHttp;
 
 /// Waits for the first byte, and refuses a connection that does not begin like TLS: an HTTP request with an answer
-/// that says why. Nothing is read of TLS. The caller limits the time.
+/// that says why. No byte of TLS is consumed. The caller limits the time.
 ///
 /// # Errors
 /// If it is not TLS, or the connection breaks.

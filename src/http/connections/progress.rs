@@ -1,4 +1,4 @@
-//! How far a connection is, and the deadline of each step.
+//! The progress of a connection, and the deadline of each step.
 
 use std::io;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ const ANSWERING: Duration = Duration::from_mins(11);
 /// How long a client may read nothing while there is something to read.
 pub(super) const STALL: Duration = Duration::from_secs(30);
 
-/// How far a connection is. The stream, the service and the answer's body report it.
+/// The progress of a connection. The stream, the service and the answer's body report it.
 #[derive(Debug)]
 pub(super) struct ConnectionProgress {
     state: Mutex<ConnectionState>,
@@ -37,7 +37,7 @@ pub(super) struct ConnectionProgress {
 #[derive(Debug)]
 struct ConnectionState {
     phase: Phase,
-    /// Since when the client has not read what there is to read.
+    /// Since when the client has not read what was sent.
     stalled: Option<Instant>,
 }
 
@@ -110,7 +110,7 @@ impl ConnectionProgress {
         self.state().phase = Phase::Answering(now + ANSWERING);
     }
 
-    /// There is an answer to be sent.
+    /// Notes that an answer is ready to be sent.
     pub(super) fn begin_answer(self: &Arc<Self>, now: Instant) -> SendingGuard {
         self.state().phase = Phase::Sending(now + SENDING);
         SendingGuard(self.clone())

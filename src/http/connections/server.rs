@@ -21,7 +21,7 @@ use crate::http::site::Site;
 /// How long accepting pauses after an error that the next attempt would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What all connections share.
+/// The state that all connections share.
 pub(super) struct Server {
     pub(super) site: Arc<Site>,
     pub(super) failures: FailureLog,
@@ -112,7 +112,7 @@ impl Server {
         connections: &mut JoinSet<()>,
         draining: &watch::Receiver<bool>,
     ) {
-        // At the level of errors, so that no log filter that shows a line hides what the line belongs to.
+        // The level is error, so that a log filter that shows a line never hides the line's span.
         let span = error_span!("connection", %peer, %listener);
         let progress = ConnectionProgress::new(Instant::now());
         match self.limiter.admit(peer.ip(), self.site.connection_limits(), progress) {

@@ -218,7 +218,7 @@ impl WatchFiles {
         self.known.remove(path).map(|_| FileEvent::FileRemoved { path: shown(path) })
     }
 
-    /// Takes the content of a file. Returns whether it has problems.
+    /// Parses the content of a file if it is new. Returns whether the file has problems.
     fn parse(&mut self, path: &Path, content: &[u8], stamp: Option<FileStamp>, events: &mut Vec<FileEvent>) -> bool {
         let known = self.known.entry(path.into()).or_default();
         if known.needs_parsing(content, self.hasher.hash_one(content), stamp) {
@@ -233,7 +233,7 @@ impl WatchFiles {
         known.is_bad()
     }
 
-    /// Reports of each glob whether it is up, and its new problems, before what is reported of the files.
+    /// Reports whether each glob is up, and its new problems. These events come before those of the files.
     fn report_globs(&mut self, walks: Vec<GlobWalk<'_>>, bad: &[bool], scan: &mut FileScan) {
         let mut glob_problems: BTreeMap<Arc<str>, Vec<Problem>> = BTreeMap::new();
         for (walk, bad) in walks.into_iter().zip(bad) {

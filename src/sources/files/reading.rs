@@ -9,7 +9,7 @@ use super::WatchFiles;
 use super::walk::is_absence;
 use crate::input_file::{Content, InputError, InputFile};
 
-/// What stat says of a file that changes when the file does.
+/// The values of stat that change when a file changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileStamp {
     device: u64,
@@ -25,7 +25,7 @@ pub(super) enum FileReading {
     Gone,
     /// It has not changed since it was read last.
     Unchanged,
-    /// Its content, and its stamp before that was read, if any change will show in it.
+    /// Its content, and the stamp from before the read, if any later change will show in the stamp.
     Content(Content, Option<FileStamp>),
     /// It cannot be read, for this reason.
     Unreadable(String),

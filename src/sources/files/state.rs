@@ -1,4 +1,4 @@
-//! What is known of a watch file between scans.
+//! The state of a watch file between scans.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::{FileEvent, Watches, shortened, shown};
 use crate::document::Problem;
 use crate::toggle::Watch;
 
-/// What is known of a watch file.
+/// The state of a watch file.
 #[derive(Debug, Default)]
 pub(super) struct FileState {
     /// The watches of the last content without problems.
@@ -24,8 +24,8 @@ pub(super) struct FileState {
     was_empty: bool,
 }
 
-/// Replaces each watch that is equal to one of `before` by that one. Whoever still holds the list from before then
-/// shares the memory of the new one.
+/// Replaces each watch that is equal to one of `before` by that one. Holders of the list from before then
+/// share the memory of the new one.
 pub fn share_equal(watches: &mut [Arc<Watch>], before: &[Arc<Watch>]) {
     if before.is_empty() {
         return;

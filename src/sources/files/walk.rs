@@ -17,7 +17,7 @@ use crate::document::Problem;
 /// A walk through the folders that a glob leads to, and what it found.
 pub(super) struct GlobWalk<'g> {
     pub(super) glob: &'g WatchGlob,
-    /// What matches and is no folder, nearly in order.
+    /// The matching paths that are not folders, nearly in order.
     pub(super) files: Vec<PathBuf>,
     /// Whether there are more files or folders than the limit, so that the walk was ended.
     pub(super) is_over_limit: bool,

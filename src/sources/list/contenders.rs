@@ -96,7 +96,7 @@ impl Contenders {
         }
     }
 
-    /// Adds a definition, or replaces that of the same origin, which stays reported if it was.
+    /// Adds a definition, or replaces that of the same origin, and keeps whether that was reported.
     pub(super) fn with(self, contender: Contender) -> Self {
         let mut all = self.into_vec();
         match all.binary_search_by(|old| old.origin.cmp(&contender.origin)) {

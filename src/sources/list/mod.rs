@@ -110,7 +110,7 @@ impl WatchList {
         self.contenders(name).iter().find(|contender| contender.is_of(&self.apis)).map(|contender| &*contender.origin)
     }
 
-    /// Whether any source defines a watch of that name and of such a run, even if it does not take effect.
+    /// Whether any source defines a watch of that name for which `such` holds, even if it does not take effect.
     pub fn defines_run(&self, name: &WatchName, such: impl Fn(&Watch) -> bool) -> bool {
         self.contenders(name).iter().any(|other| such(&other.definition.watch))
     }
@@ -143,7 +143,7 @@ impl WatchList {
     }
 
     /// Adds the definitions of a name to the counts, and to `refused` those that are newly refused. Returns the
-    /// change, if it is not the watch `old` that it had before.
+    /// change, if the watch of the name is no longer `old`.
     fn count_in(
         &mut self,
         name: WatchName,
@@ -205,7 +205,7 @@ impl Edit<'_> {
         let defined = self.list.by_origin.get(origin).into_iter().flatten();
         let mut gone: BTreeSet<_> = defined.map(|watch| watch.0.name.clone()).collect();
         let definitions = definitions.into_iter();
-        // A long list that grew step by step would leave as much freed memory behind.
+        // A collection that grows step by step leaves freed memory of its own size behind.
         let new = definitions.size_hint().0.saturating_sub(gone.len());
         self.list.names.reserve(new);
         self.names.reserve(new);

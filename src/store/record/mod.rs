@@ -45,12 +45,12 @@ struct AgentRecord<'r> {
     newest: Option<(u64, u64)>,
     #[serde(skip_serializing_if = "is_default")]
     enabled_since: Option<u64>,
-    /// The name of the watch whose run said so; and its labels.
+    /// The name of the watch whose run set the state, and its labels.
     #[serde(borrow, skip_serializing_if = "is_default")]
     told_by: Option<Cow<'r, str>>,
     #[serde(borrow, skip_serializing_if = "is_default")]
     labels: LabelsRecord<'r>,
-    /// Whether a request forgot what was said.
+    /// Whether a request made the exporter forget the state.
     #[serde(skip_serializing_if = "is_default")]
     forgotten: bool,
     #[serde(skip_serializing_if = "is_default")]

@@ -1,7 +1,7 @@
 //! The runbooks: `docs/runbooks.md` as a page whose commands are filled in, ready to be pasted.
 //!
-//! Others choose what is filled in: names and labels come from whoever registers a toggle, the Host header from
-//! whoever asks. So every value is quoted for its place in a command, and then escaped as HTML.
+//! The values are untrusted: names and labels come from clients that register toggles, the Host header from the
+//! client of the page. So every value is quoted for its place in a command, and then escaped as HTML.
 
 mod shell;
 mod subject;
@@ -30,11 +30,11 @@ pub(crate) struct Runbooks {
 enum TemplatePart {
     /// HTML that is always the same.
     Text(&'static str),
-    /// What is filled in, and the example that stands there otherwise.
+    /// A value to fill in, and the example that is shown without it.
     Placeholder(Placeholder, &'static str),
 }
 
-/// What is filled in. Each has places of one kind only.
+/// A value that is filled in. Each occurs in one kind of context only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placeholder {
     /// The exporter's URL, as an assignment of the shell.

@@ -5,7 +5,7 @@
 //!
 //! - Two scrapes and one other body are rendered at a time. What a query selects may take long to render,
 //!   and must not keep a scrape waiting. Clients that wait for a turn share the next rendering with all that
-//!   ask for the same, so each gets what was true after it asked.
+//!   ask for the same, so each gets data that is newer than its request.
 //! - At most [`MOST_ALIVE`] renderings are alive. One more replaces the one that nobody has read from for
 //!   longest, so a client that reads is not cut before one that does not, and nobody waits for either.
 
@@ -58,7 +58,7 @@ struct RenderingsState {
     alive: Vec<Weak<Rendering>>,
 }
 
-/// A rendering, once it is there. Those who wait for it own it, so nothing is left of it when they give up.
+/// A rendering that clients wait for. They own it, so it is dropped when all of them give up.
 type PendingRendering = OnceCell<Arc<Rendering>>;
 
 /// Identifies renderings that clients can share.
@@ -180,10 +180,10 @@ impl RenderingsState {
         })
     }
 
-    /// Whoever asks from here on gets a later rendering. This one is in progress until the time that is
+    /// Later requests get another rendering. This one is in progress until the time that is
     /// returned is dropped.
     fn begin(&mut self, key: &RenderingKey, pending: &Arc<PendingRendering>) -> Arc<Instant> {
-        // If whoever began it first gave up, another one may be pending by now.
+        // If the client that began it first gave up, another one may be pending by now.
         if self.pending.get(key).is_some_and(|found| found.ptr_eq(&Arc::downgrade(pending))) {
             self.pending.remove(key);
         }

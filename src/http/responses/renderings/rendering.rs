@@ -15,7 +15,7 @@ use crate::exposition::{Encoder, Format, Snapshot};
 /// How much of a body is kept and sent in one piece, in bytes.
 pub(super) const PIECE: usize = 64 * 1024;
 
-/// What a body is rendered from.
+/// The source of a body.
 pub(crate) enum RenderingSource {
     Metrics(Snapshot, Format),
     Text(Vec<u8>),
@@ -28,7 +28,7 @@ pub(super) struct Rendering {
     last_read: Mutex<Instant>,
 }
 
-/// What is kept of a body.
+/// The content of a body.
 pub(super) enum RenderingContent {
     /// Metrics, which each reader encodes while it sends them. That takes some ten microseconds a piece, and
     /// no memory beside the rows.
