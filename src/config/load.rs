@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use super::Config;
 use super::environment::{Variable, misspelt_variables, variables};
 use super::merge::merge;
-use super::validate::{ApiKeys, validate};
+use super::validate::{ApiKeys, WATCHES, validate};
 use crate::cekura::{KeySource, Secret, without_endpoint};
 use crate::document::yaml::Parsed;
 use crate::document::{
@@ -75,9 +75,10 @@ pub fn read(file: &Path, environment: impl IntoIterator<Item = (OsString, OsStri
     let variables: Vec<_> = environment.into_iter().collect();
     let misspelt = misspelt_variables(&variables);
     let source = DocumentSource::File(file);
-    let content = content(file).map_err(|what| Problem::new(source.name(), "", what));
-    let parsed = content.as_ref().map_err(Clone::clone).and_then(|content| text_of(source, content));
-    let parsed = parsed.and_then(|text| yaml::parse(text, source));
+    // The content is dropped before the tree is validated, because both are large if the watch list is long.
+    let parsed = content(file)
+        .map_err(|what| Problem::new(source.name(), "", what))
+        .and_then(|content| yaml::parse(text_of(source, &content)?, source));
     let mut read = assemble(source, parsed, Environment::of(variables));
     if read.problems.is_empty() {
         read.warnings.splice(..0, misspelt);
@@ -122,12 +123,14 @@ fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environ
     for variable in &mut overlays {
         variable.lift_keys(&mut keys);
     }
-    let tree = Value { origin: ValueOrigin::Document, kind: ValueKind::Map(merge(file, &overlays)) };
+    let mut merged = merge(file, &overlays);
+    let entries = merged.get_mut(WATCHES).map(Value::take_elements).unwrap_or_default();
+    let tree = Value { origin: ValueOrigin::Document, kind: ValueKind::Map(merged) };
 
     let names: Vec<_> = overlays.into_iter().map(|variable| variable.name).collect();
     let validation = Validation::new(source, &names);
     let root = validation.root(&tree);
-    let config = validate(&root, &keys);
+    let config = validate(&root, entries, &keys);
     let warnings = config.as_ref().map(|config| warnings(config, &root)).unwrap_or_default();
     problems.extend(validation.into_problems());
     let warnings = if problems.is_empty() { warnings } else { Vec::new() };

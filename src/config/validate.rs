@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
-use crate::document::{Node, Place, Section, Show, not_empty_path, switch};
+use crate::document::{Node, Place, Section, Show, Value, not_empty_path, switch};
 use crate::input_file;
 use crate::sources::{self, SharedKeys, WatchGlob};
 use crate::toggle::{AgentDefinition, AgentId, ApiName, Source, Watch};
@@ -71,14 +71,15 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
     )
 }
 
-/// Validates the document and notes every problem. What is wrong is left out of the configuration.
-pub(super) fn validate(document: &Node<'_>, keys: &ApiKeys) -> Option<Config> {
+/// Validates the document, of which the entries of the watch list were taken out, and notes every problem. What is
+/// wrong is left out of the configuration.
+pub(super) fn validate(document: &Node<'_>, entries: Vec<Value>, keys: &ApiKeys) -> Option<Config> {
     let root = document.section()?;
     let apis = apis(&root, keys);
     let polling = polling(&root);
     let names: Option<BTreeSet<_>> = apis.as_ref().map(|apis| apis.keys().cloned().collect());
     let agents = agents(&root, names.as_ref());
-    let watches = watches(&root, names.as_ref());
+    let watches = watches(&root, entries, names.as_ref());
     let watch_files = watch_files(&root);
     let state_file = state_file(&root);
     let registrations = registrations(&root, state_file.is_some());
@@ -315,8 +316,8 @@ fn interval<'a>(section: &'a Section<'_>, key: &'static str, default: Duration) 
     }
 }
 
-fn watches(root: &Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
-    let watches = root.take(WATCHES).map(|node| sources::watches(&node, WATCHES, apis, Source::Config));
+fn watches(root: &Section<'_>, entries: Vec<Value>, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
+    let watches = root.take(WATCHES).map(|node| sources::watches(&node, entries, WATCHES, apis, Source::Config));
     watches.unwrap_or_default()
 }
 

@@ -171,14 +171,28 @@ impl<'a> Node<'a> {
 
     /// The value as a list. Null counts as an empty list.
     pub(crate) fn items(&self) -> impl ExactSizeIterator<Item = Node<'_>> {
-        let list = self.value.as_list().unwrap_or_else(|| {
+        let Place { validation, path, .. } = &self.place;
+        self.list().iter().enumerate().map(move |(index, value)| validation.node(KeyPath::Index(path, index), value))
+    }
+
+    /// Reads the elements that [`Value::take_elements`] took out of this value. Each is wiped from memory before the
+    /// next one is read: the tree of a long list takes more memory than what is made of it.
+    pub(crate) fn read_taken(&self, elements: Vec<Value>, mut read: impl FnMut(usize, Node<'_>)) {
+        self.list();
+        let Place { validation, path, .. } = &self.place;
+        for (index, mut element) in elements.into_iter().enumerate() {
+            read(index, validation.node(KeyPath::Index(path, index), &element));
+            element.wipe();
+        }
+    }
+
+    fn list(&self) -> &'a [Value] {
+        self.value.as_list().unwrap_or_else(|| {
             if !self.is_empty() {
                 self.note("must be a list");
             }
             &[]
-        });
-        let Place { validation, path, .. } = &self.place;
-        list.iter().enumerate().map(move |(index, value)| validation.node(KeyPath::Index(path, index), value))
+        })
     }
 
     /// The value as text, as it was written.

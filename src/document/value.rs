@@ -64,6 +64,11 @@ impl Value {
         if let ValueKind::Map(map) = &mut self.kind { Some(map) } else { None }
     }
 
+    /// Takes the elements out of a list, which is empty after that; none if this is no list.
+    pub(crate) fn take_elements(&mut self) -> Vec<Self> {
+        if let ValueKind::List(list) = &mut self.kind { std::mem::take(list).into_vec() } else { Vec::new() }
+    }
+
     /// Whether it is null, an empty list or an empty map.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.kind {

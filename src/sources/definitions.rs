@@ -19,7 +19,8 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     // A blank file is not valid JSON, but it is empty YAML.
     let is_blank = text.trim_start_matches('\u{feff}').trim().is_empty();
-    let parsed = if is_json && !is_blank { json::parse(text, source) } else { yaml::parse(text, source) };
+    let mut parsed = if is_json && !is_blank { json::parse(text, source) } else { yaml::parse(text, source) };
+    let elements = parsed.as_mut().map(|(tree, _)| tree.take_elements()).unwrap_or_default();
     validated(source, parsed, |node| {
         if node.is_map() && node.has(WATCHES) && !node.has("agent_id") && !node.has("progress_id") {
             let what = "does not belong in a watch file: put the entries at the top, as a list";
@@ -31,7 +32,7 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
             let only = watch(&node, &SharedKeys::new(Some(apis)), Source::File).and_then(|(_, watch)| watch);
             only.into_iter().map(Arc::new).collect()
         } else if node.is_list() || node.is_empty() {
-            watches(&node, "", Some(apis), Source::File)
+            watches(&node, elements, "", Some(apis), Source::File)
         } else {
             node.note("must be one watch, which is a map of keys to values, or a list of watches");
             Vec::new()

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::document::{Node, Section, Show};
+use crate::document::{Node, Section, Show, Value};
 use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
 
 /// The keys that watches and agents both have. Equal values share their memory.
@@ -26,20 +26,21 @@ pub(super) struct Slot {
     labels: Labels,
 }
 
-/// Reads a list of watches, which is at `path` in its document. Watches with problems are left out. Their names still
-/// count as taken, so that each further watch of the same name is reported, too.
+/// Reads a list of watches, which is at `path` in its document, and whose elements were taken out of it. Watches with
+/// problems are left out. Their names still count as taken, so that each further watch of the same name is reported,
+/// too.
 pub(crate) fn watches(
     list: &Node<'_>,
+    elements: Vec<Value>,
     path: &str,
     apis: Option<&BTreeSet<ApiName>>,
     source: Source,
 ) -> Vec<Arc<Watch>> {
     let shared = SharedKeys::new(apis);
-    let items = list.items();
-    let mut watches = Vec::with_capacity(items.len());
-    let mut indices: HashMap<WatchName, usize> = HashMap::with_capacity(items.len());
-    for (index, node) in items.enumerate() {
-        let Some((name, watch)) = watch(&node, &shared, source) else { continue };
+    let mut watches = Vec::with_capacity(elements.len());
+    let mut indices: HashMap<WatchName, usize> = HashMap::with_capacity(elements.len());
+    list.read_taken(elements, |index, node| {
+        let Some((name, watch)) = watch(&node, &shared, source) else { return };
         match indices.entry(name) {
             Entry::Occupied(first) => {
                 let (name, first) = (first.key(), first.get());
@@ -50,7 +51,7 @@ pub(crate) fn watches(
                 watches.extend(watch.map(Arc::new));
             }
         }
-    }
+    });
     watches
 }
 

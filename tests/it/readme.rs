@@ -98,13 +98,19 @@ impl Drop for Session {
     }
 }
 
+/// The flag with which the README starts the program.
+const LISTENING: &str = " --web.listen-address localhost:10058";
+
 /// The content of `config.yaml` in the checkout and in the archive.
 const REFERENCE: &str = "watches: []\n";
 
 /// Follows the README: gets the program, starts it, and waits until the toggle is shown.
-async fn follow(reader: &Reader, get: &str, start: &str, look: &str) {
-    let id = between(start, "progress_id: ", ",");
-    let key = between(start, "\nexport CEKURA_API_KEY=", "\n");
+async fn follow(reader: &Reader, get: &str, given: &str, look: &str) {
+    // The program listens on the reserved port instead.
+    let start = given.replace(LISTENING, "");
+    assert_ne!(start, given);
+    let id = between(&start, "progress_id: ", ",");
+    let key = between(&start, "\nexport CEKURA_API_KEY=", "\n");
     reader.upstream.script(id, [Reply::task("completed", Some(true))]);
     let mut session = Session::start(reader.shell(&format!("{get}{start}")));
     let shown = eventually("the last command shows the toggle completed", async || {
@@ -118,7 +124,7 @@ async fn follow(reader: &Reader, get: &str, start: &str, look: &str) {
         (toggle["status"] == "completed").then_some(toggle)
     });
     let shown = shown.await;
-    let name = between(start, "name: ", ",");
+    let name = between(&start, "name: ", ",");
     assert_eq!((&shown["name"], &shown["progress_id"], &shown["mismatch"]), (&json!(name), &json!(id), &json!(false)));
     let requests = reader.upstream.requests();
     assert!(requests.iter().all(|(_, request)| request.header("x-cekura-api-key") == Some(key)), "{requests:?}");
