@@ -61,7 +61,7 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
     let (apis, files) = (config.apis.clone(), (!config.watch_files.is_empty()).then_some(scan.files.len()));
     let edited = merged_watches(config, scan);
     warnings.extend(refused(&edited));
-    let watches = edited.changes.into_iter().filter_map(|change| change.now).map(|definition| definition.watch);
+    let watches = edited.changes.into_iter().filter_map(|change| change.definition).map(|definition| definition.watch);
     Some(CheckResult { apis, watches: watches.collect(), files })
 }
 

@@ -156,7 +156,7 @@ pub(crate) fn replaced(number: usize, times: usize) -> Result<WatchChange, Strin
 }
 
 fn begins(watch: Watch) -> WatchChange {
-    WatchChange { name: watch.name.clone(), now: Some(Arc::new(watch).into()), may_come_back: false }
+    WatchChange { name: watch.name.clone(), definition: Some(Arc::new(watch).into()), may_come_back: false }
 }
 
 fn watch(number: usize, fate: Fate) -> Result<Watch, String> {

@@ -15,12 +15,12 @@ impl BoardState {
     /// Applies changes of the watch list, in which each name occurs at most once.
     pub(super) fn update(&mut self, changes: &[WatchChange], now: Timestamp) -> RunChanges {
         // Allocated once, because a vector that grows to a long list takes twice its size.
-        let coming = changes.iter().filter(|change| change.now.is_some()).count();
+        let coming = changes.iter().filter(|change| change.definition.is_some()).count();
         let mut runs = RunChanges { started: Vec::with_capacity(coming), stale: Vec::new() };
         for change in changes.iter().filter(|change| change.may_come_back) {
             self.deactivate(&change.name, now);
         }
-        let removed = changes.iter().filter(|change| change.now.is_none());
+        let removed = changes.iter().filter(|change| change.definition.is_none());
         let removed: Vec<_> = removed.filter_map(|change| self.run_of(change.name.as_str())).collect();
         self.rows.remove_from_order(&removed.iter().map(|run| run.slot).collect::<Vec<_>>());
         for run in removed {
@@ -29,7 +29,7 @@ impl BoardState {
         }
         let mut new = Vec::with_capacity(coming);
         self.rows.reserve(coming);
-        for definition in changes.iter().filter_map(|change| change.now.as_ref()) {
+        for definition in changes.iter().filter_map(|change| change.definition.as_ref()) {
             match self.run_of(definition.watch.name.as_str()) {
                 Some(run) => self.redefine(run, definition, now, &mut runs),
                 None => new.push(self.define(definition, now, &mut runs)),

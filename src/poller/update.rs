@@ -16,7 +16,7 @@ impl Poller {
         let apis = update.settings.map(|settings| self.apply_settings(settings));
         // Only this thread moves the clock, so it does not jump in here.
         let late = ClockJump::from_millis(clock::moved().as_millis() - update.moved.as_millis());
-        for definition in update.changes.iter_mut().filter_map(|change| change.now.as_mut()) {
+        for definition in update.changes.iter_mut().filter_map(|change| change.definition.as_mut()) {
             definition.started = definition.started.map(|started| started.moved(late));
         }
         let RunChanges { started: begun, stale: gone } = self.board.update(&update.changes, clock::now());

@@ -1,21 +1,10 @@
 //! The definitions of one name, of which one takes effect.
 
-use std::borrow::Borrow;
 use std::collections::BTreeSet;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::{Origin, WatchDefinition};
-use crate::toggle::{ApiName, Watch, WatchName};
-
-/// A value that a set finds by the name of its watch, so that the name is not stored a second time as a key.
-#[derive(Debug)]
-pub(super) struct ByName<T>(pub(super) T);
-
-/// A value that has the name of a watch.
-pub(super) trait Named {
-    fn name(&self) -> &WatchName;
-}
+use super::{Origin, RefusedDefinition, WatchDefinition};
+use crate::toggle::{ApiName, Watch};
 
 /// The definitions of one name, in the order of precedence. Nearly all names have one, and there may be very many
 /// names, so a single definition takes no list.
@@ -35,42 +24,44 @@ pub(super) struct Contender {
     pub(super) refused: bool,
 }
 
-// === impl ByName ===
-
-impl Named for Arc<Watch> {
-    fn name(&self) -> &WatchName {
-        &self.name
-    }
+/// The index of the definition that takes effect: the first one whose API is configured.
+pub(super) fn winner(contenders: &[Contender], apis: &BTreeSet<ApiName>) -> Option<usize> {
+    contenders.iter().position(|contender| contender.is_of(apis))
 }
 
-impl Named for Contenders {
-    fn name(&self) -> &WatchName {
-        match self {
-            Self::One(contender) => &contender.definition.watch.name,
-            Self::Several(contenders) => &contenders[0].definition.watch.name,
+/// Adds to `refused` the definitions that do not take effect and were not reported yet.
+pub(super) fn report_refused(
+    contenders: &mut [Contender],
+    winner: Option<usize>,
+    apis: &BTreeSet<ApiName>,
+    refused: &mut Vec<RefusedDefinition>,
+) {
+    let by = winner.map(|winner| contenders[winner].origin.clone());
+    for (i, contender) in contenders.iter_mut().enumerate() {
+        let is_refused = winner != Some(i);
+        if is_refused && !contender.refused {
+            let by = by.as_ref().filter(|_| contender.is_of(apis));
+            refused.push(RefusedDefinition {
+                watch: contender.definition.watch.clone(),
+                origin: Origin::clone(&contender.origin),
+                by: by.map(|by| Origin::clone(by)),
+            });
         }
+        contender.refused = is_refused;
     }
 }
 
-impl<T: Named> Borrow<str> for ByName<T> {
-    fn borrow(&self) -> &str {
-        self.0.name().as_str()
-    }
+/// Whether the run of `old` ends with the change to `new`, but is still defined by a source of the list or `elsewhere`.
+pub(super) fn may_come_back(
+    old: &Watch,
+    new: Option<&Arc<Watch>>,
+    contenders: &[Contender],
+    elsewhere: impl Fn(&Watch) -> bool,
+) -> bool {
+    let goes_on = new.is_some_and(|new| new.same_run(old));
+    let is_defined = || contenders.iter().any(|contender| contender.definition.watch.same_run(old));
+    !goes_on && (is_defined() || elsewhere(old))
 }
-
-impl<T: Named> Hash for ByName<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name().as_str().hash(state);
-    }
-}
-
-impl<T: Named> PartialEq for ByName<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.name() == other.0.name()
-    }
-}
-
-impl<T: Named> Eq for ByName<T> {}
 
 // === impl Contenders ===
 

@@ -8,11 +8,11 @@ mod contenders;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use self::contenders::{ByName, Contender, Contenders, Named};
+use self::contenders::{Contender, Contenders, may_come_back, report_refused, winner};
 
 use crate::toggle::{ApiName, Source, Timestamp, Watch, WatchName};
 
@@ -42,7 +42,7 @@ pub struct WatchChange {
     /// The name of the watch.
     pub name: WatchName,
     /// The definition that takes effect from now on; `None` if the watch is gone.
-    pub now: Option<WatchDefinition>,
+    pub definition: Option<WatchDefinition>,
     /// Whether a source still defines the run that was watched before, so that it may come back.
     pub may_come_back: bool,
 }
@@ -82,9 +82,9 @@ pub struct WatchCounts {
 pub struct WatchList {
     apis: BTreeSet<ApiName>,
     /// The definitions of each name.
-    names: HashSet<ByName<Contenders>>,
-    /// The watches that each origin defines.
-    by_origin: BTreeMap<Arc<Origin>, HashSet<ByName<Arc<Watch>>>>,
+    by_name: HashMap<WatchName, Contenders>,
+    /// The names that each origin defines.
+    by_origin: BTreeMap<Arc<Origin>, HashSet<WatchName>>,
     counts: [WatchCounts; Source::ALL.len()],
 }
 
@@ -92,7 +92,7 @@ pub struct WatchList {
 pub struct Edit<'l> {
     list: &'l mut WatchList,
     /// The names that were edited.
-    names: HashSet<WatchName>,
+    touched: HashSet<WatchName>,
     /// The same in the order of the edit, with the watch that each had before.
     edited: Vec<(WatchName, Option<Arc<Watch>>)>,
 }
@@ -102,17 +102,17 @@ pub struct Edit<'l> {
 impl WatchList {
     /// Begins an edit.
     pub fn edit(&mut self) -> Edit<'_> {
-        Edit { list: self, names: HashSet::new(), edited: Vec::new() }
+        Edit { list: self, touched: HashSet::new(), edited: Vec::new() }
     }
 
     /// The origin of the watch of that name.
     pub fn origin_of(&self, name: &WatchName) -> Option<&Origin> {
-        self.contenders(name).iter().find(|contender| contender.is_of(&self.apis)).map(|contender| &*contender.origin)
+        Some(&self.winner(name)?.origin)
     }
 
-    /// Whether any source defines a watch of that name for which `such` holds, even if it does not take effect.
-    pub fn defines_run(&self, name: &WatchName, such: impl Fn(&Watch) -> bool) -> bool {
-        self.contenders(name).iter().any(|other| such(&other.definition.watch))
+    /// Whether any source defines a watch of that name that `matches`, even if it does not take effect.
+    pub fn defines_run(&self, name: &WatchName, matches: impl Fn(&Watch) -> bool) -> bool {
+        self.contenders(name).iter().any(|contender| matches(&contender.definition.watch))
     }
 
     /// The number of definitions of each source.
@@ -122,65 +122,54 @@ impl WatchList {
 
     /// The definitions of a name.
     fn contenders(&self, name: &WatchName) -> &[Contender] {
-        self.names.get(name.as_str()).map(|contenders| contenders.0.as_slice()).unwrap_or_default()
+        self.by_name.get(name).map(Contenders::as_slice).unwrap_or_default()
     }
 
-    /// Puts back the definitions of a name.
-    fn put_back(&mut self, contenders: Option<ByName<Contenders>>) {
-        if let Some(contenders) = contenders {
-            self.names.insert(contenders);
-        }
+    /// The definition of a name that takes effect.
+    fn winner(&self, name: &WatchName) -> Option<&Contender> {
+        let contenders = self.contenders(name);
+        Some(&contenders[winner(contenders, &self.apis)?])
     }
 
-    /// Subtracts the definitions of a name from the counts, and returns the watch that it has.
-    fn count_out(&mut self, name: &WatchName) -> Option<Arc<Watch>> {
-        let contenders = self.names.get(name.as_str()).map(|contenders| contenders.0.as_slice()).unwrap_or_default();
-        let winner = contenders.iter().position(|contender| contender.is_of(&self.apis));
+    /// Subtracts the definitions of a name from the counts.
+    fn subtract_counts(&mut self, name: &WatchName) {
+        self.update_counts(name, |count| *count -= 1);
+    }
+
+    /// Adds the definitions of a name to the counts.
+    fn add_counts(&mut self, name: &WatchName) {
+        self.update_counts(name, |count| *count += 1);
+    }
+
+    /// Applies `update` to the count of each definition of a name.
+    fn update_counts(&mut self, name: &WatchName, update: impl Fn(&mut usize)) {
+        let Some(contenders) = self.by_name.get(name).map(Contenders::as_slice) else { return };
+        let winner = winner(contenders, &self.apis);
         for (i, contender) in contenders.iter().enumerate() {
-            *self.counts[contender.origin.source() as usize].of(winner == Some(i)) -= 1;
+            update(self.counts[contender.origin.source() as usize].of(winner == Some(i)));
         }
-        Some(contenders[winner?].definition.watch.clone())
     }
 
-    /// Adds the definitions of a name to the counts, and to `refused` those that are newly refused. Returns the
+    /// Adds the definitions of an edited name to the counts, and to `refused` those that are newly refused. Returns the
     /// change, if the watch of the name is no longer `old`.
-    fn count_in(
+    fn finish_edit(
         &mut self,
         name: WatchName,
-        old: Option<&Watch>,
+        old: Option<Arc<Watch>>,
         elsewhere: &impl Fn(&Watch) -> bool,
         refused: &mut Vec<RefusedDefinition>,
     ) -> Option<WatchChange> {
-        let mut defined = self.names.take(name.as_str());
-        let contenders = defined.as_mut().map(|contenders| contenders.0.as_mut_slice()).unwrap_or_default();
-        let winner = contenders.iter().position(|contender| contender.is_of(&self.apis));
-        let by = winner.filter(|_| contenders.len() > 1).map(|winner| contenders[winner].origin.clone());
-        for (i, contender) in contenders.iter_mut().enumerate() {
-            let is_winner = winner == Some(i);
-            *self.counts[contender.origin.source() as usize].of(is_winner) += 1;
-            if !is_winner && !contender.refused {
-                let by = by.as_ref().filter(|_| contender.is_of(&self.apis));
-                refused.push(RefusedDefinition {
-                    watch: contender.definition.watch.clone(),
-                    origin: Origin::clone(&contender.origin),
-                    by: by.map(|by| Origin::clone(by)),
-                });
-            }
-            contender.refused = !is_winner;
-        }
-        let now = winner.map(|winner| contenders[winner].definition.clone());
-        let new = now.as_ref().map(|definition| &*definition.watch);
-        if old == new {
-            self.put_back(defined);
+        self.add_counts(&name);
+        let contenders = self.by_name.get_mut(&name).map(Contenders::as_mut_slice).unwrap_or_default();
+        let winner = winner(contenders, &self.apis);
+        report_refused(contenders, winner, &self.apis, refused);
+        let definition = winner.map(|winner| contenders[winner].definition.clone());
+        let new = definition.as_ref().map(|definition| &definition.watch);
+        if old.as_ref() == new {
             return None;
         }
-        let may_come_back = old.is_some_and(|old| {
-            let goes_on = new.is_some_and(|new| new.same_run(old));
-            let is_defined = contenders.iter().any(|contender| contender.definition.watch.same_run(old));
-            !goes_on && (is_defined || elsewhere(old))
-        });
-        self.put_back(defined);
-        Some(WatchChange { name, now, may_come_back })
+        let may_come_back = old.is_some_and(|old| may_come_back(&old, new, contenders, elsewhere));
+        Some(WatchChange { name, definition, may_come_back })
     }
 }
 
@@ -191,8 +180,9 @@ impl Edit<'_> {
     pub fn set_apis(&mut self, apis: BTreeSet<ApiName>) {
         let changed: HashSet<_> = self.list.apis.symmetric_difference(&apis).cloned().collect();
         let is_concerned = |contender: &Contender| changed.contains(&contender.definition.watch.api);
-        let names = self.list.names.iter().filter(|contenders| contenders.0.as_slice().iter().any(is_concerned));
-        let mut names: Vec<_> = names.map(|contenders| contenders.0.name().clone()).collect();
+        let concerned =
+            self.list.by_name.iter().filter(|(_, contenders)| contenders.as_slice().iter().any(is_concerned));
+        let mut names: Vec<_> = concerned.map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         for name in &names {
             self.touch(name);
@@ -202,13 +192,12 @@ impl Edit<'_> {
 
     /// Replaces all definitions of an origin. The names of the new ones must be unique.
     pub fn replace(&mut self, origin: &Origin, definitions: impl IntoIterator<Item = WatchDefinition>) {
-        let defined = self.list.by_origin.get(origin).into_iter().flatten();
-        let mut gone: BTreeSet<_> = defined.map(|watch| watch.0.name.clone()).collect();
+        let mut gone: BTreeSet<_> = self.list.by_origin.get(origin).into_iter().flatten().cloned().collect();
         let definitions = definitions.into_iter();
         // A collection that grows step by step leaves freed memory of its own size behind.
         let new = definitions.size_hint().0.saturating_sub(gone.len());
-        self.list.names.reserve(new);
-        self.names.reserve(new);
+        self.list.by_name.reserve(new);
+        self.touched.reserve(new);
         self.edited.reserve(new);
         for definition in definitions {
             gone.remove(&definition.watch.name);
@@ -221,36 +210,38 @@ impl Edit<'_> {
 
     /// Adds a definition of an origin, or replaces that of the same name.
     pub fn define(&mut self, origin: &Origin, definition: WatchDefinition) {
-        let watch = definition.watch.clone();
-        let old = self.list.contenders(&watch.name).iter().find(|old| *old.origin == *origin);
+        let name = definition.watch.name.clone();
+        let old = self.list.contenders(&name).iter().find(|old| *old.origin == *origin);
         if old.is_some_and(|old| old.definition == definition) {
             return;
         }
-        self.touch(&watch.name);
+        self.touch(&name);
         let origin = match self.list.by_origin.get_key_value(origin) {
             Some((origin, _)) => origin.clone(),
             None => Arc::new(origin.clone()),
         };
-        self.list.by_origin.entry(origin.clone()).or_default().replace(ByName(watch.clone()));
+        // Both maps get the key that the new watch has, so that the text of the old one can be freed.
+        self.list.by_origin.entry(origin.clone()).or_default().replace(name.clone());
         let contender = Contender { origin, definition, refused: false };
-        let contenders = match self.list.names.take(watch.name.as_str()) {
-            Some(ByName(contenders)) => contenders.with(contender),
+        let contenders = match self.list.by_name.remove(&name) {
+            Some(contenders) => contenders.with(contender),
             None => Contenders::One(contender),
         };
-        self.list.put_back(Some(ByName(contenders)));
+        self.list.by_name.insert(name, contenders);
     }
 
     /// Removes the definition that an origin has of a name.
     pub fn remove(&mut self, origin: &Origin, name: &WatchName) {
         self.touch(name);
-        if let Some(watches) = self.list.by_origin.get_mut(origin) {
-            watches.remove(name.as_str());
-            if watches.is_empty() {
+        if let Some(names) = self.list.by_origin.get_mut(origin) {
+            names.remove(name);
+            if names.is_empty() {
                 self.list.by_origin.remove(origin);
             }
         }
-        let contenders = self.list.names.take(name.as_str());
-        self.list.put_back(contenders.and_then(|contenders| contenders.0.without(origin)).map(ByName));
+        if let Some(contenders) = self.list.by_name.remove(name).and_then(|contenders| contenders.without(origin)) {
+            self.list.by_name.insert(name.clone(), contenders);
+        }
     }
 
     /// Ends the edit and returns what it changed. `elsewhere` says whether a watch is defined somewhere that the list
@@ -258,17 +249,18 @@ impl Edit<'_> {
     pub fn finish(self, elsewhere: impl Fn(&Watch) -> bool) -> EditResult {
         let (mut changes, mut refused) = (Vec::with_capacity(self.edited.len()), Vec::new());
         for (name, old) in self.edited {
-            changes.extend(self.list.count_in(name, old.as_deref(), &elsewhere, &mut refused));
+            changes.extend(self.list.finish_edit(name, old, &elsewhere, &mut refused));
         }
         // Watches that are gone make room for new ones.
-        changes.sort_by_key(|change| change.now.is_some());
+        changes.sort_by_key(|change| change.definition.is_some());
         EditResult { changes, refused }
     }
 
     /// Remembers the watch that a name had before its first edit.
     fn touch(&mut self, name: &WatchName) {
-        if self.names.insert(name.clone()) {
-            let old = self.list.count_out(name);
+        if self.touched.insert(name.clone()) {
+            let old = self.list.winner(name).map(|contender| contender.definition.watch.clone());
+            self.list.subtract_counts(name);
             self.edited.push((name.clone(), old));
         }
     }

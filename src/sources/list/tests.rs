@@ -37,11 +37,11 @@ fn defines(list: &mut WatchList, origin: &Origin, name: &str) -> EditResult {
 }
 
 fn watched(definition: WatchDefinition, may_come_back: bool) -> WatchChange {
-    WatchChange { name: definition.watch.name.clone(), now: Some(definition), may_come_back }
+    WatchChange { name: definition.watch.name.clone(), definition: Some(definition), may_come_back }
 }
 
 fn gone(name: &str, may_come_back: bool) -> WatchChange {
-    WatchChange { name: watch(name, "p").name, now: None, may_come_back }
+    WatchChange { name: watch(name, "p").name, definition: None, may_come_back }
 }
 
 fn counts(list: &WatchList) -> Vec<(usize, usize)> {
