@@ -19,16 +19,16 @@ use crate::toggle::{AgentMock, ClockJump, Outcome, Run, Standing, Text, Timestam
 pub(super) struct BoardState {
     pub(super) rows: ToggleRows,
     /// Slots that were used and are free now.
-    pub(super) free: Vec<u32>,
+    pub(super) free_slots: Vec<u32>,
     /// How many slots there are, free ones included.
-    pub(super) slots: u32,
+    pub(super) slot_count: u32,
     pub(super) agents: Agents,
     pub(super) history: History,
     /// The last place in the watch list that was assigned.
-    pub(super) places: u64,
+    pub(super) last_place: u64,
     /// The last generation that was assigned. A stale id could mean another run only after this has wrapped
     /// around, and only in the same slot.
-    pub(super) generation: u32,
+    pub(super) last_generation: u32,
     /// The latest messages of runs, newest first, so that equal ones share their memory.
     messages: VecDeque<Text>,
     /// Clients that wait until a run finishes or goes stale.
@@ -58,7 +58,7 @@ impl BoardState {
         inactive.iter().for_each(|saved| agents.add_inactive_run(&saved.api, saved.agent_id));
         Self {
             // New runs come after all that were saved.
-            places: inactive.iter().map(|saved| saved.place).chain(agents.newest_place()).max().unwrap_or_default(),
+            last_place: inactive.iter().map(|saved| saved.place).chain(agents.newest_place()).max().unwrap_or_default(),
             agents,
             inactive,
             unsaved: Some(BTreeSet::new()),
@@ -112,7 +112,8 @@ impl BoardState {
         })
     }
 
-    /// Applies the outcome of a poll; `None` if the run is stale. The transitions may be empty.
+    /// Applies the outcome of a poll; `None` if the run is stale, or if the poll changed neither the status of the
+    /// toggle nor its agent. The transitions are empty if only the agent may have changed.
     pub(super) fn apply(
         &mut self,
         run: RunId,

@@ -7,7 +7,7 @@ use super::state::BoardState;
 use super::{RunChanges, RunId, StartedRun, ToggleRow};
 use crate::sources::{WatchChange, WatchDefinition};
 use crate::store::SavedToggle;
-use crate::toggle::{Event, EventKind, Status, Timestamp, Toggle, WatchName};
+use crate::toggle::{Event, EventKind, Status, Timestamp, Toggle, Watch, WatchName};
 
 // === impl BoardState ===
 
@@ -15,8 +15,8 @@ impl BoardState {
     /// Applies changes of the watch list, in which each name occurs at most once.
     pub(super) fn update(&mut self, changes: &[WatchChange], now: Timestamp) -> RunChanges {
         // Allocated once, because a vector that grows to a long list takes twice its size.
-        let coming = changes.iter().filter(|change| change.definition.is_some()).count();
-        let mut runs = RunChanges { started: Vec::with_capacity(coming), stale: Vec::new() };
+        let defined = changes.iter().filter(|change| change.definition.is_some()).count();
+        let mut runs = RunChanges { started: Vec::with_capacity(defined), stale: Vec::new() };
         for change in changes.iter().filter(|change| change.may_come_back) {
             self.deactivate(&change.name, now);
         }
@@ -27,8 +27,8 @@ impl BoardState {
             self.clear_slot(run, now);
             runs.stale.push(run);
         }
-        let mut new = Vec::with_capacity(coming);
-        self.rows.reserve(coming);
+        let mut new = Vec::with_capacity(defined);
+        self.rows.reserve(defined);
         for definition in changes.iter().filter_map(|change| change.definition.as_ref()) {
             match self.run_of(definition.watch.name.as_str()) {
                 Some(run) => self.redefine(run, definition, now, &mut runs),
@@ -44,27 +44,18 @@ impl BoardState {
         let watch = &definition.watch;
         self.agents.add_watch(watch, now);
         let mut toggle = Toggle::new(watch.clone(), definition.started.unwrap_or(now));
-        let mut is_other_run = false;
         if let Some(newest) = self.inactive.of(&watch.name).first() {
             toggle.tally = newest.tally.clone();
-            is_other_run = !newest.is_run_of(watch);
         }
-        let events = self.inactive.take_events(&watch.name);
+        let follows_another_run = self.follows_another_run(watch);
+        let slot = self.take_slot();
+        self.history.restore(slot, self.inactive.take_events(&watch.name));
+        if follows_another_run {
+            self.record_start(slot, watch, now);
+        }
         let place = self.reactivate(&mut toggle, now);
         if place.is_none() {
             self.mark_unsaved(&watch.name);
-        }
-        let slot = self.free_slot();
-        let last_started = events.iter().find_map(|event| match &event.kind {
-            EventKind::RunStarted { progress_id } => Some(progress_id),
-            _ => None,
-        });
-        is_other_run |= last_started.is_some_and(|id| *id != watch.progress_id);
-        let is_event = is_other_run && !events.is_empty();
-        self.history.restore(slot, events);
-        if is_event {
-            let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
-            self.history.record(slot, Event { at: now, kind });
         }
         runs.started.push(self.start(slot, ToggleRow::new(toggle), place, now));
         slot
@@ -79,8 +70,7 @@ impl BoardState {
         if row.toggle.redefine(watch.clone(), definition.started.unwrap_or(now)) {
             let place = self.reactivate(&mut row.toggle, now);
             self.wake(old);
-            let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
-            self.history.record(old.slot, Event { at: now, kind });
+            self.record_start(old.slot, watch, now);
             // A run that comes back continues with the status that it had.
             let status = row.toggle.run.last_answer.status;
             if status != Status::Unknown {
@@ -98,14 +88,32 @@ impl BoardState {
         self.agents.remove_watch(&before, now);
     }
 
+    /// Whether the events that are kept of a watch belong to another run than the one that it defines now; false if
+    /// there are none.
+    fn follows_another_run(&self, watch: &Watch) -> bool {
+        let Some(newest) = self.inactive.of(&watch.name).first() else { return false };
+        let last_started = newest.events.iter().find_map(|event| match &event.kind {
+            EventKind::RunStarted { progress_id } => Some(progress_id),
+            _ => None,
+        });
+        let is_other_run = !newest.is_run_of(watch) || last_started.is_some_and(|id| *id != watch.progress_id);
+        is_other_run && !newest.events.is_empty()
+    }
+
+    /// Records that the run of a watch starts.
+    fn record_start(&mut self, slot: u32, watch: &Watch, now: Timestamp) {
+        let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
+        self.history.record(slot, Event { at: now, kind });
+    }
+
     /// Starts a run in an empty slot. `place` is the place in the watch list that it had before.
     fn start(&mut self, slot: u32, mut row: ToggleRow, place: Option<u64>, now: Timestamp) -> StartedRun {
-        self.places += 1;
-        self.generation = self.generation.wrapping_add(1).max(1);
-        let generation = NonZeroU32::MIN.saturating_add(self.generation - 1);
+        self.last_place += 1;
+        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        let generation = NonZeroU32::new(self.last_generation).unwrap_or(NonZeroU32::MIN);
         let finished = row.toggle.run.finished.is_some();
         row.next_poll = (!finished).then_some(now);
-        self.rows.put(slot, RowEntry { row, place: place.unwrap_or(self.places), generation, polled: false });
+        self.rows.put(slot, RowEntry { row, place: place.unwrap_or(self.last_place), generation, polled: false });
         let run = RunId { slot, generation };
         self.observe_finished(run);
         StartedRun { run, finished }
@@ -126,17 +134,18 @@ impl BoardState {
         let Toggle { watch, tally, .. } = &row.toggle;
         let events = self.history.of(run.slot).take(Self::SAVED_EVENTS_IN_TROUBLE).cloned().collect();
         self.inactive.keep_history(&watch.name, tally, events);
-        self.free.push(run.slot);
+        self.free_slots.push(run.slot);
         self.history.clear(run.slot);
         self.mark_unsaved(&watch.name);
         self.agents.remove_watch(watch, now);
         self.wake(run);
     }
 
-    fn free_slot(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.slots += 1;
-            self.slots - 1
+    /// Takes a free slot, or adds one.
+    fn take_slot(&mut self) -> u32 {
+        self.free_slots.pop().unwrap_or_else(|| {
+            self.slot_count += 1;
+            self.slot_count - 1
         })
     }
 
