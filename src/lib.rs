@@ -191,14 +191,14 @@ async fn notify_and_reload(
     hangups: watch::Receiver<u32>,
     notifier: Arc<Notifier>,
 ) {
-    site.serves().await;
+    site.wait_until_serving().await;
     notifier.ready().await;
     reloader.follow(hangups).await;
 }
 
 /// Feeds the watchdog of systemd for as long as the site is healthy. Never returns.
 async fn feed_watchdog(site: Arc<Site>, notifier: Arc<Notifier>) {
-    notifier.feed_watchdog(|| site.ailment().is_none()).await;
+    notifier.feed_watchdog(|| site.unhealthy_reason().is_none()).await;
 }
 
 /// Waits until the last status change of any run is as old as `linger`.

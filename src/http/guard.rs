@@ -7,7 +7,7 @@ use hyper::header::{
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Headers of every answer: nothing may be framed, sniffed, cached or read by other sites, and pages load nothing.
+/// Headers of every response: nothing may be framed, sniffed, cached or read by other sites, and pages load nothing.
 const PROTECTION: [(HeaderName, HeaderValue); 5] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (
@@ -19,7 +19,7 @@ const PROTECTION: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Adds the protection to the headers of an answer that has none of its own. Configured headers replace it.
+/// Adds the protection to the headers of a response that has none of its own. Configured headers replace it.
 pub(super) fn protect(headers: &mut HeaderMap, configured: &[(HeaderName, HeaderValue)]) {
     for (name, value) in &PROTECTION {
         headers.entry(name).or_insert_with(|| value.clone());
@@ -38,7 +38,7 @@ pub(super) fn protect_page(headers: &mut HeaderMap) {
     allow_caching(headers);
 }
 
-/// Lets the client cache an answer, and revalidate it each time.
+/// Lets the client cache a response, and revalidate it each time.
 pub(super) fn allow_caching(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
 }
@@ -104,11 +104,11 @@ mod tests {
 
     #[test]
     fn configured_headers_replace_the_default_ones() {
-        let mut answer = headers(&[("content-security-policy", "else")]);
-        protect(&mut answer, &[(CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors https://a"))]);
-        let all: Vec<_> = answer.get_all(CONTENT_SECURITY_POLICY).iter().collect();
+        let mut response = headers(&[("content-security-policy", "else")]);
+        protect(&mut response, &[(CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors https://a"))]);
+        let all: Vec<_> = response.get_all(CONTENT_SECURITY_POLICY).iter().collect();
         assert_eq!(all, ["frame-ancestors https://a"]);
-        assert_eq!(answer[X_CONTENT_TYPE_OPTIONS], "nosniff");
-        assert_eq!(answer[CACHE_CONTROL], "no-store");
+        assert_eq!(response[X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(response[CACHE_CONTROL], "no-store");
     }
 }

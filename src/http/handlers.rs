@@ -1,4 +1,4 @@
-//! The answers of each path to GET and HEAD, and forgetting an agent.
+//! The responses to GET and HEAD on each path, and forgetting an agent.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use super::api::write::try_again;
 use super::guard;
 use super::page::StatusPage;
 use super::page::runbooks::{AlertSubject, Runbooks, exporter_url};
-use super::responses::answer::{HTML, HttpResponse, JSON, TEXT, YAML, answer, encoded, json, ok, problem};
 use super::responses::body::ResponseBody;
 use super::responses::etag::ETag;
 use super::responses::json_layout::JsonLayout;
 use super::responses::negotiate;
 use super::responses::renderings::{Document, RenderError, RenderingKey, RenderingSource};
+use super::responses::response::{HTML, HttpResponse, JSON, TEXT, YAML, encoded, json, ok, problem, response};
 use super::route::Route;
 use super::selection::Selection;
 use super::site::Site;
@@ -31,7 +31,7 @@ use crate::toggle::{AgentId, ApiName};
 
 const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
 
-/// How long an answer may wait for the state file.
+/// How long a response may wait for the state file.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A configuration with at most this many watches is rendered on this thread.
@@ -40,7 +40,7 @@ const FEW_WATCHES: usize = 100;
 // === impl Site ===
 
 impl Site {
-    /// Answers a GET or HEAD request of a route that has an answer to these.
+    /// Responds to a GET or HEAD request.
     pub(super) async fn get(
         &self,
         route: &Route<'_>,
@@ -65,8 +65,8 @@ impl Site {
                 Ok(selection) => self.toggles(selection, layout, headers).await,
                 Err(what) => problem(StatusCode::BAD_REQUEST, &what),
             },
-            Route::Healthy => health(self.ailment(), "healthy\n"),
-            Route::Ready => health(self.unreadiness(), "ready\n"),
+            Route::Healthy => health(self.unhealthy_reason(), "healthy\n"),
+            Route::Ready => health(self.not_ready_reason(), "ready\n"),
             Route::Config => self.config(headers).await,
             Route::Reload => self.refuse_method(route),
         }
@@ -80,9 +80,9 @@ impl Site {
                 Snapshot::new(board.rows(), board.agents(), metrics.configured(), metrics.gather(Instant::now()));
             RenderingSource::Metrics(snapshot, format)
         };
-        let mut answer = self.rendered(Document::Metrics(format), format.content_type(), headers, source).await;
-        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
-        answer
+        let mut response = self.rendered(Document::Metrics(format), format.content_type(), headers, source).await;
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+        response
     }
 
     /// A toggle, at once or when its run is finished.
@@ -112,9 +112,9 @@ impl Site {
             let list = encoded(&ToggleList::of(&rows, &selection, clock::now()));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
-        let mut answer = self.rendered(document, JSON, headers, source).await;
-        etag.mark(&mut answer);
-        answer
+        let mut response = self.rendered(document, JSON, headers, source).await;
+        etag.mark(&mut response);
+        response
     }
 
     async fn agents(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
@@ -136,14 +136,14 @@ impl Site {
         }
     }
 
-    /// Forgets the mock state of an agent, and answers when the change is on the disk.
+    /// Forgets the mock state of an agent, and responds when the change is on the disk.
     pub(super) async fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
         let forgotten = agent_key(api, id).is_some_and(|(api, id)| self.board.forget_agent(&api, id, clock::now()));
         if !forgotten {
             return problem(StatusCode::NOT_FOUND, "nothing is known of the mocks of such an agent");
         }
         match tokio::time::timeout(SAVE_TIMEOUT, self.board.all_saved()).await {
-            Ok(()) => answer(StatusCode::NO_CONTENT, None, ""),
+            Ok(()) => response(StatusCode::NO_CONTENT, None, ""),
             Err(_) => try_again("it is forgotten, but that is not saved yet: a restart would bring it back"),
         }
     }
@@ -155,9 +155,9 @@ impl Site {
     }
 
     async fn overview(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
-        let (board, apis, started) = (self.board.clone(), self.api_health(), self.started());
+        let (board, apis, started_at) = (self.board.clone(), self.api_health(), self.started_at());
         let source = move || {
-            let overview = encoded(&Overview::of(&board.rows(), apis(), started, clock::now()));
+            let overview = encoded(&Overview::of(&board.rows(), apis(), started_at, clock::now()));
             RenderingSource::Text(layout.lay_out(overview.unwrap_or_default()))
         };
         self.rendered(Document::Overview(layout), JSON, headers, source).await
@@ -169,15 +169,15 @@ impl Site {
         let api_state = serde_json::to_string(&apis()).unwrap_or_default();
         // The standing of a toggle may change with the time alone.
         let etag = ETag::of((self.process, self.board.revision(), this_minute(), &selection, api_state));
-        let mut answer = if etag.is_known(headers) {
+        let mut response = if etag.is_known(headers) {
             etag.not_modified()
         } else {
             let (board, document) = (self.board.clone(), Document::StatusPage(selection.clone()));
-            let (started, telemetry_path) = (self.started(), self.telemetry_path.clone());
+            let (started_at, telemetry_path) = (self.started_at(), self.telemetry_path.clone());
             let source = move || {
                 let (rows, now) = (board.rows(), clock::now());
                 let page = StatusPage {
-                    overview: &Overview::of(&rows, apis(), started, now),
+                    overview: &Overview::of(&rows, apis(), started_at, now),
                     rows: &rows,
                     selection: &selection,
                     telemetry_path: &telemetry_path,
@@ -185,12 +185,12 @@ impl Site {
                 };
                 RenderingSource::Text(page.render().into_bytes())
             };
-            let mut answer = self.rendered(document, HTML, headers, source).await;
-            etag.mark(&mut answer);
-            answer
+            let mut response = self.rendered(document, HTML, headers, source).await;
+            etag.mark(&mut response);
+            response
         };
-        guard::protect_page(answer.headers_mut());
-        answer
+        guard::protect_page(response.headers_mut());
+        response
     }
 
     /// The runbooks, with the commands for what the query names. If that does not exist, the status is still 200:
@@ -202,9 +202,9 @@ impl Site {
             exporter: config.external_url.as_deref().map(str::to_owned).or_else(|| exporter_url(headers, is_encrypted)),
             subject: AlertSubject::of_query(query, &self.board, &config),
         };
-        let mut answer = cacheable(HTML, runbooks.render(), headers);
-        guard::protect_page(answer.headers_mut());
-        answer
+        let mut response = cacheable(HTML, runbooks.render(), headers);
+        guard::protect_page(response.headers_mut());
+        response
     }
 
     /// The configuration in force.
@@ -218,7 +218,7 @@ impl Site {
         self.rendered(Document::Config, YAML, headers, source).await
     }
 
-    /// An answer whose body is rendered on another thread and shared.
+    /// A response whose body is rendered on another thread and shared.
     async fn rendered<F>(
         &self,
         document: Document,
@@ -239,20 +239,20 @@ impl Site {
                 return problem(StatusCode::SERVICE_UNAVAILABLE, "the answer could not be made in time");
             }
         };
-        let mut answer = Response::new(ResponseBody::shared(reader));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+        let mut response = Response::new(ResponseBody::shared(reader));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
         if gzip {
-            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        answer
+        response
     }
 }
 
-fn health(ailment: Option<&str>, healthy: &'static str) -> HttpResponse {
-    match ailment {
+fn health(unhealthy_reason: Option<&str>, healthy: &'static str) -> HttpResponse {
+    match unhealthy_reason {
         None => ok(TEXT, healthy),
-        Some(ailment) => problem(StatusCode::SERVICE_UNAVAILABLE, ailment),
+        Some(reason) => problem(StatusCode::SERVICE_UNAVAILABLE, reason),
     }
 }
 
@@ -273,8 +273,8 @@ fn this_minute() -> u64 {
 fn cacheable(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> HttpResponse {
     let content = content.into();
     let etag = ETag::of(&content);
-    let mut answer = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };
-    etag.mark(&mut answer);
-    guard::allow_caching(answer.headers_mut());
-    answer
+    let mut response = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };
+    etag.mark(&mut response);
+    guard::allow_caching(response.headers_mut());
+    response
 }

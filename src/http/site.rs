@@ -1,4 +1,4 @@
-//! The site: how a request is checked, dispatched to its route, answered, protected and counted.
+//! The site, which handles requests: it checks access, dispatches to routes, protects responses and counts them.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ use tracing::{Instrument as _, debug, error_span};
 use super::api::write::WriteApi;
 use super::auth::Authenticator;
 use super::guard;
-use super::responses::answer::{HttpResponse, allow, answer, method_not_allowed, problem};
 use super::responses::json_layout::JsonLayout;
 use super::responses::renderings::Renderings;
+use super::responses::response::{HttpResponse, allow, method_not_allowed, problem, response};
 use super::route::Route;
 use crate::board::Board;
 use crate::clock;
@@ -26,9 +26,9 @@ use crate::exposition::Metrics;
 use crate::liveness::Heartbeat;
 use crate::threads::Worker;
 use crate::toggle::{ClockJump, Timestamp};
-use crate::web::Web;
+use crate::web::{Users, Web};
 
-/// Answers requests, and has everything that the answers are made from.
+/// Handles requests, and has everything that the responses are made from.
 pub struct Site {
     pub(super) board: Arc<Board>,
     pub(super) metrics: Arc<Metrics>,
@@ -40,9 +40,10 @@ pub struct Site {
     pub(super) renderings: Renderings,
     /// Distinguishes the `ETag`s of this process from those of another.
     pub(super) process: u64,
-    /// When this process started, and the sum of the clock's jumps by then.
-    started: Timestamp,
-    jumped: ClockJump,
+    /// When this process started, by the clock as it was set then.
+    started_at: Timestamp,
+    /// The sum of the clock's jumps until then.
+    clock_jump_at_start: ClockJump,
     /// Whether every listener serves.
     listening: watch::Sender<bool>,
     refuses_readiness: AtomicBool,
@@ -63,7 +64,7 @@ pub struct SiteData {
 // === impl Site ===
 
 impl Site {
-    /// A site that does not listen yet. Large answers are rendered by `renderer`. All waiting ends when
+    /// A site that does not listen yet. Large responses are rendered by `renderer`. All waiting ends when
     /// `draining` turns true.
     ///
     /// # Errors
@@ -87,8 +88,8 @@ impl Site {
             telemetry_path,
             renderings: Renderings::new(renderer),
             process: fastrand::u64(..),
-            started: clock::now(),
-            jumped: clock::moved(),
+            started_at: clock::now(),
+            clock_jump_at_start: clock::moved(),
             listening: watch::Sender::new(false),
             refuses_readiness: AtomicBool::new(false),
             draining,
@@ -96,7 +97,7 @@ impl Site {
     }
 
     /// Why the exporter should be restarted; `None` while it is healthy.
-    pub fn ailment(&self) -> Option<&'static str> {
+    pub fn unhealthy_reason(&self) -> Option<&'static str> {
         let now = Instant::now();
         if !self.heartbeat.is_alive(now) {
             Some("the poller does not move")
@@ -113,7 +114,7 @@ impl Site {
     }
 
     /// Why the exporter is not ready; `None` if it is.
-    pub(super) fn unreadiness(&self) -> Option<&'static str> {
+    pub(super) fn not_ready_reason(&self) -> Option<&'static str> {
         if self.refuses_readiness.load(Ordering::Relaxed) {
             Some("draining")
         } else if *self.listening.borrow() {
@@ -129,80 +130,74 @@ impl Site {
     }
 
     /// Resolves when every listener serves.
-    pub async fn serves(&self) {
+    pub async fn wait_until_serving(&self) {
         // The sender lives as long as the site.
         let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
     }
 
     /// When this process started, by the clock as it is set now.
-    pub(super) fn started(&self) -> Timestamp {
-        self.started.moved(ClockJump::from_millis(clock::moved().as_millis() - self.jumped.as_millis()))
+    pub(super) fn started_at(&self) -> Timestamp {
+        let jump_since_start = clock::moved().as_millis() - self.clock_jump_at_start.as_millis();
+        self.started_at.moved(ClockJump::from_millis(jump_since_start))
     }
 
     pub(super) fn connection_limits(&self) -> ConnectionLimits {
         self.write_api.connection_limits()
     }
 
-    /// Answers a request of a client at `peer`, and counts it.
-    pub(super) async fn answer(&self, mut request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
+    /// Handles a request of a client at `peer`, and counts it.
+    pub(super) async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let path = request.uri().path().to_owned();
         let route = Route::of(&path, &self.telemetry_path);
         let pattern = Route::pattern(route.as_ref());
         // The level is error, so that a log filter that shows a line never hides the line's span.
         let span = error_span!("request", method = %request.method(), path = pattern);
-        let answer = async {
-            let answer = self.protected_answer(route, &mut request, peer).await;
-            debug!(status = answer.status().as_u16(), "request answered");
-            answer
-        };
-        let answer = answer.instrument(span).await;
-        self.metrics.count_http(pattern, answer.status().as_u16());
-        answer
+        let response = self.respond(route.as_ref(), &mut request, peer).instrument(span).await;
+        self.metrics.count_http(pattern, response.status().as_u16());
+        response
     }
 
-    async fn protected_answer(
-        &self,
-        route: Option<Route<'_>>,
-        request: &mut Request<Incoming>,
-        peer: IpAddr,
-    ) -> HttpResponse {
+    async fn respond(&self, route: Option<&Route<'_>>, request: &mut Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let web = self.web.borrow().clone();
         let (layout, query) = JsonLayout::of_query(request.uri().query());
-        let answer = self.authenticated_answer(route, query.as_deref(), layout, request, &web, peer).await;
-        let mut answer = layout.apply(answer);
-        guard::protect(answer.headers_mut(), &web.headers);
+        let response = match (self.check_access(route, request, &web.users, peer).await, route) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), None) => problem(StatusCode::NOT_FOUND, "no such path"),
+            (Ok(()), Some(route)) => self.dispatch(route, query.as_deref(), layout, request).await,
+        };
+        let mut response = layout.apply(response);
+        guard::protect(response.headers_mut(), &web.headers);
         if !request.body().is_end_stream() {
             // Otherwise the rest of the body would be taken for the next request.
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer
+        debug!(status = response.status().as_u16(), "request answered");
+        response
     }
 
-    async fn authenticated_answer(
+    /// Checks the Host header and the login, and that no page of another site makes a change.
+    ///
+    /// # Errors
+    /// The response that refuses the request.
+    async fn check_access(
         &self,
-        route: Option<Route<'_>>,
-        query: Option<&str>,
-        layout: JsonLayout,
-        request: &mut Request<Incoming>,
-        web: &Web,
+        route: Option<&Route<'_>>,
+        request: &Request<Incoming>,
+        users: &Users,
         peer: IpAddr,
-    ) -> HttpResponse {
+    ) -> Result<(), HttpResponse> {
         if !has_valid_host(request) {
-            return problem(StatusCode::BAD_REQUEST, "a request must have one Host header");
+            return Err(problem(StatusCode::BAD_REQUEST, "a request must have one Host header"));
         }
-        let is_probe = route.as_ref().is_some_and(Route::is_probe);
-        if !is_probe && let Err(denied) = self.authenticator.authenticate(&web.users, request.headers(), peer).await {
-            return denied.into();
+        if !route.is_some_and(Route::is_probe) {
+            self.authenticator.authenticate(users, request.headers(), peer).await?;
         }
-        // OPTIONS is allowed from any site: the answer to a preflight request permits the page nothing.
+        // OPTIONS is allowed from any site: the response to a preflight request permits the page nothing.
         let is_read_only = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if !is_read_only && guard::is_cross_site(request.headers()) {
-            return problem(StatusCode::FORBIDDEN, "this is not for pages of other sites");
+            return Err(problem(StatusCode::FORBIDDEN, "this is not for pages of other sites"));
         }
-        match route {
-            Some(route) => self.dispatch(&route, query, layout, request).await,
-            None => problem(StatusCode::NOT_FOUND, "no such path"),
-        }
+        Ok(())
     }
 
     async fn dispatch(
@@ -213,7 +208,7 @@ impl Site {
         request: &mut Request<Incoming>,
     ) -> HttpResponse {
         match (route, request.method()) {
-            (route, &Method::OPTIONS) => allow(answer(StatusCode::NO_CONTENT, None, ""), self.methods(route)),
+            (route, &Method::OPTIONS) => allow(response(StatusCode::NO_CONTENT, None, ""), self.methods(route)),
             (Route::Toggle(name), &Method::PUT) => self.write_api.register(name, request, &self.board).await,
             (Route::Toggle(name), &Method::DELETE) => self.write_api.deregister(name, request).await,
             (Route::Agent(api, id), &Method::DELETE) => self.forget_agent(api, id).await,
@@ -223,7 +218,7 @@ impl Site {
         }
     }
 
-    /// The methods that a route answers.
+    /// The methods that a route accepts.
     fn methods(&self, route: &Route<'_>) -> &'static str {
         match route {
             Route::Toggle(_) => self.write_api.toggle_methods(),

@@ -44,12 +44,12 @@ pub(crate) struct ApiHealth {
 
 impl Overview {
     /// Counts all rows.
-    pub(crate) fn of(rows: &ToggleRows, apis: Vec<ApiHealth>, started: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn of(rows: &ToggleRows, apis: Vec<ApiHealth>, started_at: Timestamp, now: Timestamp) -> Self {
         let [version, revision, _] = crate::BUILD;
         let mut overview = Self {
             version,
             revision,
-            started_at: started.to_string(),
+            started_at: started_at.to_string(),
             statuses: Status::ALL.map(|status| (status.as_str(), 0)).into(),
             standings: Standing::ALL.map(|standing| (standing.as_str(), 0)).into(),
             apis,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::toggles;
 use crate::board::Board;
 use crate::config::{Config, ConnectionLimits};
-use crate::http::responses::answer::{HttpResponse, TEXT, answer, method_not_allowed, ok, problem, problems};
+use crate::http::responses::response::{HttpResponse, TEXT, method_not_allowed, ok, problem, problems, response};
 use crate::intake::{self, ConfigSnapshot, IntakeCommand, Registered, RegistrationError, Reloader};
 use crate::sources;
 use crate::toggle::WatchName;
@@ -57,7 +57,7 @@ impl WriteApi {
         self.in_force.borrow().config.connections
     }
 
-    /// The methods that the path of a toggle answers.
+    /// The methods that the path of a toggle accepts.
     pub(crate) fn toggle_methods(&self) -> &'static str {
         if self.in_force.borrow().config.registrations.enabled {
             "GET, HEAD, PUT, DELETE, OPTIONS"
@@ -100,7 +100,7 @@ impl WriteApi {
         }
         let Ok(name) = WatchName::parse(name) else { return self.refuse(&RegistrationError::NotRegistered) };
         match self.order(|reply| IntakeCommand::Deregister(name, reply)).await {
-            Some(Ok(())) => answer(StatusCode::NO_CONTENT, None, ""),
+            Some(Ok(())) => response(StatusCode::NO_CONTENT, None, ""),
             Some(Err(refusal)) => self.refuse(&refusal),
             None => stopping(),
         }
@@ -125,22 +125,22 @@ impl WriteApi {
         done.await.ok()
     }
 
-    /// The answer to a registration: the toggle as it is now, and its URL.
+    /// The response to a registration: the toggle as it is now, and its URL.
     fn registered(&self, name: &str, registered: Registered, board: &Board) -> HttpResponse {
         let Some(row) = board.row(name) else {
             return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
         };
-        let mut answer = crate::http::responses::answer::json(&toggles::ToggleJson::of(&row));
+        let mut response = crate::http::responses::response::json(&toggles::ToggleJson::of(&row));
         if registered == Registered::Created {
-            *answer.status_mut() = StatusCode::CREATED;
+            *response.status_mut() = StatusCode::CREATED;
             let external_url = self.in_force.borrow().config.external_url.clone();
             let location = format!("{}/api/v1/toggles/{name}", external_url.as_deref().unwrap_or_default());
             // A name is made of characters that a URL may have.
             if let Ok(location) = HeaderValue::try_from(location) {
-                answer.headers_mut().insert(LOCATION, location);
+                response.headers_mut().insert(LOCATION, location);
             }
         }
-        answer
+        response
     }
 
     fn refuse(&self, refusal: &RegistrationError) -> HttpResponse {
@@ -173,9 +173,9 @@ impl WriteApi {
 
 /// A problem that may be gone when the client tries again.
 pub(crate) fn try_again(what: &str) -> HttpResponse {
-    let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, what);
-    answer.headers_mut().insert(RETRY_AFTER, TRY_AGAIN);
-    answer
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, what);
+    response.headers_mut().insert(RETRY_AFTER, TRY_AGAIN);
+    response
 }
 
 fn stopping() -> HttpResponse {

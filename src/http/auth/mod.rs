@@ -25,7 +25,7 @@ use self::credentials::{Credentials, Login};
 use self::remembered::{LoginDigest, LoginDigestKey, RememberedLogins};
 use self::turns::{AddressTurn, AddressTurns};
 use super::log_limiter::LogLimiter;
-use super::responses::answer::{HttpResponse, problem};
+use super::responses::response::{HttpResponse, problem};
 use crate::threads::Thread;
 use crate::web::Users;
 
@@ -153,8 +153,8 @@ impl From<Unauthorized> for HttpResponse {
     /// The same whatever was wrong.
     fn from(Unauthorized: Unauthorized) -> Self {
         let what = "a login is needed: send a user and the password by HTTP basic authentication";
-        let mut answer = problem(StatusCode::UNAUTHORIZED, what);
-        answer.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
-        answer
+        let mut response = problem(StatusCode::UNAUTHORIZED, what);
+        response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+        response
     }
 }

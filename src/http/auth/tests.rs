@@ -16,7 +16,7 @@ use crate::web::PasswordHash;
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-type Answer = JoinHandle<Result<(), Unauthorized>>;
+type PendingLogin = JoinHandle<Result<(), Unauthorized>>;
 
 /// An authenticator of which the test sees what is verified.
 struct Observed {
@@ -58,11 +58,11 @@ impl Observed {
         Self { authenticator, users: users("right"), begun, most, permits }
     }
 
-    fn log_in(&self, user: &str, password: &str) -> Answer {
+    fn log_in(&self, user: &str, password: &str) -> PendingLogin {
         self.log_in_from(HERE, user, password)
     }
 
-    fn log_in_from(&self, peer: IpAddr, user: &str, password: &str) -> Answer {
+    fn log_in_from(&self, peer: IpAddr, user: &str, password: &str) -> PendingLogin {
         let (authenticator, users, headers) = (self.authenticator.clone(), self.users.clone(), headers(user, password));
         tokio::spawn(async move { authenticator.authenticate(&users, &headers, peer).await })
     }
@@ -73,7 +73,7 @@ impl Observed {
 
     /// Logs in from an address of which a login is verified already, and waits until this one waits as the
     /// `nth` behind it.
-    async fn wait_behind(&self, peer: IpAddr, password: &str, nth: usize) -> Answer {
+    async fn wait_behind(&self, peer: IpAddr, password: &str, nth: usize) -> PendingLogin {
         let login = self.log_in_from(peer, "u", password);
         self.users_of_turn(peer, nth + 1).await;
         login
@@ -137,8 +137,8 @@ async fn a_user_is_accepted_by_the_right_password_only() {
         ("u", "right", Ok(())),
         ("u", "wrong", Err(Unauthorized)),
     ] {
-        let answer = authenticator.authenticate(&users, &headers(user, password), HERE).await;
-        assert_eq!(answer, expected, "{user}:{password}");
+        let result = authenticator.authenticate(&users, &headers(user, password), HERE).await;
+        assert_eq!(result, expected, "{user}:{password}");
     }
 }
 
@@ -187,9 +187,9 @@ async fn an_unknown_user_is_verified_and_remembered_like_a_known_one() {
 async fn at_most_two_logins_are_verified_at_a_time_and_one_of_each_address() {
     let observed = Observed::holding();
     let addresses = [1, 2, 3].map(|n| IpAddr::from([10, 0, 0, n]));
-    let mut answers = Vec::new();
+    let mut logins = Vec::new();
     for (n, peer) in addresses.into_iter().cycle().take(12).enumerate() {
-        answers.push(observed.log_in_from(peer, "u", &format!("{n} of {peer}")));
+        logins.push(observed.log_in_from(peer, "u", &format!("{n} of {peer}")));
     }
     let begun = observed.begun(2).await;
     assert_ne!(begun[0].split(' ').next_back(), begun[1].split(' ').next_back(), "one address has both turns");
@@ -198,8 +198,8 @@ async fn at_most_two_logins_are_verified_at_a_time_and_one_of_each_address() {
         observed.let_end(1);
     }
     observed.let_end(2);
-    for answer in answers {
-        assert_eq!(answer.await.unwrap(), Err(Unauthorized));
+    for login in logins {
+        assert_eq!(login.await.unwrap(), Err(Unauthorized));
     }
     assert_eq!(observed.most.load(Ordering::SeqCst), MAX_VERIFICATIONS);
     assert!(addresses.iter().all(|peer| observed.authenticator.address_turns.count(*peer) == 0));
@@ -297,12 +297,12 @@ async fn a_panic_is_a_failed_login_and_gives_its_turn_back() {
 }
 
 #[tokio::test]
-async fn the_answer_asks_for_a_login_as_browsers_and_programs_understand_it() {
-    let answer = HttpResponse::from(Unauthorized);
-    assert_eq!(answer.status(), 401);
-    assert_eq!(answer.headers()["www-authenticate"], "Basic realm=\"cekura-exporter\", charset=\"UTF-8\"");
-    assert_eq!(answer.headers()["content-type"], "application/json");
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+async fn the_response_asks_for_a_login_as_browsers_and_programs_understand_it() {
+    let response = HttpResponse::from(Unauthorized);
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers()["www-authenticate"], "Basic realm=\"cekura-exporter\", charset=\"UTF-8\"");
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert!(problem["error"].as_str().unwrap().contains("login"), "{problem}");
 }

@@ -42,7 +42,7 @@ const MAX_HEADER: usize = 16 * 1024;
 /// The most fields that a request's header may have.
 const MAX_FIELDS: usize = 100;
 
-/// The most bytes of a request or an answer that are buffered.
+/// The most bytes of a request or a response that are buffered.
 const MAX_BUFFER: usize = 64 * 1024;
 
 /// The maximum age of a connection. A request in progress is still answered.
@@ -97,7 +97,7 @@ async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> io::Resu
 
 /// These options are optimisations and further limits, so errors are ignored.
 fn tune(stream: &TcpStream) {
-    // Otherwise an answer waits for acknowledgements.
+    // Otherwise a response waits for acknowledgements.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_user_timeout(Some(STALL));
@@ -151,9 +151,9 @@ where
 {
     let service = service_fn(|request| async move {
         progress.begin_request(Instant::now());
-        let answer = site.answer(request, peer).await;
-        let sending = progress.begin_answer(Instant::now());
-        Ok::<_, Infallible>(answer.map(|body| body.with_guard(sending)))
+        let response = site.handle(request, peer).await;
+        let sending = progress.begin_response(Instant::now());
+        Ok::<_, Infallible>(response.map(|body| body.with_guard(sending)))
     });
     let connection = http1::Builder::new()
         // hyper's own clock runs while a connection is idle, too.

@@ -212,7 +212,7 @@ mod tests {
         busy.begin_request(Instant::now());
         for progress in [&second, &first] {
             progress.begin_request(Instant::now());
-            drop(progress.begin_answer(Instant::now()));
+            drop(progress.begin_response(Instant::now()));
         }
         let newcomers = fill(&limiter, peer(1), limits, 10);
         assert_eq!(newcomers.len(), 2);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE "];
 
-const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
+const RESPONSE: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\
     \r\n\
@@ -30,7 +30,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct PlainHttp;
 
-/// Waits for the first byte, and refuses a connection that does not begin like TLS: an HTTP request with an answer
+/// Waits for the first byte, and refuses a connection that does not begin like TLS: an HTTP request with a response
 /// that says why. No byte of TLS is consumed. The caller limits the time.
 ///
 /// # Errors
@@ -46,8 +46,8 @@ pub(crate) async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
         let error = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         return Err(io::Error::new(io::ErrorKind::InvalidData, error));
     }
-    // The connection ends whether the client reads the answer or not.
-    let _ = answer(stream).await;
+    // The connection ends whether the client reads the response or not.
+    let _ = respond(stream).await;
     Err(io::Error::new(io::ErrorKind::InvalidData, PlainHttp))
 }
 
@@ -62,10 +62,10 @@ async fn begins_request(stream: &mut TcpStream) -> io::Result<bool> {
     Ok(false)
 }
 
-async fn answer(stream: &mut TcpStream) -> io::Result<()> {
-    stream.write_all(ANSWER).await?;
+async fn respond(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(RESPONSE).await?;
     stream.shutdown().await?;
-    // Closing with unread data resets the connection, and the client could lose the answer.
+    // Closing with unread data resets the connection, and the client could lose the response.
     let rest = async { tokio::io::copy(&mut stream.take(MOST_READ), &mut tokio::io::sink()).await };
     let _ = timeout(CLOSING, rest).await;
     Ok(())

@@ -18,16 +18,16 @@ pub(super) const HEADER: Duration = Duration::from_secs(10);
 /// The beginning of a request that arrived together with the previous one does not count.
 const IDLE: Duration = Duration::from_mins(2);
 
-/// How long an answer may take until all of it was given to the system or is in a small buffer.
+/// How long a response may take until all of it was given to the system or is in a small buffer.
 const SENDING: Duration = Duration::from_mins(2);
 
-/// How long a request may take to be answered, on any route. Waiting for a run takes up to ten minutes.
+/// How long handling a request may take, on any route. Waiting for a run takes up to ten minutes.
 const ANSWERING: Duration = Duration::from_mins(11);
 
 /// How long a client may read nothing while there is something to read.
 pub(super) const STALL: Duration = Duration::from_secs(30);
 
-/// The progress of a connection. The stream, the service and the answer's body report it.
+/// The progress of a connection. The stream, the service and the response's body report it.
 #[derive(Debug)]
 pub(super) struct ConnectionProgress {
     state: Mutex<ConnectionState>,
@@ -50,9 +50,9 @@ enum Phase {
     Header(Instant),
     /// Between requests.
     Idle(Instant),
-    /// A request is being answered. Its route may limit that further.
-    Answering(Instant),
-    /// The answer is being sent.
+    /// A request is being handled. Its route may limit that further.
+    Handling(Instant),
+    /// The response is being sent.
     Sending(Instant),
 }
 
@@ -62,7 +62,7 @@ pub(super) struct ProgressStream<S> {
     progress: Arc<ConnectionProgress>,
 }
 
-/// An answer that is being sent until this is dropped.
+/// Held by a response while it is sent. Dropping it ends the response.
 pub(crate) struct SendingGuard(Arc<ConnectionProgress>);
 
 // === impl ConnectionProgress ===
@@ -80,7 +80,7 @@ impl ConnectionProgress {
         let (Phase::Fresh(until)
         | Phase::Header(until)
         | Phase::Idle(until)
-        | Phase::Answering(until)
+        | Phase::Handling(until)
         | Phase::Sending(until)) = phase;
         stalled.map_or(*until, |since| (since + STALL).min(*until))
     }
@@ -90,7 +90,7 @@ impl ConnectionProgress {
         matches!(self.state().phase, Phase::Fresh(_))
     }
 
-    /// Whether all requests were answered, and all answers read.
+    /// Whether every request has its response, and the client has read all of them.
     pub(super) fn is_idle(&self) -> bool {
         matches!(*self.state(), ConnectionState { phase: Phase::Idle(_), stalled: None })
     }
@@ -107,17 +107,17 @@ impl ConnectionProgress {
 
     /// The header of a request has arrived.
     pub(super) fn begin_request(&self, now: Instant) {
-        self.state().phase = Phase::Answering(now + ANSWERING);
+        self.state().phase = Phase::Handling(now + ANSWERING);
     }
 
-    /// Notes that an answer is ready to be sent.
-    pub(super) fn begin_answer(self: &Arc<Self>, now: Instant) -> SendingGuard {
+    /// Notes that a response is ready to be sent.
+    pub(super) fn begin_response(self: &Arc<Self>, now: Instant) -> SendingGuard {
         self.state().phase = Phase::Sending(now + SENDING);
         SendingGuard(self.clone())
     }
 
-    /// The answer was sent, or given up. The next request may have arrived meanwhile.
-    fn end_answer(&self, now: Instant) {
+    /// The response was sent or given up. The next request may have arrived meanwhile.
+    fn end_response(&self, now: Instant) {
         let phase = &mut self.state().phase;
         if matches!(phase, Phase::Sending(_)) {
             *phase = Phase::Idle(now + IDLE);
@@ -129,7 +129,7 @@ impl ConnectionProgress {
         match *phase {
             Phase::Fresh(until) => *phase = Phase::Header(until),
             Phase::Idle(_) => *phase = Phase::Header(now + HEADER),
-            Phase::Header(_) | Phase::Answering(_) | Phase::Sending(_) => {}
+            Phase::Header(_) | Phase::Handling(_) | Phase::Sending(_) => {}
         }
     }
 
@@ -148,7 +148,7 @@ impl ConnectionProgress {
 
 impl Drop for SendingGuard {
     fn drop(&mut self) {
-        self.0.end_answer(Instant::now());
+        self.0.end_response(Instant::now());
     }
 }
 
@@ -230,8 +230,8 @@ mod tests {
         let progress = ConnectionProgress::new(start);
         progress.begin_request(start);
         assert_eq!(progress.deadline(), start + seconds(660), "longer than any route takes");
-        let sending = progress.begin_answer(start);
-        progress.end_answer(start);
+        let sending = progress.begin_response(start);
+        progress.end_response(start);
         assert!(progress.is_idle());
         assert_eq!(progress.deadline(), start + seconds(120));
         progress.received(start + seconds(60));
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(progress.deadline(), start + seconds(70));
         progress.begin_request(start + seconds(66));
         drop(sending);
-        assert_eq!(progress.deadline(), start + seconds(726), "the end of an answer is not that of the next");
+        assert_eq!(progress.deadline(), start + seconds(726), "the end of a response is not that of the next");
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
         let start = Instant::now();
         let progress = ConnectionProgress::new(start);
         progress.begin_request(start);
-        let sending = progress.begin_answer(start);
+        let sending = progress.begin_response(start);
         progress.sent(start, true);
         assert_eq!(progress.deadline(), start + seconds(120));
         progress.sent(start + seconds(1), false);
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(progress.deadline(), start + seconds(61));
         progress.sent(start + seconds(100), false);
         progress.sent(start + seconds(101), true);
-        assert_eq!(progress.deadline(), start + seconds(120), "the whole answer has its own deadline");
+        assert_eq!(progress.deadline(), start + seconds(120), "the whole response has its own deadline");
         drop(sending);
     }
 }

@@ -1,4 +1,4 @@
-//! The body of an answer.
+//! The body of a response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,10 +9,10 @@ use hyper::body::{Frame, SizeHint};
 use super::renderings::{RenderingCut, RenderingReader};
 use crate::http::connections::progress::SendingGuard;
 
-/// The body of an answer.
+/// The body of a response.
 pub(crate) struct ResponseBody {
     content: BodyContent,
-    /// Reports the end of the answer when it is dropped with the body.
+    /// Reports the end of the response when it is dropped with the body.
     _sending: Option<SendingGuard>,
 }
 

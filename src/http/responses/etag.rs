@@ -1,21 +1,20 @@
-//! Versions of answers, by which a client learns that it has the newest one.
+//! Versions of responses, by which a client learns that it has the newest one.
 
 use std::hash::{DefaultHasher, Hasher as _};
 
+use hyper::StatusCode;
 use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
-use hyper::{Response, StatusCode};
 
-use super::answer::HttpResponse;
-use super::body::ResponseBody;
+use super::response::{HttpResponse, response};
 
-/// The version of an answer of this process. It is weak, because the answer is sent in several encodings.
+/// The version of a response of this process. It is weak, because the response is sent in several encodings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ETag(String);
 
 // === impl ETag ===
 
 impl ETag {
-    /// The version of an answer that is made from this and nothing else.
+    /// The version of a response that is made from this and nothing else.
     pub(crate) fn of(made_from: impl std::hash::Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         made_from.hash(&mut hasher);
@@ -29,20 +28,19 @@ impl ETag {
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
 
-    /// Adds the version to an answer, and the header that its encoding depends on.
-    pub(crate) fn mark(&self, answer: &mut HttpResponse) {
-        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    /// Adds the version to a response, and the header that its encoding depends on.
+    pub(crate) fn mark(&self, response: &mut HttpResponse) {
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
         if let Ok(value) = HeaderValue::try_from(format!("W/{}", self.0)) {
-            answer.headers_mut().insert(ETAG, value);
+            response.headers_mut().insert(ETAG, value);
         }
     }
 
-    /// The answer to a client that has this version.
+    /// The response to a client that has this version.
     pub(crate) fn not_modified(&self) -> HttpResponse {
-        let mut answer = Response::new(ResponseBody::whole(""));
-        *answer.status_mut() = StatusCode::NOT_MODIFIED;
-        self.mark(&mut answer);
-        answer
+        let mut response = response(StatusCode::NOT_MODIFIED, None, "");
+        self.mark(&mut response);
+        response
     }
 }
 
@@ -69,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_made_from_something_else_has_another_tag() {
+    fn a_response_that_is_made_from_something_else_has_another_tag() {
         assert_eq!(ETag::of((1, "a")), ETag::of((1, "a")));
         assert_ne!(ETag::of((1, "a")), ETag::of((2, "a")));
     }

@@ -3,7 +3,7 @@
 use hyper::header::CONTENT_TYPE;
 use url::form_urlencoded;
 
-use super::answer::{HttpResponse, JSON};
+use super::response::{HttpResponse, JSON};
 
 /// The layout of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,10 +46,10 @@ impl JsonLayout {
         }
     }
 
-    /// Lays out an answer if it is JSON. Large answers are laid out when they are rendered.
-    pub(crate) fn apply(self, answer: HttpResponse) -> HttpResponse {
-        let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == JSON);
-        if self == Self::Indented && is_json { answer.map(|body| body.map(|json| indented(&json))) } else { answer }
+    /// Lays out a response if it is JSON. Large responses are laid out when they are rendered.
+    pub(crate) fn apply(self, response: HttpResponse) -> HttpResponse {
+        let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == JSON);
+        if self == Self::Indented && is_json { response.map(|body| body.map(|json| indented(&json))) } else { response }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Small answers, and problems as JSON.
+//! Small responses, and problems as JSON.
 
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::body::ResponseBody;
 
-/// An answer to a request.
+/// A response to a request.
 pub(crate) type HttpResponse = Response<ResponseBody>;
 
 pub(crate) const JSON: &str = "application/json";
@@ -25,7 +25,7 @@ struct ProblemBody<'a> {
 }
 
 pub(crate) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
-    answer(StatusCode::OK, Some(content_type), body)
+    response(StatusCode::OK, Some(content_type), body)
 }
 
 /// JSON with a newline at its end, so that a terminal's prompt starts on a new line.
@@ -44,13 +44,13 @@ pub(crate) fn json(value: &impl Serialize) -> HttpResponse {
 
 pub(crate) fn problem(status: StatusCode, error: &str) -> HttpResponse {
     let body = encoded(&ProblemBody { error, problems: None }).unwrap_or_default();
-    answer(status, Some(JSON), body)
+    response(status, Some(JSON), body)
 }
 
 /// One or several problems, as text and as a list.
 pub(crate) fn problems(status: StatusCode, problems: &[String]) -> HttpResponse {
     let body = encoded(&ProblemBody { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
-    answer(status, Some(JSON), body)
+    response(status, Some(JSON), body)
 }
 
 pub(crate) fn method_not_allowed(allowed: &'static str, error: &str) -> HttpResponse {
@@ -58,17 +58,17 @@ pub(crate) fn method_not_allowed(allowed: &'static str, error: &str) -> HttpResp
 }
 
 /// Adds the header that lists the methods of a path.
-pub(crate) fn allow(mut answer: HttpResponse, allowed: &'static str) -> HttpResponse {
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    answer
+pub(crate) fn allow(mut response: HttpResponse, allowed: &'static str) -> HttpResponse {
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
-/// Any answer. One without content has no content type.
-pub(crate) fn answer(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> HttpResponse {
-    let mut answer = Response::new(ResponseBody::whole(body));
-    *answer.status_mut() = status;
+/// Any response. One without content has no content type.
+pub(crate) fn response(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> HttpResponse {
+    let mut response = Response::new(ResponseBody::whole(body));
+    *response.status_mut() = status;
     if let Some(content_type) = content_type {
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
-    answer
+    response
 }
