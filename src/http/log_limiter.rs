@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many lines are written in each [`WINDOW`].
-const MOST_LINES: u32 = 100;
+const MAX_LINES: u32 = 100;
 
 /// How long lines are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ impl LogWindow {
         if self.began.is_none_or(|began| now.duration_since(began) >= WINDOW) {
             (self.began, self.written) = (Some(now), 0);
         }
-        if self.written == MOST_LINES {
+        if self.written == MAX_LINES {
             self.suppressed += 1;
             return None;
         }

@@ -20,8 +20,8 @@ pub(crate) struct Selection {
 
 /// The longest text that is searched for, in characters, and the most words in it: each word is searched in all
 /// texts of all toggles. `status.js` has the same limits.
-pub(crate) const MOST_TEXT: usize = 256;
-pub(crate) const MOST_WORDS: usize = 16;
+pub(crate) const MAX_TEXT: usize = 256;
+pub(crate) const MAX_WORDS: usize = 16;
 
 // === impl Selection ===
 
@@ -54,13 +54,13 @@ impl Selection {
         let first =
             |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
         let status = first("status").and_then(|status| Status::parse(&status));
-        let text = first("q").unwrap_or_default().chars().take(MOST_TEXT).collect();
+        let text = first("q").unwrap_or_default().chars().take(MAX_TEXT).collect();
         Self { status, text, ..Self::default() }
     }
 
     /// The rows that are selected at `now`, without the limit.
     pub(crate) fn of<'a>(&'a self, rows: &'a ToggleRows, now: Timestamp) -> impl Iterator<Item = &'a ToggleRow> {
-        let words: Vec<_> = self.text.split_whitespace().take(MOST_WORDS).collect();
+        let words: Vec<_> = self.text.split_whitespace().take(MAX_WORDS).collect();
         rows.iter_after(self.after.as_deref()).filter(move |row| {
             self.status.is_none_or(|wanted| wanted == row.toggle.run.last_answer.status)
                 && words.iter().all(|word| has(row, word, now))
@@ -74,8 +74,8 @@ impl Selection {
 }
 
 fn words(text: String) -> Result<String, String> {
-    if text.chars().count() > MOST_TEXT || text.split_whitespace().count() > MOST_WORDS {
-        return Err(format!("q: has over {MOST_WORDS} words or {MOST_TEXT} characters: look for less"));
+    if text.chars().count() > MAX_TEXT || text.split_whitespace().count() > MAX_WORDS {
+        return Err(format!("q: has over {MAX_WORDS} words or {MAX_TEXT} characters: look for less"));
     }
     Ok(text)
 }
@@ -201,7 +201,7 @@ mod tests {
     fn the_page_cuts_a_text_that_is_too_long() {
         let many = format!("q={}", "a+".repeat(200));
         let selection = Selection::of_page(Some(&many));
-        assert_eq!(selection.text.len(), MOST_TEXT);
+        assert_eq!(selection.text.len(), MAX_TEXT);
     }
 
     #[test]

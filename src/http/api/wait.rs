@@ -10,7 +10,7 @@ use crate::board::{Board, ToggleRow};
 use crate::config::parse_duration;
 
 /// The longest time that a request waits, whatever it asks for.
-const LONGEST: Duration = Duration::from_mins(10);
+const MAX_WAIT: Duration = Duration::from_mins(10);
 
 /// The query of a toggle's path.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl WaitQuery {
             let twice = match &*name {
                 "wait" => {
                     let wait = parse_duration(&value).map_err(|what| format!("wait: {what}"))?;
-                    asked.wait.replace(wait.min(LONGEST)).is_some()
+                    asked.wait.replace(wait.min(MAX_WAIT)).is_some()
                 }
                 "progress_id" => asked.progress_id.replace(value.into_owned()).is_some(),
                 _ => return Err("takes only the query parameters wait, progress_id and pretty".to_owned()),

@@ -9,7 +9,7 @@ use ring::rand::SystemRandom;
 use super::credentials::Login;
 
 /// How many valid logins are remembered, and how many invalid ones.
-const MOST_REMEMBERED: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
 
 /// Identifies a login by user, password and hash, so a login after the hash was changed is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,7 +79,7 @@ impl RecentDigests {
         if self.digests.insert(digest) {
             self.order.push_back(digest);
         }
-        if self.order.len() > MOST_REMEMBERED
+        if self.order.len() > MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.digests.remove(&oldest);
@@ -101,11 +101,11 @@ mod tests {
     fn the_oldest_login_is_forgotten_and_invalid_ones_displace_no_valid_one() {
         let mut logins = RememberedLogins::default();
         logins.insert(digest(0), true);
-        for n in (1..=MOST_REMEMBERED + 1).chain([2, 2]) {
+        for n in (1..=MAX_REMEMBERED + 1).chain([2, 2]) {
             logins.insert(digest(n), false);
         }
         assert_eq!([0, 1, 2].map(|n| logins.get(&digest(n))), [Some(true), None, Some(false)]);
-        assert_eq!(logins.invalid.digests.len(), MOST_REMEMBERED);
-        assert_eq!(logins.invalid.order.len(), MOST_REMEMBERED);
+        assert_eq!(logins.invalid.digests.len(), MAX_REMEMBERED);
+        assert_eq!(logins.invalid.order.len(), MAX_REMEMBERED);
     }
 }

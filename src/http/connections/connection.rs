@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use prometheus::IntGauge;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,14 +26,14 @@ use tokio_rustls::server::TlsStream;
 use super::failure::ConnectionFailure;
 use super::limiter::ConnectionPermit;
 use super::plaintext;
-use super::progress::{ConnectionProgress, ProgressStream, STALL};
+use super::progress::{ConnectionProgress, ProgressStream, STALL_TIMEOUT};
 use super::server::Server;
 use crate::http::responses::body::ResponseBody;
 use crate::http::site::Site;
 use crate::web::Web;
 
 /// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most bytes that a request's header may have.
 const MAX_HEADER: usize = 16 * 1024;
@@ -49,13 +48,10 @@ const MAX_BUFFER: usize = 64 * 1024;
 const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// The idle time after which TCP probes whether the client is still connected.
-const KEEPALIVE: Duration = Duration::from_mins(1);
+const KEEPALIVE_TIME: Duration = Duration::from_mins(1);
 
 /// How long a connection that should end waits for its first request.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// Counts a connection for as long as it lives.
-struct OpenConnection(IntGauge);
+const GRACE_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
 pub(super) async fn connection(
@@ -65,7 +61,6 @@ pub(super) async fn connection(
     server: Arc<Server>,
     draining: watch::Receiver<bool>,
 ) {
-    let _open = OpenConnection::count(server.site.metrics.http_connections.clone());
     if let Err(failure) = serve_to_end(stream, peer, &permit.progress, &server.site, draining).await {
         server.failures.note(&failure);
     }
@@ -81,9 +76,9 @@ async fn serve_to_end(
     tune(&stream);
     let mut web = site.web.clone();
     let tls = server_config(&web.borrow_and_update());
-    let retire = retirement(web, tls.clone(), draining, progress);
+    let retire = wait_until_retired(web, tls.clone(), draining, progress);
     let Some(config) = tls else { return serve(stream, peer, site, progress, retire).await };
-    match timeout(HANDSHAKE, handshake(stream, config)).await {
+    match timeout(HANDSHAKE_TIMEOUT, handshake(stream, config)).await {
         Ok(Ok(stream)) => serve(stream, peer, site, progress, retire).await,
         Ok(Err(error)) => Err(ConnectionFailure::Handshake(error)),
         Err(_) => Err(ConnectionFailure::HandshakeTimeout),
@@ -100,8 +95,8 @@ fn tune(stream: &TcpStream) {
     // Otherwise a response waits for acknowledgements.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
-    let _ = socket.set_tcp_user_timeout(Some(STALL));
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let _ = socket.set_tcp_user_timeout(Some(STALL_TIMEOUT));
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_TIME));
 }
 
 fn server_config(web: &Web) -> Option<Arc<ServerConfig>> {
@@ -110,7 +105,7 @@ fn server_config(web: &Web) -> Option<Arc<ServerConfig>> {
 
 /// Resolves when the connection should end: it is old or was evicted, the site drains, or the TLS settings have
 /// changed, so that a certificate that was withdrawn is no longer in use.
-async fn retirement(
+async fn wait_until_retired(
     mut web: watch::Receiver<Arc<Web>>,
     tls: Option<Arc<ServerConfig>>,
     mut draining: watch::Receiver<bool>,
@@ -135,7 +130,7 @@ async fn retirement(
     }
     // The first request may be on its way.
     if progress.is_fresh() {
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(GRACE_TIME).await;
     }
 }
 
@@ -177,7 +172,7 @@ where
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut retiring = false;
-    let mut clock = pin!(tokio::time::sleep_until(progress.deadline()));
+    let mut deadline = pin!(tokio::time::sleep_until(progress.deadline()));
     poll_fn(|cx| {
         // The connection comes first, so that a request that has arrived is read before a shutdown begins.
         let mut polled = connection.as_mut().poll(cx);
@@ -190,27 +185,12 @@ where
             return Poll::Ready(closed.map_err(ConnectionFailure::Http));
         }
         // Polling the connection is what moves the deadline.
-        if clock.deadline() != progress.deadline() {
-            clock.as_mut().reset(progress.deadline());
+        if deadline.deadline() != progress.deadline() {
+            deadline.as_mut().reset(progress.deadline());
         }
         // For an idle connection, the deadline is not an error.
         let timed_out = || if progress.is_idle() { Ok(()) } else { Err(ConnectionFailure::Timeout) };
-        clock.as_mut().poll(cx).map(|()| timed_out())
+        deadline.as_mut().poll(cx).map(|()| timed_out())
     })
     .await
-}
-
-// === impl OpenConnection ===
-
-impl OpenConnection {
-    fn count(gauge: IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }

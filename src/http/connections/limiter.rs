@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus::IntGauge;
+
 use super::progress::ConnectionProgress;
 use crate::config::ConnectionLimits;
 
 /// The most connections that are reserved.
-const MOST_RESERVED: u32 = 16;
+const MAX_RESERVED: u32 = 16;
 
-/// One in this many connections is reserved, at least one and at most [`MOST_RESERVED`].
+/// One in this many connections is reserved, at least one and at most [`MAX_RESERVED`].
 const RESERVED_PART: u32 = 32;
 
 /// Limits how many connections are open.
@@ -22,11 +24,16 @@ const RESERVED_PART: u32 = 32;
 ///
 /// A client that has as many connections as it may gets another one if one of them is idle: that is closed.
 /// So connections that others keep open at the same address, such as a proxy's, lock out no scraper.
-#[derive(Debug, Default)]
-pub(super) struct ConnectionLimiter(Mutex<OpenConnections>);
+#[derive(Debug)]
+pub(super) struct ConnectionLimiter {
+    counted: Mutex<CountedConnections>,
+    /// Counts the permits. A connection that was evicted has its permit until it ends.
+    open: IntGauge,
+}
 
+/// The connections that count towards the limits: those that are open and were not evicted.
 #[derive(Debug, Default)]
-struct OpenConnections {
+struct CountedConnections {
     total: u32,
     by_peer: HashMap<IpAddr, Vec<Arc<ConnectionProgress>>>,
     by_network: HashMap<IpAddr, u32>,
@@ -43,6 +50,11 @@ pub(super) struct ConnectionPermit {
 // === impl ConnectionLimiter ===
 
 impl ConnectionLimiter {
+    /// A limiter that counts the open connections in `open`.
+    pub(super) fn new(open: IntGauge) -> Self {
+        Self { counted: Mutex::default(), open }
+    }
+
     /// A permit for a connection from this address; `None` if there are too many.
     pub(super) fn admit(
         self: &Arc<Self>,
@@ -52,31 +64,32 @@ impl ConnectionLimiter {
     ) -> Option<ConnectionPermit> {
         // An IPv4 address is the same one over sockets of both kinds.
         let peer = peer.to_canonical();
-        let mut open = self.open();
-        while open.of_peer(peer).len() >= limits.per_peer.get() as usize {
-            open.evict_idle(peer)?;
+        let mut counted = self.counted();
+        while counted.of_peer(peer).len() >= limits.per_peer.get() as usize {
+            counted.evict_idle(peer)?;
         }
         let total = limits.total.get();
-        let is_new_network = !open.by_network.contains_key(&network(peer));
-        let most = if is_new_network { total.saturating_add(reserved(total)) } else { total };
-        if open.total >= most {
+        let is_new_network = !counted.by_network.contains_key(&network(peer));
+        let max = if is_new_network { total.saturating_add(reserved(total)) } else { total };
+        if counted.total >= max {
             return None;
         }
-        open.total += 1;
-        open.by_peer.entry(peer).or_default().push(progress.clone());
-        *open.by_network.entry(network(peer)).or_default() += 1;
+        counted.total += 1;
+        counted.by_peer.entry(peer).or_default().push(progress.clone());
+        *counted.by_network.entry(network(peer)).or_default() += 1;
+        self.open.inc();
         Some(ConnectionPermit { limiter: self.clone(), peer, progress })
     }
 
-    fn open(&self) -> MutexGuard<'_, OpenConnections> {
+    fn counted(&self) -> MutexGuard<'_, CountedConnections> {
         // Nothing that is done under the lock can panic half way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl OpenConnections ===
+// === impl CountedConnections ===
 
-impl OpenConnections {
+impl CountedConnections {
     fn of_peer(&self, peer: IpAddr) -> &[Arc<ConnectionProgress>] {
         self.by_peer.get(&peer).map_or(&[], Vec::as_slice)
     }
@@ -116,14 +129,15 @@ fn network(peer: IpAddr) -> IpAddr {
 }
 
 fn reserved(total: u32) -> u32 {
-    (total / RESERVED_PART).clamp(1, MOST_RESERVED)
+    (total / RESERVED_PART).clamp(1, MAX_RESERVED)
 }
 
 // === impl ConnectionPermit ===
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.limiter.open().remove(self.peer, &self.progress);
+        self.limiter.counted().remove(self.peer, &self.progress);
+        self.limiter.open.dec();
     }
 }
 
@@ -137,6 +151,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    fn limiter() -> Arc<ConnectionLimiter> {
+        Arc::new(ConnectionLimiter::new(IntGauge::new("open", "open").unwrap()))
+    }
 
     fn limits(total: u32, per_peer: u32) -> ConnectionLimits {
         let number = |n| NonZeroU32::new(n).unwrap();
@@ -167,7 +185,7 @@ mod tests {
 
     #[test]
     fn one_address_gets_as_many_as_it_may_and_a_place_that_was_left_is_free_again() {
-        let limiter = Arc::new(ConnectionLimiter::default());
+        let limiter = limiter();
         let limits = limits(512, 3);
         let mut held = fill(&limiter, peer(1), limits, 10);
         assert_eq!(held.len(), 3);
@@ -178,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_full_house_has_a_place_for_addresses_that_hold_none_and_only_one_each() {
-        let limiter = Arc::new(ConnectionLimiter::default());
+        let limiter = limiter();
         let limits = limits(64, 64);
         let all = fill(&limiter, peer(1), limits, 100);
         assert_eq!(all.len(), 64);
@@ -193,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_reserve_is_for_networks_that_hold_none() {
-        let limiter = Arc::new(ConnectionLimiter::default());
+        let limiter = limiter();
         let limits = limits(4, 2);
         let address = |network: u16, n: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, n]);
         let all: Vec<_> = (0..8).filter_map(|n| admit(&limiter, address(1, n), limits)).collect();
@@ -203,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_connection_that_is_idle_for_longest_makes_room_for_another_of_its_address() {
-        let limiter = Arc::new(ConnectionLimiter::default());
+        let limiter = limiter();
         let limits = limits(64, 3);
         let held = fill(&limiter, peer(1), limits, 3);
         let _other = fill(&limiter, peer(2), limits, 3);
@@ -218,16 +236,18 @@ mod tests {
         assert_eq!(newcomers.len(), 2);
         assert!([first, second].iter().all(|progress| is_evicted(progress)));
         assert!(!is_evicted(&busy));
-        // Those that were evicted leave later, and nothing is counted twice.
+        assert_eq!(limiter.open.get(), 8, "those that were evicted are open until they end");
+        // They end later, and nothing is counted twice.
         drop(held);
-        let open = limiter.open();
-        assert_eq!((open.of_peer(peer(1)).len(), open.total), (2, 5));
-        drop(open);
+        assert_eq!(limiter.open.get(), 5);
+        let counted = limiter.counted();
+        assert_eq!((counted.of_peer(peer(1)).len(), counted.total), (2, 5));
+        drop(counted);
     }
 
     #[test]
     fn an_address_is_the_same_over_both_kinds_of_sockets() {
-        let limiter = Arc::new(ConnectionLimiter::default());
+        let limiter = limiter();
         let limits = limits(10, 1);
         let _held = admit(&limiter, peer(1), limits).unwrap();
         assert!(admit(&limiter, Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().into(), limits).is_none());
@@ -240,9 +260,9 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_addresses_that_left() {
-        let limiter = Arc::new(ConnectionLimiter::default());
+        let limiter = limiter();
         drop((0..100).map(|n| admit(&limiter, peer(n), limits(512, 2)).unwrap()).collect::<Vec<_>>());
-        let open = limiter.open();
-        assert_eq!((open.total, open.by_peer.len(), open.by_network.len()), (0, 0, 0));
+        let counted = limiter.counted();
+        assert_eq!((counted.total, counted.by_peer.len(), counted.by_network.len()), (0, 0, 0));
     }
 }

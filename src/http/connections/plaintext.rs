@@ -21,10 +21,10 @@ const RESPONSE: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     This port takes HTTPS only, and the request came as plain HTTP.\n";
 
 /// How many bytes are read of a request after it was answered.
-const MOST_READ: u64 = 256 * 1024;
+const MAX_READ: u64 = 256 * 1024;
 
 /// How long a client has to close the connection after it was answered.
-const CLOSING: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client that speaks plain HTTP.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ async fn respond(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(RESPONSE).await?;
     stream.shutdown().await?;
     // Closing with unread data resets the connection, and the client could lose the response.
-    let rest = async { tokio::io::copy(&mut stream.take(MOST_READ), &mut tokio::io::sink()).await };
-    let _ = timeout(CLOSING, rest).await;
+    let rest = async { tokio::io::copy(&mut stream.take(MAX_READ), &mut tokio::io::sink()).await };
+    let _ = timeout(CLOSE_TIMEOUT, rest).await;
     Ok(())
 }
 

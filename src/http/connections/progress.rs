@@ -12,20 +12,20 @@ use tokio::time::Instant;
 
 /// How long a request's header may take to arrive, from its first byte. That of the first request counts from the
 /// start of the connection.
-pub(super) const HEADER: Duration = Duration::from_secs(10);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may be without a request. Prometheus scrapes every minute or more often.
 /// The beginning of a request that arrived together with the previous one does not count.
-const IDLE: Duration = Duration::from_mins(2);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How long a response may take until all of it was given to the system or is in a small buffer.
-const SENDING: Duration = Duration::from_mins(2);
+const SENDING_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How long handling a request may take, on any route. Waiting for a run takes up to ten minutes.
-const ANSWERING: Duration = Duration::from_mins(11);
+const HANDLING_TIMEOUT: Duration = Duration::from_mins(11);
 
 /// How long a client may read nothing while there is something to read.
-pub(super) const STALL: Duration = Duration::from_secs(30);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The progress of a connection. The stream, the service and the response's body report it.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct SendingGuard(Arc<ConnectionProgress>);
 impl ConnectionProgress {
     /// The progress of a connection that begins now.
     pub(super) fn new(now: Instant) -> Arc<Self> {
-        let state = ConnectionState { phase: Phase::Fresh(now + HEADER), stalled: None };
+        let state = ConnectionState { phase: Phase::Fresh(now + HEADER_TIMEOUT), stalled: None };
         Arc::new(Self { state: Mutex::new(state), evicted: Notify::new() })
     }
 
@@ -82,7 +82,7 @@ impl ConnectionProgress {
         | Phase::Idle(until)
         | Phase::Handling(until)
         | Phase::Sending(until)) = phase;
-        stalled.map_or(*until, |since| (since + STALL).min(*until))
+        stalled.map_or(*until, |since| (since + STALL_TIMEOUT).min(*until))
     }
 
     /// Whether nothing has arrived yet.
@@ -107,12 +107,12 @@ impl ConnectionProgress {
 
     /// The header of a request has arrived.
     pub(super) fn begin_request(&self, now: Instant) {
-        self.state().phase = Phase::Handling(now + ANSWERING);
+        self.state().phase = Phase::Handling(now + HANDLING_TIMEOUT);
     }
 
     /// Notes that a response is ready to be sent.
     pub(super) fn begin_response(self: &Arc<Self>, now: Instant) -> SendingGuard {
-        self.state().phase = Phase::Sending(now + SENDING);
+        self.state().phase = Phase::Sending(now + SENDING_TIMEOUT);
         SendingGuard(self.clone())
     }
 
@@ -120,7 +120,7 @@ impl ConnectionProgress {
     fn end_response(&self, now: Instant) {
         let phase = &mut self.state().phase;
         if matches!(phase, Phase::Sending(_)) {
-            *phase = Phase::Idle(now + IDLE);
+            *phase = Phase::Idle(now + IDLE_TIMEOUT);
         }
     }
 
@@ -128,7 +128,7 @@ impl ConnectionProgress {
         let phase = &mut self.state().phase;
         match *phase {
             Phase::Fresh(until) => *phase = Phase::Header(until),
-            Phase::Idle(_) => *phase = Phase::Header(now + HEADER),
+            Phase::Idle(_) => *phase = Phase::Header(now + HEADER_TIMEOUT),
             Phase::Header(_) | Phase::Handling(_) | Phase::Sending(_) => {}
         }
     }

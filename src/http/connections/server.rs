@@ -33,7 +33,7 @@ pub(super) struct Server {
 pub async fn serve(listeners: Vec<TcpListener>, site: Arc<Site>, draining: watch::Receiver<bool>, drain: Duration) {
     let server = Arc::new(Server {
         failures: FailureLog::new(site.metrics.clone()),
-        limiter: Arc::default(),
+        limiter: Arc::new(ConnectionLimiter::new(site.metrics.http_connections.clone())),
         site: site.clone(),
     });
     let mut accepting = JoinSet::new();

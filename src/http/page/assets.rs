@@ -39,7 +39,7 @@ impl Asset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::selection::{MOST_TEXT, MOST_WORDS};
+    use crate::http::selection::{MAX_TEXT, MAX_WORDS};
     use crate::toggle::Standing;
 
     #[test]
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn the_script_has_the_limits_of_selections() {
-        for (name, limit) in [("MOST_TEXT", MOST_TEXT), ("MOST_WORDS", MOST_WORDS)] {
+        for (name, limit) in [("MAX_TEXT", MAX_TEXT), ("MAX_WORDS", MAX_WORDS)] {
             let line = format!("const {name} = {limit};");
             assert!(Asset::Script.content().contains(&line), "{line}");
         }

@@ -1,6 +1,6 @@
 //! The status page: which toggle is in trouble, since when, why, and what to do.
 //!
-//! Without its script, it is complete for the first [`MOST_ROWS`] toggles. With it, it updates itself. All of its
+//! Without its script, it is complete for the first [`MAX_ROWS`] toggles. With it, it updates itself. All of its
 //! links are relative, so it can be served below a prefix.
 
 mod assets;
@@ -16,11 +16,11 @@ use row::Badge;
 
 use crate::board::{ToggleRow, ToggleRows};
 use crate::http::api::overview::{ApiHealth, Overview};
-use crate::http::selection::{MOST_TEXT, Selection};
+use crate::http::selection::{MAX_TEXT, Selection};
 use crate::toggle::{Standing, Status, Timestamp};
 
 /// How many toggles are shown without the script.
-const MOST_ROWS: usize = 500;
+const MAX_ROWS: usize = 500;
 
 /// The columns of the table.
 const COLUMNS: [(&str, Option<&str>); 9] = [
@@ -126,7 +126,7 @@ impl StatusPage<'_> {
             page,
             "<section aria-labelledby=\"list\">\n<h2 id=\"list\">What they are doing</h2>\n\
              <form role=\"search\" method=\"get\" action=\"./\" id=\"filter\">\n\
-             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" maxlength=\"{MOST_TEXT}\" autocomplete=\"off\"></label>\n\
+             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" maxlength=\"{MAX_TEXT}\" autocomplete=\"off\"></label>\n\
              <label>Status <select name=\"status\">\n<option value=\"\">any</option>\n",
             Escaped(&self.selection.text)
         )?;
@@ -176,9 +176,9 @@ impl StatusPage<'_> {
             .map(|(place, row)| (Standing::of(&row.toggle, self.now), place, row))
             .collect();
         let count = found.len();
-        if count > MOST_ROWS {
-            found.select_nth_unstable_by_key(MOST_ROWS, |(standing, place, _)| (*standing, *place));
-            found.truncate(MOST_ROWS);
+        if count > MAX_ROWS {
+            found.select_nth_unstable_by_key(MAX_ROWS, |(standing, place, _)| (*standing, *place));
+            found.truncate(MAX_ROWS);
         }
         found.sort_unstable_by_key(|(standing, place, _)| (*standing, *place));
         (found.into_iter().map(|(.., row)| row).collect(), count)

@@ -20,9 +20,9 @@
 const REFRESH_MS = 5000;
 const PATIENCE_MS = 15000;
 const ROWS = 500;
-const MOST = 10000;
-const MOST_TEXT = 256;
-const MOST_WORDS = 16;
+const MAX_FETCHED = 10000;
+const MAX_TEXT = 256;
+const MAX_WORDS = 16;
 const SHORT_TEXT = 80;
 const STUCK_MS = 30 * 60e3;
 const SILENT_MS = 15 * 60e3;
@@ -375,7 +375,7 @@ const draw = () => {
         list.length === 0 ? (any ? "No toggle is like that." : "Nothing is watched.")
         : visible.length < list.length ? `The first ${visible.length} of ${list.length} toggles.`
         : `${counted(list.length, "toggle")}.`;
-    const text = whole ? said : `${said} Only the first ${MOST} by name were looked at: narrow the filter to see others.`;
+    const text = whole ? said : `${said} Only the first ${MAX_FETCHED} by name were looked at: narrow the filter to see others.`;
     say(shown, text);
     for (const column of table.tHead?.rows[0].cells ?? []) {
         const { sort } = column.dataset;
@@ -576,8 +576,8 @@ const expectGood = (answer) => {
 
 const fetchToggles = async () => {
     // The exporter looks for no more than this.
-    const q = asked.text.slice(0, MOST_TEXT).trim().split(/\s+/).slice(0, MOST_WORDS).join(" ");
-    const query = new URLSearchParams({ limit: String(MOST), q, status: asked.status }).toString();
+    const q = asked.text.slice(0, MAX_TEXT).trim().split(/\s+/).slice(0, MAX_WORDS).join(" ");
+    const query = new URLSearchParams({ limit: String(MAX_FETCHED), q, status: asked.status }).toString();
     const answer = await ask(`api/v1/toggles?${query}`, etagOf === query && etag ? { "If-None-Match": etag } : {});
     if (answer.status === 304) return;
     expectGood(answer);

@@ -6,7 +6,7 @@
 //! - Two scrapes and one other body are rendered at a time. What a query selects may take long to render,
 //!   and must not keep a scrape waiting. Clients that wait for a turn share the next rendering with all that
 //!   ask for the same, so each gets data that is newer than its request.
-//! - At most [`MOST_ALIVE`] renderings are alive. One more replaces the one that nobody has read from for
+//! - At most [`MAX_ALIVE`] renderings are alive. One more replaces the one that nobody has read from for
 //!   longest, so a client that reads is not cut before one that does not, and nobody waits for either.
 
 mod rendering;
@@ -32,7 +32,7 @@ use crate::threads::{Panicked, Worker};
 const SCRAPE_TURNS: usize = 2;
 
 /// How many renderings are alive.
-const MOST_ALIVE: usize = 16;
+const MAX_ALIVE: usize = 16;
 
 /// How long rendering may take. After that, clients get an error, and the exporter is not healthy.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -196,7 +196,7 @@ impl RenderingsState {
     /// Adds a rendering, and takes out the one that nobody has read from for longest if there are too many.
     fn keep(&mut self, rendering: &Arc<Rendering>) -> Option<Arc<Rendering>> {
         self.alive.retain(|rendering| rendering.strong_count() > 0);
-        let stalest = if self.alive.len() < MOST_ALIVE {
+        let stalest = if self.alive.len() < MAX_ALIVE {
             None
         } else {
             let alive = self.alive.iter().filter_map(Weak::upgrade);

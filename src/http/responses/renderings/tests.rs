@@ -121,14 +121,14 @@ async fn the_rendering_that_nobody_read_from_for_longest_is_cut_and_nobody_waits
     let long = "x".repeat(PIECE * 1000);
     let mut oldest = renderings.read(scrape(), text(&long)).await.unwrap();
     let mut still = Vec::new();
-    for _ in 0..MOST_ALIVE + 2 {
+    for _ in 0..MAX_ALIVE + 2 {
         oldest.next().unwrap().unwrap();
         still.push(renderings.read(scrape(), text("still")).await.unwrap());
     }
     assert!(oldest.next().unwrap().is_ok());
     let are_cut: Vec<_> = still.iter_mut().map(|reader| reader.next().unwrap().is_err()).collect();
     // The oldest is alive, so one fewer of the others is.
-    let cut = still.len() + 1 - MOST_ALIVE;
+    let cut = still.len() + 1 - MAX_ALIVE;
     assert!(are_cut[..cut].iter().all(|is_cut| *is_cut) && are_cut[cut..].iter().all(|is_cut| !is_cut), "{are_cut:?}");
 }
 
@@ -136,7 +136,7 @@ async fn the_rendering_that_nobody_read_from_for_longest_is_cut_and_nobody_waits
 async fn nothing_is_cut_while_there_are_not_too_many() {
     let renderings = renderings();
     let mut readers = Vec::new();
-    for _ in 0..MOST_ALIVE {
+    for _ in 0..MAX_ALIVE {
         readers.push(renderings.read(scrape(), text("moves")).await.unwrap());
     }
     assert!(readers.iter_mut().all(|reader| reader.next().unwrap().is_ok()));
