@@ -7,6 +7,7 @@ mod guard;
 mod handlers;
 mod log_limiter;
 mod page;
+mod query;
 mod responses;
 mod route;
 mod selection;

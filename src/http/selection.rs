@@ -2,6 +2,7 @@
 
 use url::form_urlencoded;
 
+use super::query::parse_query;
 use crate::board::{ToggleRow, ToggleRows};
 use crate::toggle::{Standing, Status, Text, Timestamp, WatchName};
 
@@ -30,20 +31,16 @@ impl Selection {
     /// If the query is not valid: what is wrong with it, for the user.
     pub(crate) fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut selection = Self::default();
-        let mut given = Vec::new();
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            match &*name {
-                "limit" => selection.limit = Some(limit(&value)?),
-                "after" => selection.after = Some(name_of(value.into_owned())?),
-                "status" => selection.status = status(&value)?,
-                "q" => selection.text = words(value.into_owned())?,
+        parse_query(query, |name, value| {
+            match name {
+                "limit" => selection.limit = Some(parse_limit(&value)?),
+                "after" => selection.after = Some(parse_after(value.into_owned())?),
+                "status" => selection.status = parse_status(&value)?,
+                "q" => selection.text = parse_text(value.into_owned())?,
                 _ => return Err("takes only the query parameters limit, after, status, q and pretty".to_owned()),
             }
-            if given.contains(&name) {
-                return Err(format!("{name}: is given a second time: keep one of them"));
-            }
-            given.push(name);
-        }
+            Ok(())
+        })?;
         Ok(selection)
     }
 
@@ -63,7 +60,7 @@ impl Selection {
         let words: Vec<_> = self.text.split_whitespace().take(MAX_WORDS).collect();
         rows.iter_after(self.after.as_deref()).filter(move |row| {
             self.status.is_none_or(|wanted| wanted == row.toggle.run.last_answer.status)
-                && words.iter().all(|word| has(row, word, now))
+                && words.iter().all(|word| row_contains(row, word, now))
         })
     }
 
@@ -73,21 +70,21 @@ impl Selection {
     }
 }
 
-fn words(text: String) -> Result<String, String> {
+fn parse_text(text: String) -> Result<String, String> {
     if text.chars().count() > MAX_TEXT || text.split_whitespace().count() > MAX_WORDS {
         return Err(format!("q: has over {MAX_WORDS} words or {MAX_TEXT} characters: look for less"));
     }
     Ok(text)
 }
 
-fn name_of(text: String) -> Result<String, String> {
+fn parse_after(text: String) -> Result<String, String> {
     if text.len() > WatchName::MOST_BYTES {
         return Err(format!("after: is longer than the {} bytes that a name may have", WatchName::MOST_BYTES));
     }
     Ok(text)
 }
 
-fn limit(text: &str) -> Result<usize, String> {
+fn parse_limit(text: &str) -> Result<usize, String> {
     let limit = if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
         // A number that overflows is more than there ever are.
         text.parse().unwrap_or(usize::MAX)
@@ -98,7 +95,7 @@ fn limit(text: &str) -> Result<usize, String> {
 }
 
 /// An empty status selects all: a form sends it when no status is chosen.
-fn status(text: &str) -> Result<Option<Status>, String> {
+fn parse_status(text: &str) -> Result<Option<Status>, String> {
     match Status::parse(text) {
         None if !text.is_empty() => Err("status: is none of in_progress, completed, failed and unknown".to_owned()),
         status => Ok(status),
@@ -106,7 +103,7 @@ fn status(text: &str) -> Result<Option<Status>, String> {
 }
 
 /// Whether a text that is shown of a toggle, or its standing, contains the word.
-fn has(row: &ToggleRow, word: &str, now: Timestamp) -> bool {
+fn row_contains(row: &ToggleRow, word: &str, now: Timestamp) -> bool {
     let (watch, run) = (&row.toggle.watch, &row.toggle.run);
     let failing = run.failing.as_ref();
     let texts =
@@ -123,11 +120,11 @@ fn has(row: &ToggleRow, word: &str, now: Timestamp) -> bool {
     ];
     names.into_iter().chain(texts).any(|text| contains(text, word))
         || contains(itoa::Buffer::new().format(watch.agent_id.get()), word)
-        || watch.labels.iter().any(|(name, value)| has_label(name.as_str(), value, word))
+        || watch.labels.iter().any(|(name, value)| label_contains(name.as_str(), value, word))
 }
 
 /// Whether a label contains the word as it is shown, `name=value`.
-fn has_label(name: &str, value: &str, word: &str) -> bool {
+fn label_contains(name: &str, value: &str, word: &str) -> bool {
     contains(name, word) || contains(value, word) || word.contains('=') && contains(&format!("{name}={value}"), word)
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use url::form_urlencoded;
 
 use crate::board::{Board, ToggleRow};
 use crate::config::parse_duration;
+use crate::http::query::parse_query;
 
 /// The longest time that a request waits, whatever it asks for.
 const MAX_WAIT: Duration = Duration::from_mins(10);
@@ -40,21 +40,19 @@ impl WaitQuery {
     /// # Errors
     /// If the query is not valid: what is wrong with it.
     pub(crate) fn parse(query: Option<&str>) -> Result<Self, String> {
-        let mut asked = Self::default();
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            let twice = match &*name {
+        let mut parsed = Self::default();
+        parse_query(query, |name, value| {
+            match name {
                 "wait" => {
                     let wait = parse_duration(&value).map_err(|what| format!("wait: {what}"))?;
-                    asked.wait.replace(wait.min(MAX_WAIT)).is_some()
+                    parsed.wait = Some(wait.min(MAX_WAIT));
                 }
-                "progress_id" => asked.progress_id.replace(value.into_owned()).is_some(),
+                "progress_id" => parsed.progress_id = Some(value.into_owned()),
                 _ => return Err("takes only the query parameters wait, progress_id and pretty".to_owned()),
-            };
-            if twice {
-                return Err(format!("{name}: is given a second time: keep one of them"));
             }
-        }
-        Ok(asked)
+            Ok(())
+        })?;
+        Ok(parsed)
     }
 
     /// If the query asks for it, waits for the run that is watched under the name now, and for no other.
