@@ -20,7 +20,7 @@ use super::responses::etag::ETag;
 use super::responses::json_layout::JsonLayout;
 use super::responses::negotiate;
 use super::responses::renderings::{Document, RenderError, RenderingKey, RenderingSource};
-use super::responses::response::{HTML, HttpResponse, JSON, TEXT, YAML, encoded, json, ok, problem, response};
+use super::responses::response::{HTML, HttpResponse, JSON, TEXT, YAML, encode_json, json, ok, problem, response};
 use super::route::Route;
 use super::selection::Selection;
 use super::site::Site;
@@ -50,8 +50,8 @@ impl Site {
     ) -> HttpResponse {
         match route {
             Route::Metrics => self.metrics(headers).await,
-            Route::StatusPage => self.status_page(Selection::of_page(query), headers).await,
-            Route::Asset(asset) => cacheable(asset.content_type(), asset.content(), headers),
+            Route::StatusPage => self.status_page(Selection::from_page_query(query), headers).await,
+            Route::Asset(asset) => cacheable_response(asset.content_type(), asset.content(), headers),
             Route::Runbooks => self.runbooks(query, headers),
             Route::Overview => self.overview(layout, headers).await,
             Route::Toggle(name) => self.toggle(name, query).await,
@@ -80,7 +80,8 @@ impl Site {
                 Snapshot::new(board.rows(), board.agents(), metrics.configured(), metrics.gather(Instant::now()));
             RenderingSource::Metrics(snapshot, format)
         };
-        let mut response = self.rendered(Document::Metrics(format), format.content_type(), headers, source).await;
+        let mut response =
+            self.render_response(Document::Metrics(format), format.content_type(), headers, source).await;
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
         response
     }
@@ -101,19 +102,19 @@ impl Site {
 
     /// The selected toggles, or 304 if the client has the current ones.
     async fn toggles(&self, selection: Selection, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
-        let minute = selection.depends_on_time().then(this_minute);
-        let etag = ETag::of((self.process, self.board.revision(), minute, layout));
+        let minute = selection.depends_on_time().then(current_minute);
+        let etag = ETag::from_hash_of((self.process, self.board.revision(), minute, layout));
         if etag.is_known(headers) {
             return etag.not_modified();
         }
         let (board, document) = (self.board.clone(), Document::Toggles(selection.clone(), layout));
         let source = move || {
             let rows = board.rows();
-            let list = encoded(&ToggleList::of(&rows, &selection, clock::now()));
+            let list = encode_json(&ToggleList::of(&rows, &selection, clock::now()));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
-        let mut response = self.rendered(document, JSON, headers, source).await;
-        etag.mark(&mut response);
+        let mut response = self.render_response(document, JSON, headers, source).await;
+        etag.add_to(&mut response);
         response
     }
 
@@ -121,16 +122,16 @@ impl Site {
         let (board, config) = (self.board.clone(), self.write_api.config());
         let source = move || {
             let (rows, config) = (board.all_agents(), config());
-            let list = encoded(&AgentDirectory::of(&rows, &config.agents).list());
+            let list = encode_json(&AgentDirectory::new(&rows, &config.agents).list());
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
-        self.rendered(Document::Agents(layout), JSON, headers, source).await
+        self.render_response(Document::Agents(layout), JSON, headers, source).await
     }
 
     fn agent(&self, api: &str, id: &str) -> HttpResponse {
         let (config, key) = (self.write_api.config()(), agent_key(api, id));
         let row = key.and_then(|(api, id)| self.board.agent(&api, id));
-        match AgentDirectory::of(row.as_slice(), &config.agents).get(api, id) {
+        match AgentDirectory::new(row.as_slice(), &config.agents).get(api, id) {
             Some(agent) => json(&agent),
             None => problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT),
         }
@@ -151,16 +152,16 @@ impl Site {
     /// Reads the health of each API. The polls of toggles are not counted in it yet.
     fn api_health(&self) -> impl Fn() -> Vec<ApiHealth> + Send + use<> {
         let (config, metrics) = (self.write_api.config(), self.metrics.clone());
-        move || ApiHealth::of_all(&config(), &metrics.loads())
+        move || ApiHealth::of_all_apis(&config(), &metrics.loads())
     }
 
     async fn overview(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
         let (board, apis, started_at) = (self.board.clone(), self.api_health(), self.started_at());
         let source = move || {
-            let overview = encoded(&Overview::of(&board.rows(), apis(), started_at, clock::now()));
+            let overview = encode_json(&Overview::of(&board.rows(), apis(), started_at, clock::now()));
             RenderingSource::Text(layout.lay_out(overview.unwrap_or_default()))
         };
-        self.rendered(Document::Overview(layout), JSON, headers, source).await
+        self.render_response(Document::Overview(layout), JSON, headers, source).await
     }
 
     /// The status page, or 304 if the client has the current one.
@@ -168,7 +169,7 @@ impl Site {
         let apis = self.api_health();
         let api_state = serde_json::to_string(&apis()).unwrap_or_default();
         // The standing of a toggle may change with the time alone.
-        let etag = ETag::of((self.process, self.board.revision(), this_minute(), &selection, api_state));
+        let etag = ETag::from_hash_of((self.process, self.board.revision(), current_minute(), &selection, api_state));
         let mut response = if etag.is_known(headers) {
             etag.not_modified()
         } else {
@@ -185,8 +186,8 @@ impl Site {
                 };
                 RenderingSource::Text(page.render().into_bytes())
             };
-            let mut response = self.rendered(document, HTML, headers, source).await;
-            etag.mark(&mut response);
+            let mut response = self.render_response(document, HTML, headers, source).await;
+            etag.add_to(&mut response);
             response
         };
         guard::protect_page(response.headers_mut());
@@ -200,9 +201,9 @@ impl Site {
         let is_encrypted = self.web.borrow().tls.is_some();
         let runbooks = Runbooks {
             exporter: config.external_url.as_deref().map(str::to_owned).or_else(|| exporter_url(headers, is_encrypted)),
-            subject: AlertSubject::of_query(query, &self.board, &config),
+            subject: AlertSubject::from_query(query, &self.board, &config),
         };
-        let mut response = cacheable(HTML, runbooks.render(), headers);
+        let mut response = cacheable_response(HTML, runbooks.render(), headers);
         guard::protect_page(response.headers_mut());
         response
     }
@@ -215,11 +216,11 @@ impl Site {
         }
         // Read again, because a client that shares the rendering may have asked after a reload.
         let source = move || RenderingSource::Text(config().to_string().into_bytes());
-        self.rendered(Document::Config, YAML, headers, source).await
+        self.render_response(Document::Config, YAML, headers, source).await
     }
 
     /// A response whose body is rendered on another thread and shared.
-    async fn rendered<F>(
+    async fn render_response<F>(
         &self,
         document: Document,
         content_type: &'static str,
@@ -265,16 +266,16 @@ fn agent_key(api: &str, id: &str) -> Option<AgentKey> {
     Some((ApiName::parse(api).ok()?, AgentId::parse(id).ok()?))
 }
 
-fn this_minute() -> u64 {
+fn current_minute() -> u64 {
     clock::now().as_millis() / 60_000
 }
 
 /// Content that a client may cache, or 304 if the client has the current version.
-fn cacheable(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> HttpResponse {
+fn cacheable_response(content_type: &'static str, content: impl Into<Bytes>, headers: &HeaderMap) -> HttpResponse {
     let content = content.into();
-    let etag = ETag::of(&content);
+    let etag = ETag::from_hash_of(&content);
     let mut response = if etag.is_known(headers) { etag.not_modified() } else { ok(content_type, content) };
-    etag.mark(&mut response);
+    etag.add_to(&mut response);
     guard::allow_caching(response.headers_mut());
     response
 }

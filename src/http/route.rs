@@ -32,7 +32,7 @@ pub(super) enum Route<'p> {
 
 impl<'p> Route<'p> {
     /// The route of a path, with the metrics at `telemetry_path`.
-    pub(super) fn of(path: &'p str, telemetry_path: &str) -> Option<Self> {
+    pub(super) fn from_path(path: &'p str, telemetry_path: &str) -> Option<Self> {
         if path == telemetry_path {
             return Some(Self::Metrics);
         }
@@ -42,7 +42,7 @@ impl<'p> Route<'p> {
             [""] => Self::StatusPage,
             ["runbooks"] => Self::Runbooks,
             ["config"] => Self::Config,
-            ["assets", file] => Self::Asset(Asset::of(file)?),
+            ["assets", file] => Self::Asset(Asset::from_name(file)?),
             ["api", "v1", "status"] => Self::Overview,
             ["api", "v1", "toggles"] => Self::Toggles,
             ["api", "v1", "toggles", name] => Self::Toggle(decoded(name)),
@@ -89,27 +89,27 @@ mod tests {
 
     #[test]
     fn every_path_has_its_route() {
-        let of = |path| Route::of(path, "/m");
-        assert_eq!(of("/m"), Some(Route::Metrics));
-        assert_eq!(of("/metrics"), None);
-        assert_eq!(of("/"), Some(Route::StatusPage));
-        assert_eq!(of("//"), None);
-        assert_eq!(of(""), None);
-        assert_eq!(of("/assets/status.js"), Some(Route::Asset(Asset::Script)));
-        assert_eq!(of("/assets/../status.js"), None);
-        assert_eq!(of("/assets/"), None);
-        assert_eq!(of("/api/v1/toggles"), Some(Route::Toggles));
-        assert_eq!(of("/api/v1/toggles/a.b"), Some(Route::Toggle("a.b".into())));
-        assert_eq!(of("/api/v1/toggles/a%2Fb"), Some(Route::Toggle("a/b".into())));
-        assert_eq!(of("/api/v1/toggles/a/b"), None);
-        assert_eq!(of("/api/v1/toggles/events"), Some(Route::Toggle("events".into())));
-        assert_eq!(of("/api/v1/toggles/a/events"), Some(Route::Events("a".into())));
-        assert_eq!(of("/api/v1/toggles/a/events/"), None);
-        assert_eq!(of("/api/v1/agents"), Some(Route::Agents));
-        assert_eq!(of("/api/v1/agents/eu/7"), Some(Route::Agent("eu".into(), "7".into())));
-        assert_eq!(of("/api/v1/agents/7"), None);
-        assert_eq!(of("/api/v1/agents/eu/7/"), None);
-        assert_eq!(of("/config/"), None);
-        assert_eq!(of("/-/reload"), Some(Route::Reload));
+        let route = |path| Route::from_path(path, "/m");
+        assert_eq!(route("/m"), Some(Route::Metrics));
+        assert_eq!(route("/metrics"), None);
+        assert_eq!(route("/"), Some(Route::StatusPage));
+        assert_eq!(route("//"), None);
+        assert_eq!(route(""), None);
+        assert_eq!(route("/assets/status.js"), Some(Route::Asset(Asset::Script)));
+        assert_eq!(route("/assets/../status.js"), None);
+        assert_eq!(route("/assets/"), None);
+        assert_eq!(route("/api/v1/toggles"), Some(Route::Toggles));
+        assert_eq!(route("/api/v1/toggles/a.b"), Some(Route::Toggle("a.b".into())));
+        assert_eq!(route("/api/v1/toggles/a%2Fb"), Some(Route::Toggle("a/b".into())));
+        assert_eq!(route("/api/v1/toggles/a/b"), None);
+        assert_eq!(route("/api/v1/toggles/events"), Some(Route::Toggle("events".into())));
+        assert_eq!(route("/api/v1/toggles/a/events"), Some(Route::Events("a".into())));
+        assert_eq!(route("/api/v1/toggles/a/events/"), None);
+        assert_eq!(route("/api/v1/agents"), Some(Route::Agents));
+        assert_eq!(route("/api/v1/agents/eu/7"), Some(Route::Agent("eu".into(), "7".into())));
+        assert_eq!(route("/api/v1/agents/7"), None);
+        assert_eq!(route("/api/v1/agents/eu/7/"), None);
+        assert_eq!(route("/config/"), None);
+        assert_eq!(route("/-/reload"), Some(Route::Reload));
     }
 }

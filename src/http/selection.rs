@@ -46,7 +46,7 @@ impl Selection {
 
     /// What the query of the status page selects: the first of each parameter. Unknown parameters are for the page's
     /// script, which reads the known ones in the same way.
-    pub(crate) fn of_page(query: Option<&str>) -> Self {
+    pub(crate) fn from_page_query(query: Option<&str>) -> Self {
         let query = query.unwrap_or_default().as_bytes();
         let first =
             |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
@@ -56,7 +56,7 @@ impl Selection {
     }
 
     /// The rows that are selected at `now`, without the limit.
-    pub(crate) fn of<'a>(&'a self, rows: &'a ToggleRows, now: Timestamp) -> impl Iterator<Item = &'a ToggleRow> {
+    pub(crate) fn select<'a>(&'a self, rows: &'a ToggleRows, now: Timestamp) -> impl Iterator<Item = &'a ToggleRow> {
         let words: Vec<_> = self.text.split_whitespace().take(MAX_WORDS).collect();
         rows.iter_after(self.after.as_deref()).filter(move |row| {
             self.status.is_none_or(|wanted| wanted == row.toggle.run.last_answer.status)
@@ -181,7 +181,7 @@ mod tests {
         let mut toggle = Toggle::new(std::sync::Arc::new(watch("bookings-enable", "task-7")), at(0));
         toggle.apply(Err(Failure::new(Reason::Timeout).with_detail(Text::own("No answer in 5 s"))), at(1));
         let rows: ToggleRows = [ToggleRow::new(toggle)].into_iter().collect();
-        let found = |text: &str| Selection { text: text.into(), ..Selection::default() }.of(&rows, at(1)).count();
+        let found = |text: &str| Selection { text: text.into(), ..Selection::default() }.select(&rows, at(1)).count();
         for text in
             ["", "BOOK", "book task", "TASK-7 timeout", "unknown", "answer no", "  config  ", "default", "failing"]
         {
@@ -191,13 +191,13 @@ mod tests {
             assert_eq!(found(text), 0, "{text}");
         }
         let later = Selection { text: "silent".into(), ..Selection::default() };
-        assert_eq!(later.of(&rows, at(901)).count(), 1);
+        assert_eq!(later.select(&rows, at(901)).count(), 1);
     }
 
     #[test]
     fn the_page_cuts_a_text_that_is_too_long() {
         let many = format!("q={}", "a+".repeat(200));
-        let selection = Selection::of_page(Some(&many));
+        let selection = Selection::from_page_query(Some(&many));
         assert_eq!(selection.text.len(), MAX_TEXT);
     }
 
@@ -207,7 +207,7 @@ mod tests {
         let rows: ToggleRows = ["b", "d", "f"].map(row).into_iter().collect();
         let names = |after: &str| {
             let selection = Selection { after: Some(after.into()), ..Selection::default() };
-            selection.of(&rows, at(1)).map(|row| row.toggle.watch.name.to_string()).collect::<Vec<_>>().concat()
+            selection.select(&rows, at(1)).map(|row| row.toggle.watch.name.to_string()).collect::<Vec<_>>().concat()
         };
         for (after, expected) in [("", "bdf"), ("a", "bdf"), ("b", "df"), ("c", "df"), ("f", ""), ("z", "")] {
             assert_eq!(names(after), expected, "{after}");

@@ -124,7 +124,7 @@ impl Site {
         }
     }
 
-    /// Notes that every listener serves.
+    /// Records that every listener serves.
     pub(super) fn set_listening(&self) {
         self.listening.send_replace(true);
     }
@@ -148,7 +148,7 @@ impl Site {
     /// Handles a request of a client at `peer`, and counts it.
     pub(super) async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let path = request.uri().path().to_owned();
-        let route = Route::of(&path, &self.telemetry_path);
+        let route = Route::from_path(&path, &self.telemetry_path);
         let pattern = Route::pattern(route.as_ref());
         // The level is error, so that a log filter that shows a line never hides the line's span.
         let span = error_span!("request", method = %request.method(), path = pattern);
@@ -159,7 +159,7 @@ impl Site {
 
     async fn respond(&self, route: Option<&Route<'_>>, request: &mut Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let web = self.web.borrow().clone();
-        let (layout, query) = JsonLayout::of_query(request.uri().query());
+        let (layout, query) = JsonLayout::from_query(request.uri().query());
         let response = match (self.check_access(route, request, &web.users, peer).await, route) {
             (Err(refusal), _) => refusal,
             (Ok(()), None) => problem(StatusCode::NOT_FOUND, "no such path"),

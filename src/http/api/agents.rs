@@ -43,7 +43,7 @@ type AgentFacts<'a> = (Option<&'a AgentMock>, Option<&'a AgentDefinition>);
 // === impl AgentDirectory ===
 
 impl<'a> AgentDirectory<'a> {
-    pub(crate) fn of(rows: &'a [AgentRow], configured: &'a [AgentDefinition]) -> Self {
+    pub(crate) fn new(rows: &'a [AgentRow], configured: &'a [AgentDefinition]) -> Self {
         let mut agents: BTreeMap<_, _> = rows.iter().map(|row| ((&row.api, row.id), (Some(&row.mock), None))).collect();
         for agent in configured {
             agents.entry((&agent.api, agent.agent_id)).or_default().1 = Some(agent);
@@ -58,7 +58,7 @@ impl<'a> AgentDirectory<'a> {
     /// The agent with this API and id.
     pub(crate) fn get(&self, api: &str, id: &str) -> Option<AgentJson<'a>> {
         let mut agents = self.agents.iter();
-        let (key, facts) = agents.find(|((of, agent), _)| of.as_str() == api && agent.to_string() == id)?;
+        let (key, facts) = agents.find(|((name, agent), _)| name.as_str() == api && agent.to_string() == id)?;
         Some(AgentJson::of(*key, *facts))
     }
 }

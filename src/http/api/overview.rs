@@ -60,7 +60,7 @@ impl Overview {
             *overview.standings.entry(Standing::of(&row.toggle, now).as_str()).or_default() += 1;
             let api = overview.apis.iter_mut().find(|api| api.name == watch.api.as_str());
             if let Some((api, up)) = api.zip(run.up()) {
-                api.note(up, run.failing.as_ref().map(|failing| failing.reason));
+                api.count_poll(up, run.failing.as_ref().map(|failing| failing.reason));
             }
         }
         overview
@@ -76,7 +76,7 @@ impl Overview {
 
 impl ApiHealth {
     /// The health of each API, without its polls: rows are counted later.
-    pub(crate) fn of_all(config: &Config, load: &[ApiLoad]) -> Vec<Self> {
+    pub(crate) fn of_all_apis(config: &Config, load: &[ApiLoad]) -> Vec<Self> {
         config.apis.iter().map(|api| Self::of(api, load.iter().find(|load| load.name == api.name))).collect()
     }
 
@@ -94,7 +94,7 @@ impl ApiHealth {
         }
     }
 
-    fn note(&mut self, up: bool, reason: Option<Reason>) {
+    fn count_poll(&mut self, up: bool, reason: Option<Reason>) {
         self.polled += 1;
         if let Some(reason) = reason.filter(|_| !up) {
             *self.failing.entry(reason.as_str()).or_default() += 1;

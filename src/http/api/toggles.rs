@@ -56,7 +56,7 @@ pub(crate) struct ToggleJson<'a> {
 
 impl<'a> ToggleList<'a> {
     pub(crate) fn of(rows: &'a ToggleRows, selection: &'a Selection, now: Timestamp) -> Self {
-        let mut selected = selection.of(rows, now);
+        let mut selected = selection.select(rows, now);
         let toggles: Vec<_> =
             selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(ToggleJson::of).collect();
         let goes_on = selected.next().is_some();

@@ -41,7 +41,7 @@ impl Login {
 
 impl Credentials {
     /// The credentials in the `Authorization` header; `None` unless there is exactly one, and it is valid.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return None };
         let value = value.as_bytes();
@@ -71,9 +71,9 @@ impl Credentials {
 mod tests {
     use super::*;
 
-    fn of(values: &[&str]) -> Option<(Vec<u8>, Vec<u8>)> {
+    fn parse_all(values: &[&str]) -> Option<(Vec<u8>, Vec<u8>)> {
         let values = values.iter().map(|value| (AUTHORIZATION, value.parse().unwrap()));
-        let credentials = Credentials::of(&values.collect())?;
+        let credentials = Credentials::from_headers(&values.collect())?;
         Some((credentials.user().to_vec(), credentials.password().to_vec()))
     }
 
@@ -89,7 +89,7 @@ mod tests {
             ("Basic Og==", b"", b""),
             ("Basic 6Tr/+g==", b"\xe9", b"\xff\xfa"),
         ] {
-            assert_eq!(of(&[value]), Some((user.to_vec(), password.to_vec())), "{value}");
+            assert_eq!(parse_all(&[value]), Some((user.to_vec(), password.to_vec())), "{value}");
         }
     }
 
@@ -112,7 +112,7 @@ mod tests {
             &["Basic 6Tr_-g=="],
             &["Basic YWI="],
         ] {
-            assert!(of(values).is_none(), "{values:?}");
+            assert!(parse_all(values).is_none(), "{values:?}");
         }
     }
 }

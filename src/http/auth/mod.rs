@@ -91,7 +91,7 @@ impl Authenticator {
         if !headers.contains_key(AUTHORIZATION) {
             return Err(Unauthorized);
         }
-        let login = Credentials::of(headers).map(|credentials| Login::new(credentials, users));
+        let login = Credentials::from_headers(headers).map(|credentials| Login::new(credentials, users));
         if let Some(login) = login
             && self.is_valid(login, peer.to_canonical()).await
         {

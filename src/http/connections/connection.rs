@@ -54,7 +54,7 @@ const KEEPALIVE_TIME: Duration = Duration::from_mins(1);
 const GRACE_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
-pub(super) async fn connection(
+pub(super) async fn serve_connection(
     stream: TcpStream,
     peer: IpAddr,
     permit: ConnectionPermit,
@@ -62,7 +62,7 @@ pub(super) async fn connection(
     draining: watch::Receiver<bool>,
 ) {
     if let Err(failure) = serve_to_end(stream, peer, &permit.progress, &server.site, draining).await {
-        server.failures.note(&failure);
+        server.failures.record(&failure);
     }
 }
 
@@ -73,7 +73,7 @@ async fn serve_to_end(
     site: &Arc<Site>,
     draining: watch::Receiver<bool>,
 ) -> Result<(), ConnectionFailure> {
-    tune(&stream);
+    set_socket_options(&stream);
     let mut web = site.web.clone();
     let tls = server_config(&web.borrow_and_update());
     let retire = wait_until_retired(web, tls.clone(), draining, progress);
@@ -91,7 +91,7 @@ async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> io::Resu
 }
 
 /// These options are optimisations and further limits, so errors are ignored.
-fn tune(stream: &TcpStream) {
+fn set_socket_options(stream: &TcpStream) {
     // Otherwise a response waits for acknowledgements.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
@@ -124,7 +124,7 @@ async fn wait_until_retired(
     };
     tokio::select! {
         () = tokio::time::sleep(MAX_AGE) => {}
-        () = progress.evicted() => {}
+        () = progress.wait_until_evicted() => {}
         _ = draining.wait_for(|draining| *draining) => {}
         () = encryption_changed => {}
     }
@@ -157,11 +157,11 @@ where
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(ProgressStream::new(stream, progress.clone())), service);
-    until_end(pin!(connection), pin!(retire), progress).await
+    drive_to_end(pin!(connection), pin!(retire), progress).await
 }
 
 /// Drives a connection to its end. When it retires, the request in progress is still answered.
-async fn until_end<I, S>(
+async fn drive_to_end<I, S>(
     mut connection: Pin<&mut http1::Connection<I, S>>,
     mut retire: Pin<&mut impl Future<Output = ()>>,
     progress: &ConnectionProgress,

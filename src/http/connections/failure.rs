@@ -57,7 +57,7 @@ impl FailureLog {
         Self { metrics, refusals: LogLimiter::default(), handshakes: LogLimiter::default() }
     }
 
-    pub(super) fn note(&self, failure: &ConnectionFailure) {
+    pub(super) fn record(&self, failure: &ConnectionFailure) {
         self.metrics.count_connection_error(failure.reason());
         match failure {
             // Limited by the pause before the next attempt.

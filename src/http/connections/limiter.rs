@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn is_evicted(progress: &ConnectionProgress) -> bool {
-        pin!(progress.evicted()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        pin!(progress.wait_until_evicted()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// How many of `tries` connections from one address are admitted; they are held.

@@ -38,7 +38,7 @@ pub(super) struct ConnectionProgress {
 struct ConnectionState {
     phase: Phase,
     /// Since when the client has not read what was sent.
-    stalled: Option<Instant>,
+    stalled_since: Option<Instant>,
 }
 
 /// A step of a connection, and its deadline.
@@ -70,19 +70,19 @@ pub(crate) struct SendingGuard(Arc<ConnectionProgress>);
 impl ConnectionProgress {
     /// The progress of a connection that begins now.
     pub(super) fn new(now: Instant) -> Arc<Self> {
-        let state = ConnectionState { phase: Phase::Fresh(now + HEADER_TIMEOUT), stalled: None };
+        let state = ConnectionState { phase: Phase::Fresh(now + HEADER_TIMEOUT), stalled_since: None };
         Arc::new(Self { state: Mutex::new(state), evicted: Notify::new() })
     }
 
     /// The deadline of the current step.
     pub(super) fn deadline(&self) -> Instant {
-        let ConnectionState { phase, stalled } = &*self.state();
+        let ConnectionState { phase, stalled_since } = &*self.state();
         let (Phase::Fresh(until)
         | Phase::Header(until)
         | Phase::Idle(until)
         | Phase::Handling(until)
         | Phase::Sending(until)) = phase;
-        stalled.map_or(*until, |since| (since + STALL_TIMEOUT).min(*until))
+        stalled_since.map_or(*until, |since| (since + STALL_TIMEOUT).min(*until))
     }
 
     /// Whether nothing has arrived yet.
@@ -92,7 +92,7 @@ impl ConnectionProgress {
 
     /// Whether every request has its response, and the client has read all of them.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(*self.state(), ConnectionState { phase: Phase::Idle(_), stalled: None })
+        matches!(*self.state(), ConnectionState { phase: Phase::Idle(_), stalled_since: None })
     }
 
     /// Asks the connection, which is idle, to end in favour of another.
@@ -101,7 +101,7 @@ impl ConnectionProgress {
     }
 
     /// Resolves when the connection was asked to end.
-    pub(super) async fn evicted(&self) {
+    pub(super) async fn wait_until_evicted(&self) {
         self.evicted.notified().await;
     }
 
@@ -110,7 +110,7 @@ impl ConnectionProgress {
         self.state().phase = Phase::Handling(now + HANDLING_TIMEOUT);
     }
 
-    /// Notes that a response is ready to be sent.
+    /// Records that a response is ready to be sent.
     pub(super) fn begin_response(self: &Arc<Self>, now: Instant) -> SendingGuard {
         self.state().phase = Phase::Sending(now + SENDING_TIMEOUT);
         SendingGuard(self.clone())
@@ -124,7 +124,7 @@ impl ConnectionProgress {
         }
     }
 
-    fn received(&self, now: Instant) {
+    fn record_received(&self, now: Instant) {
         let phase = &mut self.state().phase;
         match *phase {
             Phase::Fresh(until) => *phase = Phase::Header(until),
@@ -133,9 +133,9 @@ impl ConnectionProgress {
         }
     }
 
-    fn sent(&self, now: Instant, all: bool) {
-        let stalled = &mut self.state().stalled;
-        *stalled = if all { None } else { Some(stalled.unwrap_or(now)) };
+    fn record_sent(&self, now: Instant, all: bool) {
+        let stalled_since = &mut self.state().stalled_since;
+        *stalled_since = if all { None } else { Some(stalled_since.unwrap_or(now)) };
     }
 
     fn state(&self) -> MutexGuard<'_, ConnectionState> {
@@ -159,8 +159,8 @@ impl<S> ProgressStream<S> {
         Self { stream, progress }
     }
 
-    fn wrote<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.progress.sent(Instant::now(), polled.is_ready());
+    fn record_write<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.progress.record_sent(Instant::now(), polled.is_ready());
         polled
     }
 }
@@ -170,7 +170,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProgressStream<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.progress.received(Instant::now());
+            self.progress.record_received(Instant::now());
         }
         polled
     }
@@ -179,7 +179,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProgressStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, data);
-        self.wrote(polled)
+        self.record_write(polled)
     }
 
     fn poll_write_vectored(
@@ -188,7 +188,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
-        self.wrote(polled)
+        self.record_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -197,12 +197,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.wrote(polled)
+        self.record_write(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.wrote(polled)
+        self.record_write(polled)
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
         let start = Instant::now();
         let progress = ConnectionProgress::new(start);
         assert!(progress.is_fresh());
-        progress.received(start + seconds(9));
+        progress.record_received(start + seconds(9));
         assert!(!progress.is_fresh());
         assert_eq!(progress.deadline(), start + seconds(10));
     }
@@ -234,8 +234,8 @@ mod tests {
         progress.end_response(start);
         assert!(progress.is_idle());
         assert_eq!(progress.deadline(), start + seconds(120));
-        progress.received(start + seconds(60));
-        progress.received(start + seconds(65));
+        progress.record_received(start + seconds(60));
+        progress.record_received(start + seconds(65));
         assert_eq!(progress.deadline(), start + seconds(70));
         progress.begin_request(start + seconds(66));
         drop(sending);
@@ -248,16 +248,16 @@ mod tests {
         let progress = ConnectionProgress::new(start);
         progress.begin_request(start);
         let sending = progress.begin_response(start);
-        progress.sent(start, true);
+        progress.record_sent(start, true);
         assert_eq!(progress.deadline(), start + seconds(120));
-        progress.sent(start + seconds(1), false);
-        progress.sent(start + seconds(5), false);
+        progress.record_sent(start + seconds(1), false);
+        progress.record_sent(start + seconds(5), false);
         assert_eq!(progress.deadline(), start + seconds(31));
-        progress.sent(start + seconds(30), true);
-        progress.sent(start + seconds(31), false);
+        progress.record_sent(start + seconds(30), true);
+        progress.record_sent(start + seconds(31), false);
         assert_eq!(progress.deadline(), start + seconds(61));
-        progress.sent(start + seconds(100), false);
-        progress.sent(start + seconds(101), true);
+        progress.record_sent(start + seconds(100), false);
+        progress.record_sent(start + seconds(101), true);
         assert_eq!(progress.deadline(), start + seconds(120), "the whole response has its own deadline");
         drop(sending);
     }

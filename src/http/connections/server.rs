@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{Instrument as _, error, error_span, info, warn};
 
-use super::connection::connection;
+use super::connection::serve_connection;
 use super::failure::{ConnectionFailure, FailureLog};
 use super::limiter::ConnectionLimiter;
 use super::progress::ConnectionProgress;
@@ -82,9 +82,9 @@ async fn accept(
             Some(ended) = connections.join_next() => log_panic(ended),
             accepted = accepted => match accepted {
                 Ok((stream, peer)) => server.admit(stream, peer, address, &mut connections, &draining),
-                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if affects_one_connection(&error) => {}
                 Err(error) => {
-                    server.failures.note(&ConnectionFailure::NotAccepted(error));
+                    server.failures.record(&ConnectionFailure::NotAccepted(error));
                     next_attempt = Instant::now() + ACCEPT_PAUSE;
                 }
             },
@@ -117,10 +117,10 @@ impl Server {
         let progress = ConnectionProgress::new(Instant::now());
         match self.limiter.admit(peer.ip(), self.site.connection_limits(), progress) {
             Some(permit) => {
-                let connection = connection(stream, peer.ip(), permit, self.clone(), draining.clone());
+                let connection = serve_connection(stream, peer.ip(), permit, self.clone(), draining.clone());
                 drop(connections.spawn(connection.instrument(span)));
             }
-            None => span.in_scope(|| self.failures.note(&ConnectionFailure::Refused)),
+            None => span.in_scope(|| self.failures.record(&ConnectionFailure::Refused)),
         }
     }
 }
@@ -131,7 +131,7 @@ fn log_panic(ended: Result<(), JoinError>) {
     }
 }
 
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn affects_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

@@ -13,7 +13,7 @@ pub(in crate::http) enum Asset {
 
 impl Asset {
     /// The asset of that name.
-    pub(in crate::http) fn of(name: &str) -> Option<Self> {
+    pub(in crate::http) fn from_name(name: &str) -> Option<Self> {
         match name {
             "status.css" => Some(Self::Style),
             "status.js" => Some(Self::Script),

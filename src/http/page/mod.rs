@@ -1,7 +1,7 @@
-//! The status page: which toggle is in trouble, since when, why, and what to do.
+//! The status page: which toggles have a problem, since when, why, and what to do about it.
 //!
-//! Without its script, it is complete for the first [`MAX_ROWS`] toggles. With it, it updates itself. All of its
-//! links are relative, so it can be served below a prefix.
+//! Without JavaScript, it shows the first [`MAX_ROWS`] toggles. Its script shows more, and updates the page. All links
+//! are relative, so a proxy can serve the page below a path prefix.
 
 mod assets;
 mod html;
@@ -22,7 +22,7 @@ use crate::toggle::{Standing, Status, Timestamp};
 /// How many toggles are shown without the script.
 const MAX_ROWS: usize = 500;
 
-/// The columns of the table.
+/// The columns of the table, each with its title and the key to sort by, if it can be sorted.
 const COLUMNS: [(&str, Option<&str>); 9] = [
     ("Status", Some("status")),
     ("Toggle", Some("name")),
@@ -35,7 +35,7 @@ const COLUMNS: [(&str, Option<&str>); 9] = [
     ("Source", None),
 ];
 
-/// The status page, and what it is made from.
+/// What the status page is made from.
 pub(super) struct StatusPage<'a> {
     pub(super) overview: &'a Overview,
     pub(super) rows: &'a ToggleRows,
@@ -48,7 +48,7 @@ pub(super) struct StatusPage<'a> {
 // === impl StatusPage ===
 
 impl StatusPage<'_> {
-    /// The whole page.
+    /// Renders the whole page as HTML.
     pub(super) fn render(&self) -> String {
         let mut page = String::new();
         // Writing to a String cannot fail.
@@ -59,17 +59,17 @@ impl StatusPage<'_> {
     fn write(&self, page: &mut String) -> fmt::Result {
         html::begin(page, "cekura-exporter", "<script src=\"assets/status.js\" defer></script>\n");
         page.push_str("<a class=\"skip\" href=\"#toggles\">Skip to the toggles</a>\n");
-        self.header(page)?;
+        self.write_header(page)?;
         page.push_str("<main>\n<p id=\"trouble\" role=\"alert\" hidden></p>\n");
-        self.counts(page)?;
-        self.apis(page)?;
-        self.filter(page)?;
-        self.table(page)?;
+        self.write_counts(page)?;
+        self.write_apis(page)?;
+        self.write_filter(page)?;
+        self.write_table(page)?;
         page.push_str(html::END);
         Ok(())
     }
 
-    fn header(&self, page: &mut String) -> fmt::Result {
+    fn write_header(&self, page: &mut String) -> fmt::Result {
         let Overview { version, revision, started_at, .. } = self.overview;
         writeln!(
             page,
@@ -86,8 +86,8 @@ impl StatusPage<'_> {
         )
     }
 
-    /// How many toggles have each standing, the worst first.
-    fn counts(&self, page: &mut String) -> fmt::Result {
+    /// Writes how many toggles have each standing, the worst first.
+    fn write_counts(&self, page: &mut String) -> fmt::Result {
         let toggles = self.overview.toggles();
         let noun = if toggles == 1 { "toggle" } else { "toggles" };
         writeln!(
@@ -109,7 +109,7 @@ impl StatusPage<'_> {
         Ok(())
     }
 
-    fn apis(&self, page: &mut String) -> fmt::Result {
+    fn write_apis(&self, page: &mut String) -> fmt::Result {
         page.push_str(
             "<section aria-labelledby=\"apis\">\n<h2 id=\"apis\">APIs</h2>\n<ul class=\"apis\" id=\"api-list\">\n",
         );
@@ -120,8 +120,8 @@ impl StatusPage<'_> {
         Ok(())
     }
 
-    /// The filter. It works as a form without the script.
-    fn filter(&self, page: &mut String) -> fmt::Result {
+    /// Writes the filter, a form that works without the script.
+    fn write_filter(&self, page: &mut String) -> fmt::Result {
         write!(
             page,
             "<section aria-labelledby=\"list\">\n<h2 id=\"list\">What they are doing</h2>\n\
@@ -139,11 +139,11 @@ impl StatusPage<'_> {
         Ok(())
     }
 
-    fn table(&self, page: &mut String) -> fmt::Result {
-        let (rows, found) = self.worst_first();
-        let any = self.overview.toggles() > 0;
-        write!(page, "<p id=\"shown\" role=\"status\">{}", shown(rows.len(), found, any))?;
-        if rows.len() < found {
+    fn write_table(&self, page: &mut String) -> fmt::Result {
+        let (rows, selected) = self.worst_first();
+        let any_watched = self.overview.toggles() > 0;
+        write!(page, "<p id=\"shown\" role=\"status\">{}", count_sentence(rows.len(), selected, any_watched))?;
+        if rows.len() < selected {
             page.push_str(" The worst come first; narrow the filter to see others.");
         }
         page.push_str(
@@ -159,7 +159,7 @@ impl StatusPage<'_> {
         }
         page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
         for row in rows {
-            row::write(page, row, self.now)?;
+            row::write_row(page, row, self.now)?;
         }
         page.push_str(
             "</tbody>\n</table>\n<p><button id=\"more\" type=\"button\" hidden>Show more</button></p>\n</section>\n",
@@ -167,32 +167,32 @@ impl StatusPage<'_> {
         Ok(())
     }
 
-    /// The first selected toggles, by standing, the worst first, and then by name; and how many are selected.
+    /// The first [`MAX_ROWS`] selected toggles, the worst standing first and then by name; and how many are selected.
     fn worst_first(&self) -> (Vec<&ToggleRow>, usize) {
-        let mut found: Vec<_> = self
+        let mut selected: Vec<_> = self
             .selection
-            .of(self.rows, self.now)
+            .select(self.rows, self.now)
             .enumerate()
-            .map(|(place, row)| (Standing::of(&row.toggle, self.now), place, row))
+            .map(|(index, row)| (Standing::of(&row.toggle, self.now), index, row))
             .collect();
-        let count = found.len();
+        let count = selected.len();
         if count > MAX_ROWS {
-            found.select_nth_unstable_by_key(MAX_ROWS, |(standing, place, _)| (*standing, *place));
-            found.truncate(MAX_ROWS);
+            selected.select_nth_unstable_by_key(MAX_ROWS, |(standing, index, _)| (*standing, *index));
+            selected.truncate(MAX_ROWS);
         }
-        found.sort_unstable_by_key(|(standing, place, _)| (*standing, *place));
-        (found.into_iter().map(|(.., row)| row).collect(), count)
+        selected.sort_unstable_by_key(|(standing, index, _)| (*standing, *index));
+        (selected.into_iter().map(|(.., row)| row).collect(), count)
     }
 }
 
-/// How many of the found toggles are shown. `any` says whether there are toggles at all.
-fn shown(rows: usize, found: usize, any: bool) -> String {
-    match found {
-        0 if !any => "Nothing is watched.".to_owned(),
+/// How many of the selected toggles are shown. `any_watched` is false if there are no toggles at all.
+fn count_sentence(shown: usize, selected: usize, any_watched: bool) -> String {
+    match selected {
+        0 if !any_watched => "Nothing is watched.".to_owned(),
         0 => "No toggle is like that.".to_owned(),
         1 => "1 toggle.".to_owned(),
-        _ if rows < found => format!("The first {rows} of {found} toggles."),
-        _ => format!("{found} toggles."),
+        _ if shown < selected => format!("The first {shown} of {selected} toggles."),
+        _ => format!("{selected} toggles."),
     }
 }
 
@@ -228,7 +228,7 @@ impl fmt::Display for ApiLine<'_> {
     }
 }
 
-/// When the page was made. The script updates it.
+/// When the page was rendered. The script updates it.
 struct AsOf(Timestamp);
 
 impl fmt::Display for AsOf {

@@ -1,4 +1,4 @@
-//! One toggle in the table. `status.js` writes the same HTML: a test compares the two.
+//! The table row of a toggle. `status.js` writes the same HTML, and a test compares the two.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::board::ToggleRow;
 use crate::config::format_duration;
 use crate::toggle::{Expect, Reason, Standing, Status, Text, Timestamp, Toggle};
 
-/// How a standing is shown: by colour, shape and word, each of which suffices.
+/// The shape and the word that show a standing. The style adds a colour. Each of the three is enough to tell it.
 pub(super) struct Badge {
     pub(super) shape: &'static str,
     pub(super) word: &'static str,
@@ -32,8 +32,8 @@ impl Badge {
     }
 }
 
-/// The section of the runbooks for a toggle with this standing.
-fn runbook(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
+/// The section of the runbooks for a toggle with this standing; `None` if nothing needs to be done.
+fn runbook_section(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
     let fails =
         |reasons: [Reason; 2]| toggle.run.failing.as_ref().is_some_and(|failing| reasons.contains(&failing.reason));
     match standing {
@@ -55,8 +55,8 @@ fn runbook(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
     }
 }
 
-/// What it means that a run completed in another state than was expected.
-fn meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
+/// What it means that the mocks are not as expected after a run.
+fn mismatch_meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
     match (expect, mock_enabled) {
         (Expect::Enabled, Some(_)) => "Mocks are off: tests reach the real systems.",
         (Expect::Enabled, None) => "Nothing was said of mocks: assume that tests reach the real systems.",
@@ -65,15 +65,15 @@ fn meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
     }
 }
 
-/// A text of up to this many characters is not scrolled, however narrow its column is. `status.js` has the same.
+/// The most characters of a text that needs no scrolling, however narrow its column is. `status.js` has the same limit.
 const SHORT_TEXT: usize = 80;
 
-/// A row of the table. The style cuts long texts.
-pub(super) fn write(page: &mut String, row: &ToggleRow, now: Timestamp) -> fmt::Result {
+/// Writes a row of the table. The style cuts long texts.
+pub(super) fn write_row(page: &mut String, row: &ToggleRow, now: Timestamp) -> fmt::Result {
     let (toggle, watch) = (&row.toggle, &row.toggle.watch);
     let standing = Standing::of(toggle, now);
     write!(page, "<tr role=\"row\" data-name=\"{}\">", Escaped(watch.name.as_str()))?;
-    status(page, row, standing)?;
+    write_status(page, row, standing)?;
     let name = Escaped(watch.name.as_str());
     write!(
         page,
@@ -83,43 +83,43 @@ pub(super) fn write(page: &mut String, row: &ToggleRow, now: Timestamp) -> fmt::
         write!(page, "<span class=\"label\">{}={}</span>", Escaped(label.as_str()), Escaped(value))?;
     }
     page.push_str("</th>");
-    cell(page, "Agent")?;
+    begin_cell(page, "Agent")?;
     write!(page, "{}<span class=\"more\">{}</span></td>", watch.agent_id.get(), Escaped(watch.api.as_str()))?;
-    mocks(page, row)?;
-    times(page, row)?;
-    texts(page, row)?;
-    cell(page, "Tools")?;
-    let shown = &toggle.run.last_answer;
-    if let Some((endpoints, tools)) = shown.mcp_endpoints.zip(shown.mcp_tools) {
-        write!(page, "{}<span class=\"more\">{}</span>", counted(endpoints, "endpoint"), counted(tools, "tool"))?;
+    write_mocks(page, row)?;
+    write_times(page, row)?;
+    write_texts(page, row)?;
+    begin_cell(page, "Tools")?;
+    let answer = &toggle.run.last_answer;
+    if let Some((endpoints, tools)) = answer.mcp_endpoints.zip(answer.mcp_tools) {
+        write!(page, "{}<span class=\"more\">{}</span>", count_of(endpoints, "endpoint"), count_of(tools, "tool"))?;
     }
     page.push_str("</td>");
-    cell(page, "Source")?;
+    begin_cell(page, "Source")?;
     writeln!(page, "{}</td></tr>", watch.source.as_str())
 }
 
-fn cell(page: &mut String, of: &str) -> fmt::Result {
-    write!(page, "<td role=\"cell\" data-of=\"{of}\">")
+fn begin_cell(page: &mut String, column: &str) -> fmt::Result {
+    write!(page, "<td role=\"cell\" data-of=\"{column}\">")
 }
 
-fn status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result {
+fn write_status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result {
     let Badge { shape, word } = Badge::of(standing);
-    cell(page, "Status")?;
+    begin_cell(page, "Status")?;
     let class = standing.as_str();
     write!(page, "<span class=\"badge {class}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")?;
-    // Only if the standing does not tell it.
+    // The other standings imply the status.
     let status = row.toggle.run.last_answer.status;
     if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
         write!(page, "<span class=\"more\">{}</span>", status.as_str().replace('_', " "))?;
     }
-    if is_of_an_earlier_run(standing, status) {
+    if is_from_earlier_run(standing, status) {
         write!(page, "<span class=\"more\">an earlier run; this one is {}</span>", status.as_str().replace('_', " "))?;
     }
     if let Some(raw) = row.toggle.run.raw_status() {
         write!(page, "<span class=\"more\">sent as {}</span>", Escaped(raw.as_str()))?;
     }
-    if let Some(section) = runbook(standing, &row.toggle) {
-        // Names of toggles mean nothing but themselves in a query.
+    if let Some(section) = runbook_section(standing, &row.toggle) {
+        // The name of a toggle needs no percent-encoding in a query.
         let name = Escaped(row.toggle.watch.name.as_str());
         write!(page, "<a class=\"more\" href=\"runbooks?toggle={name}#{section}\">what to do</a>")?;
     }
@@ -127,34 +127,34 @@ fn status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result
     Ok(())
 }
 
-/// Whether an earlier run ended badly, and this one has not ended.
-fn is_of_an_earlier_run(standing: Standing, status: Status) -> bool {
+/// Whether the standing is from an earlier run that ended badly, while this run has not ended.
+fn is_from_earlier_run(standing: Standing, status: Status) -> bool {
     matches!(standing, Standing::Failed | Standing::Mismatched)
         && matches!(status, Status::InProgress | Status::Unknown)
 }
 
-fn mocks(page: &mut String, row: &ToggleRow) -> fmt::Result {
-    let shown = &row.toggle.run.last_answer;
-    cell(page, "Mocks")?;
-    page.push_str(match shown.mock_enabled {
+fn write_mocks(page: &mut String, row: &ToggleRow) -> fmt::Result {
+    let answer = &row.toggle.run.last_answer;
+    begin_cell(page, "Mocks")?;
+    page.push_str(match answer.mock_enabled {
         Some(true) => "on",
         Some(false) => "off",
         None => "not known",
     });
     if let Some(expect) = row.toggle.watch.expect {
-        let wanted = if expect == Expect::Enabled { "on" } else { "off" };
-        write!(page, "<span class=\"more\">expected {wanted}</span>")?;
+        let expected = if expect == Expect::Enabled { "on" } else { "off" };
+        write!(page, "<span class=\"more\">expected {expected}</span>")?;
         if row.toggle.mismatch() == Some(true) {
-            write!(page, "<strong>{}</strong>", meaning(expect, shown.mock_enabled))?;
+            write!(page, "<strong>{}</strong>", mismatch_meaning(expect, answer.mock_enabled))?;
         }
     }
     page.push_str("</td>");
     Ok(())
 }
 
-fn times(page: &mut String, row: &ToggleRow) -> fmt::Result {
+fn write_times(page: &mut String, row: &ToggleRow) -> fmt::Result {
     let (run, tally) = (&row.toggle.run, &row.toggle.tally);
-    cell(page, "Run")?;
+    begin_cell(page, "Run")?;
     write!(page, "watched {}", Time(run.started))?;
     if let Some(finish) = run.finished {
         write!(page, "<span class=\"more\">finished {}", Time(finish.at))?;
@@ -165,7 +165,7 @@ fn times(page: &mut String, row: &ToggleRow) -> fmt::Result {
         page.push_str("</span>");
     }
     page.push_str("</td>");
-    cell(page, "Polls")?;
+    begin_cell(page, "Polls")?;
     match run.last_success {
         Some(last) => write!(page, "answered {}", Time(last))?,
         None => page.push_str("no answer yet"),
@@ -174,40 +174,40 @@ fn times(page: &mut String, row: &ToggleRow) -> fmt::Result {
         Some(next) => write!(page, "<span class=\"more\">due {}</span>", Time(next))?,
         None => page.push_str("<span class=\"more\">no more polls</span>"),
     }
-    write!(page, "<span class=\"more\">{}, {} failed</span></td>", counted(tally.polls, "poll"), tally.failures)
+    write!(page, "<span class=\"more\">{}, {} failed</span></td>", count_of(tally.polls, "poll"), tally.failures)
 }
 
-fn texts(page: &mut String, row: &ToggleRow) -> fmt::Result {
+fn write_texts(page: &mut String, row: &ToggleRow) -> fmt::Result {
     let run = &row.toggle.run;
-    cell(page, "What it says")?;
+    begin_cell(page, "What it says")?;
     if let Some(failing) = &run.failing {
         let reason = failing.reason.as_str().replace('_', " ");
         let detail = failing.detail.as_ref().map_or("", Text::as_str);
         let colon = if detail.is_empty() { "" } else { ": " };
-        text(page, &format!("Poll failed, {reason}{colon}{detail}"))?;
+        write_text(page, &format!("Poll failed, {reason}{colon}{detail}"))?;
     }
     let said = [&run.last_answer.error, &run.last_answer.message].into_iter().flatten();
     for said in said.filter(|said| !said.as_str().is_empty()) {
-        text(page, said.as_str())?;
+        write_text(page, said.as_str())?;
     }
     page.push_str("</td>");
     Ok(())
 }
 
-/// A long text is scrolled, so the keyboard must reach it.
-fn text(page: &mut String, text: &str) -> fmt::Result {
+/// Writes a text. A long one is scrolled, so it must be reachable with the keyboard.
+fn write_text(page: &mut String, text: &str) -> fmt::Result {
     let focusable = if text.chars().count() > SHORT_TEXT { " tabindex=\"0\"" } else { "" };
     write!(page, "<p class=\"text\"{focusable}>{}</p>", Escaped(text))
 }
 
-fn counted(count: impl Into<u64>, what: &str) -> String {
+fn count_of(count: impl Into<u64>, noun: &str) -> String {
     match count.into() {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }
 
-/// A time for people, and for the script.
+/// A time in a form for people, and in another for the script.
 pub(super) struct Time(pub(super) Timestamp);
 
 impl fmt::Display for Time {

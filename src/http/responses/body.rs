@@ -67,7 +67,7 @@ impl hyper::body::Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             BodyContent::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
-            BodyContent::Shared(reader) => reader.left().map_or_else(SizeHint::new, SizeHint::with_exact),
+            BodyContent::Shared(reader) => reader.remaining().map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }

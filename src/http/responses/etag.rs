@@ -15,7 +15,7 @@ pub(crate) struct ETag(String);
 
 impl ETag {
     /// The version of a response that is made from this and nothing else.
-    pub(crate) fn of(made_from: impl std::hash::Hash) -> Self {
+    pub(crate) fn from_hash_of(made_from: impl std::hash::Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         made_from.hash(&mut hasher);
         Self(format!("\"{:016x}\"", hasher.finish()))
@@ -28,8 +28,8 @@ impl ETag {
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
 
-    /// Adds the version to a response, and the header that its encoding depends on.
-    pub(crate) fn mark(&self, response: &mut HttpResponse) {
+    /// Adds the version to a response, and the header that says what its encoding depends on.
+    pub(crate) fn add_to(&self, response: &mut HttpResponse) {
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
         if let Ok(value) = HeaderValue::try_from(format!("W/{}", self.0)) {
             response.headers_mut().insert(ETAG, value);
@@ -39,7 +39,7 @@ impl ETag {
     /// The response to a client that has this version.
     pub(crate) fn not_modified(&self) -> HttpResponse {
         let mut response = response(StatusCode::NOT_MODIFIED, None, "");
-        self.mark(&mut response);
+        self.add_to(&mut response);
         response
     }
 }
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_response_that_is_made_from_something_else_has_another_tag() {
-        assert_eq!(ETag::of((1, "a")), ETag::of((1, "a")));
-        assert_ne!(ETag::of((1, "a")), ETag::of((2, "a")));
+        assert_eq!(ETag::from_hash_of((1, "a")), ETag::from_hash_of((1, "a")));
+        assert_ne!(ETag::from_hash_of((1, "a")), ETag::from_hash_of((2, "a")));
     }
 }

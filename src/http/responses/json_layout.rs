@@ -22,7 +22,7 @@ const INDENT: &[u8] = b"  ";
 impl JsonLayout {
     /// The layout that a query asks for, and the rest of the query. `pretty` needs no value; with `false` or
     /// `0` it asks for the compact layout.
-    pub(crate) fn of_query(query: Option<&str>) -> (Self, Option<String>) {
+    pub(crate) fn from_query(query: Option<&str>) -> (Self, Option<String>) {
         let Some(query) = query else { return (Self::Compact, None) };
         let mut layout = Self::Compact;
         let rest: Vec<_> = query
@@ -111,7 +111,7 @@ mod tests {
             (Some("pretty=0&limit=1"), JsonLayout::Compact, Some("limit=1")),
             (Some("prettyish"), JsonLayout::Compact, Some("prettyish")),
         ] {
-            assert_eq!(JsonLayout::of_query(query), (layout, rest.map(str::to_owned)), "{query:?}");
+            assert_eq!(JsonLayout::from_query(query), (layout, rest.map(str::to_owned)), "{query:?}");
         }
     }
 

@@ -29,27 +29,27 @@ pub(crate) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> HttpResp
 }
 
 /// JSON with a newline at its end, so that a terminal's prompt starts on a new line.
-pub(crate) fn encoded(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn encode_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut json = serde_json::to_vec(value)?;
     json.push(b'\n');
     Ok(json)
 }
 
 pub(crate) fn json(value: &impl Serialize) -> HttpResponse {
-    match encoded(value) {
+    match encode_json(value) {
         Ok(body) => ok(JSON, body),
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be encoded"),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be encode_json"),
     }
 }
 
 pub(crate) fn problem(status: StatusCode, error: &str) -> HttpResponse {
-    let body = encoded(&ProblemBody { error, problems: None }).unwrap_or_default();
+    let body = encode_json(&ProblemBody { error, problems: None }).unwrap_or_default();
     response(status, Some(JSON), body)
 }
 
 /// One or several problems, as text and as a list.
 pub(crate) fn problems(status: StatusCode, problems: &[String]) -> HttpResponse {
-    let body = encoded(&ProblemBody { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
+    let body = encode_json(&ProblemBody { error: &problems.join("\n"), problems: Some(problems) }).unwrap_or_default();
     response(status, Some(JSON), body)
 }
 

@@ -35,12 +35,12 @@ pub(crate) struct ApiUrl {
 
 impl AlertSubject {
     /// The subject of a query: `toggle=NAME`, `agent=API/ID` or `api=NAME`.
-    pub(crate) fn of_query(query: Option<&str>, board: &Board, config: &Config) -> Self {
+    pub(crate) fn from_query(query: Option<&str>, board: &Board, config: &Config) -> Self {
         let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let subject = parameters.find_map(|(name, value)| match &*name {
-            "toggle" => Some(Self::of_toggle(&value, board, config)),
-            "agent" => Some(Self::of_agent(&value, board, config)),
-            "api" => Some(Self::of_api(&value, config)),
+            "toggle" => Some(Self::find_toggle(&value, board, config)),
+            "agent" => Some(Self::find_agent(&value, board, config)),
+            "api" => Some(Self::find_api(&value, config)),
             _ => None,
         });
         match subject {
@@ -50,26 +50,26 @@ impl AlertSubject {
         }
     }
 
-    fn of_toggle(name: &str, board: &Board, config: &Config) -> Result<Self, String> {
+    fn find_toggle(name: &str, board: &Board, config: &Config) -> Result<Self, String> {
         // The page repeats only text that is a name.
         let name = WatchName::parse(name).map_err(|_| "The address of this page names no toggle.".to_owned())?;
         let watch = board.with_row(name.as_str(), |row| alerting_watch(&row.toggle));
-        let found = watch.and_then(|watch| Some(Self::Toggle(watch.clone(), ApiUrl::of(&watch.api, config)?)));
+        let found = watch.and_then(|watch| Some(Self::Toggle(watch.clone(), ApiUrl::find(&watch.api, config)?)));
         let name = name.as_str();
         found.ok_or_else(|| format!("There is no toggle {name} now. It may have been removed or have expired."))
     }
 
-    fn of_agent(agent: &str, board: &Board, config: &Config) -> Result<Self, String> {
+    fn find_agent(agent: &str, board: &Board, config: &Config) -> Result<Self, String> {
         let found = || {
             let (api, id) = agent.split_once('/')?;
             let (api, id) = (ApiName::parse(api).ok()?, AgentId::parse(id).ok()?);
-            Some(Self::Agent(id, ApiUrl::of(&api, config)?, alert_labels(&api, id, board, config)))
+            Some(Self::Agent(id, ApiUrl::find(&api, config)?, alert_labels(&api, id, board, config)))
         };
         found().ok_or_else(|| "The address of this page names no agent of an API that is configured.".to_owned())
     }
 
-    fn of_api(name: &str, config: &Config) -> Result<Self, String> {
-        let api = ApiName::parse(name).ok().and_then(|api| ApiUrl::of(&api, config));
+    fn find_api(name: &str, config: &Config) -> Result<Self, String> {
+        let api = ApiName::parse(name).ok().and_then(|api| ApiUrl::find(&api, config));
         api.map(Self::Api).ok_or_else(|| "The address of this page names no API that is configured.".to_owned())
     }
 
@@ -107,7 +107,7 @@ impl AlertSubject {
 // === impl ApiUrl ===
 
 impl ApiUrl {
-    fn of(api: &ApiName, config: &Config) -> Option<Self> {
+    fn find(api: &ApiName, config: &Config) -> Option<Self> {
         let Api { name, base_url, .. } = config.apis.iter().find(|found| found.name == *api)?;
         Some(Self { api: name.clone(), url: base_url.as_str().trim_end_matches('/').to_owned() })
     }

@@ -40,8 +40,8 @@ pub(super) enum RenderingContent {
 pub(crate) struct RenderingReader {
     rendering: Arc<Rendering>,
     position: ReadPosition,
-    /// The bytes that are left; `None` if they are not known beforehand.
-    left: Option<u64>,
+    /// How many bytes remain; `None` if they are not known beforehand.
+    remaining: Option<u64>,
 }
 
 enum ReadPosition {
@@ -75,7 +75,7 @@ impl Rendering {
         self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_read(&self) {
+    fn record_read(&self) {
         *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
@@ -115,7 +115,7 @@ fn compressed(text: impl Iterator<Item: AsRef<[u8]>>) -> Vec<Bytes> {
 
 impl RenderingReader {
     pub(super) fn new(rendering: Arc<Rendering>) -> Self {
-        let (position, left) = match &*rendering.content() {
+        let (position, remaining) = match &*rendering.content() {
             Some(RenderingContent::Metrics(snapshot, format)) => {
                 (ReadPosition::Encoding(Box::new(Encoder::new(snapshot, *format))), None)
             }
@@ -124,7 +124,7 @@ impl RenderingReader {
             }
             None => (ReadPosition::Piece(0), None),
         };
-        Self { rendering, position, left }
+        Self { rendering, position, remaining }
     }
 
     /// The next piece of the body.
@@ -140,14 +140,14 @@ impl RenderingReader {
             }
             _ => return Some(Err(RenderingCut)),
         };
-        self.rendering.note_read();
-        self.left = self.left.map(|left| left - piece.len() as u64);
+        self.rendering.record_read();
+        self.remaining = self.remaining.map(|remaining| remaining - piece.len() as u64);
         Some(Ok(piece))
     }
 
-    /// The bytes that are left; `None` if they are not known beforehand.
-    pub(crate) fn left(&self) -> Option<u64> {
-        self.left
+    /// How many bytes remain; `None` if they are not known beforehand.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        self.remaining
     }
 }
 

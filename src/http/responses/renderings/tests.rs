@@ -40,9 +40,9 @@ async fn a_reader_gets_what_was_rendered_compressed_or_not() {
     let long = "0123456789abcdef ".repeat(100_000);
     for gzip in [false, true] {
         let reader = renderings.read(RenderingKey { gzip, ..scrape() }, text(&long)).await.unwrap();
-        let left = reader.left();
+        let remaining = reader.remaining();
         let mut body = read(reader);
-        assert_eq!(left, Some(body.len() as u64));
+        assert_eq!(remaining, Some(body.len() as u64));
         if gzip {
             assert!(body.len() < long.len() / 10);
             let mut plain = Vec::new();
