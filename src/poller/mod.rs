@@ -99,10 +99,10 @@ struct RunningPoll {
     started: Instant,
     /// The number of the queue that it comes from.
     queue: u64,
-    /// The API's [`ApiQueue::key_changes`] when it started.
-    key_changes: u64,
-    /// The API's [`ApiQueue::route_changes`] when it started.
-    route_changes: u64,
+    /// The API's [`ApiQueue::key_generation`] when it started.
+    key_generation: u64,
+    /// The API's [`ApiQueue::route_generation`] when it started.
+    route_generation: u64,
 }
 
 // === impl Poller ===
@@ -170,7 +170,7 @@ impl Poller {
                 _ = forget.tick() => self.board.forget_unwatched_agents(clock::now()),
                 _ = check_clock.tick() => if let Some(jump) = system_clock.check() {
                     self.board.shift_times(jump, clock::jump);
-                    self.queues.values_mut().for_each(ApiQueue::clock_moved);
+                    self.queues.values_mut().for_each(ApiQueue::refresh_pause_metric);
                 }
             }
         }
@@ -180,9 +180,14 @@ impl Poller {
     /// alone.
     fn advance(&mut self, now: Instant) -> Option<Instant> {
         self.heartbeat.beat(now);
-        // If a probe is due but every run has backed off for longer, one run becomes the probe.
         for queue in self.queues.values().filter(|queue| queue.wants_a_probe(now)) {
-            let _ = queue.outage.down().any(|run| self.schedule.replan(now, run));
+            // A probe is due, but every run has backed off for longer.
+            for run in queue.outage.down() {
+                if self.schedule.replan(now, run) {
+                    // This run becomes the probe.
+                    break;
+                }
+            }
         }
         while let Some((due, run)) = self.schedule.pop_due(now) {
             if let Some(watch) = self.board.watch(run)
@@ -197,7 +202,7 @@ impl Poller {
                 let (request, poll) = start(queue, ready, now);
                 self.running.insert(self.requests.spawn(request).id(), poll);
             }
-            queue.show(now);
+            queue.update_metrics(now);
             wake = wake.into_iter().chain(queue.next_wake(now)).min();
         }
         wake
@@ -214,8 +219,8 @@ fn start(queue: &ApiQueue, ready: ReadyPoll, now: Instant) -> (impl Future<Outpu
         watch: ready.watch,
         started: now,
         queue: queue.number,
-        key_changes: queue.key_changes,
-        route_changes: queue.route_changes,
+        key_generation: queue.key_generation,
+        route_generation: queue.route_generation,
     };
     (request, poll)
 }

@@ -38,7 +38,8 @@ struct Probing {
 pub(super) struct EndedPoll {
     pub(super) run: RunId,
     pub(super) verdict: PollVerdict,
-    /// Whether it brought a valid answer; `None` if the API is reached in another way since it started.
+    /// Whether it brought a valid answer. `None` if the route to the API has changed since the poll started: then the
+    /// poll does not show whether the API is up.
     pub(super) valid: Option<bool>,
     pub(super) started: Instant,
     pub(super) ended: Instant,
@@ -91,8 +92,8 @@ impl Outage {
         }
     }
 
-    /// Records a poll that ended. `probe_delay` is the time until the next probe after that many failed ones.
-    pub(super) fn poll_ended(
+    /// Records what a poll shows about the API. `probe_delay` is the time until the next probe after that many failed ones.
+    pub(super) fn record_poll(
         &mut self,
         poll: &EndedPoll,
         probe_delay: impl FnOnce(u32) -> Duration,
@@ -213,7 +214,7 @@ mod tests {
             ended: now,
             last,
         };
-        outage.poll_ended(&poll, |n| Duration::from_secs(n.into()))
+        outage.record_poll(&poll, |n| Duration::from_secs(n.into()))
     }
 
     fn fails(outage: &mut Outage, slot: usize, reason: Reason, now: Instant) -> Option<OutageChange> {
@@ -337,7 +338,7 @@ mod tests {
                 ended: later,
                 last: false,
             };
-            outage.poll_ended(&poll, |n| Duration::from_secs(n.into()));
+            outage.record_poll(&poll, |n| Duration::from_secs(n.into()));
         }
         assert_eq!(outage.next_probe(), Some(later + Duration::from_secs(1)));
     }

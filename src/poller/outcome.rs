@@ -27,8 +27,8 @@ impl Poller {
         );
         let retry_after = polled.outcome.as_ref().err().and_then(|failure| failure.retry_after);
         // Only the upstream that asked for a pause gets one.
-        let pause = retry_after.filter(|_| poll.route_changes == queue.route_changes);
-        queue.ended(pause, polled.repeated, Instant::now());
+        let pause = retry_after.filter(|_| poll.route_generation == queue.route_generation);
+        queue.release_request(pause, polled.repeated, Instant::now());
         queue.metrics.count_poll(&polled.outcome, polled.took);
         if let Ok(Answer { malformed, .. }) = &polled.outcome
             && let Some(new) = queue.new_malformed_fields(malformed)
@@ -49,8 +49,8 @@ impl Poller {
         let from = if outcome.is_ok() { poll.started } else { ended };
         // If the key or the whole route to the API changed meanwhile, a failure because of the old one is held
         // against neither the run nor the API, and an answer ends no outage of the new upstream.
-        let rerouted = poll.route_changes != queue.route_changes;
-        let rekeyed = poll.key_changes != queue.key_changes;
+        let rerouted = poll.route_generation != queue.route_generation;
+        let rekeyed = poll.key_generation != queue.key_generation;
         let outdated = outcome.as_ref().is_err_and(|failure| rerouted || (rekeyed && is_of_the_key(failure.reason)));
         let verdict = if rerouted { PollVerdict::Neither } else { PollVerdict::of(&outcome) };
         let valid = (!rerouted).then_some(outcome.is_ok());
@@ -63,7 +63,7 @@ impl Poller {
             due = interval::next_delay(run, &self.polling, now, fastrand::f64()).map(|delay| from + delay);
             let (run, last) = (poll.run, due.is_none());
             let ended_poll = EndedPoll { run, verdict, valid, started: poll.started, ended, last };
-            change = queue.poll_ended(&ended_poll, &self.polling);
+            change = queue.record_poll(&ended_poll, &self.polling);
             due.map(|due| now.after(due.saturating_duration_since(ended)))
         });
         if let Some(due) = due {
@@ -88,7 +88,7 @@ impl Poller {
             Some(OutageChange::Began) => events::api_down(api),
             Some(OutageChange::Ended(runs)) => {
                 events::api_back(api, runs.len());
-                queue.resume(now);
+                queue.skip_burst(now);
                 for run in runs {
                     self.replan(now + self.polling.min_interval.mul_f64(fastrand::f64()), run);
                 }

@@ -20,10 +20,12 @@ pub(super) struct ApiQueue {
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) outage: Outage,
     availability: Availability,
-    /// How often the key of the API or the route to it changed.
-    pub(super) key_changes: u64,
-    /// How often the route to the API changed: its URL, proxy, authorities or key source.
-    pub(super) route_changes: u64,
+    /// Incremented when the key of the API or the route to it changes. A poll that started in an earlier
+    /// generation says nothing about this key.
+    pub(super) key_generation: u64,
+    /// Incremented when the route to the API changes: its URL, proxy, authorities or key source. A poll that
+    /// started in an earlier generation says nothing about this route.
+    pub(super) route_generation: u64,
     /// Distinguishes this queue from that of a removed API of the same name.
     pub(super) number: u64,
     budget: Budget,
@@ -31,12 +33,11 @@ pub(super) struct ApiQueue {
     malformed: Vec<&'static str>,
     /// The runs that are due, each with its due time, in the order in which they became due. Some of them may have
     /// been removed.
-    queue: VecDeque<(Instant, RunId)>,
-    /// Those in the queue that were not removed.
+    due_runs: VecDeque<(Instant, RunId)>,
+    /// The due runs that were not removed.
     waiting: HashSet<RunId>,
-    /// The values that the metrics show now.
+    /// The values that the metrics have now.
     shown_waiting: usize,
-    shown_up: Option<bool>,
     shown_pause: Option<Instant>,
 }
 
@@ -61,15 +62,14 @@ impl ApiQueue {
             metrics,
             outage: Outage::default(),
             availability: Availability::default(),
-            key_changes: 0,
-            route_changes: 0,
+            key_generation: 0,
+            route_generation: 0,
             number,
             budget,
             malformed: Vec::new(),
-            queue: VecDeque::new(),
+            due_runs: VecDeque::new(),
             waiting: HashSet::new(),
             shown_waiting: 0,
-            shown_up: None,
             shown_pause: None,
         }
     }
@@ -78,23 +78,23 @@ impl ApiQueue {
     /// another way. Then everything that was learnt about the old way is forgotten.
     pub(super) fn reconfigure(&mut self, api: Api, client: Arc<Client>, now: Instant) -> bool {
         self.budget.set(api.requests_per_second, api.max_in_flight, now);
-        let is_another = !self.api.has_same_upstream(&api);
-        if is_another {
+        let route_changed = !self.api.has_same_upstream(&api);
+        if route_changed {
             self.budget.unpause();
             self.outage.reset();
             self.availability.reset();
-            self.key_changes += 1;
-            self.route_changes += 1;
+            self.key_generation += 1;
+            self.route_generation += 1;
         }
         (self.api, self.client) = (api, client);
-        is_another
+        route_changed
     }
 
     /// Removes a run. It may stay in the queue for a while, because searching a long queue takes long.
     pub(super) fn remove(&mut self, run: RunId) {
         self.stop_polling(run);
-        if self.waiting.remove(&run) && self.queue.len() > 2 * self.waiting.len() + Self::SPARE {
-            self.queue.retain(|(_, run)| self.waiting.contains(run));
+        if self.waiting.remove(&run) && self.due_runs.len() > 2 * self.waiting.len() + Self::SPARE {
+            self.due_runs.retain(|(_, run)| self.waiting.contains(run));
         }
     }
 
@@ -102,11 +102,12 @@ impl ApiQueue {
     pub(super) fn stop_polling(&mut self, run: RunId) {
         self.outage.remove(run);
         self.availability.remove(run, self.outage.polled());
+        self.metrics.set_up(self.availability.up());
     }
 
-    /// Records a poll that ended. Returns the change if the API went down or came back.
-    pub(super) fn poll_ended(&mut self, poll: &EndedPoll, polling: &Polling) -> Option<OutageChange> {
-        let change = self.outage.poll_ended(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
+    /// Records what a poll shows about the API. Returns the change if the API went down or came back.
+    pub(super) fn record_poll(&mut self, poll: &EndedPoll, polling: &Polling) -> Option<OutageChange> {
+        let change = self.outage.record_poll(poll, |failures| outage::probe_delay(failures, polling, fastrand::f64()));
         let polled = self.outage.polled();
         match poll.valid {
             None => {}
@@ -123,23 +124,24 @@ impl ApiQueue {
         if poll.last {
             self.availability.remove(poll.run, polled);
         }
+        self.metrics.set_up(self.availability.up());
         change
     }
 
     /// Adds a run that is due since `due`.
     pub(super) fn enqueue(&mut self, due: Instant, run: RunId) {
         self.waiting.insert(run);
-        self.queue.push_back((due, run));
+        self.due_runs.push_back((due, run));
     }
 
     /// Takes the next run out of the queue if its poll may start. `watch_of` is the watch of a run, if the run
-    /// still exists. Call [`ApiQueue::ended`] when the poll has ended.
+    /// still exists. Call [`ApiQueue::release_request`] when its request has ended.
     pub(super) fn start_next(
         &mut self,
         now: Instant,
         watch_of: impl Fn(RunId) -> Option<Arc<Watch>>,
     ) -> Option<ReadyPoll> {
-        while let Some((due, run)) = self.queue.front().copied() {
+        while let Some((due, run)) = self.due_runs.front().copied() {
             let watch = if self.waiting.contains(&run) { watch_of(run) } else { None };
             match watch {
                 None => {
@@ -158,16 +160,16 @@ impl ApiQueue {
 
     /// Takes the first run out of the queue, and frees the memory of a long queue that is empty now.
     fn pop(&mut self, run: RunId) {
-        self.queue.pop_front();
+        self.due_runs.pop_front();
         self.waiting.remove(&run);
-        if self.queue.is_empty() && self.queue.capacity() > Self::SPARE {
-            (self.queue, self.waiting) = (VecDeque::new(), HashSet::new());
+        if self.due_runs.is_empty() && self.due_runs.capacity() > Self::SPARE {
+            (self.due_runs, self.waiting) = (VecDeque::new(), HashSet::new());
         }
     }
 
-    /// Ends a poll that was started. The upstream may have asked for a pause, and the request may have been sent
-    /// twice, which costs two requests of the budget.
-    pub(super) fn ended(&mut self, retry_after: Option<Duration>, repeated: bool, now: Instant) {
+    /// Frees the place of a request that has ended. The upstream may have asked for a pause, and the request may have
+    /// been sent twice, which costs two requests of the budget.
+    pub(super) fn release_request(&mut self, retry_after: Option<Duration>, repeated: bool, now: Instant) {
         self.budget.ended();
         if repeated {
             self.budget.spend(now);
@@ -200,7 +202,7 @@ impl ApiQueue {
     }
 
     /// Makes the runs that waited for the end of an outage start at the pace of the budget, without a burst.
-    pub(super) fn resume(&mut self, now: Instant) {
+    pub(super) fn skip_burst(&mut self, now: Instant) {
         self.budget.spend_burst(now);
     }
 
@@ -221,26 +223,22 @@ impl ApiQueue {
 
     /// The end of the pause, if there is one. An outage always has one, even while the probe that was due then
     /// is running.
-    fn paused(&self, now: Instant) -> Option<Instant> {
+    fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.budget.paused(now).into_iter().chain(self.outage.next_probe()).max()
     }
 
-    /// Makes [`ApiQueue::show`] set the end of the pause again, because the clock was moved.
-    pub(super) fn clock_moved(&mut self) {
+    /// Makes [`ApiQueue::update_metrics`] set the end of the pause again, because the clock jumped.
+    pub(super) fn refresh_pause_metric(&mut self) {
         self.shown_pause = None;
     }
 
-    /// Brings the metrics up to date.
-    pub(super) fn show(&mut self, now: Instant) {
+    /// Updates the metrics that show how many runs wait and how long the API is paused.
+    pub(super) fn update_metrics(&mut self, now: Instant) {
         if self.shown_waiting != self.waiting.len() {
             self.shown_waiting = self.waiting.len();
             self.metrics.set_waiting(self.shown_waiting, now);
         }
-        if self.shown_up != self.availability.up() {
-            self.shown_up = self.availability.up();
-            self.metrics.set_up(self.shown_up);
-        }
-        let pause = self.paused(now);
+        let pause = self.paused_until(now);
         if self.shown_pause != pause {
             self.shown_pause = pause;
             let until = |pause: Instant| clock::now().after(pause.saturating_duration_since(now));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::queue::ApiQueue;
 use super::{Poller, PollerSettings, PollerUpdate, interval};
-use crate::board::{RunChanges, RunId, ToggleRow};
+use crate::board::{RunChanges, RunId, StartedRun, ToggleRow};
 use crate::cekura::Renewal;
 use crate::clock;
 use crate::toggle::{ApiName, ClockJump};
@@ -19,14 +19,19 @@ impl Poller {
         for definition in update.changes.iter_mut().filter_map(|change| change.definition.as_mut()) {
             definition.started = definition.started.map(|started| started.moved(late));
         }
-        let RunChanges { started: begun, stale: gone } = self.board.update(&update.changes, clock::now());
-        for run in gone {
+        let RunChanges { started, stale } = self.board.update(&update.changes, clock::now());
+        for run in stale {
             self.queues.values_mut().for_each(|queue| queue.remove(run));
             self.schedule.cancel(run);
         }
-        self.schedule.reserve(begun.len());
-        for begun in begun {
-            self.begin(begun.run, begun.finished);
+        self.schedule.reserve(started.len());
+        let now = Instant::now();
+        for StartedRun { run, finished } in started {
+            if finished {
+                self.plan_by_state(run, now);
+            } else {
+                self.plan_at_once(run, now);
+            }
         }
         if let Some(apis) = apis {
             // Only now, because the watches of an API that is removed are gone before it is.
@@ -38,13 +43,9 @@ impl Poller {
         let _ = update.taken.send(());
     }
 
-    /// Plans the first poll of a run. New runs are due at once, in the order of the list.
-    fn begin(&mut self, run: RunId, finished: bool) {
-        let now = Instant::now();
-        if finished {
-            self.plan_by_state(run, now);
-            return;
-        }
+    /// Plans the first poll of a run that has not finished. Runs that are planned together are polled in the order
+    /// of the list.
+    fn plan_at_once(&mut self, run: RunId, now: Instant) {
         self.schedule.plan(now, run);
         if let Some(watch) = self.board.watch(run)
             && let Some(queue) = self.queues.get_mut(&watch.api)
@@ -117,7 +118,7 @@ impl Poller {
     pub(super) fn renewed(&mut self, api: &ApiName, renewal: Renewal) {
         let now = Instant::now();
         let Some(queue) = self.queues.get_mut(api) else { return };
-        queue.key_changes += 1;
+        queue.key_generation += 1;
         let runs = self.board.failing(api, |reason| renewal.may_mend(reason));
         if runs.is_empty() {
             queue.outage.probe_at_once(now);
