@@ -4,7 +4,7 @@
 //! system's clock can be set at any time, so those comparisons cannot rely on it. This clock advances by the time
 //! that really passes, including time that the machine is suspended, and follows the system's clock in two ways.
 //! A small deviation is corrected gradually. A jump is followed once it has lasted. Then all earlier times are
-//! moved by the same amount, so that their order and their age stay the same.
+//! shifted by the same amount, so that their order and their age stay the same.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,7 +17,7 @@ use crate::toggle::{ClockJump, Timestamp};
 /// The clock of this process.
 static CLOCK: LazyLock<Clock> = LazyLock::new(|| Clock {
     ahead: AtomicI64::new(system_clock().saturating_sub(steady_clock())),
-    moved: AtomicI64::new(0),
+    total_jump: AtomicI64::new(0),
     shown: AtomicI64::new(0),
 });
 
@@ -26,7 +26,7 @@ struct Clock {
     /// The time of day minus the steady clock, in milliseconds.
     ahead: AtomicI64,
     /// The sum of all jumps so far, in milliseconds.
-    moved: AtomicI64,
+    total_jump: AtomicI64,
     /// The latest time that [`now`] has returned since the last jump. It never returns an earlier one.
     shown: AtomicI64,
 }
@@ -68,26 +68,26 @@ pub(crate) fn now() -> Timestamp {
     from_millis(shown.max(now))
 }
 
-/// The time of day without the jumps that came after the sum of all jumps was `moved`.
-pub(crate) fn now_before(moved: ClockJump) -> Timestamp {
+/// The time of day without the jumps that came after their sum was `total`.
+pub(crate) fn now_before(total: ClockJump) -> Timestamp {
     loop {
-        let (before, now, after) = (self::moved(), now(), self::moved());
+        let (before, now, after) = (total_jump(), now(), total_jump());
         if before == after {
-            return now.moved(ClockJump::from_millis(moved.as_millis() - after.as_millis()));
+            return now.shifted(total - after);
         }
     }
 }
 
-/// Moves the clock. All earlier times must be moved by the same amount.
+/// Makes the clock jump. All earlier times must be shifted by the same amount.
 pub(crate) fn jump(jump: ClockJump) {
     CLOCK.ahead.fetch_add(jump.as_millis(), Ordering::Relaxed);
     CLOCK.shown.store(0, Ordering::Relaxed);
-    CLOCK.moved.fetch_add(jump.as_millis(), Ordering::Release);
+    CLOCK.total_jump.fetch_add(jump.as_millis(), Ordering::Release);
 }
 
-/// The sum of all jumps so far. A time that was taken when the sum was different must be moved by the difference.
-pub(crate) fn moved() -> ClockJump {
-    ClockJump::from_millis(CLOCK.moved.load(Ordering::Acquire))
+/// The sum of all jumps so far. A time that was taken when the sum was different must be shifted by the difference.
+pub(crate) fn total_jump() -> ClockJump {
+    ClockJump::from_millis(CLOCK.total_jump.load(Ordering::Acquire))
 }
 
 // === impl ClockFollower ===
@@ -207,6 +207,6 @@ mod tests {
     #[test]
     fn the_clock_agrees_with_the_system_clock_until_that_is_set() {
         assert!((i64::try_from(now().as_millis()).unwrap() - system_clock()).abs() < ClockFollower::SMALL);
-        assert_eq!(moved(), ClockJump::from_millis(0));
+        assert_eq!(total_jump(), ClockJump::from_millis(0));
     }
 }

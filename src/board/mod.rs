@@ -130,7 +130,7 @@ impl Board {
         Self { state: RwLock::new(BoardState::restored(toggles, agents)), ..Self::default() }
     }
 
-    /// Moves every time by a jump of the clock. `set_clock` sets the clock before any reader sees the moved times.
+    /// Shifts every time by a jump of the clock. `set_clock` sets the clock before any reader sees the shifted times.
     pub fn shift_times(&self, jump: ClockJump, set_clock: impl FnOnce(ClockJump)) {
         let mut state = self.write();
         set_clock(jump);

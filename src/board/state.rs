@@ -66,19 +66,19 @@ impl BoardState {
         }
     }
 
-    /// Moves every time by a jump of the clock.
+    /// Shifts every time by a jump of the clock.
     pub(super) fn shift_times(&mut self, jump: ClockJump) {
-        let moved = |time: Timestamp| time.moved(jump);
+        let shifted = |time: Timestamp| time.shifted(jump);
         let slots: Vec<_> = self.rows.slots().collect();
         for slot in slots {
             if let Some(RowEntry { row, .. }) = self.rows.entry_mut(slot) {
-                row.toggle.map_times(moved);
-                row.next_poll = row.next_poll.map(moved);
+                row.toggle.map_times(shifted);
+                row.next_poll = row.next_poll.map(shifted);
             }
         }
-        self.inactive.iter_mut().for_each(|saved| saved.map_times(moved));
-        self.history.map_times(moved);
-        self.agents.map_times(moved);
+        self.inactive.iter_mut().for_each(|saved| saved.map_times(shifted));
+        self.history.map_times(shifted);
+        self.agents.map_times(shifted);
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.extend(self.rows.iter().map(|row| row.toggle.watch.name.clone()));
             unsaved.extend(self.inactive.names().cloned());

@@ -89,7 +89,7 @@ impl Site {
             renderings: Renderings::new(renderer),
             process: fastrand::u64(..),
             started_at: clock::now(),
-            clock_jump_at_start: clock::moved(),
+            clock_jump_at_start: clock::total_jump(),
             listening: watch::Sender::new(false),
             refuses_readiness: AtomicBool::new(false),
             draining,
@@ -137,8 +137,7 @@ impl Site {
 
     /// When this process started, by the clock as it is set now.
     pub(super) fn started_at(&self) -> Timestamp {
-        let jump_since_start = clock::moved().as_millis() - self.clock_jump_at_start.as_millis();
-        self.started_at.moved(ClockJump::from_millis(jump_since_start))
+        self.started_at.shifted(clock::total_jump() - self.clock_jump_at_start)
     }
 
     pub(super) fn connection_limits(&self) -> ConnectionLimits {

@@ -227,7 +227,7 @@ impl Intake {
     async fn carry_out(&mut self, command: IntakeCommand) {
         let mut next = Some(command);
         while let Some(command) = next.take() {
-            self.registrations.follow(clock::moved());
+            self.registrations.apply_jumps();
             match command {
                 IntakeCommand::Register(..) | IntakeCommand::Deregister(..) => {
                     next = self.change_registrations(command).await;
@@ -247,8 +247,8 @@ impl Intake {
         edited.refused.iter().for_each(events::refused);
         if settings.is_some() || !edited.changes.is_empty() {
             let (taken, done) = oneshot::channel();
-            let moved = self.registrations.moved();
-            let update = PollerUpdate { settings, changes: edited.changes, moved, taken };
+            let applied_jump = self.registrations.applied_jump();
+            let update = PollerUpdate { settings, changes: edited.changes, applied_jump, taken };
             // Both fail only if the poller is gone, and then the process ends.
             let _ = self.context.updates.send(update).await;
             let _ = done.await;

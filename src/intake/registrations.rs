@@ -145,7 +145,7 @@ impl Intake {
 
     /// Removes a batch of expired registrations. Returns whether there may be more.
     pub(super) async fn expire(&mut self) -> bool {
-        self.registrations.follow(clock::moved());
+        self.registrations.apply_jumps();
         if !self.uncertain.is_empty() && self.rewrite_uncertain().await.is_err() {
             return false;
         }

@@ -20,8 +20,8 @@ pub(super) struct RegistrationTable {
     checks: BinaryHeap<Reverse<ExpiryCheck>>,
     /// The number of the newest check.
     last_check: u64,
-    /// The sum of the jumps of the clock that all times here were moved by.
-    moved: ClockJump,
+    /// The sum of the clock's jumps that all times here include.
+    applied_jump: ClockJump,
 }
 
 /// When to check whether a registration has expired, and a number that no other check has.
@@ -55,33 +55,34 @@ impl RegistrationTable {
             retention,
             checks: BinaryHeap::new(),
             last_check: 0,
-            moved: ClockJump::default(),
+            applied_jump: ClockJump::default(),
         };
         table.check_all();
         table
     }
 
-    /// Moves every time with the clock. `moved` is the sum of all its jumps.
-    pub(super) fn follow(&mut self, moved: ClockJump) {
-        let by = ClockJump::from_millis(moved.as_millis() - self.moved.as_millis());
-        if by == ClockJump::default() {
+    /// Shifts every time by the jumps of the clock since the last call.
+    pub(super) fn apply_jumps(&mut self) {
+        let total = clock::total_jump();
+        if total == self.applied_jump {
             return;
         }
-        self.moved = moved;
+        let unapplied = total - self.applied_jump;
+        self.applied_jump = total;
         for kept in self.registrations.values_mut() {
-            kept.registration.map_times(|time| time.moved(by));
+            kept.registration.map_times(|time| time.shifted(unapplied));
         }
         self.check_all();
     }
 
-    /// The sum of the jumps of the clock that all times here were moved by.
-    pub(super) fn moved(&self) -> ClockJump {
-        self.moved
+    /// The sum of the clock's jumps that all times here include.
+    pub(super) fn applied_jump(&self) -> ClockJump {
+        self.applied_jump
     }
 
     /// The time of day by the same clock as the times here, without later jumps.
     pub(super) fn now(&self) -> Timestamp {
-        clock::now_before(self.moved)
+        clock::now_before(self.applied_jump)
     }
 
     pub(super) fn len(&self) -> usize {

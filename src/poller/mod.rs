@@ -48,8 +48,8 @@ pub struct PollerUpdate {
     pub settings: Option<PollerSettings>,
     /// Changes of the watch list. The settings have every API that a watch names.
     pub changes: Vec<sources::WatchChange>,
-    /// The sum of all jumps of the clock when the times in the changes were taken.
-    pub moved: ClockJump,
+    /// The sum of the clock's jumps that the times in the changes include.
+    pub applied_jump: ClockJump,
     /// Resolves when every reader of the board sees the changes.
     pub taken: oneshot::Sender<()>,
 }

@@ -8,16 +8,16 @@ use super::{Poller, PollerSettings, PollerUpdate, interval};
 use crate::board::{RunChanges, RunId, StartedRun, ToggleRow};
 use crate::cekura::Renewal;
 use crate::clock;
-use crate::toggle::{ApiName, ClockJump};
+use crate::toggle::ApiName;
 
 impl Poller {
     /// Applies changes of the settings and the watch list.
     pub(super) fn update(&mut self, mut update: PollerUpdate) {
         let apis = update.settings.map(|settings| self.apply_settings(settings));
-        // Only this thread moves the clock, so it does not jump in here.
-        let late = ClockJump::from_millis(clock::moved().as_millis() - update.moved.as_millis());
+        // Only this thread makes the clock jump, so it does not jump in here.
+        let unapplied = clock::total_jump() - update.applied_jump;
         for definition in update.changes.iter_mut().filter_map(|change| change.definition.as_mut()) {
-            definition.started = definition.started.map(|started| started.moved(late));
+            definition.started = definition.started.map(|started| started.shifted(unapplied));
         }
         let RunChanges { started, stale } = self.board.update(&update.changes, clock::now());
         for run in stale {

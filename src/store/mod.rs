@@ -265,7 +265,7 @@ impl Saved {
         let ahead = newest.as_millis().saturating_sub(now.as_millis());
         if ahead > 0 {
             let jump = ClockJump::from_millis(i64::try_from(ahead).unwrap_or(i64::MAX).saturating_neg());
-            self.map_times(&mut |time| time.moved(jump));
+            self.map_times(&mut |time| time.shifted(jump));
         }
     }
 

@@ -208,7 +208,7 @@ fn what_was_saved_with_a_clock_that_was_ahead_is_moved_back_as_a_whole_and_keeps
     assert_eq!(tally.last_failed, Some(at(4000)));
     assert_eq!(
         tally.last_completed,
-        completed("a").tally.last_completed.map(|at| at.moved(ClockJump::from_millis(-1_010_000)))
+        completed("a").tally.last_completed.map(|at| at.shifted(ClockJump::from_millis(-1_010_000)))
     );
     assert_eq!(saved.toggles["a"][0].run.started, at(3990));
 }

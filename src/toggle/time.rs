@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::ops::Sub;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A wall-clock time: milliseconds since the Unix epoch, never before it.
@@ -11,7 +12,7 @@ pub struct Timestamp(
     NonZeroU64,
 );
 
-/// A jump of the clock of this process, by which all earlier times are moved.
+/// A jump of the clock of this process, by which all earlier times are shifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClockJump {
     /// Negative if the clock was set back.
@@ -38,7 +39,7 @@ impl Timestamp {
 
     /// A time from before a jump, as it is shown after the jump.
     #[must_use]
-    pub fn moved(self, jump: ClockJump) -> Self {
+    pub fn shifted(self, jump: ClockJump) -> Self {
         Self::from_millis(self.as_millis().saturating_add_signed(jump.millis))
     }
 
@@ -61,6 +62,15 @@ impl ClockJump {
     /// Milliseconds; negative if the clock was set back.
     pub const fn as_millis(self) -> i64 {
         self.millis
+    }
+}
+
+/// The jumps that a later sum of jumps has and an earlier one has not.
+impl Sub for ClockJump {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self { millis: self.millis - earlier.millis }
     }
 }
 
