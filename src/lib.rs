@@ -40,6 +40,7 @@ pub mod web;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,8 +71,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Service {
     /// The validated configuration.
     pub config: Config,
-    /// The watches of the demo, whenever they change. They replace those of the configuration.
-    pub lists: watch::Receiver<Vec<Arc<toggle::Watch>>>,
+    /// The watches of the demo, whenever they change. They replace those of the configuration. `None` if this is not
+    /// the demo.
+    pub demo_watches: Option<watch::Receiver<Vec<Arc<toggle::Watch>>>>,
     /// Reads the configuration again; `None` if it is in no file.
     pub load: Option<ConfigLoader>,
     /// The web configuration; `None` for plain HTTP without logins.
@@ -226,12 +228,29 @@ async fn save_and_stop(saving: JoinHandle<()>, stop: oneshot::Sender<()>) -> Res
     }
 }
 
+// === impl Service ===
+
+impl Service {
+    /// The service of a configuration that was read from a file. A reload reads the file and the environment again.
+    /// There is no web configuration.
+    pub fn from_file(
+        file: PathBuf,
+        config: Config,
+        proxies: Proxies,
+        telemetry_path: String,
+        hangups: watch::Receiver<u32>,
+    ) -> Self {
+        let load = move || config::load(&file, std::env::vars_os());
+        Self { config, demo_watches: None, load: Some(Arc::new(load)), web: None, hangups, telemetry_path, proxies }
+    }
+}
+
 // === impl Running ===
 
 impl Running {
     /// Builds all parts but the server and spawns them. `exposed` says whether other machines can connect.
     async fn start(service: Service, exposed: bool, notifier: Arc<Notifier>) -> Result<Self, RunError> {
-        let Service { config, lists, load, web, hangups, telemetry_path, proxies } = service;
+        let Service { config, demo_watches, load, web, hangups, telemetry_path, proxies } = service;
         let (store, board, registrations) = open_state(&config).await?;
         let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
         let metrics = Arc::new(metrics);
@@ -266,7 +285,7 @@ impl Running {
         let site = Site::new(data, renderer, write_api, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         let mut tasks = JoinSet::new();
-        tasks.spawn(intake.run(lists));
+        tasks.spawn(intake.run(demo_watches));
         tasks.spawn(web_follower.run());
         tasks.spawn(feed_watchdog(site.clone(), notifier.clone()));
         tasks.spawn(notify_and_reload(site.clone(), reloader, hangups, notifier));

@@ -17,14 +17,25 @@ use cekura_exporter::systemd::{self, Notifier, SocketError};
 use cekura_exporter::web::WebFile;
 use cekura_exporter::{BUILD, Service, demo, http, intake, run, telemetry, threads, web};
 use tokio::signal::unix::SignalKind;
-use tokio::sync::watch;
 
 /// Sent when a write exceeds the limit of the size of a file. The number is the same on all supported systems.
 const SIGXFSZ: i32 = 25;
 
-/// The configuration with its path and the proxies, unless it is the demo, and the web configuration with its
-/// warnings, if there is one.
-type Input = (Option<((LoadedConfig, PathBuf), Proxies)>, Option<(WebFile, Vec<Problem>)>);
+/// The files that the service starts with.
+struct StartFiles {
+    /// `None` for the demo.
+    configuration: Option<ConfigurationFile>,
+    /// `None` for plain HTTP without logins.
+    web: Option<WebFile>,
+    web_warnings: Vec<Problem>,
+}
+
+/// The configuration, the file that it is in, and the proxies for its APIs.
+struct ConfigurationFile {
+    path: PathBuf,
+    loaded: LoadedConfig,
+    proxies: Proxies,
+}
 
 fn main() -> ExitCode {
     // Before anything else, because a reload may be requested at any time.
@@ -96,7 +107,7 @@ async fn serve_until_stopped(
 ) -> Result<(), Box<dyn Error>> {
     let flags = cli.clone();
     // A disk that hangs must not keep the process from being stopped.
-    let (configuration, web) = tokio::select! {
+    let StartFiles { configuration, web, web_warnings } = tokio::select! {
         read = threads::try_run("start", move || read(&flags)) => read??,
         () = signals.clone().stopped(1) => return Ok(()),
     };
@@ -104,13 +115,14 @@ async fn serve_until_stopped(
     let [version, revision, rustc] = BUILD;
     tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
     let mut service = match configuration {
-        Some(((checked, file), proxies)) => configured(checked, file, proxies, &signals, cli),
+        Some(ConfigurationFile { path, loaded, proxies }) => {
+            loaded.warnings.iter().for_each(intake::configuration_warning);
+            Service::from_file(path, loaded.config, proxies, cli.telemetry_path.clone(), signals.hangups())
+        }
         None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
     };
-    service.web = web.map(|(file, warnings)| {
-        warnings.iter().for_each(web::configuration_warning);
-        file
-    });
+    web_warnings.iter().for_each(web::configuration_warning);
+    service.web = web;
     let listeners = match sockets {
         Some(sockets) => systemd::listeners(sockets?, &cli.listen)?,
         None => http::bind(&cli.addresses())?,
@@ -132,32 +144,22 @@ async fn serve_until_stopped(
 }
 
 /// Reads all files that the service starts with.
-fn read(cli: &Cli) -> Result<Input, Problems> {
+fn read(cli: &Cli) -> Result<StartFiles, Problems> {
     let configuration = || {
-        let configuration = cli.config_file().and_then(|file| Ok((config::load(&file, std::env::vars_os())?, file)));
-        Problems::of_both(configuration, proxies())
+        let loaded = cli.config_file().and_then(|path| Ok((config::load(&path, std::env::vars_os())?, path)));
+        let ((loaded, path), proxies) = Problems::of_both(loaded, proxies())?;
+        Ok(ConfigurationFile { path, loaded, proxies })
     };
+    let configuration = (!cli.demo).then(configuration).transpose();
     let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();
-    Problems::of_both((!cli.demo).then(configuration).transpose(), web)
+    let (configuration, web) = Problems::of_both(configuration, web)?;
+    let (web, web_warnings) = web.unzip();
+    Ok(StartFiles { configuration, web, web_warnings: web_warnings.unwrap_or_default() })
 }
 
 /// The proxies that the environment names.
 fn proxies() -> Result<Proxies, Problems> {
     check::proxies(|name| std::env::var_os(name))
-}
-
-/// The service of a configuration that is in a file.
-fn configured(checked: LoadedConfig, file: PathBuf, proxies: Proxies, signals: &Signals, cli: &Cli) -> Service {
-    checked.warnings.iter().for_each(intake::configuration_warning);
-    Service {
-        config: checked.config,
-        lists: watch::Sender::new(Vec::new()).subscribe(),
-        load: Some(Arc::new(move || config::load(&file, std::env::vars_os()))),
-        web: None,
-        hangups: signals.hangups(),
-        telemetry_path: cli.telemetry_path.clone(),
-        proxies,
-    }
 }
 
 /// Writes a line to standard output, and ignores errors.

@@ -35,8 +35,8 @@ pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io:
     let simulator = Simulator::start(script).await?;
     let scenario = Scenario::new(tasks, simulator.address());
     let config = scenario.config().map_err(io::Error::other)?;
-    let lists = scenario.live(simulator).map_err(io::Error::other)?;
-    Ok(Service { config, lists, load: None, web: None, hangups, telemetry_path, proxies: Proxies::default() })
+    let demo_watches = Some(scenario.live(simulator).map_err(io::Error::other)?);
+    Ok(Service { config, demo_watches, load: None, web: None, hangups, telemetry_path, proxies: Proxies::default() })
 }
 
 /// The line for a person at a terminal: which addresses to open.

@@ -200,16 +200,15 @@ impl Intake {
         Ok((intake, IntakeHandle { commands: sender, files, config: snapshot }))
     }
 
-    /// Carries out commands until it is dropped. `lists` replaces the watches of the configuration; only
-    /// the demo sends any.
-    pub async fn run(mut self, mut lists: watch::Receiver<Vec<Arc<Watch>>>) {
+    /// Carries out commands until it is dropped. The watches of the demo, if this is the demo, replace those of the
+    /// configuration.
+    pub async fn run(mut self, mut demo_watches: Option<watch::Receiver<Vec<Arc<Watch>>>>) {
         let mut expiry = tokio::time::interval_at(Instant::now(), EXPIRY_INTERVAL);
         expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(command) = self.commands.recv() => self.carry_out(command).await,
-                Ok(()) = lists.changed() => {
-                    let watches = lists.borrow_and_update().clone();
+                Some(watches) = next_watches(&mut demo_watches) => {
                     let mut edit = self.list.edit();
                     edit.replace(&Origin::Config, watches.into_iter().map(Into::into));
                     let edited = edit.finish(|old| self.registrations.has_run_of(old));
@@ -263,6 +262,13 @@ impl Intake {
             events::many_watches(watches);
         }
     }
+}
+
+/// The watches of the demo when they change next; `None` if this is not the demo.
+async fn next_watches(demo_watches: &mut Option<watch::Receiver<Vec<Arc<Watch>>>>) -> Option<Vec<Arc<Watch>>> {
+    let demo_watches = demo_watches.as_mut()?;
+    demo_watches.changed().await.ok()?;
+    Some(demo_watches.borrow_and_update().clone())
 }
 
 /// Problems of a reload, as one.
