@@ -212,7 +212,10 @@ async fn wait_until_old(last_change: &LastStatusChange, linger: Duration) {
             return;
         }
         if !std::mem::replace(&mut logged, true) {
-            tracing::info!(linger_seconds = linger.as_secs_f64(), "lingering: a toggle changed state lately");
+            tracing::info!(
+                linger_seconds = linger.as_secs_f64(),
+                "shutdown delayed by shutdown.linger: a toggle changed state recently"
+            );
         }
         tokio::time::sleep(wait).await;
     }

@@ -91,7 +91,7 @@ fn nested(variable: &Variable) -> Dict {
 
 fn layered(value: &Value) -> Layered {
     match &value.kind {
-        ValueKind::Null => Layered::from(Empty::None),
+        ValueKind::Null | ValueKind::Unset => Layered::from(Empty::None),
         ValueKind::Text(text) => Layered::from(&**text),
         ValueKind::List(list) => Layered::from(list.iter().map(layered).collect::<Vec<_>>()),
         ValueKind::Map(map) => {

@@ -80,14 +80,16 @@ impl<'t> JsonReader<'t> {
         for (key_part, part) in parts.map_err(|error| self.syntax(part, &error))? {
             let (key, origin) =
                 (self.shared_key(key_part.get())?, ValueOrigin::At(self.lines.position_of(key_part.get())));
-            let value = self.value(part.get(), origin, &KeyPath::Key(path, &key), depth + 1)?;
+            let mut value = self.value(part.get(), origin, &KeyPath::Key(path, &key), depth + 1)?;
+            if matches!(value.kind, ValueKind::Null) {
+                value.kind = ValueKind::Unset;
+            }
             members.push((key, value));
         }
         let (source, problems) = (self.source, &mut self.problems);
-        let map = Map::new(members, |key, position| {
+        Ok(ValueKind::Map(Map::new(members, |key, position| {
             problems.push(source.repeated_key(position, &KeyPath::Key(path, key)));
-        });
-        Ok(ValueKind::Map(map.into_iter().filter(|(_, value)| !matches!(value.kind, ValueKind::Null)).collect()))
+        })))
     }
 
     fn list(&mut self, part: &'t str, path: &KeyPath<'_>, depth: usize) -> Result<ValueKind, Problem> {
@@ -202,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn null_members_are_left_out_and_null_elements_are_not() {
+    fn null_members_are_unset_and_null_elements_are_null() {
         let value = good(r#"{"a": [1, null, {"b": null, "c": [2]}], "d": null}"#);
         let [one, null, map] = value.get("a").unwrap().as_list().unwrap() else { panic!("{value:?}") };
         assert_eq!(one.as_text(), Some("1"));
         assert!(matches!(null.kind, ValueKind::Null));
         assert_eq!(map.get("c").unwrap().as_list().unwrap()[0].as_text(), Some("2"));
-        assert!(map.get("b").is_none() && value.get("d").is_none());
+        assert!(map.get("b").unwrap().is_unset() && value.get("d").unwrap().is_unset());
     }
 
     #[test]

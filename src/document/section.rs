@@ -103,7 +103,7 @@ impl<'a> Node<'a> {
 
     /// Whether the value is a map with that key.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.value.get(key).is_some()
+        self.value.get(key).is_some_and(|value| !value.is_unset())
     }
 
     /// Whether the value is a map of these texts, which are sorted by key, and of nothing else.
@@ -112,6 +112,11 @@ impl<'a> Node<'a> {
         map.is_some_and(|map| {
             map.iter().map(|(key, value)| (key, value.as_text())).eq(pairs.map(|(key, text)| (key, Some(text))))
         })
+    }
+
+    /// Whether the value is the null of a member of a JSON object, whose key counts as not set.
+    pub(crate) fn is_unset(&self) -> bool {
+        self.value.is_unset()
     }
 
     /// The place of the value.
@@ -153,7 +158,7 @@ impl<'a> Node<'a> {
         static EMPTY: Map = Map::EMPTY;
         let map = match &self.value.kind {
             ValueKind::Map(map) => map,
-            _ if self.is_empty() => &EMPTY,
+            ValueKind::Null | ValueKind::Unset => &EMPTY,
             _ => {
                 self.note("must be a map of keys to values");
                 return None;
@@ -188,7 +193,7 @@ impl<'a> Node<'a> {
 
     fn list(&self) -> &'a [Value] {
         self.value.as_list().unwrap_or_else(|| {
-            if !self.is_empty() {
+            if !matches!(self.value.kind, ValueKind::Null | ValueKind::Unset) {
                 self.note("must be a list");
             }
             &[]
@@ -199,7 +204,7 @@ impl<'a> Node<'a> {
     pub(crate) fn text(&self) -> Option<&'a str> {
         match &self.value.kind {
             ValueKind::Text(text) => return Some(text),
-            ValueKind::Null => self
+            ValueKind::Null | ValueKind::Unset => self
                 .note("has no value: give it one, or take the key away (quote it if the text `null` or `~` is meant)"),
             ValueKind::List(_) | ValueKind::Map(_) => self.note("must be a single value, not a list or a map"),
         }
@@ -264,7 +269,8 @@ impl Section<'_> {
     /// Takes the value of `key`, if it is set.
     pub(crate) fn take(&self, key: &'static str) -> Option<Node<'_>> {
         self.known.borrow_mut().push(key);
-        Some(self.node(key, self.map.get(key)?))
+        let value = self.map.get(key).filter(|value| !value.is_unset())?;
+        Some(self.node(key, value))
     }
 
     /// Takes `key` and parses it. `None` if it is not set or is wrong, which is noted.

@@ -18,6 +18,8 @@ pub(crate) struct Value {
 #[derive(Debug, Clone)]
 pub(crate) enum ValueKind {
     Null,
+    /// The null of a member of a JSON object: the key is not set, but must be a known one.
+    Unset,
     Text(Box<str>),
     List(Box<[Value]>),
     Map(Map),
@@ -48,6 +50,11 @@ impl Value {
         self.as_map()?.get(key)
     }
 
+    /// Whether it is the null of a member of a JSON object.
+    pub(crate) fn is_unset(&self) -> bool {
+        matches!(self.kind, ValueKind::Unset)
+    }
+
     pub(crate) fn as_text(&self) -> Option<&str> {
         if let ValueKind::Text(text) = &self.kind { Some(text) } else { None }
     }
@@ -72,7 +79,7 @@ impl Value {
     /// Whether it is null, an empty list or an empty map.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.kind {
-            ValueKind::Null => true,
+            ValueKind::Null | ValueKind::Unset => true,
             ValueKind::Text(_) => false,
             ValueKind::List(list) => list.is_empty(),
             ValueKind::Map(map) => map.0.is_empty(),
@@ -82,7 +89,7 @@ impl Value {
     /// How many values there are in it, itself included.
     pub(super) fn size(&self) -> usize {
         let within: usize = match &self.kind {
-            ValueKind::Null | ValueKind::Text(_) => 0,
+            ValueKind::Null | ValueKind::Unset | ValueKind::Text(_) => 0,
             ValueKind::List(list) => list.iter().map(Self::size).sum(),
             ValueKind::Map(map) => map.iter().map(|(_, value)| value.size()).sum(),
         };
@@ -92,7 +99,7 @@ impl Value {
     /// Wipes all text from memory: there may be secrets in it.
     pub(super) fn wipe(&mut self) {
         match &mut self.kind {
-            ValueKind::Null => {}
+            ValueKind::Null | ValueKind::Unset => {}
             ValueKind::Text(text) => text.zeroize(),
             ValueKind::List(list) => list.iter_mut().for_each(Self::wipe),
             ValueKind::Map(map) => map.iter_mut().for_each(|(_, value)| value.wipe()),

@@ -29,7 +29,7 @@ use crate::clock;
 use crate::exposition::Snapshot;
 use crate::toggle::{AgentId, ApiName};
 
-const NO_SUCH_AGENT: &str = "no watch is of such an agent, nothing is known of one, and none is configured";
+const NO_SUCH_AGENT: &str = "no such agent: no watch and no configuration has it";
 
 /// How long a response may wait for the state file.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -150,8 +150,7 @@ mod tests {
             "dir/f.yaml:1:4: [0].agent_id: `0` is not an agent id",
             "dir/f.yaml:1:17: [0].progress_id: `` is empty",
             "dir/f.yaml:2:33: [1].api: `us` is not under `apis`; known are: default, eu",
-            "dir/f.yaml:3:3: [2].agent_id: is missing",
-            "dir/f.yaml:3:3: [2].progress_id: is missing",
+            "dir/f.yaml:3:3: [2]: must be a map of keys to values",
             "dir/f.yaml:4:3: [3]: the name `agent-1` is taken by [1]: give each watch a name of its own",
             "dir/f.yaml:4:42: [3].labels.job: is reserved",
             "dir/f.yaml:4:50: [3].labels.a: must be a single value",
@@ -162,7 +161,28 @@ mod tests {
         ] {
             assert!(found.contains(expected), "{expected}\n--\n{found}");
         }
-        assert_eq!(found.lines().count(), 12, "{found}");
+        assert_eq!(found.lines().count(), 11, "{found}");
+    }
+
+    #[test]
+    fn null_in_json_unsets_a_known_key_and_makes_no_other_key_known() {
+        let good =
+            r#"{"name": null, "agent_id": 1, "progress_id": "p", "api": null, "labels": {"team": null, "a": "b"}}"#;
+        let watch = file("f.json", good).unwrap().remove(0);
+        assert_eq!((watch.name.as_str(), watch.labels.iter().count()), ("agent-1", 1));
+        let bad = r#"{"agent_id": 1, "progress_id": "p", "nmae": null, "labels": {"job": null, "__x": null}}"#;
+        let found = problems("f.json", bad);
+        for expected in ["labels.__x: is reserved", "labels.job: is reserved", "nmae: is not a known key"] {
+            assert!(found.contains(expected), "{expected}\n--\n{found}");
+        }
+        assert_eq!(found.lines().count(), 3, "{found}");
+        assert!(put("w", bad).is_err());
+    }
+
+    #[test]
+    fn an_empty_list_or_map_is_not_taken_for_the_other() {
+        assert!(problems("f.yaml", "- {agent_id: 1, progress_id: p, labels: []}").contains("labels: must be a map"));
+        assert!(problems("f.yaml", "- []").contains("[0]: must be a map"));
     }
 
     #[test]

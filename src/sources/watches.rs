@@ -130,11 +130,12 @@ impl<'a> SharedKeys<'a> {
         }
         let parsed = node.entries()?.map(|(name, node)| {
             let name = LabelName::parse(name).map_err(|what| node.note(what)).ok();
-            let value = node.text().map(Box::from);
+            let value = if node.is_unset() { Some(None) } else { node.text().map(|text| Some(Box::from(text))) };
             name.zip(value)
         });
         // All are read before one that is wrong decides, so that every problem is noted.
-        let labels: Labels = parsed.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
+        let parsed: Option<Vec<_>> = parsed.collect::<Vec<_>>().into_iter().collect();
+        let labels: Labels = parsed?.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         self.labels.replace(labels.clone());
         Some(labels)
     }

@@ -84,7 +84,9 @@ async fn a_connection_above_the_limit_of_its_address_is_closed_at_once_and_other
         (ask(&mut connect(&exporter, Ipv4Addr::LOCALHOST), "/-/ready") == Some(200)).then_some(())
     })
     .await;
-    let said = exporter.logged("connection refused: there are too many, see web.max_connections", 1).await;
+    let said = exporter
+        .logged("connection refused: too many, see web.max_connections and web.max_connections_per_peer", 1)
+        .await;
     assert!(said[0]["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{said:?}");
 }
 

@@ -64,7 +64,10 @@ impl FailureLog {
             ConnectionFailure::NotAccepted(error) => warn!(%error, "connections cannot be accepted"),
             ConnectionFailure::Refused => {
                 if let Some(suppressed) = self.refusals.permit() {
-                    warn!(suppressed, "connection refused: there are too many, see web.max_connections");
+                    warn!(
+                        suppressed,
+                        "connection refused: too many, see web.max_connections and web.max_connections_per_peer"
+                    );
                 }
             }
             // Load balancers connect and leave, to see whether somebody listens.
