@@ -37,9 +37,9 @@ struct FileSelection {
 
 impl FileFollower {
     /// A follower without files. It ends when it is dropped, or when nobody receives its commands.
-    pub(super) fn start(orders: mpsc::Sender<IntakeCommand>) -> Self {
+    pub(super) fn start(commands: mpsc::Sender<IntakeCommand>) -> Self {
         let (rescans, requests) = check_requests();
-        tokio::spawn(follow(requests, orders));
+        tokio::spawn(follow(requests, commands));
         Self { rescans, latest: AtomicU64::new(0) }
     }
 
@@ -58,7 +58,7 @@ impl FileFollower {
     }
 }
 
-async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, orders: mpsc::Sender<IntakeCommand>) {
+async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, commands: mpsc::Sender<IntakeCommand>) {
     let mut follower = Follower::new("watch-files", WatchFiles::new(Vec::new(), BTreeSet::new()));
     let mut number = 0;
     loop {
@@ -90,7 +90,7 @@ async fn follow(mut rescans: CheckRequests<FileSelection, FileScan>, orders: mps
             None => Some(scan),
         };
         if let Some(scan) = unsent
-            && orders.send(IntakeCommand::Scanned(number, scan)).await.is_err()
+            && commands.send(IntakeCommand::Scanned(number, scan)).await.is_err()
         {
             return;
         }

@@ -231,8 +231,7 @@ impl Intake {
                 IntakeCommand::Register(..) | IntakeCommand::Deregister(..) => {
                     next = self.change_registrations(command).await;
                 }
-                // The client may have gone.
-                IntakeCommand::Reload(loaded, reply) => drop(reply.send(self.reload(loaded).await)),
+                IntakeCommand::Reload(loaded, responder) => reply(responder, self.reload(loaded).await),
                 IntakeCommand::Scanned(rescan, scan) if rescan == self.rescan => self.apply_scan(scan).await,
                 // It used other globs than those in force. The next scan finds the same files again, but no
                 // longer reports them as changed.
@@ -269,6 +268,11 @@ async fn next_watches(demo_watches: &mut Option<watch::Receiver<Vec<Arc<Watch>>>
     let demo_watches = demo_watches.as_mut()?;
     demo_watches.changed().await.ok()?;
     Some(demo_watches.borrow_and_update().clone())
+}
+
+/// Replies to a client, which may have gone.
+fn reply<T>(responder: Responder<T>, value: T) {
+    let _ = responder.send(value);
 }
 
 /// Problems of a reload, as one.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::table::RegistrationTable;
-use super::{Intake, IntakeCommand, MOST_REGISTRATIONS, Registered, RegistrationError, Responder, events};
+use super::{Intake, IntakeCommand, MOST_REGISTRATIONS, Registered, RegistrationError, Responder, events, reply};
 use crate::clock;
 use crate::sources::Origin;
 use crate::store::{Registration, RegistrationChange, Store};
@@ -27,6 +27,37 @@ struct RegistrationBatch {
     created: usize,
 }
 
+/// What a valid registration changes.
+enum CheckedRegistration {
+    /// Nothing: it equals the stored one.
+    Unchanged,
+    /// This registration is to be committed.
+    Commit(Registration, Registered),
+}
+
+// === impl RegistrationBatch ===
+
+impl RegistrationBatch {
+    /// Whether the command changes a registration that the batch does not change yet.
+    fn accepts(&self, command: &IntakeCommand) -> bool {
+        let name = match command {
+            IntakeCommand::Register(watch, _) => &watch.name,
+            IntakeCommand::Deregister(name, _) => name,
+            IntakeCommand::Reload(..) | IntakeCommand::Scanned(..) => return false,
+        };
+        !self.names.contains(name)
+    }
+
+    /// Adds a change, and what replies to its client when it is committed.
+    fn add(&mut self, change: RegistrationChange, reply: CommitReply) {
+        self.names.insert(change.name().clone());
+        self.changes.push(change);
+        self.replies.push(reply);
+    }
+}
+
+// === impl Intake ===
+
 impl Intake {
     /// Carries out this command together with those behind it in the queue, as long as they change
     /// registrations, too, and of other names. Returns the first command that does not.
@@ -34,75 +65,66 @@ impl Intake {
         let mut batch = RegistrationBatch::default();
         let mut next = Some(first);
         let mut taken = 0;
-        let left = loop {
-            match next.take() {
-                Some(IntakeCommand::Register(watch, reply)) if !batch.names.contains(&watch.name) => {
-                    self.add_registration(watch, reply, &mut batch);
-                }
-                Some(IntakeCommand::Deregister(name, reply)) if !batch.names.contains(&name) => {
-                    self.add_removal(name, reply, &mut batch);
-                }
-                left => break left,
+        while let Some(command) = next.take_if(|command| batch.accepts(command)) {
+            match command {
+                IntakeCommand::Register(watch, responder) => self.add_registration(watch, responder, &mut batch),
+                IntakeCommand::Deregister(name, responder) => self.add_removal(name, responder, &mut batch),
+                // The batch accepts neither.
+                IntakeCommand::Reload(..) | IntakeCommand::Scanned(..) => {}
             }
             taken += 1;
-            if taken == BATCH {
-                break None;
-            }
-            next = self.commands.try_recv().ok();
-        };
+            // After a full batch, the other work of the intake gets a turn.
+            next = if taken < BATCH { self.commands.try_recv().ok() } else { None };
+        }
         let RegistrationBatch { changes, replies, .. } = batch;
         let committed = self.commit(changes, events::deregistered).await;
         for reply in replies {
             reply(committed.clone());
         }
-        left
+        next
     }
 
     /// Adds a registration to the batch, or answers at once if there is nothing to commit.
     fn add_registration(
         &self,
         watch: Watch,
-        reply: Responder<Result<Registered, RegistrationError>>,
+        responder: Responder<Result<Registered, RegistrationError>>,
         batch: &mut RegistrationBatch,
     ) {
-        let (registered, registration) = match self.check_registration(watch, batch.created) {
-            Ok((registered, Some(registration))) => (registered, registration),
-            // The client may have gone.
-            Ok((registered, None)) => return drop(reply.send(Ok(registered))),
-            Err(error) => return drop(reply.send(Err(error))),
-        };
-        batch.created += usize::from(registered == Registered::Created);
-        batch.names.insert(registration.watch.name.clone());
-        batch.changes.push(RegistrationChange::Put(registration));
-        batch.replies.push(Box::new(move |committed| drop(reply.send(committed.map(|()| registered)))));
+        match self.check_registration(watch, batch.created) {
+            Ok(CheckedRegistration::Commit(registration, registered)) => {
+                batch.created += usize::from(registered == Registered::Created);
+                let reply = move |committed: Result<(), _>| reply(responder, committed.map(|()| registered));
+                batch.add(RegistrationChange::Put(registration), Box::new(reply));
+            }
+            Ok(CheckedRegistration::Unchanged) => reply(responder, Ok(Registered::Replaced)),
+            Err(error) => reply(responder, Err(error)),
+        }
     }
 
-    /// Checks a registration. Returns what to commit: nothing if it equals the stored one. `created` is
-    /// how many new names the batch has already.
-    fn check_registration(
-        &self,
-        watch: Watch,
-        created: usize,
-    ) -> Result<(Registered, Option<Registration>), RegistrationError> {
+    /// Checks a registration. `created` is how many new names the batch has already.
+    fn check_registration(&self, watch: Watch, created: usize) -> Result<CheckedRegistration, RegistrationError> {
         self.check_name(&watch.name)?;
         if !self.apis.contains(&watch.api) {
             return Err(RegistrationError::UnknownApi);
         }
         let now = self.registrations.now();
         match self.registrations.get(&watch.name) {
-            Some(old) if *old.watch == watch => {
-                let again = self.uncertain.contains(&watch.name).then(|| old.clone());
-                Ok((Registered::Replaced, again))
+            // Whether the state file has an uncertain one is not known.
+            Some(old) if *old.watch == watch && self.uncertain.contains(&watch.name) => {
+                Ok(CheckedRegistration::Commit(old.clone(), Registered::Replaced))
             }
+            Some(old) if *old.watch == watch => Ok(CheckedRegistration::Unchanged),
             Some(old) => {
                 let started = if old.watch.same_run(&watch) { old.started } else { now };
                 let watch = Arc::new(watch);
-                Ok((Registered::Replaced, Some(Registration { watch, started, registered: now })))
+                let registration = Registration { watch, started, registered: now };
+                Ok(CheckedRegistration::Commit(registration, Registered::Replaced))
             }
             None if self.most_stored() + created >= MOST_REGISTRATIONS => Err(RegistrationError::Full),
             None => {
                 let registration = Registration { watch: Arc::new(watch), started: now, registered: now };
-                Ok((Registered::Created, Some(registration)))
+                Ok(CheckedRegistration::Commit(registration, Registered::Created))
             }
         }
     }
@@ -111,18 +133,18 @@ impl Intake {
     fn add_removal(
         &self,
         name: WatchName,
-        reply: Responder<Result<(), RegistrationError>>,
+        responder: Responder<Result<(), RegistrationError>>,
         batch: &mut RegistrationBatch,
     ) {
         let is_known = self.registrations.get(&name).is_some() || self.uncertain.contains(&name);
         let known = is_known.then_some(()).ok_or(RegistrationError::NotRegistered);
-        if let Err(error) = self.check_name(&name).and(known) {
-            // The client may have gone.
-            return drop(reply.send(Err(error)));
+        match self.check_name(&name).and(known) {
+            Ok(()) => {
+                let reply = move |committed| reply(responder, committed);
+                batch.add(RegistrationChange::Remove(name), Box::new(reply));
+            }
+            Err(error) => reply(responder, Err(error)),
         }
-        batch.names.insert(name.clone());
-        batch.changes.push(RegistrationChange::Remove(name));
-        batch.replies.push(Box::new(move |committed| drop(reply.send(committed))));
     }
 
     /// Whether this name can be registered and removed over HTTP.
@@ -196,7 +218,7 @@ impl Intake {
         }
         let edited = edit.finish(|old| self.registrations.has_run_of(old));
         self.publish(edited, None).await;
-        self.forget_remembered(&names);
+        self.forget_inactive(&names);
         Ok(())
     }
 
@@ -204,7 +226,7 @@ impl Intake {
     /// again. Logs each new error once, and when writing works again.
     async fn write(&mut self, changes: &[RegistrationChange]) -> Result<(), RegistrationError> {
         let written = match self.context.store.clone() {
-            Some(store) => write(store, changes.to_vec()).await,
+            Some(store) => write_to_store(store, changes.to_vec()).await,
             None => Err(RegistrationError::NotStored("there is no state file".to_owned())),
         };
         let names = changes.iter().map(RegistrationChange::name);
@@ -227,7 +249,7 @@ impl Intake {
     }
 }
 
-async fn write(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), RegistrationError> {
+async fn write_to_store(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), RegistrationError> {
     match threads::try_run("registrations", move || store.register(&changes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if error.is_for_want_of_room() => Err(RegistrationError::DiskFull(error.to_string())),

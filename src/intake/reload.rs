@@ -48,7 +48,7 @@ impl Intake {
             None => self.report_late_scan(&config.watch_files),
         }
         self.rescan = scan.number;
-        self.forget_all_remembered();
+        self.forget_all_inactive();
         if config.registrations.enabled && !self.config.registrations.enabled {
             self.warn_if_exposed();
         }

@@ -23,7 +23,7 @@ impl Intake {
         self.publish(edited, None).await;
         self.report_scan(&scan);
         if changed || !were_up {
-            self.forget_all_remembered();
+            self.forget_all_inactive();
         }
     }
 
@@ -43,7 +43,7 @@ impl Intake {
 
     /// Drops the saved state of runs under these names that no source defines. Does nothing while a watch
     /// file cannot be read, because that file may define them.
-    pub(super) fn forget_remembered<'n>(&self, names: impl IntoIterator<Item = &'n WatchName>) {
+    pub(super) fn forget_inactive<'n>(&self, names: impl IntoIterator<Item = &'n WatchName>) {
         if self.all_files_up {
             let (board, now) = (&self.context.board, clock::now());
             let forget = |name: &&WatchName| board.forget_inactive(name, |name, run| self.defines(name, run), now);
@@ -51,8 +51,8 @@ impl Intake {
         }
     }
 
-    /// As [`Intake::forget_remembered`], for all names.
-    pub(super) fn forget_all_remembered(&self) {
+    /// As [`Intake::forget_inactive`], for all names.
+    pub(super) fn forget_all_inactive(&self) {
         if self.all_files_up {
             let keep = |name: &WatchName, run: &SavedToggle| self.defines(name, run);
             events::forgotten(self.context.board.forget_all_inactive(keep, clock::now()));

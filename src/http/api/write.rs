@@ -29,7 +29,7 @@ pub(crate) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
 
 /// Registers and deregisters watches, and reloads. It also gives access to the configuration in force.
 pub struct WriteApi {
-    orders: mpsc::Sender<IntakeCommand>,
+    commands: mpsc::Sender<IntakeCommand>,
     reloader: Arc<Reloader>,
     in_force: watch::Receiver<ConfigSnapshot>,
 }
@@ -39,11 +39,11 @@ pub struct WriteApi {
 impl WriteApi {
     /// Sends commands to the intake.
     pub fn new(
-        orders: mpsc::Sender<IntakeCommand>,
+        commands: mpsc::Sender<IntakeCommand>,
         reloader: Arc<Reloader>,
         in_force: watch::Receiver<ConfigSnapshot>,
     ) -> Self {
-        Self { orders, reloader, in_force }
+        Self { commands, reloader, in_force }
     }
 
     /// Reads the configuration in force.
@@ -83,7 +83,7 @@ impl WriteApi {
             Ok(watch) => watch,
             Err(wrong) => return problems(StatusCode::BAD_REQUEST, &wrong.to_strings()),
         };
-        match self.order(|reply| IntakeCommand::Register(watch, reply)).await {
+        match self.send(|reply| IntakeCommand::Register(watch, reply)).await {
             Some(Ok(registered)) => self.registered(name, registered, board),
             Some(Err(refusal)) => self.refuse(&refusal),
             None => stopping(),
@@ -99,7 +99,7 @@ impl WriteApi {
             return refused;
         }
         let Ok(name) = WatchName::parse(name) else { return self.refuse(&RegistrationError::NotRegistered) };
-        match self.order(|reply| IntakeCommand::Deregister(name, reply)).await {
+        match self.send(|reply| IntakeCommand::Deregister(name, reply)).await {
             Some(Ok(())) => response(StatusCode::NO_CONTENT, None, ""),
             Some(Err(refusal)) => self.refuse(&refusal),
             None => stopping(),
@@ -119,9 +119,9 @@ impl WriteApi {
     }
 
     /// Sends a command and waits for its reply; `None` if the process ends before that.
-    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> IntakeCommand) -> Option<T> {
+    async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> IntakeCommand) -> Option<T> {
         let (reply, done) = oneshot::channel();
-        self.orders.send(order(reply)).await.ok()?;
+        self.commands.send(command(reply)).await.ok()?;
         done.await.ok()
     }
 
