@@ -252,7 +252,7 @@ impl Intake {
 async fn write_to_store(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), RegistrationError> {
     match threads::try_run("registrations", move || store.register(&changes)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if error.is_for_want_of_room() => Err(RegistrationError::DiskFull(error.to_string())),
+        Ok(Err(error)) if error.is_disk_full() => Err(RegistrationError::DiskFull(error.to_string())),
         Ok(Err(error)) => Err(RegistrationError::NotStored(error.to_string())),
         Err(lost) => Err(RegistrationError::NotStored(format!("cannot be written: {lost}"))),
     }

@@ -15,8 +15,8 @@ pub(super) enum StoreFault {
     NoFolder,
     /// It is a folder, a device or a socket.
     NotAFile,
-    /// It cannot be opened, created, locked or read; `to_be` says which.
-    Io { to_be: &'static str, error: io::Error },
+    /// It cannot be opened, created, locked or read; `attempt` says which.
+    Io { attempt: &'static str, error: io::Error },
     /// Another process has it open.
     InUse,
     /// It is no database, or one of another program.
@@ -32,9 +32,9 @@ pub(super) enum StoreFault {
 // === impl StoreFault ===
 
 impl StoreFault {
-    /// For [`Result::map_err`]: the file could not be `to_be`.
-    pub(super) fn io(to_be: &'static str) -> impl Fn(io::Error) -> Self {
-        move |error| Self::Io { to_be, error }
+    /// For [`Result::map_err`]: the file could not be `attempt`.
+    pub(super) fn io(attempt: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Io { attempt, error }
     }
 
     /// The meaning of an error while the file is read and verified. All of them are damage, except for errors of the disk.
@@ -42,7 +42,7 @@ impl StoreFault {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match error.into() {
             redb::Error::Io(error) if !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) => {
-                Self::Io { to_be: "read", error }
+                Self::Io { attempt: "read", error }
             }
             error => Self::Damaged(error.to_string()),
         }
@@ -52,8 +52,8 @@ impl StoreFault {
 // === impl StoreError ===
 
 impl StoreError {
-    /// Whether the disk has no room left.
-    pub fn is_for_want_of_room(&self) -> bool {
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
         matches!(self.0, StoreFault::Unwritten { full: true, .. })
     }
 }
@@ -69,7 +69,7 @@ impl fmt::Display for StoreError {
         match &self.0 {
             StoreFault::NoFolder => f.write_str("has no folder to be in: create the folder, or name another file"),
             StoreFault::NotAFile => f.write_str("is not a regular file: name a file, which is made if there is none"),
-            StoreFault::Io { to_be, error } => write!(f, "cannot be {to_be}: {error}"),
+            StoreFault::Io { attempt, error } => write!(f, "cannot be {attempt}: {error}"),
             StoreFault::InUse => f.write_str("is in use by another process: stop that one, or name another file"),
             StoreFault::Foreign => f.write_str(
                 "is not a state file of cekura-exporter: name another file, or move this one away to begin anew",

@@ -128,7 +128,7 @@ impl Store {
     /// version. It is not changed then.
     pub fn open(path: &Path) -> Result<(Self, Saved), StoreError> {
         let (disk, saved, session) = open::open(path)?;
-        let database = open::database(&disk).map_err(unwritten)?;
+        let database = open::open_database(&disk).map_err(unwritten)?;
         let store = Self { database: Mutex::new(Some(database)), disk, session };
         // It stores the session. If that fails, the first save does it.
         let _ = store.transact(|_| Ok(()));
@@ -216,7 +216,7 @@ impl Store {
         let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match open.take() {
             Some(database) => database,
-            None => open::database(&self.disk).map_err(unwritten)?,
+            None => open::open_database(&self.disk).map_err(unwritten)?,
         };
         let begin_and_work = |transaction: &WriteTransaction| {
             let mut table = transaction.open_table(META)?;

@@ -29,7 +29,7 @@ use crate::toggle::{ApiName, WatchName};
 const CACHE_BYTES: usize = 8 << 20;
 
 /// The most records that memory is reserved for, because the length in a damaged table may be anything.
-const MOST_RESERVED: u64 = 1_000_000;
+const MAX_RESERVED: u64 = 1_000_000;
 
 /// The first bytes of a redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -39,27 +39,26 @@ const VERSION_KEY: &str = "version";
 
 /// Opens the file at `path`, or creates it, and reads everything in it.
 pub(super) fn open(path: &Path) -> Result<(Disk, Saved, Session), StoreFault> {
-    let path = &followed(path);
+    let path = &resolve_links(path);
     let file = match open_locked(path)? {
-        Some(file) if is_empty(&file)? => create(path, PathState::EmptyFile, Some(file))?,
-        Some(file) => file,
-        None => create(path, PathState::Free, None)?,
+        Some(file) if !is_empty(&file)? => file,
+        old => create(path, old)?,
     };
-    let disk = disk(file)?;
+    let disk = open_disk(file)?;
     let (saved, session) = verify(&disk)?;
     Ok((disk, saved, session))
 }
 
 /// Finds the problems that [`open`] would find. A file that is missing or in use is fine.
 pub(super) fn check(path: &Path) -> Result<(), StoreFault> {
-    let path = &followed(path);
+    let path = &resolve_links(path);
     match open_locked(path) {
         Ok(Some(file)) if is_empty(&file)? => Ok(()),
-        Ok(Some(file)) => verify(&disk(file)?).map(drop),
+        Ok(Some(file)) => verify(&open_disk(file)?).map(drop),
         Ok(None) => {
-            let folder = folder_of(path)?;
+            let folder = existing_folder(path)?;
             let access = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK);
-            access.map_err(|error| StoreFault::Io { to_be: "created", error: error.into() })
+            access.map_err(|error| StoreFault::Io { attempt: "created", error: error.into() })
         }
         Err(StoreFault::InUse) => Ok(()),
         Err(fault) => Err(fault),
@@ -67,7 +66,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreFault> {
 }
 
 /// Opens the database for reading and writing.
-pub(super) fn database(disk: &Disk) -> Result<Database, redb::Error> {
+pub(super) fn open_database(disk: &Disk) -> Result<Database, redb::Error> {
     Ok(builder().create_with_backend(KeptOpen(disk.clone()))?)
 }
 
@@ -90,26 +89,17 @@ fn builder() -> redb::Builder {
     builder
 }
 
-fn disk(file: File) -> Result<Disk, StoreFault> {
+fn open_disk(file: File) -> Result<Disk, StoreFault> {
     Ok(Arc::new(FileBackend::new(file).map_err(StoreFault::of_reading)?))
 }
 
 // === The file ===
 
-/// What is at the path of a new file.
-#[derive(Clone, Copy)]
-enum PathState {
-    /// No file.
-    Free,
-    /// An empty file, which is replaced.
-    EmptyFile,
-}
-
 /// The path that symbolic links lead to, even if nothing is there.
-fn followed(path: &Path) -> PathBuf {
-    const MOST_LINKS: usize = 40;
+fn resolve_links(path: &Path) -> PathBuf {
+    const MAX_LINKS: usize = 40;
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         let Ok(target) = fs::read_link(&path) else { break };
         path = path.parent().unwrap_or(Path::new("")).join(target);
     }
@@ -120,12 +110,12 @@ fn followed(path: &Path) -> PathBuf {
 fn open_locked(path: &Path) -> Result<Option<File>, StoreFault> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreFault::Io { to_be: "opened", error }),
+        Err(error) => return Err(StoreFault::Io { attempt: "opened", error }),
         Ok(found) if !found.is_file() => return Err(StoreFault::NotAFile),
         Ok(_) => {}
     }
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(StoreFault::io("opened"))?;
-    lock(&file)?;
+    try_lock(&file)?;
     let (locked, there) = (file.metadata(), fs::metadata(path));
     let (locked, there) = (locked.map_err(StoreFault::io("opened"))?, there.map_err(StoreFault::io("opened"))?);
     if (locked.dev(), locked.ino()) != (there.dev(), there.ino()) {
@@ -135,14 +125,14 @@ fn open_locked(path: &Path) -> Result<Option<File>, StoreFault> {
     Ok(Some(file))
 }
 
-/// Locks the file until it is closed.
-fn lock(file: &File) -> Result<(), StoreFault> {
+/// Locks the file until it is closed. Does not wait for the lock.
+fn try_lock(file: &File) -> Result<(), StoreFault> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreFault::InUse),
         // Some network volumes have no locks. The exporter runs there all the same.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(error)) => Err(StoreFault::Io { to_be: "locked", error }),
+        Err(TryLockError::Error(error)) => Err(StoreFault::Io { attempt: "locked", error }),
     }
 }
 
@@ -151,7 +141,7 @@ fn is_empty(file: &File) -> Result<bool, StoreFault> {
 }
 
 /// The folder of the file, which must exist.
-fn folder_of(path: &Path) -> Result<PathBuf, StoreFault> {
+fn existing_folder(path: &Path) -> Result<PathBuf, StoreFault> {
     let folder = path.parent().filter(|folder| *folder != OsStr::new("")).unwrap_or(Path::new("."));
     if folder.is_dir() { Ok(folder.to_owned()) } else { Err(StoreFault::NoFolder) }
 }
@@ -159,17 +149,17 @@ fn folder_of(path: &Path) -> Result<PathBuf, StoreFault> {
 /// Makes a database and moves it to `path` when it is complete, so that `path` never has half of one. A crash may leave
 /// an incomplete file, whose name is not used again.
 ///
-/// `old` is the empty file that is there now. It stays locked until it is replaced.
-fn create(path: &Path, state: PathState, old: Option<File>) -> Result<File, StoreFault> {
-    let folder = folder_of(path)?;
-    let making = folder.join(format!(".cekura-exporter-{:016x}.new", fastrand::u64(..)));
+/// `old` is the empty file that is there now, if any. It stays locked until it is replaced.
+fn create(path: &Path, old: Option<File>) -> Result<File, StoreFault> {
+    let folder = existing_folder(path)?;
+    let temporary = folder.join(format!(".cekura-exporter-{:016x}.new", fastrand::u64(..)));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
-    let file = options.open(&making).map_err(StoreFault::io("created"))?;
-    let made = fill(&file).and_then(|()| move_to(&making, path, state));
+    let file = options.open(&temporary).map_err(StoreFault::io("created"))?;
+    let created = fill(&file).and_then(|()| move_to(&temporary, path, old.is_some()));
     // Does nothing if it was moved.
-    let _ = fs::remove_file(&making);
-    made?;
+    let _ = fs::remove_file(&temporary);
+    created?;
     drop(old);
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(StoreFault::io("created"))?;
@@ -178,13 +168,13 @@ fn create(path: &Path, state: PathState, old: Option<File>) -> Result<File, Stor
 
 /// Makes a database of the empty file.
 fn fill(file: &File) -> Result<(), StoreFault> {
-    lock(file)?;
+    try_lock(file)?;
     let failed = |error: redb::Error| match error {
-        redb::Error::Io(error) => StoreFault::Io { to_be: "created", error },
-        error => StoreFault::Io { to_be: "created", error: io::Error::other(error) },
+        redb::Error::Io(error) => StoreFault::Io { attempt: "created", error },
+        error => StoreFault::Io { attempt: "created", error: io::Error::other(error) },
     };
-    let disk = disk(file.try_clone().map_err(StoreFault::io("created"))?)?;
-    let database = database(&disk).map_err(failed)?;
+    let disk = open_disk(file.try_clone().map_err(StoreFault::io("created"))?)?;
+    let database = open_database(&disk).map_err(failed)?;
     transact(&database, |transaction| {
         transaction.open_table(META)?.insert(VERSION_KEY, VERSION)?;
         transaction.open_table(REGISTRATIONS)?;
@@ -197,17 +187,18 @@ fn fill(file: &File) -> Result<(), StoreFault> {
     file.sync_all().map_err(StoreFault::io("created"))
 }
 
-fn move_to(made: &Path, path: &Path, state: PathState) -> Result<(), StoreFault> {
-    if let PathState::Free = state {
+/// Moves the new file to `path`. `replace` says whether an empty file is there, which is replaced.
+fn move_to(temporary: &Path, path: &Path, replace: bool) -> Result<(), StoreFault> {
+    if !replace {
         // A rename would replace a file that another process has just created there. A link does not.
-        match fs::hard_link(made, path) {
+        match fs::hard_link(temporary, path) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreFault::InUse),
             // Some volumes have no links.
             Err(_) => {}
         }
     }
-    fs::rename(made, path).map_err(StoreFault::io("created"))
+    fs::rename(temporary, path).map_err(StoreFault::io("created"))
 }
 
 // === The content ===
@@ -217,7 +208,7 @@ fn verify(disk: &Disk) -> Result<(Saved, Session), StoreFault> {
     let mut magic = [0; MAGIC.len()];
     match disk.read(0, &mut magic) {
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-            return Err(StoreFault::Io { to_be: "read", error });
+            return Err(StoreFault::Io { attempt: "read", error });
         }
         Ok(()) if magic == MAGIC => {}
         _ => return Err(StoreFault::Foreign),
@@ -225,24 +216,24 @@ fn verify(disk: &Disk) -> Result<(Saved, Session), StoreFault> {
     let overlay = Overlay::of(disk.clone()).map_err(StoreFault::io("read"))?;
     let verified = catch_unwind(AssertUnwindSafe(|| {
         let database = builder().set_check_integrity_on_open(true).create_with_backend(overlay);
-        read(&database.map_err(StoreFault::of_reading)?)
+        read_tables(&database.map_err(StoreFault::of_reading)?)
     }));
     // redb reports damage as an error. It may still panic where it overlooks some.
     verified.unwrap_or_else(|_| Err(StoreFault::Damaged("it cannot be decoded".into())))
 }
 
 /// Reads all tables, the two large ones at the same time.
-fn read(database: &Database) -> Result<(Saved, Session), StoreFault> {
+fn read_tables(database: &Database) -> Result<(Saved, Session), StoreFault> {
     let transaction = database.begin_read().map_err(StoreFault::of_reading)?;
     let session = read_meta(&transaction)?;
     let read_toggles = || {
-        records(&transaction, TOGGLES, "toggle", |name, json| {
+        read_records(&transaction, TOGGLES, "toggle", |name, json| {
             Ok((WatchName::parse(name)?, record::read_toggle(json, session.counting_since)?))
         })
     };
     let (registrations, toggles) = std::thread::scope(|scope| {
         let toggles = Builder::new().spawn_scoped(scope, read_toggles);
-        let registrations = records(&transaction, REGISTRATIONS, "registration", |name, json| {
+        let registrations = read_records(&transaction, REGISTRATIONS, "registration", |name, json| {
             record::read_registration(WatchName::parse(name)?, json)
         });
         // If no thread can be started, the toggles are read after the registrations.
@@ -250,7 +241,7 @@ fn read(database: &Database) -> Result<(Saved, Session), StoreFault> {
         (registrations, toggles)
     });
     let toggles = toggles.map_err(|_| StoreFault::Damaged("it cannot be decoded".into()))?;
-    let agents = records(&transaction, AGENTS, "agent", |(api, id), json| {
+    let agents = read_records(&transaction, AGENTS, "agent", |(api, id), json| {
         Ok(((ApiName::parse(api)?, record::agent_id(id)?), record::read_agent(json)?))
     });
     let saved = Saved { registrations: registrations?, toggles: toggles?.into_iter().collect(), agents: agents? };
@@ -258,7 +249,7 @@ fn read(database: &Database) -> Result<(Saved, Session), StoreFault> {
 }
 
 /// Reads all records of a table. A record that `parse` refuses is damage of that `kind` of record.
-fn records<K: Key + 'static, T>(
+fn read_records<K: Key + 'static, T>(
     transaction: &ReadTransaction,
     table: TableDefinition<'_, K, &'static [u8]>,
     kind: &str,
@@ -266,7 +257,7 @@ fn records<K: Key + 'static, T>(
 ) -> Result<Vec<T>, StoreFault> {
     let table = transaction.open_table(table).map_err(StoreFault::of_reading)?;
     let length = table.len().map_err(StoreFault::of_reading)?;
-    let mut records = Vec::with_capacity(usize::try_from(length.min(MOST_RESERVED)).unwrap_or_default());
+    let mut records = Vec::with_capacity(usize::try_from(length.min(MAX_RESERVED)).unwrap_or_default());
     for entry in table.iter().map_err(StoreFault::of_reading)? {
         let (key, value) = entry.map_err(StoreFault::of_reading)?;
         let record = parse(key.value(), value.value());
@@ -283,15 +274,15 @@ fn read_meta(transaction: &ReadTransaction) -> Result<Session, StoreFault> {
         Err(TableError::Storage(error)) => return Err(StoreFault::of_reading(error)),
         Err(_) => return Err(StoreFault::Foreign),
     };
-    let read = |key| Ok(table.get(key).map_err(StoreFault::of_reading)?.map(|value| value.value()));
-    match read(VERSION_KEY)? {
+    let number_at = |key| Ok(table.get(key).map_err(StoreFault::of_reading)?.map(|value| value.value()));
+    match number_at(VERSION_KEY)? {
         Some(VERSION) => {}
         Some(version) if version > VERSION => return Err(StoreFault::Newer(version)),
         _ => return Err(StoreFault::Foreign),
     }
-    let last = read(SESSION)?.unwrap_or_default();
+    let last = number_at(SESSION)?.unwrap_or_default();
     let number = last.saturating_add(1);
-    let ended_well = read(ENDED)? == Some(last);
-    let counting_since = if ended_well { read(COUNTING_SINCE)?.unwrap_or(number) } else { number };
+    let ended_well = number_at(ENDED)? == Some(last);
+    let counting_since = if ended_well { number_at(COUNTING_SINCE)?.unwrap_or(number) } else { number };
     Ok(Session { number, counting_since })
 }

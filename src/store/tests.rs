@@ -624,7 +624,7 @@ fn a_full_disk_is_an_error_until_it_has_room_again_and_loses_nothing() {
         let failing = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
         let [writes, syncs] = failing.clone();
         let disk: Disk = Arc::new(Failing { disk, writes, syncs });
-        let store = Store { database: Mutex::new(Some(open::database(&disk).unwrap())), disk, session };
+        let store = Store { database: Mutex::new(Some(open::open_database(&disk).unwrap())), disk, session };
         store.register(&[put("before")]).unwrap();
         failing[what].store(true, Ordering::Relaxed);
         for _ in 0..3 {

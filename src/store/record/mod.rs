@@ -99,11 +99,11 @@ pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
     let AgentMock { newest, enabled_since, told_by, forgotten, unwatched_since } = agent;
     json(&AgentRecord {
         newest: newest.map(|(at, place)| (at.as_millis(), place)),
-        enabled_since: millis(*enabled_since),
+        enabled_since: timestamp_millis(*enabled_since),
         told_by: told_by.as_ref().map(|teller| teller.toggle.as_str().into()),
         labels: told_by.as_ref().map(|teller| labels_record(&teller.labels)).unwrap_or_default(),
         forgotten: *forgotten,
-        unwatched_since: millis(*unwatched_since),
+        unwatched_since: timestamp_millis(*unwatched_since),
     })
 }
 
@@ -155,7 +155,7 @@ fn text(text: &Text) -> Cow<'_, str> {
     text.as_str().into()
 }
 
-fn millis(time: Option<Timestamp>) -> Option<u64> {
+fn timestamp_millis(time: Option<Timestamp>) -> Option<u64> {
     time.map(Timestamp::as_millis)
 }
 

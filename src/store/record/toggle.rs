@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{agent_id, is_default, json, millis, parse, text, timestamp};
+use super::{agent_id, is_default, json, parse, text, timestamp, timestamp_millis};
 use crate::store::SavedToggle;
 use crate::toggle::{
     ApiName, Event, EventKind, Expect, FailureStreak, Finish, LastAnswer, ProblemKind, ProgressId, RawStatuses, Reason,
@@ -71,17 +71,20 @@ struct RunRecord<'r> {
 struct EventRecord<'r> {
     at: u64,
     #[serde(borrow, flatten)]
-    what: WhatRecord<'r>,
+    kind: EventKindRecord<'r>,
 }
 
+/// What happened. Some variants have another word in the file, which is part of the format and must not change.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum WhatRecord<'r> {
-    Began {
+enum EventKindRecord<'r> {
+    #[serde(rename = "began")]
+    RunStarted {
         #[serde(borrow)]
         progress_id: Cow<'r, str>,
     },
-    Status {
+    #[serde(rename = "status")]
+    StatusChanged {
         #[serde(borrow)]
         from: Cow<'r, str>,
         #[serde(borrow)]
@@ -93,7 +96,8 @@ enum WhatRecord<'r> {
         #[serde(default, skip_serializing_if = "is_default")]
         text: Option<Cow<'r, str>>,
     },
-    Unrecognised {
+    #[serde(rename = "unrecognised")]
+    UnrecognisedStatus {
         #[serde(borrow)]
         status: Cow<'r, str>,
     },
@@ -206,54 +210,58 @@ impl<'r> ToggleRecord<'r> {
 
 impl<'r> EventRecord<'r> {
     fn of(event: &'r Event) -> Self {
-        let what = match &event.kind {
-            EventKind::RunStarted { progress_id } => WhatRecord::Began { progress_id: progress_id.as_str().into() },
-            EventKind::StatusChanged { from, to, duration, mismatch, text: said } => WhatRecord::Status {
+        let kind = match &event.kind {
+            EventKind::RunStarted { progress_id } => {
+                EventKindRecord::RunStarted { progress_id: progress_id.as_str().into() }
+            }
+            EventKind::StatusChanged { from, to, duration, mismatch, text: said } => EventKindRecord::StatusChanged {
                 from: from.as_str().into(),
                 to: to.as_str().into(),
-                millis: duration.map(as_millis),
+                millis: duration.map(duration_millis),
                 mismatch: *mismatch,
                 text: said.as_ref().map(text),
             },
-            EventKind::UnrecognisedStatus { status } => WhatRecord::Unrecognised { status: text(status) },
+            EventKind::UnrecognisedStatus { status } => EventKindRecord::UnrecognisedStatus { status: text(status) },
             EventKind::PollFailed { reason, detail } => {
-                WhatRecord::PollFailed { reason: reason.as_str().into(), detail: detail.as_ref().map(text) }
+                EventKindRecord::PollFailed { reason: reason.as_str().into(), detail: detail.as_ref().map(text) }
             }
             EventKind::Recovered { reason, lasted } => {
-                WhatRecord::Recovered { reason: reason.as_str().into(), millis: as_millis(*lasted) }
+                EventKindRecord::Recovered { reason: reason.as_str().into(), millis: duration_millis(*lasted) }
             }
         };
-        Self { at: event.at.as_millis(), what }
+        Self { at: event.at.as_millis(), kind }
     }
 
     /// `None` for an event that only a later version knows.
     fn restore(self) -> Option<Event> {
         let said = |text: Option<Cow<'_, str>>| text.as_deref().map(Text::restore);
-        let what = match self.what {
-            WhatRecord::Began { progress_id } => {
+        let kind = match self.kind {
+            EventKindRecord::RunStarted { progress_id } => {
                 EventKind::RunStarted { progress_id: ProgressId::restore(&progress_id).ok()? }
             }
-            WhatRecord::Status { from, to, millis, mismatch, text } => EventKind::StatusChanged {
+            EventKindRecord::StatusChanged { from, to, millis, mismatch, text } => EventKind::StatusChanged {
                 from: Status::parse(&from)?,
                 to: Status::parse(&to)?,
                 duration: millis.map(Duration::from_millis),
                 mismatch,
                 text: said(text),
             },
-            WhatRecord::Unrecognised { status } => EventKind::UnrecognisedStatus { status: Text::restore(&status) },
-            WhatRecord::PollFailed { reason, detail } => {
+            EventKindRecord::UnrecognisedStatus { status } => {
+                EventKind::UnrecognisedStatus { status: Text::restore(&status) }
+            }
+            EventKindRecord::PollFailed { reason, detail } => {
                 EventKind::PollFailed { reason: Reason::parse(&reason)?, detail: said(detail) }
             }
-            WhatRecord::Recovered { reason, millis } => {
+            EventKindRecord::Recovered { reason, millis } => {
                 EventKind::Recovered { reason: Reason::parse(&reason)?, lasted: Duration::from_millis(millis) }
             }
-            WhatRecord::Other => return None,
+            EventKindRecord::Other => return None,
         };
-        Some(Event { at: Timestamp::from_millis(self.at), kind: what })
+        Some(Event { at: Timestamp::from_millis(self.at), kind })
     }
 }
 
-fn as_millis(duration: Duration) -> u64 {
+fn duration_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -269,7 +277,7 @@ impl<'r> RunRecord<'r> {
             error: run.last_answer.error.as_ref().map(text),
             finished: run.finished.map(|finish| finish.at.as_millis()),
             finished_at_first_answer: run.finished.is_some_and(|finish| finish.at_first_answer),
-            last_success: millis(run.last_success),
+            last_success: timestamp_millis(run.last_success),
             failing: run.failing.as_ref().map(|failing| FailingRecord {
                 reason: failing.reason.as_str().into(),
                 detail: failing.detail.as_ref().map(text),
@@ -325,9 +333,9 @@ impl TallyRecord {
             failures: *failures,
             completed: (*completed).into(),
             failed: (*failed).into(),
-            last_completed: millis(*last_completed),
-            last_failed: millis(*last_failed),
-            last_mismatched: millis(*last_mismatched),
+            last_completed: timestamp_millis(*last_completed),
+            last_failed: timestamp_millis(*last_failed),
+            last_mismatched: timestamp_millis(*last_mismatched),
             problem: problem.map(|problem| ProblemRecord {
                 kind: problem.kind.as_str().to_owned(),
                 expect: problem.expect.map(|expect| expect.as_str().to_owned()),
