@@ -145,10 +145,7 @@ impl ApiMetrics {
     pub fn count_poll(&self, outcome: &Outcome, took: Option<Duration>) {
         match outcome {
             Ok(_) => self.ok.inc(),
-            Err(failure) => {
-                let reasons = Reason::ALL.iter().zip(&self.failures);
-                reasons.filter(|(reason, _)| **reason == failure.reason).for_each(|(_, counter)| counter.inc());
-            }
+            Err(failure) => self.failures[failure.reason as usize].inc(),
         }
         if let Some(took) = took {
             self.request_duration.observe(took.as_secs_f64());
