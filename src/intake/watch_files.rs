@@ -30,8 +30,8 @@ impl Intake {
     /// Reports a scan that was applied, so that a source that is shown as up has its watches on the board.
     pub(super) fn report_scan(&mut self, scan: &FileScan) {
         scan.events.iter().for_each(events::watch_files);
-        self.context.metrics.set_sources(scan.up.iter().map(|(path, up)| (Source::File, &**path, *up)));
-        self.all_files_up = scan.up.iter().all(|(_, up)| *up);
+        self.context.metrics.set_sources(scan.glob_up.iter().map(|(path, up)| (Source::File, &**path, *up)));
+        self.all_files_up = scan.glob_up.iter().all(|(_, up)| *up);
     }
 
     /// Reports that a scan with these globs takes long: none of them is known to be up.

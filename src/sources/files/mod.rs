@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use self::glob::WatchGlob;
-use self::reading::{FileReading, FileStamp, look};
+use self::reading::{FileReading, FileStamp, read_if_changed};
 use self::state::FileState;
 pub use self::state::share_equal;
 use self::walk::GlobWalk;
@@ -35,7 +35,8 @@ pub type Watches = Arc<[Arc<Watch>]>;
 pub struct WatchFiles {
     globs: Arc<[WatchGlob]>,
     apis: BTreeSet<ApiName>,
-    known: BTreeMap<Arc<Path>, FileState>,
+    /// The files that were found, by path.
+    files: BTreeMap<Arc<Path>, FileState>,
     /// The problems of each glob, by the glob as configured.
     glob_problems: BTreeMap<Arc<str>, Vec<Problem>>,
     hasher: RandomState,
@@ -51,7 +52,7 @@ pub struct FileScan {
     /// configured.
     pub files: BTreeMap<Arc<Path>, Watches>,
     /// Each glob as configured, in that order, and whether it could be followed and all of its files could be read.
-    pub up: Vec<(Arc<str>, bool)>,
+    pub glob_up: Vec<(Arc<str>, bool)>,
     /// What has changed since the scan before.
     pub events: Vec<FileEvent>,
     /// How many files were read, because stat did not show that they are unchanged.
@@ -123,7 +124,7 @@ impl WatchFiles {
         Self {
             globs: globs.into(),
             apis,
-            known: BTreeMap::new(),
+            files: BTreeMap::new(),
             glob_problems: BTreeMap::new(),
             hasher: RandomState::new(),
             max_files: Self::MAX_FILES,
@@ -134,14 +135,14 @@ impl WatchFiles {
     /// kept, including those of APIs that were removed.
     pub fn reconfigure(&mut self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) {
         self.glob_problems.retain(|name, _| globs.iter().any(|glob| glob.configured() == &**name));
-        self.known.values_mut().for_each(FileState::forget_content);
+        self.files.values_mut().for_each(FileState::forget_content);
         self.globs = globs.into();
         self.apis = apis;
     }
 
     /// Whether there are no globs and no known files, so that a scan finds nothing.
     pub fn is_idle(&self) -> bool {
-        self.globs.is_empty() && self.known.is_empty()
+        self.globs.is_empty() && self.files.is_empty()
     }
 
     /// Scans all globs and files. Blocks.
@@ -155,45 +156,49 @@ impl WatchFiles {
         let matched = matched_files(&mut walks);
         let mut scan = FileScan { events: self.remove_unmatched(&matched, &walks), ..FileScan::default() };
         // Of each glob, whether one of its files has problems.
-        let mut bad = vec![false; walks.len()];
-        for MatchedFile { path, globs } in &matched {
-            // Looked up once: comparing paths is most of what an unchanged file costs.
-            let known = self.known.get(&**path);
-            if known.is_none() && self.known.len() >= self.max_files {
-                for glob in globs {
-                    walks[*glob].is_over_limit = true;
-                }
-                continue;
-            }
-            let was_bad = known.is_some_and(FileState::is_bad);
-            let is_bad = match look(path, known.and_then(FileState::stamp), now) {
-                FileReading::Unchanged => was_bad,
-                FileReading::Content(content, stamp) => {
-                    scan.read += 1;
-                    self.parse(path, &content, stamp, &mut scan.events)
-                }
-                FileReading::Unreadable(what) => {
-                    let problem = Problem::new(shown(path), "", what);
-                    self.known.entry(path.as_path().into()).or_default().set_unreadable(
-                        path,
-                        problem,
-                        &mut scan.events,
-                    );
-                    true
-                }
-                FileReading::Gone => {
-                    scan.events.extend(self.remove(path, &walks));
-                    false
-                }
-            };
-            for glob in globs {
-                bad[*glob] |= is_bad;
+        let mut has_problems = vec![false; walks.len()];
+        for file in &matched {
+            if self.scan_file(file, &mut walks, now, &mut scan) {
+                file.globs.iter().for_each(|glob| has_problems[*glob] = true);
             }
         }
-        self.report_globs(walks, &bad, &mut scan);
-        let good = |(path, known): (&Arc<Path>, &FileState)| Some((path.clone(), known.good()?.clone()));
-        scan.files = self.known.iter().filter_map(good).collect();
+        self.report_globs(walks, &has_problems, &mut scan);
+        let last_good = |(path, file): (&Arc<Path>, &FileState)| Some((path.clone(), file.last_good()?.clone()));
+        scan.files = self.files.iter().filter_map(last_good).collect();
         scan
+    }
+
+    /// Reads and parses a file if it may have changed. Returns whether it has problems.
+    fn scan_file(
+        &mut self,
+        MatchedFile { path, globs }: &MatchedFile,
+        walks: &mut [GlobWalk<'_>],
+        now: SystemTime,
+        scan: &mut FileScan,
+    ) -> bool {
+        // Looked up once: comparing paths is most of what an unchanged file costs.
+        let known = self.files.get(&**path);
+        if known.is_none() && self.files.len() >= self.max_files {
+            globs.iter().for_each(|glob| walks[*glob].is_over_limit = true);
+            return false;
+        }
+        match read_if_changed(path, known.and_then(FileState::stamp), now) {
+            FileReading::Unchanged => known.is_some_and(FileState::has_problems),
+            FileReading::Content(content, stamp) => {
+                scan.read += 1;
+                self.parse(path, &content, stamp, &mut scan.events)
+            }
+            FileReading::Unreadable(what) => {
+                let problem = Problem::new(shown(path), "", what);
+                let file = self.files.entry(path.as_path().into()).or_default();
+                file.set_unreadable(path, problem, &mut scan.events);
+                true
+            }
+            FileReading::Gone => {
+                scan.events.extend(self.remove(path, walks));
+                false
+            }
+        }
     }
 
     /// Forgets the files that no glob matches any more.
@@ -201,7 +206,7 @@ impl WatchFiles {
         // Both are in order, so no path has to be searched for.
         let mut matched = matched.iter().map(|file| &*file.path).peekable();
         let mut unmatched = Vec::new();
-        for path in self.known.keys() {
+        for path in self.files.keys() {
             while matched.next_if(|matched| *matched < &**path).is_some() {}
             if matched.next_if(|matched| *matched == &**path).is_none() {
                 unmatched.push(path.clone());
@@ -215,29 +220,29 @@ impl WatchFiles {
         if walks.iter().any(|walk| walk.has_failed() && walk.glob.covers(path)) {
             return None;
         }
-        self.known.remove(path).map(|_| FileEvent::FileRemoved { path: shown(path) })
+        self.files.remove(path).map(|_| FileEvent::FileRemoved { path: shown(path) })
     }
 
     /// Parses the content of a file if it is new. Returns whether the file has problems.
     fn parse(&mut self, path: &Path, content: &[u8], stamp: Option<FileStamp>, events: &mut Vec<FileEvent>) -> bool {
-        let known = self.known.entry(path.into()).or_default();
-        if known.needs_parsing(content, self.hasher.hash_one(content), stamp) {
+        let file = self.files.entry(path.into()).or_default();
+        if file.needs_parsing(content, self.hasher.hash_one(content), stamp) {
             // A panic would be a bug, which must not affect the other files.
             let parsed = catch_unwind(AssertUnwindSafe(|| definitions(path, content, &self.apis)));
             let panicked = |_| Err(Problems::from(Problem::new(shown(path), "", "could not be parsed")));
             match parsed.unwrap_or_else(panicked) {
-                Ok(watches) => known.set_watches(path, watches, events),
-                Err(problems) => known.set_problems(path, problems.0, events),
+                Ok(watches) => file.set_watches(path, watches, events),
+                Err(problems) => file.set_problems(path, problems.0, events),
             }
         }
-        known.is_bad()
+        file.has_problems()
     }
 
     /// Reports whether each glob is up, and its new problems. These events come before those of the files.
-    fn report_globs(&mut self, walks: Vec<GlobWalk<'_>>, bad: &[bool], scan: &mut FileScan) {
+    fn report_globs(&mut self, walks: Vec<GlobWalk<'_>>, has_problems: &[bool], scan: &mut FileScan) {
         let mut glob_problems: BTreeMap<Arc<str>, Vec<Problem>> = BTreeMap::new();
-        for (walk, bad) in walks.into_iter().zip(bad) {
-            scan.up.push((walk.glob.shared_name(), !walk.has_failed() && !bad));
+        for (walk, has_problems) in walks.into_iter().zip(has_problems) {
+            scan.glob_up.push((walk.glob.shared_name(), !walk.has_failed() && !has_problems));
             glob_problems.entry(walk.glob.shared_name()).or_default().extend(walk.into_problems());
         }
         let changed = glob_problems.iter().filter(|(name, problems)| {

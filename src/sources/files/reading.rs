@@ -19,7 +19,7 @@ pub(super) struct FileStamp {
     changed: (i64, i64),
 }
 
-/// The outcome of looking at a file.
+/// What reading a file brought.
 pub(super) enum FileReading {
     /// It is not there, or is a folder.
     Gone,
@@ -31,8 +31,8 @@ pub(super) enum FileReading {
     Unreadable(String),
 }
 
-/// Looks at the file at `path`, which had the stamp `before` when it was read last.
-pub(super) fn look(path: &Path, before: Option<&FileStamp>, now: SystemTime) -> FileReading {
+/// Reads the file at `path` if it may have changed since it was read last, when its stamp was `before`.
+pub(super) fn read_if_changed(path: &Path, before: Option<&FileStamp>, now: SystemTime) -> FileReading {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => FileReading::Gone,
         Ok(metadata) if !metadata.is_file() => FileReading::Unreadable(InputError::NotRegular.to_string()),

@@ -13,7 +13,7 @@ use crate::toggle::Watch;
 #[derive(Debug, Default)]
 pub(super) struct FileState {
     /// The watches of the last content without problems.
-    good: Option<Watches>,
+    last_good: Option<Watches>,
     /// The problems of the file as it is now.
     problems: Vec<Problem>,
     /// The hash of the content that was parsed last; `None` if the next content must be parsed in any case.
@@ -41,15 +41,15 @@ pub fn share_equal(watches: &mut [Arc<Watch>], before: &[Arc<Watch>]) {
 // === impl FileState ===
 
 impl FileState {
-    pub(super) fn good(&self) -> Option<&Watches> {
-        self.good.as_ref()
+    pub(super) fn last_good(&self) -> Option<&Watches> {
+        self.last_good.as_ref()
     }
 
     pub(super) fn stamp(&self) -> Option<&FileStamp> {
         self.stamp.as_ref()
     }
 
-    pub(super) fn is_bad(&self) -> bool {
+    pub(super) fn has_problems(&self) -> bool {
         !self.problems.is_empty()
     }
 
@@ -73,19 +73,19 @@ impl FileState {
     /// it is still empty in the next scan, it is meant to be.
     fn may_be_being_written(&mut self, content: &[u8]) -> bool {
         let was_empty = std::mem::replace(&mut self.was_empty, content.is_empty());
-        content.is_empty() && !was_empty && self.good.as_ref().is_some_and(|good| !good.is_empty())
+        content.is_empty() && !was_empty && self.last_good.as_ref().is_some_and(|good| !good.is_empty())
     }
 
     /// Sets the watches of a file without problems.
     pub(super) fn set_watches(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, events: &mut Vec<FileEvent>) {
-        if self.is_bad() {
+        if self.has_problems() {
             self.problems.clear();
             events.push(FileEvent::FileRecovered { path: shown(path) });
         }
-        if self.good.as_ref().is_none_or(|good| **good != *watches) {
+        if self.last_good.as_ref().is_none_or(|good| **good != *watches) {
             events.push(FileEvent::FileChanged { path: shown(path), watches: watches.len() });
-            share_equal(&mut watches, self.good.as_deref().unwrap_or_default());
-            self.good = Some(watches.into());
+            share_equal(&mut watches, self.last_good.as_deref().unwrap_or_default());
+            self.last_good = Some(watches.into());
         }
     }
 

@@ -1,6 +1,6 @@
 //! What scans of the watch files find.
 
-use super::reading::{FileReading, look, read};
+use super::reading::{FileReading, read, read_if_changed};
 use super::*;
 use crate::input_file::InputError;
 use std::fs;
@@ -69,7 +69,7 @@ impl FolderScan {
     }
 
     fn up(&self) -> Vec<bool> {
-        self.scan.up.iter().map(|(_, up)| *up).collect()
+        self.scan.glob_up.iter().map(|(_, up)| *up).collect()
     }
 
     fn events(&self) -> Vec<String> {
@@ -361,7 +361,7 @@ fn a_file_that_becomes_unreadable_keeps_its_watches() {
 #[test]
 fn a_file_that_vanishes_between_finding_and_reading_is_gone() {
     let folder = Folder::new(&[]);
-    assert!(matches!(look(&folder.path("f"), None, SystemTime::now()), FileReading::Gone));
+    assert!(matches!(read_if_changed(&folder.path("f"), None, SystemTime::now()), FileReading::Gone));
     let error = read(&folder.path("f"), SystemTime::now()).err().unwrap();
     assert!(matches!(FileReading::failed(&folder.path("f"), &error), FileReading::Gone));
 }
