@@ -10,11 +10,13 @@ use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
 use crate::follow::{CheckRequester, CheckRequests, Follower, check_requests};
 
+type WebCheckRequester = CheckRequester<(), Result<(), Problems>>;
+
 /// Requests that the web configuration is checked now.
 #[derive(Debug)]
 pub struct WebChecks {
     /// `None` if it is in no file.
-    checks: Option<(String, CheckRequester<(), Result<(), Problems>>)>,
+    checks: Option<(String, WebCheckRequester)>,
 }
 
 /// Follows a web configuration and puts it in force.
