@@ -37,7 +37,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
 ///
 /// # Errors
 /// Every problem. They quote no values except paths and names that the format defines.
-pub(crate) fn web(
+pub(crate) fn parse_web(
     file: &Path,
     text: &[u8],
     read: FileReader<'_>,
@@ -48,31 +48,31 @@ pub(crate) fn web(
     let text = text_of(source, text)?;
     let web = validated(source, yaml::parse(text, source), |node| {
         let root = node.section()?;
-        let tls = root.take("tls_server_config").and_then(|node| tls(node, read, now, &mut warnings));
-        let headers = root.take("http_server_config").map(|node| http(node, &mut warnings)).unwrap_or_default();
-        warnings.extend(root.take("rate_limit").and_then(rate_limit));
-        let users = root.take("basic_auth_users").map(|node| users(node, &mut warnings)).unwrap_or_default();
+        let tls = root.take("tls_server_config").and_then(|node| parse_tls(node, read, now, &mut warnings));
+        let headers = root.take("http_server_config").map(|node| parse_http(node, &mut warnings)).unwrap_or_default();
+        warnings.extend(root.take("rate_limit").and_then(parse_rate_limit));
+        let users = root.take("basic_auth_users").map(|node| parse_users(node, &mut warnings)).unwrap_or_default();
         root.finish();
         Some(Web { tls, users, headers })
     });
     web.map(|web| (web.unwrap_or_default(), warnings))
 }
 
-/// An empty section means the same as none.
-fn tls(node: Node<'_>, read: FileReader<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Tls> {
+/// Parses the TLS section; `None` if it is empty or invalid.
+fn parse_tls(node: Node<'_>, read: FileReader<'_>, now: Timestamp, warnings: &mut Vec<Problem>) -> Option<Tls> {
     if node.is_empty() {
         return None;
     }
     let place = node.place();
     let section = node.section()?;
-    let identity = identity(&section, read, now, warnings);
-    let clients = clients(&section, read);
-    let protocol = protocol(&section);
+    let identity = parse_identity(&section, read, now, warnings);
+    let clients = parse_clients(&section, read);
+    let protocol = parse_protocol(&section);
     section.finish();
     Tls::new(identity?, clients?, &protocol?).map_err(|what| place.note(what)).ok()
 }
 
-fn identity(
+fn parse_identity(
     section: &Section<'_>,
     read: FileReader<'_>,
     now: Timestamp,
@@ -93,7 +93,7 @@ fn identity(
     Some(identity)
 }
 
-fn clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertificates> {
+fn parse_clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertificates> {
     let auth = match section.take("client_auth_type") {
         Some(node) => node.parsed(Show::Value, ClientAuth::parse),
         None => Some(ClientAuth::No),
@@ -101,7 +101,8 @@ fn clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertific
     let ca = Pem::take(section, "client_ca_file", "client_ca", read);
     let names = section.take("client_allowed_sans");
     let names_place = names.as_ref().map(Node::place);
-    let names = names.map(allowed_names);
+    // The outer option says whether the key is set, the inner one whether its value is valid.
+    let names: Option<Option<Vec<String>>> = names.map(parse_allowed_names);
     let auth = auth?;
     let authorities = match ca {
         // Without verification, the authorities are a hint for clients which certificate to choose.
@@ -130,32 +131,34 @@ fn clients(section: &Section<'_>, read: FileReader<'_>) -> Option<ClientCertific
 }
 
 /// The names of which the certificate of a client must have one; `None` if they are invalid.
-fn allowed_names(list: Node<'_>) -> Option<Vec<String>> {
+fn parse_allowed_names(list: Node<'_>) -> Option<Vec<String>> {
     if list.is_empty() {
         list.note("is empty, which would let nobody in: name somebody, or take it away");
         return None;
     }
     let named = |text: &str| if text.is_empty() { Err("is empty") } else { Ok(text.to_owned()) };
-    distinct(list, Show::Nothing, named)
+    parse_distinct(list, Show::Nothing, named)
 }
 
-fn protocol(section: &Section<'_>) -> Option<Protocol> {
-    let versions = versions(section);
-    let suites = section.take("cipher_suites").map(|node| suites(node, versions.as_deref()));
-    let curves = section.take("curve_preferences").map(|node| distinct(node, Show::Value, Curve::parse));
+fn parse_protocol(section: &Section<'_>) -> Option<Protocol> {
+    let versions = parse_versions(section);
+    let suites = section.take("cipher_suites").map_or(Some(Vec::new()), |node| parse_suites(node, versions.as_deref()));
+    let curves = section
+        .take("curve_preferences")
+        .map_or(Some(Vec::new()), |node| parse_distinct(node, Show::Value, Curve::parse));
     let prefers_own_order = section.parse("prefer_server_cipher_suites", switch);
     Some(Protocol {
         versions: versions?,
-        suites: suites.unwrap_or_else(|| Some(Vec::new()))?,
-        curves: curves.unwrap_or_else(|| Some(Vec::new()))?,
+        suites: suites?,
+        curves: curves?,
         prefers_own_order: prefers_own_order.unwrap_or(true),
     })
 }
 
 /// The versions from the lowest to the highest; `None` if they are invalid.
-fn versions(section: &Section<'_>) -> Option<Vec<Version>> {
-    let (min, min_place) = version(section, "min_version", Version::Tls12);
-    let (max, _) = version(section, "max_version", Version::Tls13);
+fn parse_versions(section: &Section<'_>) -> Option<Vec<Version>> {
+    let (min, min_place) = parse_version(section, "min_version", Version::Tls12);
+    let (max, _) = parse_version(section, "max_version", Version::Tls13);
     let (min, max) = (min?, max?);
     if min > max {
         // The defaults are the lowest and the highest version, so min_version is set.
@@ -166,7 +169,11 @@ fn versions(section: &Section<'_>) -> Option<Vec<Version>> {
 }
 
 /// A version and its place. `None` for an invalid one.
-fn version<'a>(section: &'a Section<'_>, key: &'static str, default: Version) -> (Option<Version>, Option<Place<'a>>) {
+fn parse_version<'a>(
+    section: &'a Section<'_>,
+    key: &'static str,
+    default: Version,
+) -> (Option<Version>, Option<Place<'a>>) {
     match section.take(key) {
         Some(node) => (node.parsed(Show::Value, Version::parse), Some(node.place())),
         None => (Some(default), None),
@@ -174,8 +181,8 @@ fn version<'a>(section: &'a Section<'_>, key: &'static str, default: Version) ->
 }
 
 /// The cipher suites. Each must belong to one of the versions, if these are valid.
-fn suites(list: Node<'_>, versions: Option<&[Version]>) -> Option<Vec<Suite>> {
-    distinct(list, Show::Value, |text| {
+fn parse_suites(list: Node<'_>, versions: Option<&[Version]>) -> Option<Vec<Suite>> {
+    parse_distinct(list, Show::Value, |text| {
         let suite = Suite::parse(text)?;
         let version = suite.version();
         if versions.is_none_or(|versions| versions.contains(&version)) {
@@ -187,7 +194,7 @@ fn suites(list: Node<'_>, versions: Option<&[Version]>) -> Option<Vec<Suite>> {
 }
 
 /// The elements of a list, which must be distinct; `None` if one is invalid or repeated.
-fn distinct<T: PartialEq, E: AsRef<str>>(
+fn parse_distinct<T: PartialEq, E: AsRef<str>>(
     list: Node<'_>,
     show: Show,
     parse: impl Fn(&str) -> Result<T, E>,
@@ -203,21 +210,21 @@ fn distinct<T: PartialEq, E: AsRef<str>>(
     parsed.into_iter().collect()
 }
 
-/// The headers.
-fn http(node: Node<'_>, warnings: &mut Vec<Problem>) -> Vec<(HeaderName, HeaderValue)> {
+/// Parses the HTTP section. Returns the headers that it sets.
+fn parse_http(node: Node<'_>, warnings: &mut Vec<Problem>) -> Vec<(HeaderName, HeaderValue)> {
     let Some(section) = node.section() else { return Vec::new() };
     if let Some(node) = section.take("http2")
         && node.parsed(Show::Value, switch) == Some(true)
     {
         warnings.push(node.place().warning("HTTP/2 is not spoken: clients use HTTP/1.1"));
     }
-    let headers = section.take("headers").and_then(|node| node.section().map(|section| headers(&section)));
+    let headers = section.take("headers").and_then(|node| node.section().map(|section| parse_headers(&section)));
     section.finish();
     headers.unwrap_or_default()
 }
 
 /// A warning if there are limits. Their values are not read.
-fn rate_limit(node: Node<'_>) -> Option<Problem> {
+fn parse_rate_limit(node: Node<'_>) -> Option<Problem> {
     if node.is_empty() {
         return None;
     }
@@ -233,10 +240,11 @@ fn rate_limit(node: Node<'_>) -> Option<Problem> {
 }
 
 /// The headers that are set. An empty value sets none.
-fn headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
+fn parse_headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     for (name, allowed) in HEADERS {
-        let value = section.parse_quietly(name, |text| header_value(text, allowed)).flatten();
+        // The outer option is `None` if the header is not set or invalid, the inner one if its value is empty.
+        let value = section.parse_quietly(name, |text| parse_header_value(text, allowed)).flatten();
         let named = HeaderName::from_bytes(name.as_bytes()).ok();
         headers.extend(named.zip(value));
     }
@@ -244,7 +252,7 @@ fn headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
     headers
 }
 
-fn header_value(text: &str, allowed: &[&str]) -> Result<Option<HeaderValue>, String> {
+fn parse_header_value(text: &str, allowed: &[&str]) -> Result<Option<HeaderValue>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -256,7 +264,7 @@ fn header_value(text: &str, allowed: &[&str]) -> Result<Option<HeaderValue>, Str
     value.map(Some).ok_or_else(|| "cannot be sent: one line of visible ASCII characters is needed".to_owned())
 }
 
-fn users(node: Node<'_>, warnings: &mut Vec<Problem>) -> Users {
+fn parse_users(node: Node<'_>, warnings: &mut Vec<Problem>) -> Users {
     let place = node.place();
     let parsed = node.entries().into_iter().flatten().filter_map(|(name, node)| {
         if name.starts_with("$2") {
@@ -264,7 +272,7 @@ fn users(node: Node<'_>, warnings: &mut Vec<Problem>) -> Users {
             place.note("has a hash in the place of a name: each entry is `NAME: HASH`");
             return None;
         }
-        if let Err(what) = user_name(name) {
+        if let Err(what) = check_user_name(name) {
             node.note(what);
         }
         let hash = node.parsed(Show::Nothing, PasswordHash::parse)?;
@@ -278,7 +286,7 @@ fn users(node: Node<'_>, warnings: &mut Vec<Problem>) -> Users {
     users
 }
 
-fn user_name(name: &str) -> Result<(), &'static str> {
+fn check_user_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         Err("is an empty name, which is nobody's")
     } else if name.contains(|c: char| c == ':' || c.is_control()) {
@@ -292,7 +300,7 @@ fn user_name(name: &str) -> Result<(), &'static str> {
 struct Pem<'a> {
     place: Place<'a>,
     /// The file and a space, with which problems begin; empty for a text of the configuration.
-    of: String,
+    prefix: String,
     /// `None` if it could not be read, which is noted.
     text: Option<Content>,
 }
@@ -314,7 +322,7 @@ impl<'a> Pem<'a> {
             (None, Some(text)) => Some(Self::of_text(text)),
             (Some(file), Some(_)) => {
                 file.note(format!("is set beside {text_key}: keep one of them"));
-                Some(Self { place: file.place(), of: String::new(), text: None })
+                Some(Self { place: file.place(), prefix: String::new(), text: None })
             }
             (None, None) => None,
         }
@@ -337,7 +345,7 @@ impl<'a> Pem<'a> {
     fn of_text(node: Node<'a>) -> Self {
         let place = node.place();
         let text = node.text().map(|text| Content::new(text.as_bytes().to_vec()));
-        Self { place, of: String::new(), text }
+        Self { place, prefix: String::new(), text }
     }
 
     fn of_file(node: &Node<'a>, text_key: &str, read: FileReader<'_>) -> Self {
@@ -349,11 +357,11 @@ impl<'a> Pem<'a> {
             not_empty_path(text).map_err(str::to_owned)
         });
         let Some(path) = path.map(|path| node.resolve(&path)) else {
-            return Self { place, of: String::new(), text: None };
+            return Self { place, prefix: String::new(), text: None };
         };
-        let of = format!("{} ", path.display());
-        let text = read(&path).map_err(|what| place.note(format!("{of}{what}"))).ok();
-        Self { place, of, text }
+        let prefix = format!("{} ", path.display());
+        let text = read(&path).map_err(|what| place.note(format!("{prefix}{what}"))).ok();
+        Self { place, prefix, text }
     }
 
     /// Parses the text, and notes an error.
@@ -362,11 +370,11 @@ impl<'a> Pem<'a> {
     }
 
     fn note(&self, what: &str) {
-        self.place.note(format!("{}{what}", self.of));
+        self.place.note(format!("{}{what}", self.prefix));
     }
 
     fn warning(&self, what: &str) -> Problem {
-        self.place.warning(format!("{}{what}", self.of))
+        self.place.warning(format!("{}{what}", self.prefix))
     }
 }
 
@@ -381,7 +389,7 @@ mod tests {
     /// The configuration or the problems, as text, if all files have this content.
     fn parsed(text: &str, content: &str) -> String {
         let mut read = |_: &Path| Ok(Content::new(content.as_bytes().to_vec()));
-        match web(Path::new("web.yaml"), text.as_bytes(), &mut read, Timestamp::from_millis(0)) {
+        match parse_web(Path::new("web.yaml"), text.as_bytes(), &mut read, Timestamp::from_millis(0)) {
             Ok((web, warnings)) => format!("{web:?} {warnings:?}"),
             Err(problems) => problems.to_string(),
         }
@@ -396,7 +404,8 @@ mod tests {
         };
         let text = "tls_server_config: {cert_file: a, key_file: ../b, client_ca_file: /c, client_auth_type: \
                     VerifyClientCertIfGiven}";
-        let problems = web(Path::new("x/web.yaml"), text.as_bytes(), &mut read, Timestamp::from_millis(0)).unwrap_err();
+        let problems =
+            parse_web(Path::new("x/web.yaml"), text.as_bytes(), &mut read, Timestamp::from_millis(0)).unwrap_err();
         assert_eq!(problems.0.len(), 3);
         assert_eq!(paths, ["x/a", "x/../b", "/c"]);
     }

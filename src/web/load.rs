@@ -123,7 +123,7 @@ impl Loaded {
         let text = files.read(path);
         let is_blank = text.as_ref().is_ok_and(|text| is_blank(text));
         let result = match text {
-            Ok(text) => config::web(path, &text, &mut |named| files.read(named), clock::now()),
+            Ok(text) => config::parse_web(path, &text, &mut |named| files.read(named), clock::now()),
             Err(what) => Err(Problems(vec![Problem::new(path.display().to_string(), "", what)])),
         };
         Self { files, is_blank, result }
