@@ -24,16 +24,16 @@ pub(super) struct History {
 
 impl Default for History {
     fn default() -> Self {
-        Self::with_room(Self::MOST_BYTES)
+        Self::with_room(Self::MAX_BYTES)
     }
 }
 
 impl History {
     /// The most events of one toggle that are kept.
-    const MOST_OF_ONE: usize = 50;
+    const MAX_PER_TOGGLE: usize = 50;
 
     /// The memory limit for the events of all toggles, in bytes. Beyond it, the oldest events are dropped.
-    const MOST_BYTES: usize = 8 << 20;
+    const MAX_BYTES: usize = 8 << 20;
 
     fn with_room(room: usize) -> Self {
         Self { room, events: BTreeMap::new(), slots: BTreeMap::new(), last: 0, bytes: 0 }
@@ -52,7 +52,7 @@ impl History {
         self.bytes += size(&event);
         self.events.insert((slot, self.last), event);
         self.slots.insert(self.last, slot);
-        if self.of(slot).nth(Self::MOST_OF_ONE).is_some() {
+        if self.of(slot).nth(Self::MAX_PER_TOGGLE).is_some() {
             self.drop_first(slot);
         }
         while self.bytes > self.room
@@ -142,7 +142,7 @@ mod tests {
         for (second, slot) in (0..).zip(0..20_000) {
             history.record(slot, event(second, 1000));
         }
-        assert!(history.bytes <= History::MOST_BYTES && history.bytes > History::MOST_BYTES - 2000);
+        assert!(history.bytes <= History::MAX_BYTES && history.bytes > History::MAX_BYTES - 2000);
         assert!(history.of(0).next().is_none() && history.of(10_000).next().is_none());
         assert_eq!(history.of(19_999).count(), 1);
     }
@@ -161,7 +161,7 @@ mod tests {
                 }
                 history.record(slot, event(second, text));
                 list.push((slot, event(second, text)));
-                if list.iter().filter(|(of, _)| *of == slot).count() > History::MOST_OF_ONE {
+                if list.iter().filter(|(of, _)| *of == slot).count() > History::MAX_PER_TOGGLE {
                     let first = list.iter().position(|(of, _)| *of == slot).unwrap();
                     list.remove(first);
                 }

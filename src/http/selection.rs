@@ -78,8 +78,8 @@ fn parse_text(text: String) -> Result<String, String> {
 }
 
 fn parse_after(text: String) -> Result<String, String> {
-    if text.len() > WatchName::MOST_BYTES {
-        return Err(format!("after: is longer than the {} bytes that a name may have", WatchName::MOST_BYTES));
+    if text.len() > WatchName::MAX_BYTES {
+        return Err(format!("after: is longer than the {} bytes that a name may have", WatchName::MAX_BYTES));
     }
     Ok(text)
 }

@@ -84,14 +84,14 @@ impl Watch {
 
 impl WatchName {
     /// The length limit of a name, in bytes.
-    pub const MOST_BYTES: usize = 128;
+    pub const MAX_BYTES: usize = 128;
 
     /// # Errors
     /// What is wrong with the name, to follow it in a message.
     pub fn parse(name: &str) -> Result<Self, String> {
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
         let goes_on_well = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-        if starts_well && goes_on_well && name.len() <= Self::MOST_BYTES {
+        if starts_well && goes_on_well && name.len() <= Self::MAX_BYTES {
             Ok(Self(name.into()))
         } else if has_white_space_around(name) {
             Err(WHITE_SPACE.into())
