@@ -248,7 +248,7 @@ impl Place<'_> {
 // === impl Section ===
 
 /// The most characters of an unknown key that are compared with known ones.
-const MOST_COMPARED: usize = 64;
+const MAX_COMPARED: usize = 64;
 
 /// Room for the keys of most sections.
 const USUAL_KEYS: usize = 8;
@@ -321,7 +321,7 @@ impl Section<'_> {
 fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     // The beginning of a known key counts as a match, too. A long key may have more typing errors.
     let begun = known.iter().copied().find(|known| key.len() > 2 && known.starts_with(key));
-    let compared: String = key.chars().take(MOST_COMPARED).collect();
+    let compared: String = key.chars().take(MAX_COMPARED).collect();
     let near = known.iter().map(|known| (strsim::osa_distance(&compared, known), *known));
     let near = near.filter(|(edits, known)| *edits <= 1 + key.len().min(known.len()) / 4);
     begun.or(near.min().map(|(_, known)| known))

@@ -39,7 +39,7 @@ use table::RegistrationTable;
 use watch_files::WatchesByFile;
 
 /// The most registrations that are kept.
-pub const MOST_REGISTRATIONS: usize = 100_000;
+pub const MAX_REGISTRATIONS: usize = 100_000;
 
 /// How often expired registrations are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ pub enum RegistrationError {
     NotRegistered,
     /// The API is no longer configured.
     UnknownApi,
-    /// There are [`MOST_REGISTRATIONS`].
+    /// There are [`MAX_REGISTRATIONS`].
     Full,
     /// The state file could not be written, for this reason.
     NotStored(String),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::table::RegistrationTable;
-use super::{Intake, IntakeCommand, MOST_REGISTRATIONS, Registered, RegistrationError, Responder, events, reply};
+use super::{Intake, IntakeCommand, MAX_REGISTRATIONS, Registered, RegistrationError, Responder, events, reply};
 use crate::clock;
 use crate::sources::Origin;
 use crate::store::{Registration, RegistrationChange, Store};
@@ -121,7 +121,7 @@ impl Intake {
                 let registration = Registration { watch, started, registered: now };
                 Ok(CheckedRegistration::Commit(registration, Registered::Replaced))
             }
-            None if self.most_stored() + created >= MOST_REGISTRATIONS => Err(RegistrationError::Full),
+            None if self.most_stored() + created >= MAX_REGISTRATIONS => Err(RegistrationError::Full),
             None => {
                 let registration = Registration { watch: Arc::new(watch), started: now, registered: now };
                 Ok(CheckedRegistration::Commit(registration, Registered::Created))

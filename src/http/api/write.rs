@@ -158,7 +158,7 @@ impl WriteApi {
                 problems(StatusCode::BAD_REQUEST, &["api: is not under `apis` any more".to_owned()])
             }
             RegistrationError::Full => {
-                let most = intake::MOST_REGISTRATIONS;
+                let most = intake::MAX_REGISTRATIONS;
                 let what = format!("the limit of {most} registrations is reached: remove some, or shorten retention");
                 problem(StatusCode::INSUFFICIENT_STORAGE, &what)
             }

@@ -179,7 +179,9 @@ impl WatchFiles {
         // Looked up once: comparing paths is most of what an unchanged file costs.
         let known = self.files.get(&**path);
         if known.is_none() && self.files.len() >= self.max_files {
-            globs.iter().for_each(|glob| walks[*glob].is_over_limit = true);
+            for glob in globs {
+                walks[*glob].is_over_limit = true;
+            }
             return false;
         }
         match read_if_changed(path, known.and_then(FileState::stamp), now) {
