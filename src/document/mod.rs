@@ -1,4 +1,4 @@
-//! Documents that users write. YAML and JSON are parsed into a tree of [`Value`]s, and a [`Validation`] walks it key by
+//! Documents that users write. YAML and JSON are parsed into a tree of values, and validation walks it key by
 //! key and collects every [`Problem`] with its position. The modules above know what the keys mean: the
 //! configuration, the sources, the web configuration.
 
