@@ -193,11 +193,7 @@ async fn at_most_two_logins_are_verified_at_a_time_and_one_of_each_address() {
     }
     let begun = observed.begun(2).await;
     assert_ne!(begun[0].split(' ').next_back(), begun[1].split(' ').next_back(), "one address has both turns");
-    for begun in 2..12 {
-        observed.begun(begun).await;
-        observed.let_end(1);
-    }
-    observed.let_end(2);
+    observed.let_end(12);
     for login in logins {
         assert_eq!(login.await.unwrap(), Err(Unauthorized));
     }
