@@ -13,7 +13,8 @@ const WATCHES: &str = "watches:\n  - {name: w, agent_id: 1, progress_id: p}\n";
 async fn lingering(exporter: &Exporter) {
     exporter.signal(Signal::TERM);
     eventually("it lingers", async || {
-        let lingers = exporter.logs().iter().any(|line| line["message"].as_str().unwrap().starts_with("shutdown delayed"));
+        let lingers =
+            exporter.logs().iter().any(|line| line["message"].as_str().unwrap().starts_with("shutdown delayed"));
         lingers.then_some(())
     })
     .await;
