@@ -24,7 +24,7 @@ pub(super) struct AddressTurn {
 // === impl AddressTurns ===
 
 impl AddressTurns {
-    /// Waits for the turn of an address; `None` never happens while the turns exist.
+    /// Waits for the turn of an address. Returns it, or `None` if it was lost, which only a bug can cause.
     pub(super) async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<AddressTurn> {
         let turn = {
             let mut taken = lock(&self.0);
