@@ -19,10 +19,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use cekura_exporter::demo::simulator::{Reply, Simulator};
-use cekura_exporter::store::{AgentChange, Registration, RegistrationChange, SavedToggle, Store, ToggleChange};
+use cekura_exporter::store::{
+    AgentChange, Registration, RegistrationChange, SavedAgent, SavedToggle, Store, ToggleChange,
+};
 use cekura_exporter::toggle::{
-    AgentId, AgentMock, ApiName, Expect, Finish, LabelName, LastAnswer, ProgressId, Run, Source, Status, Tally, Text,
-    Timestamp, Toggle, Watch, WatchName,
+    AgentId, ApiName, Expect, Finish, LabelName, LastAnswer, ProgressId, Run, Source, Status, Tally, Text, Timestamp,
+    Toggle, ToldMocks, Watch, WatchName,
 };
 use harness::{Exporter, Failure, Table, folder, goal, load_average, mebibytes, percentile};
 use serde::Deserialize;
@@ -281,8 +283,8 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
 }
 
 fn agent(number: u32, now: Timestamp) -> Result<AgentChange, Failure> {
-    let mock = AgentMock { newest: Some((now, 1)), enabled_since: Some(now), ..AgentMock::default() };
-    Ok(((ApiName::default_api(), agent_id(number)?), Some(mock)))
+    let told = ToldMocks { newest: Some((now, 1)), enabled_since: Some(now), ..ToldMocks::default() };
+    Ok(((ApiName::default_api(), agent_id(number)?), Some(SavedAgent { told, ..SavedAgent::default() })))
 }
 
 // === Writes ===

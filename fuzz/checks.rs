@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use cekura_exporter::board::ToggleRow;
 use cekura_exporter::cekura;
-use cekura_exporter::exposition::{ConfiguredSeries, Encoder, Format, Snapshot};
+use cekura_exporter::exposition::{Encoder, Format, Snapshot};
 use cekura_exporter::toggle::{
-    AgentId, ApiName, LabelName, Labels, ProgressId, Redactions, Source, Text, Timestamp, Toggle, Watch, WatchName,
+    AgentId, ApiName, LabelName, Labels, ProgressId, Reason, Redactions, Source, Text, Timestamp, Toggle, Watch,
+    WatchName,
 };
 use cekura_exporter::{config, sources};
 
@@ -38,6 +39,21 @@ pub(crate) fn answer(bytes: &[u8]) {
     }
 }
 
+/// A mock status and a page of the list of agents are decoded or refused, and no text that comes out of them quotes
+/// the body.
+pub(crate) fn mock_status(bytes: &[u8]) {
+    let failures = [cekura::decode_mock_status(bytes).err(), cekura::decode_agent_page(bytes).err()];
+    for failure in failures.into_iter().flatten() {
+        assert_eq!(failure.reason, Reason::Decode);
+        let detail = failure.detail.unwrap();
+        let known = ["the body", "a field"].iter().any(|start| detail.as_str().starts_with(start));
+        assert!(known && detail.as_str().len() < 100, "{detail:?}");
+    }
+    if let Ok(page) = cekura::decode_agent_page(bytes) {
+        assert!(page.agents.iter().all(|(id, _)| id.get() > 0));
+    }
+}
+
 /// A Retry-After is between nothing and an hour.
 pub(crate) fn retry_after(bytes: &[u8]) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
@@ -60,18 +76,22 @@ pub(crate) fn configuration(bytes: &[u8]) {
     }
 }
 
-/// A watch file and the body of a registration are taken with names that differ and known APIs, or
+/// A watch file and the body of a registration are taken with names and agents that differ and known APIs, or
 /// are refused with at least one problem of one line.
 pub(crate) fn definitions(bytes: &[u8]) {
     let apis = BTreeSet::from([ApiName::default_api()]);
-    let body = sources::definition("w", bytes, &apis).map(|watch| vec![watch.into()]);
+    let body = sources::definition("w", bytes, &apis);
+    let body = body.map(|watch| sources::Definitions { watches: vec![watch.into()], agents: vec![] });
     let files = ["f.json", "f.yaml"].map(|name| sources::definitions(Path::new(name), bytes, &apis));
     for read in files.into_iter().chain([body]) {
         match read {
-            Ok(watches) => {
-                let names: BTreeSet<_> = watches.iter().map(|watch| watch.name.as_str()).collect();
-                assert_eq!(names.len(), watches.len(), "{names:?}");
-                assert!(watches.iter().all(|watch| apis.contains(&watch.api)));
+            Ok(read) => {
+                let names: BTreeSet<_> = read.watches.iter().map(|watch| watch.name.as_str()).collect();
+                assert_eq!(names.len(), read.watches.len(), "{names:?}");
+                let agents: BTreeSet<_> = read.agents.iter().map(|agent| agent.key()).collect();
+                assert_eq!(agents.len(), read.agents.len(), "{agents:?}");
+                assert!(read.watches.iter().all(|watch| apis.contains(&watch.api)));
+                assert!(read.agents.iter().all(|agent| apis.contains(&agent.api)));
             }
             Err(problems) => {
                 assert!(!problems.0.is_empty());
@@ -97,8 +117,7 @@ pub(crate) fn exposition(bytes: &[u8]) {
         source: Source::Config,
     };
     let toggle = Toggle::new(watch.into(), Timestamp::from_millis(1));
-    let snapshot =
-        Snapshot::new([ToggleRow::new(toggle)].into_iter().collect(), vec![], ConfiguredSeries::default(), vec![]);
+    let snapshot = Snapshot::new([ToggleRow::new(toggle)].into_iter().collect(), vec![], vec![], vec![]);
     for format in [Format::Text, Format::OpenMetrics] {
         let mut encoder = Encoder::new(&snapshot, format);
         let chunks: Vec<_> = std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect();

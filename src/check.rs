@@ -100,11 +100,12 @@ async fn poll(api: ApiName, client: &Client, watch: Option<&Watch>, no_task: &Pr
                 ReportedStatus::Failed => "failed".to_owned(),
                 other => other.raw().map(|raw| raw.to_string()).unwrap_or_default(),
             };
-            PollCheck { is_good: true, api, what: format!("{}: {status}", client.request_line(agent_id)) }
+            PollCheck { is_good: true, api, what: format!("{}: {status}", client.progress_request_line(agent_id)) }
         }
         Err(failure) => {
             let is_good = watch.is_none() && matches!(failure.reason, Reason::BadRequest | Reason::NotFound);
-            let detail = failure.detail.map_or_else(|| client.request_line(agent_id), |detail| detail.to_string());
+            let detail =
+                failure.detail.map_or_else(|| client.progress_request_line(agent_id), |detail| detail.to_string());
             let meaning = match failure.reason {
                 reason if !is_good => reason.as_str(),
                 Reason::NotFound => "reached; either there is no such agent, or the path of base_url is wrong",
@@ -150,8 +151,8 @@ fn merged_watches(config: Config, scan: FileScan) -> EditResult {
     let mut edit = list.edit();
     edit.set_apis(config.apis.into_iter().map(|api| api.name).collect());
     edit.replace(&Origin::Config, config.watches.into_iter().map(Into::into));
-    for (path, watches) in scan.files {
-        edit.replace(&Origin::File(path), watches.iter().cloned().map(Into::into));
+    for (path, read) in scan.files {
+        edit.replace(&Origin::File(path), read.watches.iter().cloned().map(Into::into));
     }
     edit.finish(|_| false)
 }

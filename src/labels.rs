@@ -4,10 +4,19 @@ use std::sync::Arc;
 
 use crate::toggle::{AgentDefinition, AgentId, ApiName, Labels, Source, Watch};
 
-/// The labels of the series of a source.
+/// The labels of the series of a source of watches.
 pub(crate) fn source_labels(source: Source, path: &str) -> Arc<str> {
+    labels_of_source(source.as_str(), path)
+}
+
+/// The labels of the series of the agents that an API lists, as a source.
+pub(crate) fn discovery_labels(api: &ApiName) -> Arc<str> {
+    labels_of_source("discovery", api.as_str())
+}
+
+fn labels_of_source(source: &str, path: &str) -> Arc<str> {
     let mut text = Vec::new();
-    put_label(&mut text, "source", source.as_str());
+    put_label(&mut text, "source", source);
     text.push(b',');
     put_label(&mut text, "path", path);
     to_string(text).into()
@@ -28,7 +37,7 @@ fn to_string(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// The labels of the series of a configured agent.
+/// The labels of the series of an agent whose mock status is asked for.
 pub(crate) fn agent_labels(agent: &AgentDefinition) -> Arc<str> {
     let mut text = Vec::new();
     put_agent(&mut text, &agent.api, agent.agent_id);

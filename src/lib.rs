@@ -258,7 +258,7 @@ impl Running {
         let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
         let metrics = Arc::new(metrics);
         let (web_follower, web, web_checks) = WebFollower::new(web, metrics.clone());
-        let (poller, PollerHandle { updates, renewals, heartbeat, last_change }) =
+        let (poller, PollerHandle { updates, renewals, asks, listings, heartbeat, last_change }) =
             Poller::new(board.clone(), metrics.clone());
         let (stop_polling, polling_stops) = oneshot::channel();
         let polling = start_poller(poller, polling_stops).await?;
@@ -270,6 +270,7 @@ impl Running {
             metrics: metrics.clone(),
             updates,
             renewals,
+            listings,
             store: store.clone(),
             registrations,
             clients: clients.clone(),
@@ -284,7 +285,7 @@ impl Running {
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
         let write_api = WriteApi::new(commands, reloader.clone(), config.clone());
-        let data = SiteData { board: board.clone(), metrics, heartbeat };
+        let data = SiteData { board: board.clone(), metrics, heartbeat, asks };
         let site = Site::new(data, renderer, write_api, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         let mut tasks = JoinSet::new();

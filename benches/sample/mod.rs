@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cekura_exporter::board::{Board, RunId};
 use cekura_exporter::cekura::decode;
-use cekura_exporter::exposition::{ConfiguredSeries, Encoder, Format, Snapshot};
+use cekura_exporter::exposition::{Encoder, Format, Snapshot};
 use cekura_exporter::sources::WatchChange;
 use cekura_exporter::toggle::{
     AgentId, ApiName, Expect, Failure, LabelName, Labels, Outcome, ProgressId, Reason, Redactions, Source, Timestamp,
@@ -107,7 +107,7 @@ impl Sample {
     /// What a scrape exposes, but for what is kept of APIs and of the process, which is the same for
     /// any number of watches.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.board.rows(), self.board.agents(), ConfiguredSeries::default(), vec![])
+        Snapshot::new(self.board.rows(), self.board.agents(STARTED), vec![], vec![])
     }
 }
 

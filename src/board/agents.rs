@@ -1,37 +1,60 @@
-//! The mock state of all agents.
+//! The state of all agents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
-use super::{AgentKey, AgentRow};
-use crate::store::AgentChange;
-use crate::toggle::{AgentId, AgentMock, ApiName, Run, Timestamp, Watch};
+use tokio::sync::Notify;
 
-/// The mock states of all agents, and which of them are not saved yet.
+use super::{AgentRow, AppliedAgentPoll, AskedAgent};
+use crate::labels::agent_labels;
+use crate::sources::AgentChange as AgentListChange;
+use crate::store::{AgentChange, SavedAgent};
+use crate::toggle::{
+    AgentDefinition, AgentId, AgentKey, ApiName, Failure, LiveMocks, MockStatus, Run, Timestamp, ToldMocks, Watch,
+};
+
+/// All agents, and which of them are not saved yet.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     apis: BTreeMap<ApiName, BTreeMap<AgentId, Agent>>,
     /// The agents that changed since they were saved; `None` if nothing is ever saved.
     unsaved: Option<BTreeSet<AgentKey>>,
+    /// Clients that wait for the next answer about an agent.
+    waiters: HashMap<AgentKey, Arc<Notify>>,
 }
 
-/// An agent. The state is boxed, because it is unknown for many agents.
+/// An agent. Its parts are boxed, because most agents lack some of them.
 #[derive(Debug, Default)]
 struct Agent {
-    mock: Option<Box<AgentMock>>,
+    told: Option<Box<ToldMocks>>,
+    live: Option<Box<LiveMocks>>,
+    /// `None` if no source lists the agent.
+    listed: Option<Box<ListedAgent>>,
     watches: u32,
     /// How many of its runs are inactive and may come back.
     inactive_runs: u32,
+}
+
+/// An agent whose mock status is asked for.
+#[derive(Debug)]
+struct ListedAgent {
+    definition: Arc<AgentDefinition>,
+    /// The labels of its series as text.
+    labels: Arc<str>,
+    next_poll: Option<Timestamp>,
 }
 
 // === impl Agents ===
 
 impl Agents {
     /// Agents that an earlier process saved. Changes are collected, to be saved.
-    pub(super) fn restored(mocks: impl IntoIterator<Item = (AgentKey, AgentMock)>) -> Self {
+    pub(super) fn restored(saved: impl IntoIterator<Item = (AgentKey, SavedAgent)>) -> Self {
         let mut agents = Self { unsaved: Some(BTreeSet::new()), ..Self::default() };
-        for ((api, id), mock) in mocks {
-            agents.entry(&api, id).mock = Some(Box::new(mock));
+        for ((api, id), SavedAgent { told, live }) in saved {
+            let agent = agents.entry(&api, id);
+            agent.told = Some(Box::new(told));
+            agent.set_live(live);
         }
         agents
     }
@@ -40,20 +63,95 @@ impl Agents {
     pub(super) fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         for (api, agents) in &mut self.apis {
             for (id, agent) in agents {
-                if let Some(mock) = &mut agent.mock {
-                    mock.map_times(&map);
-                    if let Some(unsaved) = &mut self.unsaved {
-                        unsaved.insert((api.clone(), *id));
-                    }
+                agent.map_times(&map);
+                if let Some(unsaved) = &mut self.unsaved
+                    && (agent.told.is_some() || agent.live.is_some())
+                {
+                    unsaved.insert((api.clone(), *id));
                 }
             }
         }
     }
 
-    /// The highest place in the watch list of a run that decided the state of an agent.
+    /// The highest place in the watch list of a run that decided what was told of an agent.
     pub(super) fn newest_place(&self) -> Option<u64> {
-        let mocks = self.apis.values().flat_map(BTreeMap::values).filter_map(|agent| agent.mock.as_ref());
-        mocks.filter_map(|mock| Some(mock.newest?.1)).max()
+        let told = self.apis.values().flat_map(BTreeMap::values).filter_map(|agent| agent.told.as_ref());
+        told.filter_map(|told| Some(told.newest?.1)).max()
+    }
+
+    /// Applies changes of the list of agents.
+    pub(super) fn update(&mut self, changes: &[AgentListChange], now: Timestamp) {
+        for AgentListChange { key: (api, id), definition } in changes {
+            let agent = self.entry(api, *id);
+            agent.listed = definition.as_ref().map(|definition| {
+                let (definition, labels) = (definition.clone(), agent_labels(definition));
+                Box::new(ListedAgent { definition, labels, next_poll: Some(now) })
+            });
+            self.expire(api, *id, now);
+            if definition.is_none() {
+                self.wake(api, *id);
+            }
+        }
+    }
+
+    /// Whether the mock status of an agent is asked for.
+    pub(super) fn is_listed(&self, api: &ApiName, id: AgentId) -> bool {
+        self.agent(api, id).is_some_and(|agent| agent.listed.is_some())
+    }
+
+    /// Applies the outcome of a poll of the mock status, whose request began at `asked`; `None` if the agent is not
+    /// listed any more. `next_poll` returns when the agent is polled next.
+    pub(super) fn apply(
+        &mut self,
+        (api, id): &AgentKey,
+        outcome: Result<MockStatus, Failure>,
+        asked: Timestamp,
+        now: Timestamp,
+        next_poll: impl FnOnce(&LiveMocks) -> Timestamp,
+    ) -> Option<AppliedAgentPoll> {
+        let agent = self.apis.get_mut(api)?.get_mut(id)?;
+        let listed = agent.listed.as_mut()?;
+        let live = agent.live.get_or_insert_default();
+        let transitions = live.apply(outcome, asked, now);
+        listed.next_poll = Some(next_poll(live));
+        let applied = AppliedAgentPoll { definition: listed.definition.clone(), live: (**live).clone(), transitions };
+        self.mark_unsaved((api.clone(), *id));
+        self.wake(api, *id);
+        Some(applied)
+    }
+
+    /// Sets when the next poll of an agent is due.
+    pub(super) fn set_next_poll(&mut self, api: &ApiName, id: AgentId, next_poll: Timestamp) {
+        if let Some(listed) = self.agent_mut(api, id).and_then(|agent| agent.listed.as_mut()) {
+            listed.next_poll = Some(next_poll);
+        }
+    }
+
+    /// The state of the mock status of each listed agent of an API.
+    pub(super) fn listed(&self, api: &ApiName) -> impl Iterator<Item = (AgentId, LiveMocks)> {
+        let agents = self.apis.get(api).into_iter().flatten();
+        agents.filter(|(_, agent)| agent.listed.is_some()).map(|(id, agent)| (*id, agent.live()))
+    }
+
+    /// Records that a run of an agent finished, if its mock status is asked for.
+    pub(super) fn run_finished(&mut self, api: &ApiName, id: AgentId, now: Timestamp) {
+        if let Some(agent) = self.agent_mut(api, id).filter(|agent| agent.listed.is_some()) {
+            agent.live.get_or_insert_default().run_finished = Some(now);
+            self.mark_unsaved((api.clone(), id));
+        }
+    }
+
+    /// The next answer about an agent; `None` if its mock status is not asked for.
+    pub(super) fn awaited(&mut self, api: &ApiName, id: AgentId) -> Option<Arc<Notify>> {
+        self.is_listed(api, id).then(|| self.waiters.entry((api.clone(), id)).or_default().clone())
+    }
+
+    fn wake(&mut self, api: &ApiName, id: AgentId) {
+        if !self.waiters.is_empty()
+            && let Some(waiters) = self.waiters.remove(&(api.clone(), id))
+        {
+            waiters.notify_waiters();
+        }
     }
 
     /// Adds a watch of an agent.
@@ -84,22 +182,22 @@ impl Agents {
         }
     }
 
-    /// Updates the state of an agent from a run of a watch.
+    /// Updates what was told of an agent from a run of a watch.
     pub(super) fn observe(&mut self, watch: &Watch, run: &Run, place: u64, now: Timestamp) {
         let Some(agent) = self.agent_mut(&watch.api, watch.agent_id) else { return };
-        let before = agent.state();
-        let mut mock = before.clone();
-        mock.observe(watch, run, place, now);
-        if before != mock {
-            agent.set_state(mock);
+        let before = agent.told();
+        let mut told = before.clone();
+        told.observe(watch, run, place, now);
+        if before != told {
+            agent.set_told(told);
             self.mark_unsaved((watch.api.clone(), watch.agent_id));
         }
     }
 
-    /// Forgets the state of an agent until a newer run sets it. Returns whether any was known.
+    /// Forgets what was told of an agent until a newer run sets it. Returns whether anything was known.
     pub(super) fn forget(&mut self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
         let agent = self.agent_mut(api, id);
-        let forgotten = agent.and_then(|agent| agent.mock.as_mut()).is_some_and(|mock| mock.forget());
+        let forgotten = agent.and_then(|agent| agent.told.as_mut()).is_some_and(|told| told.forget());
         if forgotten {
             self.mark_unsaved((api.clone(), id));
             self.expire(api, id, now);
@@ -107,23 +205,26 @@ impl Agents {
         forgotten
     }
 
-    /// Removes the agents that have been without a watch for long enough.
+    /// Removes what has been kept for long enough of agents without a watch, and of agents that no source lists.
     pub(super) fn expire_unused(&mut self, now: Timestamp) {
         let all = self.apis.iter().flat_map(|(api, agents)| agents.iter().map(move |(id, agent)| (api, *id, agent)));
-        let unused = all.filter(|(_, _, agent)| agent.is_unused());
+        let unused = all.filter(|(_, _, agent)| {
+            agent.is_unused() && agent.told.is_some() || agent.listed.is_none() && agent.live.is_some()
+        });
         let unused: Vec<AgentKey> = unused.map(|(api, id, _)| (api.clone(), id)).collect();
         for (api, id) in unused {
             self.expire(&api, id, now);
         }
     }
 
-    /// The agent, if it has a watch or its state is known.
+    /// The agent, if it is listed, has a watch or its state is known.
     pub(super) fn get(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
-        self.apis.get(api)?.get(&id)?.row(api, id)
+        self.agent(api, id)?.row(api, id)
     }
 
-    /// Looks at the next `most` agents after `last`, sorted by API and id, and adds to `rows` those whose state is
-    /// known or, unless `known_only`, that have a watch. Returns the last one; `None` if there are no more.
+    /// Looks at the next `most` agents after `last`, sorted by API and id, and adds to `rows` those that are listed or
+    /// whose state is known or, unless `known_only`, that have a watch. Returns the last one; `None` if there are no
+    /// more.
     pub(super) fn page(
         &self,
         last: Option<&AgentKey>,
@@ -136,7 +237,7 @@ impl Agents {
         for (api, agents) in self.apis.range((from, Bound::Unbounded)) {
             let after = last.filter(|(last, _)| last == api).map_or(Bound::Unbounded, |(_, id)| Bound::Excluded(*id));
             for (id, agent) in agents.range((after, Bound::Unbounded)) {
-                if !known_only || agent.mock.is_some() {
+                if !known_only || agent.told.is_some() || agent.listed.is_some() {
                     rows.extend(agent.row(api, *id));
                 }
                 left -= 1;
@@ -160,35 +261,30 @@ impl Agents {
         let Some(unsaved) = &mut self.unsaved else { return Vec::new() };
         let keys: Vec<_> = std::iter::from_fn(|| unsaved.pop_first()).take(most).collect();
         let change = |key: AgentKey| {
-            let mock = self.apis.get(&key.0).and_then(|agents| agents.get(&key.1)).map(Agent::state);
-            (key, mock)
+            let saved = self.agent(&key.0, key.1).map(|agent| SavedAgent { told: agent.told(), live: agent.live() });
+            (key, saved)
         };
         keys.into_iter().map(change).collect()
     }
 
-    /// Notes whether an agent has a watch, and forgets its state if it has been without one for long enough.
+    /// Notes whether an agent has a watch and is listed, and removes what has been kept for long enough since.
     fn expire(&mut self, api: &ApiName, id: AgentId, now: Timestamp) {
         let Some(agents) = self.apis.get_mut(api) else { return };
         let Some(agent) = agents.get_mut(&id) else { return };
-        let before = agent.state();
-        let mut mock = before.clone();
-        // An inactive run has finished, so it needs no poll to keep its agent known.
-        let keep = mock.keep(agent.watches > 0, now) || (agent.inactive_runs > 0 && mock.enabled().is_some());
-        if keep && before == mock {
-            return;
+        let changed = agent.expire(now);
+        if agent.is_unused() && agent.told.is_none() && agent.live.is_none() && agent.listed.is_none() {
+            agents.remove(&id);
         }
-        if keep {
-            agent.set_state(mock);
-        } else {
-            agent.mock = None;
-            if agent.is_unused() {
-                agents.remove(&id);
-            }
-            if agents.is_empty() {
-                self.apis.remove(api);
-            }
+        if agents.is_empty() {
+            self.apis.remove(api);
         }
-        self.mark_unsaved((api.clone(), id));
+        if changed {
+            self.mark_unsaved((api.clone(), id));
+        }
+    }
+
+    fn agent(&self, api: &ApiName, id: AgentId) -> Option<&Agent> {
+        self.apis.get(api)?.get(&id)
     }
 
     fn agent_mut(&mut self, api: &ApiName, id: AgentId) -> Option<&mut Agent> {
@@ -209,19 +305,74 @@ impl Agent {
     }
 
     fn row(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
-        let is_shown = self.watches > 0 || self.mock.is_some();
-        is_shown.then(|| AgentRow { api: api.clone(), id, mock: self.state() })
+        let is_shown = self.watches > 0 || self.told.is_some() || self.listed.is_some();
+        is_shown.then(|| AgentRow {
+            api: api.clone(),
+            id,
+            told: self.told(),
+            asked: self.listed.as_ref().map(|listed| AskedAgent {
+                definition: listed.definition.clone(),
+                labels: listed.labels.clone(),
+                live: self.live(),
+                next_poll: listed.next_poll,
+                drift: None,
+            }),
+        })
     }
 
-    fn state(&self) -> AgentMock {
-        self.mock.as_deref().cloned().unwrap_or_default()
+    fn told(&self) -> ToldMocks {
+        self.told.as_deref().cloned().unwrap_or_default()
     }
 
-    fn set_state(&mut self, mock: AgentMock) {
-        match &mut self.mock {
-            Some(known) => **known = mock,
-            None if mock != AgentMock::default() => self.mock = Some(Box::new(mock)),
+    fn live(&self) -> LiveMocks {
+        self.live.as_deref().cloned().unwrap_or_default()
+    }
+
+    fn set_told(&mut self, told: ToldMocks) {
+        match &mut self.told {
+            Some(known) => **known = told,
+            None if told != ToldMocks::default() => self.told = Some(Box::new(told)),
             None => {}
         }
     }
+
+    fn set_live(&mut self, live: LiveMocks) {
+        self.live = (live != LiveMocks::default()).then(|| Box::new(live));
+    }
+
+    /// Removes what has been kept for long enough. Returns whether anything changed that is saved.
+    fn expire(&mut self, now: Timestamp) -> bool {
+        let before = self.told();
+        let mut told = before.clone();
+        // A run that comes back must find what it told, or that this was forgotten.
+        let keep = told.keep(self.watches > 0, now) || (self.inactive_runs > 0 && told.newest.is_some());
+        let told_changed = !keep || before != told;
+        if !keep {
+            self.told = None;
+        } else if told_changed {
+            self.set_told(told);
+        }
+        let Some(live) = &mut self.live else { return told_changed };
+        let unlisted_since = live.unlisted_since;
+        if !live.keep(self.listed.is_some(), now) {
+            self.live = None;
+            return true;
+        }
+        told_changed || live.unlisted_since != unlisted_since
+    }
+
+    fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        if let Some(told) = &mut self.told {
+            told.map_times(&map);
+        }
+        if let Some(live) = &mut self.live {
+            live.map_times(&map);
+        }
+        if let Some(listed) = &mut self.listed {
+            listed.next_poll = listed.next_poll.map(&map);
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,17 +18,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{Notify, watch};
 
-use crate::sources::WatchChange;
-use crate::store::{AgentChange, SavedToggle, ToggleChange};
+use crate::sources::{self, WatchChange};
+use crate::store::{AgentChange, SavedAgent, SavedToggle, ToggleChange};
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, ClockJump, Event, Outcome, Reason, Run, Timestamp, Toggle, Transition, Watch,
-    WatchName,
+    AgentDefinition, AgentId, AgentKey, AgentTransition, AgentView, ApiName, ClockJump, Drift, Event, Failure,
+    LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Timestamp, Toggle, ToldMocks, Transition, Watch, WatchName,
 };
 pub use rows::ToggleRows;
 use state::BoardState;
-
-/// Identifies an agent.
-pub type AgentKey = (ApiName, AgentId);
 
 /// The current state of every watch and every agent.
 #[derive(Debug, Default)]
@@ -67,8 +64,36 @@ pub struct AgentRow {
     pub api: ApiName,
     /// Its id.
     pub id: AgentId,
-    /// Its mock state.
-    pub mock: AgentMock,
+    /// What its toggle tasks told of its mocks.
+    pub told: ToldMocks,
+    /// What its mock status says; `None` if it is not asked for.
+    pub asked: Option<AskedAgent>,
+}
+
+/// The state of an agent whose mock status is asked for.
+#[derive(Debug, Clone)]
+pub struct AskedAgent {
+    /// Its definition.
+    pub definition: Arc<AgentDefinition>,
+    /// The labels of its series as text.
+    pub labels: Arc<str>,
+    /// What its mock status says.
+    pub live: LiveMocks,
+    /// When the next poll is due; `None` if it was never planned.
+    pub next_poll: Option<Timestamp>,
+    /// Whether its mocks are as they should be; `None` while that is not judged.
+    pub drift: Option<Drift>,
+}
+
+/// What a poll of an agent changed.
+#[derive(Debug)]
+pub struct AppliedAgentPoll {
+    /// The definition of the agent.
+    pub definition: Arc<AgentDefinition>,
+    /// What its mock status says after the change.
+    pub live: LiveMocks,
+    /// The changes.
+    pub transitions: Vec<AgentTransition>,
 }
 
 /// What a poll changed.
@@ -112,7 +137,7 @@ pub struct AwaitedRun {
 pub struct UnsavedChanges {
     /// Watches with the state of their current run and their inactive runs; an empty list removes the watch.
     pub toggles: Vec<ToggleChange>,
-    /// Agents with their mock state; `None` removes the agent.
+    /// Agents with their state; `None` removes the agent.
     pub agents: Vec<AgentChange>,
 }
 
@@ -125,7 +150,7 @@ impl Board {
     /// A board with the state that an earlier process saved. Changes are collected, to be saved.
     pub fn restored(
         toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
-        agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
+        agents: impl IntoIterator<Item = (AgentKey, SavedAgent)>,
     ) -> Self {
         Self { state: RwLock::new(BoardState::restored(toggles, agents)), ..Self::default() }
     }
@@ -141,6 +166,13 @@ impl Board {
     /// comes back gets the state that it had.
     pub fn update(&self, changes: &[WatchChange], now: Timestamp) -> RunChanges {
         self.write().update(changes, now)
+    }
+
+    /// Applies changes of the list of agents, all at once. An agent that stays keeps its state.
+    pub fn update_agents(&self, changes: &[sources::AgentChange], now: Timestamp) {
+        if !changes.is_empty() {
+            self.write().agents.update(changes, now);
+        }
     }
 
     /// The watch of a run; `None` if it is stale.
@@ -162,6 +194,40 @@ impl Board {
             self.finished.notify_one();
         }
         (!applied.transitions.is_empty()).then_some(applied)
+    }
+
+    /// Whether the mock status of an agent is asked for.
+    pub fn is_asked(&self, api: &ApiName, id: AgentId) -> bool {
+        self.read().agents.is_listed(api, id)
+    }
+
+    /// Applies the outcome of a poll of an agent, whose request began at `asked`, and returns what it changed; `None`
+    /// if the agent is not asked any more. `next_poll` returns when it is polled next.
+    pub fn apply_to_agent(
+        &self,
+        agent: &AgentKey,
+        outcome: Result<MockStatus, Failure>,
+        asked: Timestamp,
+        now: Timestamp,
+        next_poll: impl FnOnce(&LiveMocks) -> Timestamp,
+    ) -> Option<AppliedAgentPoll> {
+        self.write().agents.apply(agent, outcome, asked, now, next_poll)
+    }
+
+    /// Sets when the next poll of an agent is due.
+    pub fn set_next_agent_poll(&self, api: &ApiName, id: AgentId, next_poll: Timestamp) {
+        self.write().agents.set_next_poll(api, id, next_poll);
+    }
+
+    /// The agents of an API that are asked, with what their mock status says.
+    pub fn asked_agents(&self, api: &ApiName) -> Vec<(AgentId, LiveMocks)> {
+        self.read().agents.listed(api).collect()
+    }
+
+    /// Notified when a poll of this agent ends, or when it is not asked any more; `None` if it is not asked. Create the
+    /// future first, then look at the agent, then wait; otherwise a change in between is missed.
+    pub fn awaited_agent(&self, api: &ApiName, id: AgentId) -> Option<Arc<Notify>> {
+        self.write_unseen().agents.awaited(api, id)
     }
 
     /// Sets when the next poll of a run is due.
@@ -197,8 +263,8 @@ impl Board {
         Some(self.read().entry(run)?.row.clone())
     }
 
-    /// Forgets the mock state of an agent until a newer run sets it. Returns whether it was known. The change is
-    /// saved soon.
+    /// Forgets what was told of an agent until a newer run sets it. Returns whether it was known. The change is saved
+    /// soon.
     pub fn forget_agent(&self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
         let forgotten = self.write().agents.forget(api, id, now);
         if forgotten {
@@ -207,8 +273,8 @@ impl Board {
         forgotten
     }
 
-    /// Forgets the agents that have been without a watch for long enough.
-    pub fn forget_unwatched_agents(&self, now: Timestamp) {
+    /// Forgets what has been kept for long enough of agents without a watch, and of agents that no source lists.
+    pub fn forget_unused_agents(&self, now: Timestamp) {
         self.write().agents.expire_unused(now);
     }
 
@@ -303,31 +369,39 @@ impl Board {
         self.read().entry_of(name).is_some_and(|entry| entry.polled)
     }
 
-    /// Every agent whose mock state is known, sorted by API and id.
-    pub fn agents(&self) -> Vec<AgentRow> {
-        self.agent_rows(true)
+    /// Every agent that is asked or of which something was told, sorted by API and id.
+    pub fn agents(&self, now: Timestamp) -> Vec<AgentRow> {
+        self.agent_rows(true, now)
     }
 
-    /// Every agent that has a watch or whose mock state is known, sorted by API and id.
-    pub fn all_agents(&self) -> Vec<AgentRow> {
-        self.agent_rows(false)
+    /// As [`Board::agents`], and every agent that has a watch.
+    pub fn all_agents(&self, now: Timestamp) -> Vec<AgentRow> {
+        self.agent_rows(false, now)
     }
 
-    /// The agent, if it has a watch or its mock state is known.
-    pub fn agent(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {
-        self.read().agents.get(api, id)
+    /// The agent, if it is asked, has a watch or something was told of it.
+    pub fn agent(&self, api: &ApiName, id: AgentId, now: Timestamp) -> Option<AgentRow> {
+        let state = self.read();
+        let mut row = state.agents.get(api, id)?;
+        let is_of_agent = |toggle: &Toggle| toggle.watch.agent_id == id && toggle.watch.api == *api;
+        row.judge(state.rows.iter().any(|row| is_of_agent(&row.toggle) && row.toggle.run.is_in_progress(now)));
+        Some(row)
     }
 
     /// Copies the agents in batches. The lock is released between them, so that the poller never waits long for it.
-    fn agent_rows(&self, known_only: bool) -> Vec<AgentRow> {
-        let mut rows = Vec::new();
+    fn agent_rows(&self, known_only: bool, now: Timestamp) -> Vec<AgentRow> {
+        // Read before the agents: if a run finishes in between, its agent is not judged.
+        let rows = self.rows();
+        let mut agents = Vec::new();
         let mut last = None;
         loop {
-            last = self.read().agents.page(last.as_ref(), Self::PAGE, known_only, &mut rows);
+            last = self.read().agents.page(last.as_ref(), Self::PAGE, known_only, &mut agents);
             if last.is_none() {
-                return rows;
+                break;
             }
         }
+        judge(&mut agents, &rows, now);
+        agents
     }
 
     // A poisoned lock is still used, because no code under it can leave the state half changed.
@@ -349,6 +423,40 @@ impl Board {
     }
 }
 
+/// Judges agents, which are sorted by API and id.
+fn judge(agents: &mut [AgentRow], rows: &ToggleRows, now: Timestamp) {
+    if agents.iter().all(|agent| agent.asked.is_none()) {
+        return;
+    }
+    let mut in_progress = vec![false; agents.len()];
+    for toggle in rows.iter().map(|row| &row.toggle).filter(|toggle| toggle.run.is_in_progress(now)) {
+        let key = (&toggle.watch.api, toggle.watch.agent_id);
+        if let Ok(index) = agents.binary_search_by(|agent| (&agent.api, agent.id).cmp(&key)) {
+            in_progress[index] = true;
+        }
+    }
+    agents.iter_mut().zip(in_progress).for_each(|(agent, in_progress)| agent.judge(in_progress));
+}
+
+// === impl AskedAgent ===
+
+impl AskedAgent {
+    /// The provider, from the latest source that knows it.
+    pub fn provider(&self) -> Option<Provider> {
+        self.live.provider.or(self.definition.provider)
+    }
+}
+
+// === impl AgentRow ===
+
+impl AgentRow {
+    fn judge(&mut self, in_progress: bool) {
+        if let Some(AskedAgent { definition, live, drift, .. }) = &mut self.asked {
+            *drift = AgentView { definition, told: &self.told, live, in_progress }.drift();
+        }
+    }
+}
+
 // === impl ToggleRow ===
 
 impl ToggleRow {
@@ -361,7 +469,8 @@ impl ToggleRow {
 // === impl AppliedPoll ===
 
 impl AppliedPoll {
-    fn is_finish(&self) -> bool {
+    /// Whether the run finished.
+    pub fn is_finish(&self) -> bool {
         self.transitions.iter().any(|transition| matches!(transition, Transition::Finished { .. }))
     }
 }

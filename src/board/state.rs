@@ -11,9 +11,9 @@ use super::agents::Agents;
 use super::history::History;
 use super::inactive::InactiveRuns;
 use super::rows::{RowEntry, ToggleRows};
-use super::{AgentKey, AppliedPoll, RunId, ToggleRow, UnsavedChanges};
-use crate::store::SavedToggle;
-use crate::toggle::{AgentMock, ClockJump, Outcome, Run, Standing, Text, Timestamp, WatchName};
+use super::{AppliedPoll, RunId, ToggleRow, UnsavedChanges};
+use crate::store::{SavedAgent, SavedToggle};
+use crate::toggle::{AgentKey, ClockJump, Outcome, Run, Standing, Text, Timestamp, WatchName};
 
 #[derive(Debug, Default)]
 pub(super) struct BoardState {
@@ -51,7 +51,7 @@ impl BoardState {
     /// The state that an earlier process saved. Changes are collected, to be saved.
     pub(super) fn restored(
         toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
-        agents: impl IntoIterator<Item = (AgentKey, AgentMock)>,
+        agents: impl IntoIterator<Item = (AgentKey, SavedAgent)>,
     ) -> Self {
         let mut agents = Agents::restored(agents);
         let inactive = InactiveRuns::restored(toggles);
@@ -140,6 +140,7 @@ impl BoardState {
         let applied = AppliedPoll { toggle, transitions };
         if applied.is_finish() {
             self.wake(run);
+            self.agents.run_finished(&applied.toggle.watch.api, applied.toggle.watch.agent_id, now);
         }
         Some(applied)
     }

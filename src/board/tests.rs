@@ -114,10 +114,10 @@ fn an_agent_with_mocks_on_is_kept_for_seven_days_after_its_last_watch() {
     let run = listed.begin(&[watch("a", "1")], at(0));
     listed.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
     listed.set(&[], at(2));
-    listed.board.forget_unwatched_agents(at(2 + 7 * 86_400 - 1));
-    assert_eq!(listed.board.agents()[0].mock.enabled(), Some(true));
-    listed.board.forget_unwatched_agents(at(2 + 7 * 86_400));
-    assert!(listed.board.agents().is_empty());
+    listed.board.forget_unused_agents(at(2 + 7 * 86_400 - 1));
+    assert_eq!(listed.board.agents(FAR)[0].told.enabled(), Some(true));
+    listed.board.forget_unused_agents(at(2 + 7 * 86_400));
+    assert!(listed.board.agents(FAR).is_empty());
 }
 
 #[test]
@@ -126,11 +126,11 @@ fn an_agent_with_mocks_off_is_removed_with_its_last_watch() {
     let run = listed.begin(&[watch("a", "1"), watch("b", "1")], at(0));
     listed.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
     listed.set(&[watch("b", "1")], at(2));
-    assert_eq!(listed.board.agents().len(), 1);
+    assert_eq!(listed.board.agents(FAR).len(), 1);
     listed.set(&[watch("b", "2")], at(2));
-    assert_eq!(listed.board.agents().len(), 1);
+    assert_eq!(listed.board.agents(FAR).len(), 1);
     listed.set(&[], at(3));
-    assert!(listed.board.agents().is_empty());
+    assert!(listed.board.agents(FAR).is_empty());
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_saved_agent_with_mocks_off_is_kept_until_its_watch_comes_back() {
     let run = listed.begin(&[watch("a", "1")], at(0));
     listed.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
     let mut again = listed.restarted();
-    again.board.forget_unwatched_agents(at(99));
+    again.board.forget_unused_agents(at(99));
     again.set(&[watch("a", "1")], at(100));
-    assert_eq!(again.board.agents()[0].mock.enabled(), Some(false));
+    assert_eq!(again.board.agents(FAR)[0].told.enabled(), Some(false));
 }
 
 #[test]
@@ -184,9 +184,9 @@ fn a_saved_agent_with_mocks_off_is_removed_if_its_watch_does_not_come_back() {
     let run = listed.begin(&[watch("a", "1")], at(0));
     listed.board.apply(run, Ok(completed(false)), at(1), |_| None).unwrap();
     let again = listed.restarted();
-    assert_eq!(again.board.agents().len(), 1);
+    assert_eq!(again.board.agents(FAR).len(), 1);
     assert_eq!(again.board.forget_all_inactive(|_, _| false, at(99)), 1);
-    assert!(again.board.agents().is_empty());
+    assert!(again.board.agents(FAR).is_empty());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn all_times_move_with_the_clock_and_keep_their_order() {
     assert_eq!((a.run.started, a.tally.last_completed), (at(5403), Some(at(5401))));
     let b = listed.board.row("b").unwrap();
     assert_eq!((b.toggle.run.failing.as_ref().unwrap().since, b.next_poll), (at(5402), Some(at(5409))));
-    assert_eq!(listed.board.agents()[0].mock.enabled_since, Some(at(5401)));
+    assert_eq!(listed.board.agents(FAR)[0].told.enabled_since, Some(at(5401)));
     assert!(listed.board.events("a").unwrap().iter().all(|event| event.at <= at(5403)));
     let unsaved = listed.board.take_unsaved(9, FAR);
     assert_eq!((unsaved.toggles.len(), unsaved.agents.len()), (2, 1), "all of it is saved again");
@@ -274,7 +274,7 @@ fn an_agent_with_mocks_off_is_kept_while_it_has_an_inactive_run() {
             listed.displace(&[], at(3));
         }
         listed.set(&[watch("a", "1")], at(4));
-        assert_eq!(listed.board.agents()[0].mock.enabled(), Some(false), "{gone_between}");
+        assert_eq!(listed.board.agents(FAR)[0].told.enabled(), Some(false), "{gone_between}");
     }
 }
 
@@ -297,7 +297,7 @@ fn an_agent_that_was_not_saved_is_restored_from_its_saved_run() {
     let toggles = listed.board.take_unsaved(9, FAR).toggles.into_iter().collect();
     let mut again = ListedBoard { list: WatchList::default(), board: Board::restored(toggles, []) };
     again.set(&[watch("a", "1")], at(100));
-    let mock = again.board.agents()[0].mock.clone();
+    let mock = again.board.agents(FAR)[0].told.clone();
     assert_eq!((mock.enabled(), mock.enabled_since), (Some(true), Some(at(1))));
 }
 
@@ -309,7 +309,7 @@ fn the_order_of_runs_with_a_final_first_answer_survives_a_restart() {
     let mut again = listed.restarted();
     let begun = again.set(&[watch("disable", "1"), watch("enable", "1")], at(9)).started;
     again.board.apply(begun[1].run, Ok(completed(true)), at(10), |_| None).unwrap();
-    assert_eq!(again.board.agents()[0].mock.enabled(), Some(false), "it ended before disable did");
+    assert_eq!(again.board.agents(FAR)[0].told.enabled(), Some(false), "it ended before disable did");
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! The JSON of the progress endpoint and of its errors.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::toggle::{Answer, Failure, Reason, Redactions, ReportedStatus, Text};
+use super::json::{ListLength, LossyText, Object, OptionalParts, object, saturating};
+use crate::toggle::{Answer, Failure, Redactions, ReportedStatus, Text};
 
 /// The body of an answer. Only the status is required. Other fields are ignored. The optional parts stay raw
 /// here, because a malformed one must not hide the status and `mock_enabled`.
@@ -27,12 +24,6 @@ struct ProgressBody<'b> {
     error: Option<&'b RawValue>,
 }
 
-/// Reads the optional parts of an answer, and collects the names of malformed ones.
-#[derive(Default)]
-struct AnswerParts {
-    malformed: Vec<&'static str>,
-}
-
 /// A registered mock endpoint.
 #[derive(Deserialize)]
 struct McpEndpoint<'b> {
@@ -44,33 +35,20 @@ struct McpEndpoint<'b> {
     tool_names: Option<&'b RawValue>,
 }
 
-/// A JSON object. The derived `Deserialize` of a struct would also accept a list of its fields.
-struct Object<T>(T);
-
-/// Text with invalid Unicode replaced, because half a surrogate pair in a message must not hide the message.
-struct LossyText(String);
-
-/// The length of a list with elements of any type.
-struct ListLength(u32);
-
 /// Decodes the body of an answer with status 200, and removes what is `hidden` from its texts.
 ///
 /// # Errors
 /// [`Reason::Decode`] if it is not the documented JSON.
 pub fn decode(body: &[u8], hidden: Redactions) -> Result<Answer, Failure> {
-    let not_documented = |what: &str| Failure::new(Reason::Decode).with_detail(Text::own(what));
-    let body = str::from_utf8(body).map_err(|_| not_documented("the body is not UTF-8"))?;
-    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
-    let Object(body) =
-        serde_json::from_str::<Object<ProgressBody<'_>>>(body).map_err(|e| not_documented(&describe(&e)))?;
-    let mut parts = AnswerParts::default();
+    let body: ProgressBody<'_> = object(body)?;
+    let mut parts = OptionalParts::default();
     let list: Option<Vec<&RawValue>> = parts.read("mcp_endpoints", body.mcp_endpoints);
     let endpoints: Vec<Object<McpEndpoint<'_>>> =
         list.iter().flatten().filter_map(|endpoint| parts.read("mcp_endpoints", Some(endpoint))).collect();
     let urls = endpoints.iter().filter_map(|Object(endpoint)| endpoint.url);
     let urls = urls.filter_map(|url| serde_json::from_str::<LossyText>(url.get()).ok());
     let hidden = urls.fold(hidden, |hidden, url| hidden.url(&url.0));
-    let tools = parts.tools(&endpoints);
+    let tools = tools(&mut parts, &endpoints);
     let mut text = |name, raw| parts.read(name, raw).map(|raw: LossyText| Text::clean(&raw.0, &hidden));
     let (message, error) = (text("message", body.message), text("error", body.error));
     Ok(Answer {
@@ -110,113 +88,18 @@ fn first_text(value: &Value) -> Option<&str> {
     }
 }
 
-/// What is wrong with the JSON, and where. The message of the library may quote the body, so it is not used.
-fn describe(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "the body ends too early",
-        serde_json::error::Category::Syntax => "the body is not JSON",
-        serde_json::error::Category::Data | serde_json::error::Category::Io => "a field is missing or of another type",
-    };
-    format!("{what} (line {}, column {})", error.line(), error.column())
-}
-
-// === impl AnswerParts ===
-
-impl AnswerParts {
-    /// A part, if it is present and well-formed.
-    fn read<'b, T: Deserialize<'b>>(&mut self, name: &'static str, raw: Option<&'b RawValue>) -> Option<T> {
-        let read = serde_json::from_str(raw?.get()).ok();
-        if read.is_none() && !self.malformed.contains(&name) {
-            self.malformed.push(name);
-        }
-        read
-    }
-
-    /// The number of tools of all endpoints; `None` if that of one is unknown.
-    fn tools(&mut self, endpoints: &[Object<McpEndpoint<'_>>]) -> Option<u32> {
-        let raw = endpoints.iter().filter_map(|Object(endpoint)| endpoint.tool_names);
-        let counts: Vec<Option<ListLength>> = raw.map(|raw| self.read("tool_names", Some(raw))).collect();
-        let known = !self.malformed.contains(&"mcp_endpoints");
-        counts.into_iter().try_fold(0u32, |sum, count| Some(sum.saturating_add(count?.0))).filter(|_| known)
-    }
-}
-
-fn saturating(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Fields(PhantomData))
-    }
-}
-
-impl<'de> Deserialize<'de> for LossyText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-
-        impl Visitor<'_> for Bytes {
-            type Value = LossyText;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<LossyText, E> {
-                Ok(LossyText(text.to_owned()))
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<LossyText, E> {
-                Ok(LossyText(String::from_utf8_lossy(bytes).into_owned()))
-            }
-        }
-
-        // The parser accepts half a surrogate pair only as bytes.
-        deserializer.deserialize_bytes(Bytes)
-    }
-}
-
-impl<'de> Deserialize<'de> for ListLength {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
-
-        impl<'de> Visitor<'de> for Elements {
-            type Value = ListLength;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ListLength, A::Error> {
-                let mut len = 0usize;
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    len += 1;
-                }
-                Ok(ListLength(saturating(len)))
-            }
-        }
-
-        deserializer.deserialize_seq(Elements)
-    }
+/// The number of tools of all endpoints; `None` if that of one is unknown.
+fn tools(parts: &mut OptionalParts, endpoints: &[Object<McpEndpoint<'_>>]) -> Option<u32> {
+    let raw = endpoints.iter().filter_map(|Object(endpoint)| endpoint.tool_names);
+    let counts: Vec<Option<ListLength>> = raw.map(|raw| parts.read("tool_names", Some(raw))).collect();
+    let known = !parts.malformed.contains(&"mcp_endpoints");
+    counts.into_iter().try_fold(0u32, |sum, count| Some(sum.saturating_add(count?.0))).filter(|_| known)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toggle::Reason;
     use proptest::prelude::*;
 
     fn key() -> Redactions {

@@ -10,12 +10,14 @@ use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout_at;
 
+use super::agents::{AgentPage, decode_agent_page, decode_mock_status};
 use super::connections::{Connections, Pool};
 use super::encoding::Encoding;
-use super::endpoint::ProgressEndpoint;
+use super::endpoint::{Endpoints, next_page, request_line};
+use super::json::not_documented;
 use super::key::{KeySource, Keyring, Secret};
 use super::{Api, CaBundle, Proxies, Renewal, answer, failure, response, tls};
-use crate::toggle::{AgentId, ApiName, Failure, Outcome, ProgressId, Reason, Redactions, Text};
+use crate::toggle::{AgentId, Answer, ApiName, Failure, MockStatus, ProgressId, Reason, Redactions, Text};
 
 /// The `User-Agent` of the exporter.
 pub const USER_AGENT: &str = concat!("cekura-exporter/", env!("CARGO_PKG_VERSION"));
@@ -26,10 +28,13 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("x-cekura-api-key");
 /// The largest body of an answer that is read, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 
+/// The largest page of the list of agents that is read, in bytes. Agents have long descriptions.
+const MAX_PAGE: usize = 16 * 1024 * 1024;
+
 /// Polls one API over kept-alive connections. It follows no redirects.
 pub struct Client {
     connections: Connections,
-    endpoint: ProgressEndpoint,
+    endpoints: Endpoints,
     /// Bounds a whole request, from connecting to the last byte.
     timeout: Duration,
     /// The key, or why there is none.
@@ -41,14 +46,25 @@ pub struct Client {
     keyring: Keyring,
 }
 
-/// The result of one poll, and its cost.
-pub struct Polled {
+/// The result of one request, and its cost.
+pub struct Polled<T> {
     /// The answer, or why there is none.
-    pub outcome: Outcome,
+    pub outcome: Result<T, Failure>,
     /// From connecting to the last byte; `None` if nothing was sent.
     pub took: Option<Duration>,
     /// Whether the request was sent twice.
     pub repeated: bool,
+}
+
+/// A request to the API.
+struct ApiRequest<'a> {
+    url: &'a str,
+    key: Secret,
+    /// What its answer must not show.
+    hidden: Redactions,
+    /// The largest answer that is read, in bytes.
+    limit: usize,
+    deadline: Instant,
 }
 
 /// A request without a response.
@@ -75,7 +91,7 @@ impl Client {
         let proxy = proxies.of(&api.base_url).cloned();
         let client = Self {
             connections: Connections::new(tls, proxy, api.timeout)?,
-            endpoint: ProgressEndpoint::new(&api.base_url),
+            endpoints: Endpoints::new(&api.base_url),
             timeout: api.timeout,
             key: Mutex::new(Err(String::new())),
             source: api.key.clone(),
@@ -142,7 +158,37 @@ impl Client {
     }
 
     /// Polls a task once. Never takes longer than the API's timeout.
-    pub async fn poll(&self, agent_id: AgentId, progress_id: &ProgressId) -> Polled {
+    pub async fn poll(&self, agent_id: AgentId, progress_id: &ProgressId) -> Polled<Answer> {
+        let hidden = self.keyring.hidden().query(&format!("progress_id={}", progress_id.as_str()));
+        self.get(&self.endpoints.progress(agent_id, progress_id), hidden, MAX_BODY, answer::decode).await
+    }
+
+    /// Asks for the mock status of an agent once. Never takes longer than the API's timeout.
+    pub async fn mock_status(&self, agent_id: AgentId) -> Polled<MockStatus> {
+        let url = self.endpoints.mock_status(agent_id);
+        self.get(&url, self.keyring.hidden(), MAX_BODY, |body, _| decode_mock_status(body)).await
+    }
+
+    /// Reads one page of the list of agents: the one at `url`, which is the `next` of another page, or the first one.
+    /// Never takes longer than the API's timeout.
+    pub async fn agents(&self, url: Option<&str>) -> Polled<AgentPage> {
+        let url = url.map_or_else(|| self.endpoints.agents(), str::to_owned);
+        let decode = |body: &[u8], _| {
+            let page = decode_agent_page(body)?;
+            let next = page.next.as_deref().map(|next| next_page(&url, next)).transpose();
+            Ok(AgentPage { next: next.map_err(|what| not_documented(&what))?, ..page })
+        };
+        self.get(&url, self.keyring.hidden(), MAX_PAGE, decode).await
+    }
+
+    /// Sends a request, and reads its answer of up to `limit` bytes.
+    async fn get<T>(
+        &self,
+        url: &str,
+        hidden: Redactions,
+        limit: usize,
+        decode: impl Fn(&[u8], Redactions) -> Result<T, Failure>,
+    ) -> Polled<T> {
         let key = match self.key.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             Ok(key) => key,
             Err(what) => {
@@ -152,35 +198,34 @@ impl Client {
         };
         let started = Instant::now();
         let deadline = started + self.timeout;
-        let (pool, url) = (self.connections.pool(), self.endpoint.url(agent_id, progress_id));
         // The key of this request, too: the ring may have dropped it by the time that the answer is read.
-        let hidden = self.keyring.hidden().key(key.expose()).query(&format!("progress_id={}", progress_id.as_str()));
-        let mut sent = self.send(&pool, &url, &key, &hidden, deadline).await;
+        let request = ApiRequest { url, hidden: hidden.key(key.expose()), key, limit, deadline };
+        let pool = self.connections.pool();
+        let mut sent = self.send(&pool, &request, &decode).await;
         // A server may close a kept connection at the moment when it is used again.
         let reset = sent.as_ref().err().and_then(|error| error.reset);
         let repeated = reset.is_some_and(|connection| pool.has_kept(connection));
         if repeated {
-            sent = self.send(&self.connections.replace(&pool), &url, &key, &hidden, deadline).await;
+            sent = self.send(&self.connections.replace(&pool), &request, &decode).await;
         }
         let outcome = sent.unwrap_or_else(|error| Err(error.failure));
         if outcome.as_ref().is_err_and(|failure| is_by_connection(failure.reason)) {
             self.connections.retire(&pool);
         }
-        let outcome = outcome.map_err(|failure| self.with_request_line(failure, agent_id));
+        let outcome = outcome.map_err(|failure| self.with_request_line(failure, url));
         Polled { outcome, took: Some(started.elapsed()), repeated }
     }
 
     /// Sends the request over a connection of this pool.
-    async fn send(
+    async fn send<T>(
         &self,
         pool: &Pool,
-        url: &str,
-        key: &Secret,
-        hidden: &Redactions,
-        deadline: Instant,
-    ) -> Result<Outcome, RequestError> {
-        let request = pool.http().get(url).header(ACCEPT, "application/json").header(KEY_HEADER, key_header(key));
-        let response = match timeout_at(deadline.into(), request.send()).await {
+        request: &ApiRequest<'_>,
+        decode: impl Fn(&[u8], Redactions) -> Result<T, Failure>,
+    ) -> Result<Result<T, Failure>, RequestError> {
+        let ApiRequest { url, hidden, key, deadline, .. } = request;
+        let sending = pool.http().get(*url).header(ACCEPT, "application/json").header(KEY_HEADER, key_header(key));
+        let response = match timeout_at((*deadline).into(), sending.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let reset = failure::reset_connection(&error);
@@ -189,16 +234,22 @@ impl Client {
             Err(_) => return Err(RequestError { reset: None, failure: self.timed_out() }),
         };
         self.connections.answered(pool, &response);
-        Ok(self.outcome_of(response, hidden.clone(), deadline).await)
+        Ok(self.outcome_of(response, request, decode).await)
     }
 
-    async fn outcome_of(&self, response: Response, hidden: Redactions, deadline: Instant) -> Outcome {
+    async fn outcome_of<T>(
+        &self,
+        response: Response,
+        request: &ApiRequest<'_>,
+        decode: impl Fn(&[u8], Redactions) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let ApiRequest { hidden, limit, deadline, .. } = request;
         match Reason::of_http_status(response.status().as_u16()) {
             None => {
                 let encoding = Encoding::of(response.headers())?;
-                let reading = response::body(response, MAX_BODY, &hidden);
-                let body = timeout_at(deadline.into(), reading).await.map_err(|_| self.timed_out())??;
-                answer::decode(&encoding.decoded(body, MAX_BODY)?, hidden)
+                let reading = response::body(response, *limit, hidden);
+                let body = timeout_at((*deadline).into(), reading).await.map_err(|_| self.timed_out())??;
+                decode(&encoding.decoded(body, *limit)?, hidden.clone())
             }
             Some(_)
                 if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
@@ -206,7 +257,7 @@ impl Client {
             {
                 Err(Failure::new(Reason::Connect).with_detail(Text::own(failure::PROXY_WANTS_A_LOGIN)))
             }
-            Some(reason) => Err(response::error(response, reason, &hidden, deadline).await),
+            Some(reason) => Err(response::error(response, reason, hidden, *deadline).await),
         }
     }
 
@@ -216,17 +267,22 @@ impl Client {
     }
 
     /// The failure with the request in front of its detail, and with the proxy if that may be the cause.
-    fn with_request_line(&self, failure: Failure, agent_id: AgentId) -> Failure {
+    fn with_request_line(&self, failure: Failure, url: &str) -> Failure {
         let what = failure.detail.as_ref().map_or(failure.reason.as_str(), Text::as_str);
         let proxy = self.connections.proxy_address().filter(|_| may_be_by_proxy(failure.reason));
         let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
-        let detail = Text::own(&format!("{}{through}: {what}", self.request_line(agent_id)));
+        let detail = Text::own(&format!("{}{through}: {what}", request_line(url)));
         failure.with_detail(detail)
     }
 
-    /// The request of a poll as people read it: method, host and path, without the query.
-    pub fn request_line(&self, agent_id: AgentId) -> String {
-        self.endpoint.request_line(agent_id)
+    /// The request of a poll of a task as people read it: method, host and path, without the query.
+    pub fn progress_request_line(&self, agent_id: AgentId) -> String {
+        request_line(&self.endpoints.progress_of_any_task(agent_id))
+    }
+
+    /// The request for the mock status of an agent as people read it.
+    pub fn mock_status_request_line(&self, agent_id: AgentId) -> String {
+        request_line(&self.endpoints.mock_status(agent_id))
     }
 }
 
@@ -280,6 +336,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             max_in_flight: NonZeroU32::MIN,
             requests_per_second: Rate::parse("1").unwrap(),
+            discover_agents: false,
         };
         Client::new(&api, &Proxies::default(), Keyring::default()).unwrap()
     }

@@ -1,7 +1,8 @@
-//! The upstream: one poll in, one [`Outcome`](crate::toggle::Outcome) out.
+//! The upstream: one request in, one outcome out.
 //!
 //! Only this module knows keys, and only this module decides why a request failed.
 
+mod agents;
 mod answer;
 mod budget;
 mod client;
@@ -11,12 +12,14 @@ mod encoding;
 mod endpoint;
 mod failure;
 mod follow;
+mod json;
 mod key;
 mod proxy;
 mod resolve;
 mod response;
 mod tls;
 
+pub use agents::{AgentPage, decode_agent_page, decode_mock_status};
 pub use answer::{decode, error_detail};
 pub use budget::{Budget, Rate};
 pub use client::{BuildError, Client, Polled, USER_AGENT};
@@ -52,15 +55,17 @@ pub struct Api {
     pub max_in_flight: NonZeroU32,
     /// The request budget.
     pub requests_per_second: Rate,
+    /// Whether the agents that it lists are asked for their mock status.
+    pub discover_agents: bool,
 }
 
 // === impl Api ===
 
 impl Api {
-    /// Whether one client serves both: they differ in the budget at most.
+    /// Whether one client serves both: they differ in the budget and in discovery at most.
     pub fn has_same_client(&self, other: &Self) -> bool {
-        let (max_in_flight, requests_per_second) = (other.max_in_flight, other.requests_per_second);
-        Self { max_in_flight, requests_per_second, ..self.clone() } == *other
+        let Self { max_in_flight, requests_per_second, discover_agents, .. } = *other;
+        Self { max_in_flight, requests_per_second, discover_agents, ..self.clone() } == *other
     }
 
     /// Whether both have the same upstream, key and root certificates.

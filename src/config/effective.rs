@@ -15,6 +15,7 @@ impl fmt::Display for Config {
         self.agents.iter().try_for_each(|agent| write_agent(f, agent))?;
         let polling = &self.polling;
         writeln!(f, "polling:")?;
+        writeln!(f, "  agent_interval: {}", format_duration(polling.agent_interval))?;
         writeln!(f, "  min_interval: {}", format_duration(polling.min_interval))?;
         writeln!(f, "  max_interval: {}", format_duration(polling.max_interval))?;
         writeln!(f, "  backoff_max: {}", format_duration(polling.backoff_max))?;
@@ -51,7 +52,8 @@ fn write_api(f: &mut fmt::Formatter<'_>, api: &Api) -> fmt::Result {
     }
     writeln!(f, "    timeout: {}", format_duration(api.timeout))?;
     writeln!(f, "    max_in_flight: {}", api.max_in_flight)?;
-    writeln!(f, "    requests_per_second: {}", api.requests_per_second.per_second())
+    writeln!(f, "    requests_per_second: {}", api.requests_per_second.per_second())?;
+    writeln!(f, "    discover_agents: {}", api.discover_agents)
 }
 
 fn write_agent(f: &mut fmt::Formatter<'_>, agent: &AgentDefinition) -> fmt::Result {

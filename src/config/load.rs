@@ -170,11 +170,18 @@ fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
         let what = format!("{what}; until that is mended, polls fail with `credentials`");
         warnings.push(root.warning_at(&["apis", name, key], what));
     }
-    // Watch files and registrations may have watches.
-    let has_no_other_source = config.watch_files.is_empty() && !config.registrations.enabled;
+    // Watch files and registrations may have watches, and agents are polled, too.
+    let discovers = config.apis.iter().any(|api| api.discover_agents);
+    let has_no_other_source =
+        config.watch_files.is_empty() && !config.registrations.enabled && config.agents.is_empty() && !discovers;
     match config.watches.len() {
         0 if has_no_other_source => {
-            warnings.push(root.warning_at(&["watches"], "the watch list is empty: nothing is polled"));
+            warnings.push(
+                root.warning_at(
+                    &["watches"],
+                    "the watch list is empty, and so is the list of agents: nothing is polled",
+                ),
+            );
         }
         many if many > Config::MANY_WATCHES => {
             let series = many * Config::SERIES_PER_WATCH;

@@ -28,8 +28,8 @@ use crate::toggle::{AgentDefinition, Watch};
 pub struct Config {
     /// The APIs, sorted by name; names are unique.
     pub apis: Vec<Api>,
-    /// The configured agents, sorted by API and id and each once; every `api` is one of `apis`.
-    pub agents: Vec<AgentDefinition>,
+    /// The agents in the order of the file, each once; every `api` is one of `apis`.
+    pub agents: Vec<Arc<AgentDefinition>>,
     /// The intervals of polling.
     pub polling: Polling,
     /// The watches in the order of the file; names are unique, and every `api` is one of `apis`.
@@ -89,6 +89,8 @@ pub struct StateFile {
 /// The intervals of polling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Polling {
+    /// The time between polls of the mock status of an agent.
+    pub agent_interval: Duration,
     /// The time between polls of a young run.
     pub min_interval: Duration,
     /// The time between polls of an old run.
@@ -114,6 +116,7 @@ impl Config {
 impl Default for Polling {
     fn default() -> Self {
         Self {
+            agent_interval: Duration::from_mins(1),
             min_interval: Duration::from_secs(5),
             max_interval: Duration::from_mins(1),
             backoff_max: Duration::from_mins(5),

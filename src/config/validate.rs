@@ -1,6 +1,5 @@
 //! Every rule of the configuration: from the merged tree to a [`Config`].
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,13 +11,13 @@ use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFi
 use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
 use crate::document::{Node, Place, Section, Show, Value, not_empty_path, switch};
 use crate::input_file;
-use crate::sources::{self, SharedKeys, WatchGlob};
-use crate::toggle::{AgentDefinition, AgentId, ApiName, Source, Watch};
+use crate::sources::{self, WatchGlob};
+use crate::toggle::{AgentDefinition, ApiName, Watch};
 
 /// The top-level keys.
 pub(super) const KEYS: [&str; 10] = [
     "apis",
-    "agents",
+    AGENTS,
     "polling",
     WATCHES,
     "watch_files",
@@ -30,11 +29,22 @@ pub(super) const KEYS: [&str; 10] = [
 ];
 
 /// The keys of an API.
-pub(super) const API_KEYS: [&str; 7] =
-    ["base_url", "api_key", "api_key_file", "ca_file", "timeout", "max_in_flight", "requests_per_second"];
+pub(super) const API_KEYS: [&str; 8] = [
+    "base_url",
+    "api_key",
+    "api_key_file",
+    "ca_file",
+    "timeout",
+    "max_in_flight",
+    "requests_per_second",
+    "discover_agents",
+];
 
 /// The top-level keys that hold lists.
-pub(super) const LISTS: [&str; 3] = [WATCHES, "watch_files", "agents"];
+pub(super) const LISTS: [&str; 3] = [WATCHES, "watch_files", AGENTS];
+
+/// The top-level key that holds the list of agents.
+const AGENTS: &str = "agents";
 
 /// The top-level key that holds the watch list.
 pub(super) const WATCHES: &str = "watches";
@@ -142,6 +152,7 @@ fn api(node: Node<'_>, name: &ApiName, keys: &ApiKeys) -> Option<Api> {
     let timeout = section.parse_quietly("timeout", positive_duration);
     let max_in_flight = section.parse_quietly("max_in_flight", in_flight);
     let requests_per_second = section.parse_quietly("requests_per_second", Rate::parse);
+    let discover_agents = section.parse_quietly("discover_agents", switch);
     section.finish();
     let mut api = api_with_defaults(name.clone(), base_url?, key?);
     api.ca = match ca {
@@ -151,6 +162,7 @@ fn api(node: Node<'_>, name: &ApiName, keys: &ApiKeys) -> Option<Api> {
     api.timeout = timeout.unwrap_or(api.timeout);
     api.max_in_flight = max_in_flight.unwrap_or(api.max_in_flight);
     api.requests_per_second = requests_per_second.unwrap_or(api.requests_per_second);
+    api.discover_agents = discover_agents.unwrap_or(api.discover_agents);
     Some(api)
 }
 
@@ -163,6 +175,7 @@ fn api_with_defaults(name: ApiName, base_url: Url, key: KeySource) -> Api {
         timeout: Duration::from_secs(10),
         max_in_flight: NonZeroU32::MIN.saturating_add(15),
         requests_per_second: Rate::DEFAULT,
+        discover_agents: false,
     }
 }
 
@@ -194,6 +207,7 @@ fn key_source(section: &Section<'_>, name: &ApiName, keys: &ApiKeys) -> Option<K
 fn polling(root: &Section<'_>) -> Polling {
     let defaults = Polling::default();
     let Some(section) = root.take("polling").and_then(|node| node.section()) else { return defaults };
+    let agent_interval = section.parse("agent_interval", positive_duration);
     let min = interval(&section, "min_interval", defaults.min_interval);
     let max = interval(&section, "max_interval", defaults.max_interval);
     let backoff = interval(&section, "backoff_max", defaults.backoff_max);
@@ -212,6 +226,7 @@ fn polling(root: &Section<'_>) -> Polling {
     }
     section.finish();
     Polling {
+        agent_interval: agent_interval.unwrap_or(defaults.agent_interval),
         min_interval: min.value.unwrap_or(defaults.min_interval),
         max_interval: max.value.unwrap_or(defaults.max_interval),
         backoff_max: backoff.value.unwrap_or(defaults.backoff_max),
@@ -317,32 +332,12 @@ fn interval<'a>(section: &'a Section<'_>, key: &'static str, default: Duration) 
 }
 
 fn watches(root: &Section<'_>, entries: Vec<Value>, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<Watch>> {
-    let watches = root.take(WATCHES).map(|node| sources::watches(&node, entries, WATCHES, apis, Source::Config));
+    let watches = root.take(WATCHES).map(|node| sources::watches(&node, entries, WATCHES, apis));
     watches.unwrap_or_default()
 }
 
-/// The configured agents, each once.
-fn agents(root: &Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> Vec<AgentDefinition> {
-    let Some(node) = root.take("agents") else { return Vec::new() };
-    let shared = SharedKeys::new(apis);
-    let mut agents: BTreeMap<_, (usize, AgentDefinition)> = BTreeMap::new();
-    for (index, node) in node.items().enumerate() {
-        let Some(agent) = agent(&node, &shared) else { continue };
-        match agents.entry((agent.api.clone(), agent.agent_id)) {
-            Entry::Occupied(first) => node.note(format!("is the agent of agents[{}] again: keep one", first.get().0)),
-            Entry::Vacant(free) => _ = free.insert((index, agent)),
-        }
-    }
-    agents.into_values().map(|(_, agent)| agent).collect()
-}
-
-fn agent(node: &Node<'_>, shared: &SharedKeys<'_>) -> Option<AgentDefinition> {
-    let section = node.section()?;
-    let agent_id = section.require("agent_id", AgentId::parse);
-    let expect = SharedKeys::expect(&section);
-    let (api, labels) = (shared.api(&section), shared.labels(&section));
-    section.finish();
-    Some(AgentDefinition { api: api?, agent_id: agent_id?, expect: expect?, labels: labels? })
+fn agents(root: &Section<'_>, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<AgentDefinition>> {
+    root.take(AGENTS).map(|node| sources::agents(&node, AGENTS, apis)).unwrap_or_default()
 }
 
 fn base_url(text: &str) -> Result<Url, String> {

@@ -3,6 +3,7 @@
 //! [`simulator`] answers requests as a script says, and [`fault`] has wrong answers. [`tasks`] is a script that follows
 //! the specification of the API. [`scenario`] is the watch list of the demo, in which new runs begin by themselves.
 
+pub mod agents;
 pub mod fault;
 pub mod scenario;
 pub mod simulator;

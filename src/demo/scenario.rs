@@ -125,6 +125,7 @@ impl Scenario {
             timeout: Duration::from_secs(5),
             max_in_flight: NonZeroU32::MIN.saturating_add(3),
             requests_per_second: Rate::DEFAULT,
+            discover_agents: false,
         })
     }
 

@@ -238,6 +238,19 @@ impl Request {
         let rest = self.path.split_once("/test_framework/v2/aiagents/")?.1;
         rest.strip_suffix("/toggle-mock-tools-progress/")?.parse().ok()
     }
+
+    /// The agent id in the path; `None` if that is not the path of a mock status.
+    pub fn mock_status_of(&self) -> Option<u64> {
+        let rest = self.path.split_once("/test_framework/v1/aiagents/")?.1;
+        rest.strip_suffix("/tools/mock-status/")?.parse().ok()
+    }
+
+    /// The number of the page; `None` if this does not ask for a page of the list of agents.
+    pub fn page_of_agents(&self) -> Option<usize> {
+        let is_list = self.path.ends_with("/test_framework/v2/aiagents/");
+        let page = self.query.split('&').find_map(|pair| pair.strip_prefix("page=")).unwrap_or("1");
+        is_list.then(|| page.parse().ok()).flatten()
+    }
 }
 
 // === impl Reply ===
@@ -264,6 +277,18 @@ impl Reply {
             "status": status, "mock_enabled": mock_enabled, "mcp_endpoints": [], "message": null, "error": null,
         });
         Self::new(http_status, body.to_string())
+    }
+
+    /// The documented answer of a mock status.
+    pub fn mock_status(enabled: bool, provider: &str) -> Self {
+        let endpoints: Vec<_> = (0..u32::from(enabled))
+            .map(|i| serde_json::json!({"mock_index": i, "url": "https://mock.invalid/mcp/7", "tool_names": ["book"]}))
+            .collect();
+        let body = serde_json::json!({
+            "mock_enabled": enabled, "provider": provider, "assistant_id": "assistant", "mcp_endpoints": endpoints,
+            "tool_endpoints": [],
+        });
+        Self::new(200, body.to_string())
     }
 
     /// An error as the API documents it.

@@ -106,6 +106,11 @@ impl<'a> Node<'a> {
         self.value.get(key).is_some_and(|value| !value.is_unset())
     }
 
+    /// Whether the value is a map in which that key is written, even if its value is null.
+    pub(crate) fn mentions(&self, key: &str) -> bool {
+        self.value.get(key).is_some()
+    }
+
     /// Whether the value is a map of these texts, which are sorted by key, and of nothing else.
     pub(crate) fn has_just<'p>(&self, pairs: impl Iterator<Item = (&'p str, &'p str)>) -> bool {
         let map = self.value.as_map();

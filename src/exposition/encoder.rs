@@ -8,30 +8,24 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 
-use super::families::{AGENT_FAMILIES, EXPECTED_AGENT_FAMILIES, Family, SOURCE_FAMILIES, TOGGLE_FAMILIES};
+use super::families::{ASKED_FAMILIES, Family, SOURCE_FAMILIES, TOGGLE_FAMILIES, TOLD_FAMILIES};
 use super::format::{Description, Format};
 use super::gathered;
-use crate::board::{AgentRow, ToggleRows};
+use crate::board::{AgentRow, AskedAgent, ToggleRows};
 use crate::labels::{put_agent, put_user_labels};
-use crate::toggle::{AgentMock, Expect, Toggle};
+use crate::toggle::{Toggle, ToldMocks};
 
 /// The size at which a chunk ends, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// The series of sources and of configured agents, each with its labels as text.
-#[derive(Debug, Clone, Default)]
-pub struct ConfiguredSeries {
-    /// The sources of watches, and whether they are up.
-    pub sources: Vec<(Arc<str>, bool)>,
-    /// The agents with an expected state, and that state.
-    pub agents: Vec<(Arc<str>, Expect)>,
-}
+/// The sources of watches and agents, each with the labels of its series as text, and whether they are up.
+pub type SourceSeries = Vec<(Arc<str>, bool)>;
 
 /// Everything that one scrape exposes.
 pub struct Snapshot {
     toggles: ToggleRows,
     agents: Vec<AgentRow>,
-    configured: ConfiguredSeries,
+    sources: SourceSeries,
     gathered: Vec<MetricFamily>,
 }
 
@@ -50,9 +44,9 @@ pub struct Encoder {
 #[derive(Clone, Copy)]
 enum Block {
     Toggles(&'static Family<Toggle>),
-    Agents(&'static Family<AgentMock>),
+    Told(&'static Family<ToldMocks>),
+    Asked(&'static Family<AskedAgent>),
     Sources(&'static Family<bool>),
-    ExpectedAgents(&'static Family<Expect>),
     /// The index of a family of the `prometheus` crate.
     Gathered(usize),
     End,
@@ -62,13 +56,8 @@ enum Block {
 
 impl Snapshot {
     /// A snapshot; `gathered` are the families that the `prometheus` crate keeps.
-    pub fn new(
-        toggles: ToggleRows,
-        agents: Vec<AgentRow>,
-        configured: ConfiguredSeries,
-        gathered: Vec<MetricFamily>,
-    ) -> Self {
-        Self { toggles, agents, configured, gathered }
+    pub fn new(toggles: ToggleRows, agents: Vec<AgentRow>, sources: SourceSeries, gathered: Vec<MetricFamily>) -> Self {
+        Self { toggles, agents, sources, gathered }
     }
 }
 
@@ -79,13 +68,12 @@ impl Encoder {
     /// without series are left out.
     pub fn new(snapshot: &Snapshot, format: Format) -> Self {
         let toggles = TOGGLE_FAMILIES.iter().map(|family| (family.description(), Block::Toggles(family)));
-        let agents = AGENT_FAMILIES.iter().map(|family| (family.description(), Block::Agents(family)));
+        let told = TOLD_FAMILIES.iter().map(|family| (family.description(), Block::Told(family)));
+        let asked = ASKED_FAMILIES.iter().map(|family| (family.description(), Block::Asked(family)));
         let sources = SOURCE_FAMILIES.iter().map(|family| (family.description(), Block::Sources(family)));
-        let expected =
-            EXPECTED_AGENT_FAMILIES.iter().map(|family| (family.description(), Block::ExpectedAgents(family)));
         let gathered = snapshot.gathered.iter().enumerate();
         let gathered = gathered.map(|(i, family)| (gathered::description(family), Block::Gathered(i)));
-        let mut families: Vec<_> = toggles.chain(agents).chain(sources).chain(expected).chain(gathered).collect();
+        let mut families: Vec<_> = toggles.chain(told).chain(asked).chain(sources).chain(gathered).collect();
         families.sort_by_key(|(description, _)| Reverse(format.known_as(*description).0));
         let blocks = [Block::End].into_iter().chain(families.into_iter().map(|(_, block)| block)).collect();
         Self { format, blocks, done: 0, headed: false }
@@ -99,9 +87,9 @@ impl Encoder {
         {
             let finished = match block {
                 Block::Toggles(family) => self.put_toggles(&mut out, family, &snapshot.toggles),
-                Block::Agents(family) => self.put_agents(&mut out, family, &snapshot.agents),
-                Block::Sources(family) => self.put_configured(&mut out, family, &snapshot.configured.sources),
-                Block::ExpectedAgents(family) => self.put_configured(&mut out, family, &snapshot.configured.agents),
+                Block::Told(family) => self.put_told(&mut out, family, &snapshot.agents),
+                Block::Asked(family) => self.put_asked(&mut out, family, &snapshot.agents),
+                Block::Sources(family) => self.put_sources(&mut out, family, &snapshot.sources),
                 Block::Gathered(index) => {
                     snapshot.gathered.get(index).is_none_or(|family| self.put_gathered(&mut out, family))
                 }
@@ -126,23 +114,31 @@ impl Encoder {
         })
     }
 
-    fn put_agents(&mut self, out: &mut Vec<u8>, family: &Family<AgentMock>, agents: &[AgentRow]) -> bool {
+    fn put_told(&mut self, out: &mut Vec<u8>, family: &Family<ToldMocks>, agents: &[AgentRow]) -> bool {
         let mut labels = Vec::new();
         self.put_family(out, family.description(), agents.len(), |out, index| {
             let agent = &agents[index];
             labels.clear();
             put_agent(&mut labels, &agent.api, agent.id);
-            if let Some(told_by) = &agent.mock.told_by {
+            if let Some(told_by) = &agent.told.told_by {
                 put_user_labels(&mut labels, &told_by.labels);
             }
-            family.put(out, &labels, &agent.mock);
+            family.put(out, &labels, &agent.told);
         })
     }
 
-    fn put_configured<T>(&mut self, out: &mut Vec<u8>, family: &Family<T>, rows: &[(Arc<str>, T)]) -> bool {
-        self.put_family(out, family.description(), rows.len(), |out, index| {
-            let (labels, value) = &rows[index];
-            family.put(out, labels.as_bytes(), value);
+    fn put_asked(&mut self, out: &mut Vec<u8>, family: &Family<AskedAgent>, agents: &[AgentRow]) -> bool {
+        self.put_family(out, family.description(), agents.len(), |out, index| {
+            if let Some(asked) = &agents[index].asked {
+                family.put(out, asked.labels.as_bytes(), asked);
+            }
+        })
+    }
+
+    fn put_sources(&mut self, out: &mut Vec<u8>, family: &Family<bool>, sources: &[(Arc<str>, bool)]) -> bool {
+        self.put_family(out, family.description(), sources.len(), |out, index| {
+            let (labels, up) = &sources[index];
+            family.put(out, labels.as_bytes(), up);
         })
     }
 

@@ -3,8 +3,9 @@
 //! Each is declared here once: its name, type and HELP text, and how the series of one value are written.
 
 use super::format::{Description, Kind};
+use crate::board::AskedAgent;
 use crate::labels::put_label_value;
-use crate::toggle::{AgentMock, Expect, Status, Timestamp, Toggle, Watch};
+use crate::toggle::{Drift, Expect, FailureStreak, Provider, Status, Timestamp, Toggle, ToldMocks, Watch};
 
 /// A family with series for each `T`.
 pub(super) struct Family<T> {
@@ -112,14 +113,7 @@ pub(super) const TOGGLE_FAMILIES: &[Family<Toggle>] = &[
         open: "cekura_toggle_poll_error{",
         kind: Kind::Gauge,
         help: "Reason why the last poll failed; always 1, and absent after a valid answer.",
-        write: |series, toggle| {
-            if let Some(failing) = &toggle.run.failing {
-                series.start();
-                series.raw(r#",reason=""#);
-                series.raw(failing.reason.as_str());
-                series.raw("\"} 1\n");
-            }
-        },
+        write: |series, toggle| series.poll_error(toggle.run.failing.as_deref()),
     },
     Family {
         open: "cekura_toggle_poll_failures_total{",
@@ -174,8 +168,8 @@ pub(super) const TOGGLE_FAMILIES: &[Family<Toggle>] = &[
     },
 ];
 
-/// The families of agents, sorted by name.
-pub(super) const AGENT_FAMILIES: &[Family<AgentMock>] = &[
+/// The families of what toggle tasks told of agents, sorted by name.
+pub(super) const TOLD_FAMILIES: &[Family<ToldMocks>] = &[
     Family {
         open: "cekura_agent_mock_enabled{",
         kind: Kind::Gauge,
@@ -190,18 +184,100 @@ pub(super) const AGENT_FAMILIES: &[Family<AgentMock>] = &[
     },
 ];
 
-/// The families of configured agents, whose value is the expected state.
-pub(super) const EXPECTED_AGENT_FAMILIES: &[Family<Expect>] = &[Family {
-    open: "cekura_agent_expected{",
-    kind: Kind::Gauge,
-    help: "State in which the mocks of the agent should be according to the configuration; always 1.",
-    write: |series, expect| {
-        series.whole(match expect {
-            Expect::Enabled => ",expect=\"enabled\"} 1\n",
-            Expect::Disabled => ",expect=\"disabled\"} 1\n",
-        });
+/// The families of agents whose mock status is asked for, sorted by name.
+pub(super) const ASKED_FAMILIES: &[Family<AskedAgent>] = &[
+    Family {
+        open: "cekura_agent_expected{",
+        kind: Kind::Gauge,
+        help: "State in which the mocks of the agent should be according to its definition; always 1.",
+        write: |series, agent| {
+            if let Some(expect) = agent.definition.expect {
+                series.whole(match expect {
+                    Expect::Enabled => ",expect=\"enabled\"} 1\n",
+                    Expect::Disabled => ",expect=\"disabled\"} 1\n",
+                });
+            }
+        },
     },
-}];
+    Family {
+        open: "cekura_agent_info{",
+        kind: Kind::Gauge,
+        help: "Source and provider of the agent in its labels; always 1.",
+        write: |series, agent| {
+            series.start();
+            series.raw(r#",source=""#);
+            series.raw(agent.definition.source.as_str());
+            series.raw(r#"",provider=""#);
+            series.raw(agent.provider().map_or("", Provider::as_str));
+            series.raw("\"} 1\n");
+        },
+    },
+    Family {
+        open: "cekura_agent_last_success_timestamp_seconds{",
+        kind: Kind::Gauge,
+        help: "When a poll of the agent's mock status last brought a valid answer, as a Unix time in seconds.",
+        write: |series, agent| series.time(agent.live.last_success),
+    },
+    Family {
+        open: "cekura_agent_mock_endpoints{",
+        kind: Kind::Gauge,
+        help: "Mock endpoints of the agent, by kind: mcp for MCP servers, tool for single tools.",
+        write: |series, agent| {
+            let kinds = [(r#",kind="mcp""#, agent.live.mcp_endpoints), (r#",kind="tool""#, agent.live.tool_endpoints)];
+            for (kind, count) in kinds {
+                if let Some(count) = count {
+                    series.int(kind, count.into());
+                }
+            }
+        },
+    },
+    Family {
+        open: "cekura_agent_mocks_drift{",
+        kind: Kind::Gauge,
+        help: "Whether the mocks of the agent are not as they should be (1) or are (0); absent while that is not known.",
+        write: |series, agent| match agent.drift {
+            Some(Drift { expect: Expect::Enabled, drifted }) => flag!(series, r#",expect="enabled""#, drifted),
+            Some(Drift { expect: Expect::Disabled, drifted }) => flag!(series, r#",expect="disabled""#, drifted),
+            None => {}
+        },
+    },
+    Family {
+        open: "cekura_agent_mocks_live{",
+        kind: Kind::Gauge,
+        help: "Whether the mocks of the agent are on (1) or off (0), as the API said last.",
+        write: |series, agent| series.maybe_flag(agent.live.enabled),
+    },
+    Family {
+        open: "cekura_agent_mocks_live_since_timestamp_seconds{",
+        kind: Kind::Gauge,
+        help: "Since when the API says that the mocks are on, as a Unix time in seconds; absent while they are off.",
+        write: |series, agent| series.time(agent.live.enabled_since),
+    },
+    Family {
+        open: "cekura_agent_poll_error{",
+        kind: Kind::Gauge,
+        help: "Reason why the last poll of the agent's mock status failed; always 1, and absent after a valid answer.",
+        write: |series, agent| series.poll_error(agent.live.failing.as_deref()),
+    },
+    Family {
+        open: "cekura_agent_poll_failures_total{",
+        kind: Kind::Counter,
+        help: "Polls of the agent's mock status that ended without a valid answer.",
+        write: |series, agent| series.int("", agent.live.failures),
+    },
+    Family {
+        open: "cekura_agent_polls_total{",
+        kind: Kind::Counter,
+        help: "Polls of the agent's mock status that ended.",
+        write: |series, agent| series.int("", agent.live.polls),
+    },
+    Family {
+        open: "cekura_agent_up{",
+        kind: Kind::Gauge,
+        help: "Whether the last poll of the agent's mock status brought a valid answer (1) or failed (0).",
+        write: |series, agent| series.maybe_flag(agent.live.up()),
+    },
+];
 
 /// The families of sources, whose value says whether the source is up.
 pub(super) const SOURCE_FAMILIES: &[Family<bool>] = &[Family {
@@ -266,6 +342,16 @@ impl Series<'_> {
     fn maybe_flag(&mut self, value: Option<bool>) {
         if let Some(is) = value {
             flag!(self, "", is);
+        }
+    }
+
+    /// Writes the series with the reason of failed polls, if the last one failed.
+    fn poll_error(&mut self, failing: Option<&FailureStreak>) {
+        if let Some(failing) = failing {
+            self.start();
+            self.raw(r#",reason=""#);
+            self.raw(failing.reason.as_str());
+            self.raw("\"} 1\n");
         }
     }
 

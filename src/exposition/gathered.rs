@@ -117,8 +117,7 @@ mod tests {
     use crate::toggle::{ApiName, Status};
 
     fn encoded(format: Format, families: Vec<MetricFamily>) -> String {
-        let snapshot =
-            Snapshot::new(ToggleRows::default(), vec![], crate::exposition::ConfiguredSeries::default(), families);
+        let snapshot = Snapshot::new(ToggleRows::default(), vec![], vec![], families);
         let mut encoder = Encoder::new(&snapshot, format);
         String::from_utf8(std::iter::from_fn(|| encoder.next_chunk(&snapshot)).collect::<Vec<_>>().concat()).unwrap()
     }

@@ -11,6 +11,6 @@ mod gathered;
 mod metrics;
 mod process;
 
-pub use encoder::{ConfiguredSeries, Encoder, Snapshot};
+pub use encoder::{Encoder, Snapshot, SourceSeries};
 pub use format::Format;
 pub use metrics::{ApiLoad, ApiMetrics, ConnectionError, Metrics};

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::{Response, StatusCode};
 
-use super::api::agents::AgentDirectory;
+use super::api::agents::{AgentJson, AgentListJson};
 use super::api::history::EventList;
 use super::api::overview::{ApiHealth, Overview};
 use super::api::toggles::{ToggleJson, ToggleList};
-use super::api::wait::{WaitOutcome, WaitQuery};
+use super::api::wait::{AgentOutcome, AgentQuery, WaitOutcome, WaitQuery};
 use super::api::write::try_again;
 use super::guard;
 use super::page::StatusPage;
@@ -24,12 +24,13 @@ use super::responses::response::{HTML, HttpResponse, JSON, TEXT, YAML, encode_js
 use super::route::Route;
 use super::selection::Selection;
 use super::site::Site;
-use crate::board::AgentKey;
 use crate::clock;
 use crate::exposition::Snapshot;
-use crate::toggle::{AgentId, ApiName};
+use crate::toggle::{AgentId, AgentKey, ApiName};
 
-const NO_SUCH_AGENT: &str = "no such agent: no watch and no configuration has it";
+const NO_SUCH_AGENT: &str = "no such agent: no watch has it and no source lists it";
+
+const NOT_ASKED: &str = "the exporter does not ask for the mock status of this agent: list it under `agents`";
 
 /// How long a response may wait for the state file.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,7 +61,7 @@ impl Site {
                 None => no_such_watch(),
             },
             Route::Agents => self.agents(layout, headers).await,
-            Route::Agent(api, id) => self.agent(api, id),
+            Route::Agent(api, id) => self.agent(api, id, query).await,
             Route::Toggles => match Selection::parse(query) {
                 Ok(selection) => self.toggles(selection, layout, headers).await,
                 Err(what) => problem(StatusCode::BAD_REQUEST, &what),
@@ -76,8 +77,8 @@ impl Site {
         let format = negotiate::format(headers);
         let (board, metrics) = (self.board.clone(), self.metrics.clone());
         let source = move || {
-            let snapshot =
-                Snapshot::new(board.rows(), board.agents(), metrics.configured(), metrics.gather(Instant::now()));
+            let agents = board.agents(clock::now());
+            let snapshot = Snapshot::new(board.rows(), agents, metrics.sources(), metrics.gather(Instant::now()));
             RenderingSource::Metrics(snapshot, format)
         };
         let mut response =
@@ -119,25 +120,30 @@ impl Site {
     }
 
     async fn agents(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
-        let (board, config) = (self.board.clone(), self.write_api.config());
+        let board = self.board.clone();
         let source = move || {
-            let (rows, config) = (board.all_agents(), config());
-            let list = encode_json(&AgentDirectory::new(&rows, &config.agents).list());
+            let list = encode_json(&AgentListJson::of(&board.all_agents(clock::now())));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
         self.render_response(Document::Agents(layout), JSON, headers, source).await
     }
 
-    fn agent(&self, api: &str, id: &str) -> HttpResponse {
-        let (config, key) = (self.write_api.config()(), agent_key(api, id));
-        let row = key.and_then(|(api, id)| self.board.agent(&api, id));
-        match AgentDirectory::new(row.as_slice(), &config.agents).get(api, id) {
-            Some(agent) => json(&agent),
-            None => problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT),
+    /// An agent, at once or when the API says what the query waits for.
+    async fn agent(&self, api: &str, id: &str, query: Option<&str>) -> HttpResponse {
+        let query = match AgentQuery::parse(query) {
+            Ok(query) => query,
+            Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
+        };
+        let Some(key) = agent_key(api, id) else { return problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT) };
+        match query.wait(&key, &self.board, &self.asks, self.draining.clone()).await {
+            AgentOutcome::Over(row) => json(&AgentJson::of(&row)),
+            AgentOutcome::Gone => problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT),
+            AgentOutcome::NotAsked => problem(StatusCode::CONFLICT, NOT_ASKED),
+            AgentOutcome::Draining => try_again("the exporter stops"),
         }
     }
 
-    /// Forgets the mock state of an agent, and responds when the change is on the disk.
+    /// Forgets what was told of an agent, and responds when the change is on the disk.
     pub(super) async fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
         let forgotten = agent_key(api, id).is_some_and(|(api, id)| self.board.forget_agent(&api, id, clock::now()));
         if !forgotten {

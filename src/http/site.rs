@@ -9,7 +9,7 @@ use std::time::Instant;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Version};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{Instrument as _, debug, error_span};
 
 use super::api::write::WriteApi;
@@ -25,7 +25,7 @@ use crate::config::ConnectionLimits;
 use crate::exposition::Metrics;
 use crate::liveness::Heartbeat;
 use crate::threads::Worker;
-use crate::toggle::{ClockJump, Timestamp};
+use crate::toggle::{AgentKey, ClockJump, Timestamp};
 use crate::web::{Users, Web};
 
 /// Handles requests, and has everything that the responses are made from.
@@ -33,6 +33,7 @@ pub struct Site {
     pub(super) board: Arc<Board>,
     pub(super) metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
+    pub(super) asks: mpsc::UnboundedSender<AgentKey>,
     pub(super) write_api: WriteApi,
     pub(super) web: watch::Receiver<Arc<Web>>,
     authenticator: Authenticator,
@@ -51,7 +52,7 @@ pub struct Site {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// The data that the site shows, and the heartbeat of the poller, which updates it.
+/// The data that the site shows, and how it reaches the poller, which updates it.
 pub struct SiteData {
     /// The state of every toggle and agent.
     pub board: Arc<Board>,
@@ -59,6 +60,8 @@ pub struct SiteData {
     pub metrics: Arc<Metrics>,
     /// Whether the poller is alive.
     pub heartbeat: Heartbeat,
+    /// Asks for the mock status of an agent ahead of its plan.
+    pub asks: mpsc::UnboundedSender<AgentKey>,
 }
 
 // === impl Site ===
@@ -77,11 +80,12 @@ impl Site {
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> io::Result<Self> {
-        let SiteData { board, metrics, heartbeat } = data;
+        let SiteData { board, metrics, heartbeat, asks } = data;
         Ok(Self {
             board,
             metrics,
             heartbeat,
+            asks,
             write_api,
             web,
             authenticator: Authenticator::new()?,

@@ -5,8 +5,8 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::document::{Problem, Problems};
 use crate::intake::RegistrationError;
-use crate::sources::{FileEvent, Origin, RefusedDefinition};
-use crate::toggle::{Watch, WatchName};
+use crate::sources::{AgentOrigin, FileEvent, Origin, RefusedAgent, RefusedDefinition};
+use crate::toggle::{AgentSource, ApiName, Failure, Text, Watch, WatchName};
 
 /// A definition of a watch was refused.
 pub(super) fn refused(refused: &RefusedDefinition) {
@@ -23,6 +23,38 @@ pub(super) fn refused(refused: &RefusedDefinition) {
     }
 }
 
+/// The definition of an agent was refused.
+pub(super) fn agent_refused(refused: &RefusedAgent) {
+    let (api, agent_id) = (refused.definition.api.as_str(), refused.definition.agent_id.get());
+    let (source, path) = agent_origin(&refused.origin);
+    if let Some(by) = &refused.by {
+        let (by_source, by_path) = agent_origin(by);
+        warn!(api, agent_id, source, path, by_source, by_path, "agent refused: another source defines it");
+    } else {
+        warn!(api, agent_id, source, path, "agent refused: its api is not configured");
+    }
+}
+
+/// The source of an agent, and its path if it is a file.
+fn agent_origin(origin: &AgentOrigin) -> (&'static str, Option<String>) {
+    match origin {
+        AgentOrigin::Config => (AgentSource::Config.as_str(), None),
+        AgentOrigin::File(path) => (AgentSource::File.as_str(), Some(path.display().to_string())),
+        AgentOrigin::Discovered(_) => (AgentSource::Discovered.as_str(), None),
+    }
+}
+
+/// The agents of an API could not be listed.
+pub(super) fn listing_failed(api: &ApiName, failure: &Failure) {
+    let (reason, detail) = (failure.reason.as_str(), failure.detail.as_ref().map(Text::as_str));
+    warn!(api = api.as_str(), reason, detail, "agents could not be listed: the last list stays");
+}
+
+/// The agents of an API are listed again.
+pub(super) fn listing_recovered(api: &ApiName) {
+    info!(api = api.as_str(), "agents are listed again");
+}
+
 fn path(origin: &Origin) -> Option<String> {
     match origin {
         Origin::File(path) => Some(path.display().to_string()),
@@ -35,17 +67,17 @@ pub(super) fn watch_files(event: &FileEvent) {
     match event {
         FileEvent::FileFailed { path, problems } => {
             for problem in problems {
-                warn!(path, %problem, "watch file refused: its last good watches stay");
+                warn!(path, %problem, "watch file refused: its last good entries stay");
             }
         }
         FileEvent::GlobFailed { glob, problems } => {
             for problem in problems {
-                warn!(glob, %problem, "watch files not found: their last watches stay");
+                warn!(glob, %problem, "watch files not found: their last entries stay");
             }
         }
         FileEvent::GlobRecovered { glob } => info!(glob, "watch files are found again"),
         FileEvent::FileRecovered { path } => info!(path, "watch file is valid again"),
-        FileEvent::FileChanged { path, watches } => info!(path, watches, "watch file changed"),
+        FileEvent::FileChanged { path, watches, agents } => info!(path, watches, agents, "watch file changed"),
         FileEvent::FileRemoved { path } => info!(path, "watch file removed"),
     }
 }

@@ -1,9 +1,10 @@
-//! Changes of the watch list and the settings, one at a time.
+//! Changes of the watch list, the list of agents and the settings, one at a time.
 //!
 //! Reloads, scans of the watch files, registrations and their expiry are commands in one queue. Each of
-//! them edits the [`WatchList`], and what the edit changed goes to the poller as one update. So no command
+//! them edits the [`WatchList`] or the [`AgentList`], and what the edit changed goes to the poller as one update. So no command
 //! can undo half of another, and a client that gets a reply sees the change.
 
+mod discovery;
 mod events;
 mod follow;
 mod registrations;
@@ -30,13 +31,13 @@ use crate::clock;
 use crate::config::{Config, Registrations};
 use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
-use crate::poller::{PollerSettings, PollerUpdate};
-use crate::sources::{EditResult, FileScan, Origin, WatchList};
+use crate::poller::{AgentListing, PollerSettings, PollerUpdate};
+use crate::sources::{AgentList, DiscoveredAgents, EditResult, FileScan, Origin, WatchList};
 use crate::store::{Registration, Store};
-use crate::toggle::{ApiName, Source, Watch, WatchName};
+use crate::toggle::{ApiName, Reason, Source, Watch, WatchName};
 use crate::web::Web;
 use table::RegistrationTable;
-use watch_files::WatchesByFile;
+use watch_files::DefinitionsByFile;
 
 /// The most registrations that are kept.
 pub const MAX_REGISTRATIONS: usize = 100_000;
@@ -109,6 +110,8 @@ pub struct IntakeContext {
     pub updates: mpsc::Sender<PollerUpdate>,
     /// Tells the poller which API has another key or other certificate authorities.
     pub renewals: mpsc::UnboundedSender<(ApiName, Renewal)>,
+    /// The listings of agents that ended.
+    pub listings: mpsc::UnboundedReceiver<AgentListing>,
     /// The state file, where registrations are kept.
     pub store: Option<Arc<Store>>,
     /// The registrations that the state file had at the start.
@@ -136,6 +139,11 @@ pub struct Intake {
     context: IntakeContext,
     commands: mpsc::Receiver<IntakeCommand>,
     list: WatchList,
+    agents: AgentList,
+    /// The agents that each API listed.
+    discovered: BTreeMap<ApiName, DiscoveredAgents>,
+    /// Why the last listing of an API failed, so that each reason is logged once.
+    listing_errors: BTreeMap<ApiName, Reason>,
     registrations: RegistrationTable,
     /// The configuration in force.
     config: Arc<Config>,
@@ -145,8 +153,8 @@ pub struct Intake {
     follower_of: BTreeMap<ApiName, AbortHandle>,
     /// The number of the rescan whose globs and APIs are in force.
     rescan: u64,
-    /// The watches on the list that come from each watch file.
-    watches_by_file: WatchesByFile,
+    /// What the lists have from each watch file.
+    definitions_by_file: DefinitionsByFile,
     /// Whether the last scan could read all watch files.
     all_files_up: bool,
     snapshots: watch::Sender<ConfigSnapshot>,
@@ -172,20 +180,28 @@ impl Intake {
         let registrations = std::mem::take(&mut context.registrations);
         let clients = context.clients.of(config.apis.clone())?;
         // Against this one, everything in the first configuration is a change.
-        let none = Arc::new(Config { watches: Vec::new(), registrations: Registrations::default(), ..config.clone() });
+        let none = Arc::new(Config {
+            watches: Vec::new(),
+            agents: Vec::new(),
+            registrations: Registrations::default(),
+            ..config.clone()
+        });
         let (snapshots, snapshot) = watch::channel(ConfigSnapshot { config: none.clone(), apis: Arc::default() });
         let authenticates = context.web.borrow_and_update().authenticates();
         let mut intake = Self {
             context,
             commands,
             list: WatchList::default(),
+            agents: AgentList::default(),
+            discovered: BTreeMap::new(),
+            listing_errors: BTreeMap::new(),
             registrations: RegistrationTable::new(registrations, config.registrations.retention.clone()),
             config: none,
             apis: BTreeSet::new(),
             followers: JoinSet::new(),
             follower_of: BTreeMap::new(),
             rescan: 0,
-            watches_by_file: WatchesByFile::new(),
+            definitions_by_file: DefinitionsByFile::new(),
             all_files_up: false,
             snapshots,
             warned_of_many: false,
@@ -214,6 +230,7 @@ impl Intake {
                     let edited = edit.finish(|old| self.registrations.has_run_of(old));
                     self.publish(edited, None).await;
                 }
+                Some(listing) = self.context.listings.recv() => self.apply_listing(listing).await,
                 _ = expiry.tick() => if self.expire().await {
                     expiry.reset_immediately();
                 },
@@ -240,13 +257,16 @@ impl Intake {
         }
     }
 
-    /// Sends the changes to the poller, and waits until every reader sees them.
+    /// Sends the changes of both lists to the poller, and waits until every reader sees them.
     async fn publish(&mut self, edited: EditResult, settings: Option<PollerSettings>) {
         edited.refused.iter().for_each(events::refused);
-        if settings.is_some() || !edited.changes.is_empty() {
+        let agents = self.agents.finish_edit();
+        agents.refused.iter().for_each(events::agent_refused);
+        if settings.is_some() || !edited.changes.is_empty() || !agents.changes.is_empty() {
             let (taken, done) = oneshot::channel();
             let applied_jump = self.registrations.applied_jump();
-            let update = PollerUpdate { settings, changes: edited.changes, applied_jump, taken };
+            let update =
+                PollerUpdate { settings, changes: edited.changes, agents: agents.changes, applied_jump, taken };
             // Both fail only if the poller is gone, and then the process ends.
             let _ = self.context.updates.send(update).await;
             let _ = done.await;
@@ -255,6 +275,9 @@ impl Intake {
         for (source, count) in self.list.counts() {
             self.context.metrics.set_watches(source, count.watches, count.rejected);
             watches += count.watches;
+        }
+        for (source, count) in self.agents.counts() {
+            self.context.metrics.set_agents(source, count.agents, count.rejected);
         }
         if watches > Config::MANY_WATCHES && !self.warned_of_many {
             self.warned_of_many = true;

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::{Config, LoadedConfig};
 use crate::document::Problems;
 use crate::poller::PollerSettings;
-use crate::sources::{EditResult, Origin, share_equal};
+use crate::sources::{AgentOrigin, EditResult, Origin, share_equal};
 
 impl Intake {
     /// Ends a reload: puts what was read in force, or reports the problems.
@@ -40,6 +40,7 @@ impl Intake {
         self.warned_of_many |= config.watches.len() > Config::MANY_WATCHES;
         self.registrations.set_retention(config.registrations.retention.clone());
         let edited = self.edit_list(&config, &clients, &scan);
+        self.forget_discoveries(&config.apis);
         self.follow_files(&clients);
         let settings = PollerSettings { polling: config.polling.clone(), apis: clients.0.clone() };
         self.publish(edited, Some(settings)).await;
@@ -52,7 +53,6 @@ impl Intake {
         if config.registrations.enabled && !self.config.registrations.enabled {
             self.warn_if_exposed();
         }
-        self.context.metrics.set_agents(&config.agents);
         self.context.metrics.set_external_url(config.external_url.clone());
         (self.config, self.apis) = (Arc::new(config), clients.names());
         let snapshot = ConfigSnapshot { config: self.config.clone(), apis: Arc::new(self.apis.clone()) };
@@ -60,10 +60,12 @@ impl Intake {
         self.context.clients.put_in_force(&clients);
     }
 
-    /// Updates the watch list from the configuration, the registrations and the watch files.
+    /// Updates the lists from the configuration, the registrations and the watch files.
     fn edit_list(&mut self, config: &Config, clients: &ApiClients, scan: &Rescan) -> EditResult {
         let mut edit = self.list.edit();
         edit.set_apis(clients.names());
+        self.agents.set_apis(clients.names());
+        self.agents.replace(AgentOrigin::Config, config.agents.clone());
         edit.replace(&Origin::Config, config.watches.iter().cloned().map(Into::into));
         let enabled = config.registrations.enabled;
         if enabled != self.config.registrations.enabled {
@@ -71,8 +73,10 @@ impl Intake {
             edit.replace(&Origin::Http, registered);
         }
         match &scan.scan {
-            Some(scan) => _ = replace_files(&mut edit, &mut self.watches_by_file, scan),
-            None => remove_uncovered_files(&mut edit, &mut self.watches_by_file, &config.watch_files),
+            Some(scan) => _ = replace_files(&mut edit, &mut self.agents, &mut self.definitions_by_file, scan),
+            None => {
+                remove_uncovered_files(&mut edit, &mut self.agents, &mut self.definitions_by_file, &config.watch_files);
+            }
         }
         edit.finish(|old| self.registrations.has_run_of(old))
     }

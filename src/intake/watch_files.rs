@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use super::{Intake, events};
 use crate::clock;
-use crate::sources::{Edit, FileScan, Origin, WatchDefinition, WatchGlob, Watches};
+use crate::sources::{AgentList, AgentOrigin, Definitions, Edit, FileScan, Origin, WatchDefinition, WatchGlob};
 use crate::store::SavedToggle;
-use crate::toggle::{Source, WatchName};
+use crate::toggle::WatchName;
 
-/// Watches by the file that lists them.
-pub(super) type WatchesByFile = BTreeMap<Arc<Path>, Watches>;
+/// Definitions by the file that has them.
+pub(super) type DefinitionsByFile = BTreeMap<Arc<Path>, Arc<Definitions>>;
 
 impl Intake {
     /// Applies a scan with the globs that are in force.
     pub(super) async fn apply_scan(&mut self, scan: FileScan) {
         let were_up = self.all_files_up;
         let mut edit = self.list.edit();
-        let changed = replace_files(&mut edit, &mut self.watches_by_file, &scan);
+        let changed = replace_files(&mut edit, &mut self.agents, &mut self.definitions_by_file, &scan);
         let edited = edit.finish(|old| self.registrations.has_run_of(old));
         self.publish(edited, None).await;
         self.report_scan(&scan);
@@ -30,14 +30,13 @@ impl Intake {
     /// Reports a scan that was applied, so that a source that is shown as up has its watches on the board.
     pub(super) fn report_scan(&mut self, scan: &FileScan) {
         scan.events.iter().for_each(events::watch_files);
-        self.context.metrics.set_sources(scan.glob_up.iter().map(|(path, up)| (Source::File, &**path, *up)));
+        self.context.metrics.set_watch_files(scan.glob_up.iter().map(|(path, up)| (&**path, *up)));
         self.all_files_up = scan.glob_up.iter().all(|(_, up)| *up);
     }
 
     /// Reports that a scan with these globs takes long: none of them is known to be up.
     pub(super) fn report_late_scan(&mut self, globs: &[WatchGlob]) {
-        let globs = globs.iter().map(|glob| (Source::File, glob.configured(), false));
-        self.context.metrics.set_sources(globs);
+        self.context.metrics.set_watch_files(globs.iter().map(|glob| (glob.configured(), false)));
         self.all_files_up = false;
     }
 
@@ -67,16 +66,22 @@ impl Intake {
     }
 }
 
-/// Updates the list from what the scan found in the watch files. Returns whether any file changed.
-pub(super) fn replace_files(edit: &mut Edit<'_>, current: &mut WatchesByFile, scan: &FileScan) -> bool {
+/// Updates the lists from what the scan found in the watch files. Returns whether any file changed.
+pub(super) fn replace_files(
+    edit: &mut Edit<'_>,
+    agents: &mut AgentList,
+    current: &mut DefinitionsByFile,
+    scan: &FileScan,
+) -> bool {
     let mut changed = false;
     for path in current.keys().filter(|path| !scan.files.contains_key(*path)) {
-        edit.replace(&Origin::File(path.clone()), []);
+        remove_file(edit, agents, path.clone());
         changed = true;
     }
-    for (path, watches) in &scan.files {
-        if current.get(path).is_none_or(|current| !Arc::ptr_eq(current, watches)) {
-            edit.replace(&Origin::File(path.clone()), watches.iter().cloned().map(WatchDefinition::from));
+    for (path, read) in &scan.files {
+        if current.get(path).is_none_or(|current| !Arc::ptr_eq(current, read)) {
+            edit.replace(&Origin::File(path.clone()), read.watches.iter().cloned().map(WatchDefinition::from));
+            agents.replace(AgentOrigin::File(path.clone()), read.agents.clone());
             changed = true;
         }
     }
@@ -84,9 +89,19 @@ pub(super) fn replace_files(edit: &mut Edit<'_>, current: &mut WatchesByFile, sc
     changed
 }
 
-/// Removes the watches of files that no glob covers any more, for when the files cannot be scanned in time.
-pub(super) fn remove_uncovered_files(edit: &mut Edit<'_>, current: &mut WatchesByFile, globs: &[WatchGlob]) {
+/// Removes what is defined in files that no glob covers any more, for when the files cannot be scanned in time.
+pub(super) fn remove_uncovered_files(
+    edit: &mut Edit<'_>,
+    agents: &mut AgentList,
+    current: &mut DefinitionsByFile,
+    globs: &[WatchGlob],
+) {
     for (path, _) in current.extract_if(.., |path, _| !globs.iter().any(|glob| glob.covers(path))) {
-        edit.replace(&Origin::File(path), []);
+        remove_file(edit, agents, path);
     }
+}
+
+fn remove_file(edit: &mut Edit<'_>, agents: &mut AgentList, path: Arc<Path>) {
+    edit.replace(&Origin::File(path.clone()), []);
+    agents.replace(AgentOrigin::File(path), Vec::new());
 }

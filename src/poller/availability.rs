@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::board::RunId;
+use super::PollTarget;
 
 /// Whether polls of an API bring valid answers.
 ///
@@ -11,8 +11,8 @@ use crate::board::RunId;
 /// with 404 has no outage, but is not up either.
 #[derive(Debug, Default)]
 pub(super) struct Availability {
-    /// The runs that failed since the last valid answer of any run.
-    failed: HashSet<RunId>,
+    /// The targets that failed since the last valid answer of any of them.
+    failed: HashSet<PollTarget>,
     last_valid: Option<Instant>,
     up: Option<bool>,
 }
@@ -20,9 +20,9 @@ pub(super) struct Availability {
 /// The state of an API when one of its polls fails.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FailureContext {
-    /// How many of its runs are polled.
+    /// How many of its targets are polled.
     pub(super) polled: usize,
-    /// Whether it has an outage, in which most runs are not polled.
+    /// Whether it has an outage, in which most targets are not polled.
     pub(super) outage: bool,
     /// The longest time between two valid answers while all is well.
     pub(super) longest_gap: Duration,
@@ -44,16 +44,16 @@ impl Availability {
     }
 
     /// Records a failed poll.
-    pub(super) fn failed(&mut self, run: RunId, now: Instant, context: FailureContext) {
+    pub(super) fn failed(&mut self, target: PollTarget, now: Instant, context: FailureContext) {
         let FailureContext { polled, outage, longest_gap } = context;
-        self.failed.insert(run);
+        self.failed.insert(target);
         let long_ago = self.last_valid.is_none_or(|valid| now.saturating_duration_since(valid) > longest_gap);
         self.up = Some(!(outage || long_ago || self.failed.len() >= polled));
     }
 
-    /// Removes a run that is no longer polled. An API without polled runs is not known to be down.
-    pub(super) fn remove(&mut self, run: RunId, polled: usize) {
-        self.failed.remove(&run);
+    /// Removes a target that is no longer polled. An API without polled targets is not known to be down.
+    pub(super) fn remove(&mut self, target: PollTarget, polled: usize) {
+        self.failed.remove(&target);
         if polled == 0 {
             self.up = self.up.map(|_| true);
         }
@@ -69,11 +69,12 @@ impl Availability {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::RunId;
 
     const GAP: Duration = Duration::from_secs(130);
 
-    fn run(slot: u32) -> RunId {
-        RunId::of(slot, 1)
+    fn run(slot: u32) -> PollTarget {
+        PollTarget::Run(RunId::of(slot, 1))
     }
 
     fn context(polled: usize) -> FailureContext {

@@ -1,12 +1,15 @@
 //! Log lines and counters of what polls changed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{Span, debug, error, error_span, info, warn};
 
-use crate::board::AppliedPoll;
+use crate::board::{AppliedAgentPoll, AppliedPoll};
 use crate::exposition::ApiMetrics;
-use crate::toggle::{ApiName, Expect, Status, Text, Toggle, Transition, Watch};
+use crate::toggle::{
+    AgentId, AgentTransition, ApiName, Expect, FailureStreak, Reason, Status, Text, Toggle, Transition, Watch,
+};
 
 /// The span of the log lines about a poll, which gives them the fields that say whose poll it is.
 ///
@@ -20,6 +23,11 @@ fn poll_span(watch: &Watch) -> Span {
         agent_id = watch.agent_id.get(),
         progress_id = watch.progress_id.as_str(),
     )
+}
+
+/// The span of the log lines about a poll of an agent.
+fn agent_span(api: &ApiName, agent: AgentId) -> Span {
+    error_span!("poll", api = api.as_str(), agent_id = agent.get())
 }
 
 /// Logs and counts what a poll changed. Links to runbooks begin with the external URL, if there is one.
@@ -57,11 +65,12 @@ pub(super) fn report(applied: &AppliedPoll, metrics: &ApiMetrics, external_url: 
                 }
             }
             Transition::UnrecognisedStatus { status, first } => unrecognised(status, *first),
-            Transition::PollFailed { changed } => poll_failed(toggle, *changed),
-            Transition::Recovered { reason, lasted } => {
-                let (reason, lasted_seconds) = (reason.as_str(), lasted.as_secs_f64());
-                info!(reason, lasted_seconds, "polls succeed again");
+            Transition::PollFailed { changed } => {
+                if let Some(failing) = &toggle.run.failing {
+                    poll_failed(failing, *changed);
+                }
             }
+            Transition::Recovered { reason, lasted } => recovered(*reason, *lasted),
         }
     }
 }
@@ -71,9 +80,9 @@ pub(super) fn api_down(api: &ApiName) {
     warn!(api = api.as_str(), "api is down: one probe at a time");
 }
 
-/// An outage of an API ended; with the number of runs that were down.
-pub(super) fn api_back(api: &ApiName, runs: usize) {
-    info!(api = api.as_str(), runs, "api is back: polls resume");
+/// An outage of an API ended; with the number of runs and agents that were down.
+pub(super) fn api_back(api: &ApiName, down: usize) {
+    info!(api = api.as_str(), down, "api is back: polls resume");
 }
 
 /// An answer has malformed fields that no earlier answer of this API had.
@@ -82,10 +91,54 @@ pub(super) fn malformed(watch: &Watch, fields: &str) {
     warn!(fields, "answer is malformed in part: its other fields are used");
 }
 
+/// The mock status of an agent has malformed fields that no earlier answer of this API had.
+pub(super) fn agent_malformed(api: &ApiName, agent: AgentId, fields: &str) {
+    let _span = agent_span(api, agent).entered();
+    warn!(fields, "answer is malformed in part: its other fields are used");
+}
+
+/// A page of the list of agents has malformed fields that no earlier answer of this API had.
+pub(super) fn listing_malformed(api: &ApiName, fields: &str) {
+    warn!(api = api.as_str(), fields, "list of agents is malformed in part: the rest of it is used");
+}
+
 /// A request panicked, which is a bug.
-pub(super) fn poll_panicked(watch: &Watch) {
-    let _span = poll_span(watch).entered();
-    error!("a poll panicked and counts as aborted");
+pub(super) fn request_panicked(api: &ApiName) {
+    error!(api = api.as_str(), "a request panicked and counts as aborted");
+}
+
+/// Logs what a poll of an agent changed.
+pub(super) fn report_agent(applied: &AppliedAgentPoll) {
+    if applied.transitions.is_empty() {
+        return;
+    }
+    let AppliedAgentPoll { definition, live, transitions } = applied;
+    let _span = agent_span(&definition.api, definition.agent_id).entered();
+    for transition in transitions {
+        match transition {
+            AgentTransition::Switched { from, to } => {
+                let state = |enabled: bool| if enabled { "on" } else { "off" };
+                let (is_normal, from, to) = (from.is_none() && !to, from.map_or("unknown", state), state(*to));
+                // After a start, very many agents are found to be off.
+                if is_normal {
+                    debug!(from, to, "mocks of agent changed state");
+                } else {
+                    info!(from, to, "mocks of agent changed state");
+                }
+            }
+            AgentTransition::PollFailed { changed } => {
+                if let Some(failing) = &live.failing {
+                    poll_failed(failing, *changed);
+                }
+            }
+            AgentTransition::Recovered { reason, lasted } => recovered(*reason, *lasted),
+        }
+    }
+}
+
+fn recovered(reason: Reason, lasted: Duration) {
+    let (reason, lasted_seconds) = (reason.as_str(), lasted.as_secs_f64());
+    info!(reason, lasted_seconds, "polls succeed again");
 }
 
 fn status_changed(toggle: &Toggle, from: Status, to: Status) {
@@ -121,8 +174,7 @@ fn unrecognised(status: &Text, first: bool) {
     }
 }
 
-fn poll_failed(toggle: &Toggle, changed: bool) {
-    let Some(failing) = &toggle.run.failing else { return };
+fn poll_failed(failing: &FailureStreak, changed: bool) {
     let (reason, failures) = (failing.reason.as_str(), failing.polls);
     let detail = failing.detail.as_ref().map(Text::as_str);
     if changed {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Polling;
-use crate::toggle::{Run, Timestamp};
+use crate::toggle::{LiveMocks, Run, Timestamp};
 
 /// The interval is the age of the run divided by this.
 const AGE_DIVISOR: u32 = 10;
@@ -27,6 +27,22 @@ pub(super) fn next_delay(run: &Run, polling: &Polling, now: Timestamp, chance: f
     })
 }
 
+/// How long after its last poll an agent is asked again. `chance` is from 0 to 1, and jitters the backoff.
+pub(super) fn agent_delay(live: &LiveMocks, polling: &Polling, now: Timestamp, chance: f64) -> Duration {
+    let interval = if live.is_watched_closely(now) {
+        polling.min_interval.min(polling.agent_interval)
+    } else {
+        polling.agent_interval
+    };
+    match &live.failing {
+        // An agent that does not answer is never asked more often than one that does.
+        Some(failing) => backoff(failing.polls, polling, chance).max(interval),
+        // A run has finished since it was asked.
+        None if live.asked < live.run_finished => Duration::ZERO,
+        None => interval,
+    }
+}
+
 /// A tenth of the run's age, but at least `min_interval` and at most `max_interval`.
 fn by_age(age: Duration, polling: &Polling) -> Duration {
     (age / AGE_DIVISOR).clamp(polling.min_interval, polling.max_interval)
@@ -34,7 +50,7 @@ fn by_age(age: Duration, polling: &Polling) -> Duration {
 
 /// The delay after `failures` in a row: it doubles up to `backoff_max`. Its upper half is jittered, so that
 /// watches that failed together are not retried together.
-fn backoff(failures: u32, polling: &Polling, chance: f64) -> Duration {
+pub(super) fn backoff(failures: u32, polling: &Polling, chance: f64) -> Duration {
     let doubled = 2u32.checked_pow(failures).and_then(|factor| polling.min_interval.checked_mul(factor));
     let longest = doubled.map_or(polling.backoff_max, |doubled| doubled.min(polling.backoff_max));
     let shortest = (longest / 2).max(polling.min_interval).min(longest);
@@ -48,7 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::toggle::sample::{answer, at, watch};
+    use crate::toggle::sample::{answer, at, mock_status, watch};
     use crate::toggle::{Failure, Reason, ReportedStatus, Text, Toggle};
 
     fn toggle() -> Toggle {
@@ -101,6 +117,35 @@ mod tests {
         assert_eq!(delays, [10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0, 300.0]);
         toggle.apply(Ok(answer(ReportedStatus::InProgress, None)), at(10));
         assert_eq!(seconds(&toggle.run, &polling, 10), Some(5.0));
+    }
+
+    #[test]
+    fn an_agent_is_asked_at_its_interval_and_at_the_shortest_one_after_a_run() {
+        let (mut live, polling) = (LiveMocks::default(), Polling::default());
+        let delay = |live: &LiveMocks, now| agent_delay(live, &polling, at(now), 1.0).as_secs();
+        live.apply(Ok(mock_status(true)), at(10), at(10));
+        assert_eq!(delay(&live, 10), 60);
+        live.run_finished = Some(at(20));
+        assert_eq!(delay(&live, 20), 0, "it was asked before the run finished");
+        live.apply(Ok(mock_status(true)), at(21), at(21));
+        assert_eq!((delay(&live, 21), delay(&live, 79), delay(&live, 80)), (5, 5, 60));
+        let fast = Polling { agent_interval: Duration::from_secs(1), ..Polling::default() };
+        assert_eq!(agent_delay(&live, &fast, at(21), 1.0).as_secs(), 1);
+    }
+
+    #[test]
+    fn an_agent_that_fails_backs_off_from_its_interval() {
+        let (mut live, polling) = (LiveMocks::default(), Polling::default());
+        let mut delays = Vec::new();
+        for second in 0..7 {
+            live.apply(Err(Failure::new(Reason::Timeout)), at(second), at(second));
+            delays.push(agent_delay(&live, &polling, at(second), 1.0).as_secs());
+        }
+        assert_eq!(delays, [60, 60, 60, 80, 160, 300, 300]);
+        live.run_finished = Some(at(7));
+        live.failing = None;
+        live.apply(Err(Failure::new(Reason::Timeout)), at(7), at(7));
+        assert_eq!(agent_delay(&live, &polling, at(7), 1.0).as_secs(), 10);
     }
 
     proptest! {

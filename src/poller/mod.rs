@@ -1,13 +1,17 @@
 //! When to poll, and the loop that polls.
 //!
-//! One schedule holds when each run is due. A run that is due waits in the queue of its API until the budget
-//! lets it start. Then its request is a task of its own, and the outcome is applied to the board. Polls are
-//! coalesced and never dropped: a run has at most one poll that is planned, queued or running, and one that
-//! is held back runs late.
+//! A target is what a poll asks for: the progress of a run, the mock status of an agent, or a page of an API's list of
+//! agents. Schedules hold when each is due. A target that is due waits in the queue of its API until the budget lets it
+//! start; runs come before agents. Then its request is a task of its own, and the outcome is applied to the board.
+//! Polls are coalesced and never dropped: a target has at most one poll that is planned, queued or running, and one
+//! that is held back runs late.
 
+mod agents;
 mod availability;
+mod discovery;
 mod events;
 mod interval;
+mod lane;
 mod outage;
 mod outcome;
 mod queue;
@@ -26,17 +30,17 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::board::{Board, RunId};
-use crate::cekura::{Api, Client, Polled, Renewal};
+use crate::cekura::{AgentPage, Api, Client, Polled, Renewal};
 use crate::clock;
 use crate::config::Polling;
 use crate::exposition::Metrics;
 use crate::liveness::{Heartbeat, LastStatusChange};
-use crate::sources;
+use crate::sources::{self, ListedAgents};
 use crate::threads::{BlockingTask, Thread};
-use crate::toggle::{ApiName, ClockJump, Watch};
+use crate::toggle::{AgentId, AgentKey, Answer, ApiName, ClockJump, Failure, MockStatus, Watch};
 use queue::{ApiQueue, ReadyPoll};
 
-/// How often the board forgets agents that have been without a watch for long.
+/// How often the board forgets agents that have been without a watch or unlisted for long.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often the clock is compared with the system's.
@@ -48,6 +52,8 @@ pub struct PollerUpdate {
     pub settings: Option<PollerSettings>,
     /// Changes of the watch list. The settings have every API that a watch names.
     pub changes: Vec<sources::WatchChange>,
+    /// Changes of the list of agents. The settings have every API that an agent names.
+    pub agents: Vec<sources::AgentChange>,
     /// The sum of the clock's jumps that the times in the changes include.
     pub applied_jump: ClockJump,
     /// Resolves when every reader of the board sees the changes.
@@ -68,24 +74,57 @@ pub struct PollerHandle {
     pub updates: mpsc::Sender<PollerUpdate>,
     /// Tells which API has another key or other certificate authorities.
     pub renewals: mpsc::UnboundedSender<(ApiName, Renewal)>,
+    /// Asks for the mock status of an agent ahead of its plan.
+    pub asks: mpsc::UnboundedSender<AgentKey>,
+    /// The listings of agents that ended.
+    pub listings: mpsc::UnboundedReceiver<AgentListing>,
     /// Whether the poller is alive.
     pub heartbeat: Heartbeat,
     /// When the status of any run last changed.
     pub last_change: LastStatusChange,
 }
 
-/// Polls the runs on the watch list, and keeps the board up to date.
+/// The outcome of listing the agents of an API.
+#[derive(Debug)]
+pub struct AgentListing {
+    /// The API.
+    pub api: ApiName,
+    /// The agents with mock tools, or why there is no complete list.
+    pub found: Result<ListedAgents, Failure>,
+}
+
+/// What a poll asks for, of one API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum PollTarget {
+    /// The progress of a run.
+    Run(RunId),
+    /// The mock status of an agent.
+    Agent(AgentId),
+    /// A page of the list of agents.
+    Discovery,
+}
+
+/// The result of a request.
+enum PollResult {
+    Run(Polled<Answer>),
+    Agent(Polled<MockStatus>),
+    Page(Polled<AgentPage>),
+}
+
+/// Polls the runs on the watch list and the agents, and keeps the board up to date.
 pub struct Poller {
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     polling: Polling,
     updates: mpsc::Receiver<PollerUpdate>,
     renewals: mpsc::UnboundedReceiver<(ApiName, Renewal)>,
+    asks: mpsc::UnboundedReceiver<AgentKey>,
+    listings: mpsc::UnboundedSender<AgentListing>,
     queues: BTreeMap<ApiName, ApiQueue>,
     /// How many queues there were so far.
     queue_count: u64,
     schedule: Schedule,
-    requests: JoinSet<Polled>,
+    requests: JoinSet<PollResult>,
     /// The poll that each request belongs to.
     running: HashMap<Id, RunningPoll>,
     heartbeat: Heartbeat,
@@ -94,8 +133,10 @@ pub struct Poller {
 
 /// A poll whose request is in progress.
 struct RunningPoll {
-    run: RunId,
-    watch: Arc<Watch>,
+    api: ApiName,
+    target: PollTarget,
+    /// The watch of the run, if it is the poll of one.
+    watch: Option<Arc<Watch>>,
     started: Instant,
     /// The number of the queue that it comes from.
     queue: u64,
@@ -112,6 +153,8 @@ impl Poller {
     pub fn new(board: Arc<Board>, metrics: Arc<Metrics>) -> (Self, PollerHandle) {
         let (send_update, updates) = mpsc::channel(1);
         let (send_renewal, renewals) = mpsc::unbounded_channel();
+        let (send_ask, asks) = mpsc::unbounded_channel();
+        let (send_listing, listings) = mpsc::unbounded_channel();
         let (heartbeat, last_change) = (Heartbeat::new(Instant::now()), LastStatusChange::default());
         let poller = Self {
             board,
@@ -119,6 +162,8 @@ impl Poller {
             polling: Polling::default(),
             updates,
             renewals,
+            asks,
+            listings: send_listing,
             queues: BTreeMap::new(),
             queue_count: 0,
             schedule: Schedule::new(Instant::now()),
@@ -127,7 +172,15 @@ impl Poller {
             heartbeat: heartbeat.clone(),
             last_change: last_change.clone(),
         };
-        (poller, PollerHandle { updates: send_update, renewals: send_renewal, heartbeat, last_change })
+        let handle = PollerHandle {
+            updates: send_update,
+            renewals: send_renewal,
+            asks: send_ask,
+            listings,
+            heartbeat,
+            last_change,
+        };
+        (poller, handle)
     }
 
     /// Polls on this thread until `stop` resolves. Polls are many small steps: handing them from thread to
@@ -165,9 +218,10 @@ impl Poller {
                 }
                 Some(update) = self.updates.recv() => self.update(update),
                 Some((api, renewal)) = self.renewals.recv() => self.renewed(&api, renewal),
+                Some((api, agent)) = self.asks.recv() => self.ask_soon(&api, agent),
                 () = sleep_until(wake) => {}
                 _ = beat.tick() => {}
-                _ = forget.tick() => self.board.forget_unwatched_agents(clock::now()),
+                _ = forget.tick() => self.board.forget_unused_agents(clock::now()),
                 _ = check_clock.tick() => if let Some(jump) = system_clock.check() {
                     self.board.shift_times(jump, clock::jump);
                     self.queues.values_mut().for_each(ApiQueue::refresh_pause_metric);
@@ -180,13 +234,17 @@ impl Poller {
     /// alone.
     fn advance(&mut self, now: Instant) -> Option<Instant> {
         self.heartbeat.beat(now);
-        for queue in self.queues.values().filter(|queue| queue.wants_a_probe(now)) {
-            // A probe is due, but every run has backed off for longer.
-            for run in queue.outage.down() {
-                if self.schedule.replan(now, run) {
-                    // This run becomes the probe.
-                    break;
-                }
+        for queue in self.queues.values_mut() {
+            queue.enqueue_agents(now);
+            if queue.wants_a_probe(now) {
+                // A probe is due, but everything has backed off for longer. The first that is planned becomes the probe.
+                let down: Vec<_> = queue.outage.down().collect();
+                down.into_iter().any(|target| match target {
+                    PollTarget::Run(run) => self.schedule.replan(now, run),
+                    PollTarget::Agent(agent) => queue.agents.replan(now, agent),
+                    PollTarget::Discovery => false,
+                });
+                queue.enqueue_agents(now);
             }
         }
         while let Some((due, run)) = self.schedule.pop_due(now) {
@@ -197,10 +255,22 @@ impl Poller {
             }
         }
         let mut wake = self.schedule.next_due();
-        for queue in self.queues.values_mut() {
-            while let Some(ready) = queue.start_next(now, |run| self.board.watch(run)) {
-                let (request, poll) = start(queue, ready, now);
-                self.running.insert(self.requests.spawn(request).id(), poll);
+        for (api, queue) in &mut self.queues {
+            while let Some(ReadyPoll { due, target, watch }) = queue.start_next(now, |run| self.board.watch(run)) {
+                if watch.is_some() {
+                    queue.metrics.observe_lag(now.saturating_duration_since(due));
+                }
+                let poll = RunningPoll {
+                    api: api.clone(),
+                    target,
+                    watch,
+                    started: now,
+                    queue: queue.number,
+                    key_generation: queue.key_generation,
+                    route_generation: queue.route_generation,
+                };
+                let request = self.requests.spawn(request(queue, &poll, now));
+                self.running.insert(request.id(), poll);
             }
             queue.update_metrics(now);
             wake = wake.into_iter().chain(queue.next_wake(now)).min();
@@ -210,19 +280,19 @@ impl Poller {
 }
 
 /// The request of a poll that starts now.
-fn start(queue: &ApiQueue, ready: ReadyPoll, now: Instant) -> (impl Future<Output = Polled> + use<>, RunningPoll) {
-    queue.metrics.observe_lag(now.saturating_duration_since(ready.due));
-    let (client, watch) = (queue.client.clone(), ready.watch.clone());
-    let request = async move { client.poll(watch.agent_id, &watch.progress_id).await };
-    let poll = RunningPoll {
-        run: ready.run,
-        watch: ready.watch,
-        started: now,
-        queue: queue.number,
-        key_generation: queue.key_generation,
-        route_generation: queue.route_generation,
+fn request(queue: &mut ApiQueue, poll: &RunningPoll, now: Instant) -> impl Future<Output = PollResult> + use<> {
+    let (client, target, watch) = (queue.client.clone(), poll.target, poll.watch.clone());
+    let page = match (target, &mut queue.discovery) {
+        (PollTarget::Discovery, Some(discovery)) => discovery.start_page(now),
+        _ => None,
     };
-    (request, poll)
+    async move {
+        match (target, watch) {
+            (PollTarget::Agent(agent), _) => PollResult::Agent(client.mock_status(agent).await),
+            (PollTarget::Run(_), Some(watch)) => PollResult::Run(client.poll(watch.agent_id, &watch.progress_id).await),
+            (PollTarget::Run(_) | PollTarget::Discovery, _) => PollResult::Page(client.agents(page.as_deref()).await),
+        }
+    }
 }
 
 fn ticker(period: Duration) -> Interval {

@@ -3,24 +3,24 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::board::RunId;
+use super::PollTarget;
 use crate::config::Polling;
-use crate::toggle::{Outcome, Reason};
+use crate::toggle::Reason;
 
-/// The fewest runs that must be down before the API counts as down. Fewer may be wrong themselves, and their own
+/// The fewest runs and agents that must be down before the API counts as down. Fewer may be wrong themselves, and their own
 /// backoff is enough.
 const FEWEST_DOWN: usize = 3;
 
-/// The outage of an API, if it has one, and the runs that decide it.
+/// The outage of an API, if it has one, and the targets that decide it: what is polled of the API.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// The runs that are polled.
-    runs: HashSet<RunId>,
-    /// The runs that have failed since the API's last answer, with a failure that is typical of an API that is down.
-    down: HashSet<RunId>,
+    /// The targets that are polled.
+    targets: HashSet<PollTarget>,
+    /// The targets that have failed since the API's last answer, with a failure that is typical of an API that is down.
+    down: HashSet<PollTarget>,
     /// Those that were down in an earlier outage and have not been answered since. They may be wrong themselves,
     /// so they do not count for another outage.
-    suspect: HashSet<RunId>,
+    suspect: HashSet<PollTarget>,
     /// Only while the API is down.
     probing: Option<Probing>,
 }
@@ -36,14 +36,14 @@ struct Probing {
 
 /// A poll that ended.
 pub(super) struct EndedPoll {
-    pub(super) run: RunId,
+    pub(super) target: PollTarget,
     pub(super) verdict: PollVerdict,
     /// Whether it brought a valid answer. `None` if the route to the API has changed since the poll started: then the
     /// poll does not show whether the API is up.
     pub(super) valid: Option<bool>,
     pub(super) started: Instant,
     pub(super) ended: Instant,
-    /// Whether the run is not polled again.
+    /// Whether the target is not polled again.
     pub(super) last: bool,
 }
 
@@ -54,39 +54,39 @@ pub(super) enum PollVerdict {
     Answered,
     /// The poll failed as all polls do when an API cannot be reached, is broken, or refuses the key.
     Down,
-    /// The failure may be of the run, or of something on the way.
+    /// The failure may be of the target, or of something on the way.
     Neither,
 }
 
 /// The API went down, or came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OutageChange {
-    /// Most runs have failed since its last answer.
+    /// Most targets have failed since its last answer.
     Began,
-    /// An answer came. These runs were down, and are polled again.
-    Ended(Vec<RunId>),
+    /// An answer came. These targets were down, and are polled again.
+    Ended(Vec<PollTarget>),
 }
 
 // === impl Outage ===
 
 impl Outage {
-    /// How many runs are polled.
+    /// How many targets are polled.
     pub(super) fn polled(&self) -> usize {
-        self.runs.len()
+        self.targets.len()
     }
 
-    /// Adds a run that is polled from now on.
-    pub(super) fn add(&mut self, run: RunId) {
-        self.runs.insert(run);
+    /// Adds a target that is polled from now on.
+    pub(super) fn add(&mut self, target: PollTarget) {
+        self.targets.insert(target);
     }
 
-    /// Removes a run that is no longer polled.
-    pub(super) fn remove(&mut self, run: RunId) {
-        self.runs.remove(&run);
+    /// Removes a target that is no longer polled.
+    pub(super) fn remove(&mut self, target: PollTarget) {
+        self.targets.remove(&target);
         for set in [&mut self.down, &mut self.suspect] {
-            set.remove(&run);
+            set.remove(&target);
         }
-        if self.runs.is_empty() {
+        if self.targets.is_empty() {
             // No poll could find out that the API is back.
             self.probing = None;
         }
@@ -99,21 +99,24 @@ impl Outage {
         probe_delay: impl FnOnce(u32) -> Duration,
     ) -> Option<OutageChange> {
         if poll.last && poll.verdict != PollVerdict::Answered {
-            self.remove(poll.run);
+            self.remove(poll.target);
             return None;
         }
         if poll.last {
-            self.runs.remove(&poll.run);
+            self.targets.remove(&poll.target);
         }
         if poll.verdict == PollVerdict::Answered {
-            self.suspect.remove(&poll.run);
-            self.down.remove(&poll.run);
+            self.suspect.remove(&poll.target);
+            self.down.remove(&poll.target);
             return self.end();
         }
-        if poll.verdict == PollVerdict::Down && self.runs.contains(&poll.run) && !self.suspect.contains(&poll.run) {
-            self.down.insert(poll.run);
+        if poll.verdict == PollVerdict::Down
+            && self.targets.contains(&poll.target)
+            && !self.suspect.contains(&poll.target)
+        {
+            self.down.insert(poll.target);
         }
-        let sound = self.runs.len().saturating_sub(self.suspect.len());
+        let sound = self.targets.len().saturating_sub(self.suspect.len());
         let most = self.down.len() >= FEWEST_DOWN && self.down.len() * 2 > sound;
         let failures = match self.probing {
             Some(probing) if poll.started < probing.counted => return None,
@@ -147,8 +150,8 @@ impl Outage {
         }
     }
 
-    /// The runs that are down.
-    pub(super) fn down(&self) -> impl Iterator<Item = RunId> {
+    /// The targets that are down.
+    pub(super) fn down(&self) -> impl Iterator<Item = PollTarget> {
         self.down.iter().copied()
     }
 
@@ -170,12 +173,13 @@ pub(super) fn probe_delay(failures: u32, polling: &Polling, chance: f64) -> Dura
 // === impl PollVerdict ===
 
 impl PollVerdict {
-    pub(super) fn of(outcome: &Outcome) -> Self {
-        match outcome.as_ref().map_err(|failure| failure.reason) {
-            Ok(_) | Err(Reason::BadRequest | Reason::NotFound | Reason::RateLimited | Reason::ClientError) => {
+    /// The verdict for a poll that failed for this reason; `None` if it brought a valid answer.
+    pub(super) fn of(failed: Option<Reason>) -> Self {
+        match failed {
+            None | Some(Reason::BadRequest | Reason::NotFound | Reason::RateLimited | Reason::ClientError) => {
                 Self::Answered
             }
-            Err(
+            Some(
                 Reason::Connect
                 | Reason::Dns
                 | Reason::Tls
@@ -184,7 +188,7 @@ impl PollVerdict {
                 | Reason::Unauthorized
                 | Reason::Forbidden,
             ) => Self::Down,
-            Err(_) => Self::Neither,
+            Some(_) => Self::Neither,
         }
     }
 }
@@ -192,11 +196,12 @@ impl PollVerdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::RunId;
     use crate::toggle::sample::answer;
-    use crate::toggle::{Failure, ReportedStatus};
+    use crate::toggle::{Failure, Outcome, ReportedStatus};
 
-    fn run(slot: usize) -> RunId {
-        RunId::of(u32::try_from(slot).unwrap(), 1)
+    fn run(slot: usize) -> PollTarget {
+        PollTarget::Run(RunId::of(u32::try_from(slot).unwrap(), 1))
     }
 
     fn outage(runs: usize) -> Outage {
@@ -207,8 +212,8 @@ mod tests {
 
     fn note(outage: &mut Outage, slot: usize, outcome: &Outcome, last: bool, now: Instant) -> Option<OutageChange> {
         let poll = EndedPoll {
-            run: run(slot),
-            verdict: PollVerdict::of(outcome),
+            target: run(slot),
+            verdict: PollVerdict::of(outcome.as_ref().err().map(|failure| failure.reason)),
             valid: Some(outcome.is_ok()),
             started: now,
             ended: now,
@@ -331,7 +336,7 @@ mod tests {
         let later = start + Duration::from_secs(1);
         for slot in 0..20 {
             let poll = EndedPoll {
-                run: run(slot),
+                target: run(slot),
                 verdict: PollVerdict::Down,
                 valid: Some(false),
                 started: start,

@@ -1,19 +1,22 @@
-//! The queue of one API: its due runs, held back by its budget, its pauses and its outages.
+//! The queue of one API: what is due, held back by its budget, its pauses and its outages.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::PollTarget;
+use super::agents::AgentSchedule;
+use super::availability::{Availability, FailureContext};
+use super::discovery::Discovery;
+use super::lane::Lane;
+use super::outage::{self, EndedPoll, Outage, OutageChange};
 use crate::board::RunId;
 use crate::cekura::{Api, Budget, Client};
 use crate::clock;
 use crate::config::Polling;
 use crate::exposition::ApiMetrics;
-use crate::poller::availability::{Availability, FailureContext};
-use crate::poller::outage::{self, EndedPoll, Outage, OutageChange};
-use crate::toggle::Watch;
+use crate::toggle::{AgentId, Watch};
 
-/// One API: how it is reached, whether it works, and the runs that wait for it.
+/// One API: how it is reached, whether it works, and what waits for it.
 pub(super) struct ApiQueue {
     api: Api,
     pub(super) client: Arc<Client>,
@@ -31,11 +34,16 @@ pub(super) struct ApiQueue {
     budget: Budget,
     /// The fields that were malformed in an answer and were logged.
     malformed: Vec<&'static str>,
-    /// The runs that are due, each with its due time, in the order in which they became due. Some of them may have
-    /// been removed.
-    due_runs: VecDeque<(Instant, RunId)>,
-    /// The due runs that were not removed.
-    waiting: HashSet<RunId>,
+    /// The runs that are due.
+    runs: Lane<RunId>,
+    /// The agents that are due. They start only while no run waits.
+    due_agents: Lane<AgentId>,
+    /// When the other agents are due.
+    pub(super) agents: AgentSchedule,
+    /// The listing of the agents, if they are discovered.
+    pub(super) discovery: Option<Discovery>,
+    /// How many requests in flight are not polls of runs.
+    behind_runs: u32,
     /// The values that the metrics have now.
     shown_waiting: usize,
     shown_pause: Option<Instant>,
@@ -44,16 +52,14 @@ pub(super) struct ApiQueue {
 /// A poll that the budget lets start.
 pub(super) struct ReadyPoll {
     pub(super) due: Instant,
-    pub(super) run: RunId,
-    pub(super) watch: Arc<Watch>,
+    pub(super) target: PollTarget,
+    /// The watch of the run, if it is the poll of one.
+    pub(super) watch: Option<Arc<Watch>>,
 }
 
 // === impl ApiQueue ===
 
 impl ApiQueue {
-    /// How many removed runs may stay in a short queue.
-    const SPARE: usize = 64;
-
     pub(super) fn new(api: Api, client: Arc<Client>, metrics: Arc<ApiMetrics>, number: u64, now: Instant) -> Self {
         let budget = Budget::new(api.requests_per_second, api.max_in_flight, now);
         Self {
@@ -67,8 +73,11 @@ impl ApiQueue {
             number,
             budget,
             malformed: Vec::new(),
-            due_runs: VecDeque::new(),
-            waiting: HashSet::new(),
+            runs: Lane::default(),
+            due_agents: Lane::default(),
+            agents: AgentSchedule::default(),
+            discovery: None,
+            behind_runs: 0,
             shown_waiting: 0,
             shown_pause: None,
         }
@@ -90,18 +99,42 @@ impl ApiQueue {
         route_changed
     }
 
-    /// Removes a run. It may stay in the queue for a while, because searching a long queue takes long.
-    pub(super) fn remove(&mut self, run: RunId) {
-        self.stop_polling(run);
-        if self.waiting.remove(&run) && self.due_runs.len() > 2 * self.waiting.len() + Self::SPARE {
-            self.due_runs.retain(|(_, run)| self.waiting.contains(run));
+    /// Begins or ends the discovery of agents.
+    pub(super) fn discover(&mut self, discover: bool, now: Instant) {
+        if discover == self.discovery.is_some() {
+            return;
+        }
+        self.discovery = discover.then(|| Discovery::new(now));
+        if discover {
+            self.outage.add(PollTarget::Discovery);
+        } else {
+            self.stop_polling(PollTarget::Discovery);
         }
     }
 
-    /// Stops counting a run, because it is not polled again.
-    pub(super) fn stop_polling(&mut self, run: RunId) {
-        self.outage.remove(run);
-        self.availability.remove(run, self.outage.polled());
+    /// Adds an agent, which is due at once.
+    pub(super) fn add_agent(&mut self, agent: AgentId, now: Instant) {
+        self.agents.plan(now, agent);
+        self.outage.add(PollTarget::Agent(agent));
+    }
+
+    /// Removes an agent.
+    pub(super) fn remove_agent(&mut self, agent: AgentId) {
+        self.agents.remove(agent);
+        self.due_agents.remove(agent);
+        self.stop_polling(PollTarget::Agent(agent));
+    }
+
+    /// Removes a run.
+    pub(super) fn remove_run(&mut self, run: RunId) {
+        self.stop_polling(PollTarget::Run(run));
+        self.runs.remove(run);
+    }
+
+    /// Stops counting a target, because it is not polled again.
+    pub(super) fn stop_polling(&mut self, target: PollTarget) {
+        self.outage.remove(target);
+        self.availability.remove(target, self.outage.polled());
         self.metrics.set_up(self.availability.up());
     }
 
@@ -113,16 +146,18 @@ impl ApiQueue {
             None => {}
             Some(true) => self.availability.answered(poll.ended),
             Some(false) => {
+                let of_agents = if self.agents.is_empty() { Duration::ZERO } else { polling.agent_interval };
+                let longest_interval = polling.max_interval.max(of_agents);
                 let context = FailureContext {
                     polled,
                     outage: self.outage.next_probe().is_some(),
-                    longest_gap: polling.max_interval.saturating_mul(2).saturating_add(self.api.timeout),
+                    longest_gap: longest_interval.saturating_mul(2).saturating_add(self.api.timeout),
                 };
-                self.availability.failed(poll.run, poll.ended, context);
+                self.availability.failed(poll.target, poll.ended, context);
             }
         }
         if poll.last {
-            self.availability.remove(poll.run, polled);
+            self.availability.remove(poll.target, polled);
         }
         self.metrics.set_up(self.availability.up());
         change
@@ -130,47 +165,91 @@ impl ApiQueue {
 
     /// Adds a run that is due since `due`.
     pub(super) fn enqueue(&mut self, due: Instant, run: RunId) {
-        self.waiting.insert(run);
-        self.due_runs.push_back((due, run));
+        self.runs.push(due, run);
     }
 
-    /// Takes the next run out of the queue if its poll may start. `watch_of` is the watch of a run, if the run
-    /// still exists. Call [`ApiQueue::release_request`] when its request has ended.
+    /// Moves the agents that are due into their lane.
+    pub(super) fn enqueue_agents(&mut self, now: Instant) {
+        while let Some((due, agent)) = self.agents.pop_due(now) {
+            self.due_agents.push(due, agent);
+        }
+    }
+
+    /// How many polls wait.
+    fn waiting(&self, now: Instant) -> usize {
+        self.runs.len() + self.due_agents.len() + usize::from(self.due_page(now).is_some())
+    }
+
+    /// When the next page of the list of agents is due, to move it; `None` while one is read.
+    pub(super) fn planned_page(&mut self) -> Option<&mut Instant> {
+        self.discovery.as_mut()?.due.as_mut()
+    }
+
+    fn due_page(&self, now: Instant) -> Option<Instant> {
+        self.discovery.as_ref()?.due.filter(|due| *due <= now)
+    }
+
+    /// The next poll: runs come first, then a page of the list of agents, then agents.
+    fn next(&mut self, now: Instant, watch_of: impl Fn(RunId) -> Option<Arc<Watch>>) -> Option<ReadyPoll> {
+        while let Some((due, run)) = self.runs.first() {
+            match watch_of(run) {
+                Some(watch) => return Some(ReadyPoll { due, target: PollTarget::Run(run), watch: Some(watch) }),
+                None => self.runs.pop(),
+            }
+        }
+        if !self.may_start_behind_runs() {
+            return None;
+        }
+        let due_agent = |(due, agent)| (due, PollTarget::Agent(agent));
+        let page = self.due_page(now).map(|due| (due, PollTarget::Discovery));
+        let (due, target) = page.or_else(|| self.due_agents.first().map(due_agent))?;
+        Some(ReadyPoll { due, target, watch: None })
+    }
+
+    /// Whether a request that is not the poll of a run may start. At most half of the requests in flight are such, so
+    /// that slow ones leave room for runs.
+    fn may_start_behind_runs(&self) -> bool {
+        self.behind_runs < self.api.max_in_flight.get().div_ceil(2)
+    }
+
+    /// Takes the next poll out of the queue, if it may start. `watch_of` is the watch of a run, if the run still exists.
+    /// Call [`ApiQueue::release_request`] when its request has ended.
     pub(super) fn start_next(
         &mut self,
         now: Instant,
         watch_of: impl Fn(RunId) -> Option<Arc<Watch>>,
     ) -> Option<ReadyPoll> {
-        while let Some((due, run)) = self.due_runs.front().copied() {
-            let watch = if self.waiting.contains(&run) { watch_of(run) } else { None };
-            match watch {
-                None => {
-                    self.pop(run);
-                }
-                Some(_) if !self.may_probe(now) || !self.budget.try_start(now) => return None,
-                Some(watch) => {
-                    self.pop(run);
-                    self.metrics.in_flight.inc();
-                    return Some(ReadyPoll { due, run, watch });
-                }
+        let ready = self.next(now, watch_of)?;
+        if !self.may_probe(now) || !self.budget.try_start(now) {
+            return None;
+        }
+        match ready.target {
+            PollTarget::Run(_) => self.runs.pop(),
+            PollTarget::Agent(agent) => {
+                self.due_agents.pop();
+                self.agents.start(agent, now);
+                self.behind_runs += 1;
             }
+            // The caller begins to read the page.
+            PollTarget::Discovery => self.behind_runs += 1,
         }
-        None
-    }
-
-    /// Takes the first run out of the queue, and frees the memory of a long queue that is empty now.
-    fn pop(&mut self, run: RunId) {
-        self.due_runs.pop_front();
-        self.waiting.remove(&run);
-        if self.due_runs.is_empty() && self.due_runs.capacity() > Self::SPARE {
-            (self.due_runs, self.waiting) = (VecDeque::new(), HashSet::new());
-        }
+        self.metrics.in_flight.inc();
+        Some(ready)
     }
 
     /// Frees the place of a request that has ended. The upstream may have asked for a pause, and the request may have
     /// been sent twice, which costs two requests of the budget.
-    pub(super) fn release_request(&mut self, retry_after: Option<Duration>, repeated: bool, now: Instant) {
+    pub(super) fn release_request(
+        &mut self,
+        target: PollTarget,
+        retry_after: Option<Duration>,
+        repeated: bool,
+        now: Instant,
+    ) {
         self.budget.ended();
+        if !matches!(target, PollTarget::Run(_)) {
+            self.behind_runs = self.behind_runs.saturating_sub(1);
+        }
         if repeated {
             self.budget.spend(now);
         }
@@ -191,9 +270,9 @@ impl ApiQueue {
         (!new.is_empty()).then(|| new.join(", "))
     }
 
-    /// Whether a probe is due and the queue has no run for it.
+    /// Whether a probe is due and nothing waits that could be the probe.
     pub(super) fn wants_a_probe(&self, now: Instant) -> bool {
-        self.outage.next_probe().is_some() && self.waiting.is_empty() && self.may_probe(now)
+        self.outage.next_probe().is_some() && self.waiting(now) == 0 && self.may_probe(now)
     }
 
     /// Whether a poll may start as far as outages go: in an outage, one probe at a time.
@@ -201,15 +280,18 @@ impl ApiQueue {
         self.outage.next_probe().is_none_or(|next| next <= now && self.budget.is_idle())
     }
 
-    /// Makes the runs that waited for the end of an outage start at the pace of the budget, without a burst.
+    /// Makes the polls that waited for the end of an outage start at the pace of the budget, without a burst.
     pub(super) fn skip_burst(&mut self, now: Instant) {
         self.budget.spend_burst(now);
     }
 
     /// When a poll may start or a metric changes next, as far as that depends on time alone.
     pub(super) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
-        let start = if self.waiting.is_empty() { None } else { self.next_start(now) };
-        start.into_iter().chain(self.shown_pause.filter(|pause| *pause > now)).min()
+        let waits = self.runs.len() > 0 || (self.waiting(now) > 0 && self.may_start_behind_runs());
+        let start = if waits { self.next_start(now) } else { None };
+        let planned = self.discovery.as_ref().and_then(|discovery| discovery.due).filter(|due| *due > now);
+        let pause = self.shown_pause.filter(|pause| *pause > now);
+        start.into_iter().chain(self.agents.next_due()).chain(planned).chain(pause).min()
     }
 
     fn next_start(&mut self, now: Instant) -> Option<Instant> {
@@ -234,9 +316,10 @@ impl ApiQueue {
 
     /// Updates the metrics that show how many runs wait and how long the API is paused.
     pub(super) fn update_metrics(&mut self, now: Instant) {
-        if self.shown_waiting != self.waiting.len() {
-            self.shown_waiting = self.waiting.len();
-            self.metrics.set_waiting(self.shown_waiting, now);
+        let waiting = self.waiting(now);
+        if self.shown_waiting != waiting {
+            self.shown_waiting = waiting;
+            self.metrics.set_waiting(waiting, now);
         }
         let pause = self.paused_until(now);
         if self.shown_pause != pause {

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::queue::ApiQueue;
-use super::{Poller, PollerSettings, PollerUpdate, interval};
+use super::{PollTarget, Poller, PollerSettings, PollerUpdate, interval};
 use crate::board::{RunChanges, RunId, StartedRun, ToggleRow};
 use crate::cekura::Renewal;
 use crate::clock;
-use crate::toggle::ApiName;
+use crate::sources::AgentChange;
+use crate::toggle::{AgentId, ApiName, LiveMocks, Reason};
 
 impl Poller {
     /// Applies changes of the settings and the watch list.
@@ -21,11 +22,13 @@ impl Poller {
         }
         let RunChanges { started, stale } = self.board.update(&update.changes, clock::now());
         for run in stale {
-            self.queues.values_mut().for_each(|queue| queue.remove(run));
+            self.queues.values_mut().for_each(|queue| queue.remove_run(run));
             self.schedule.cancel(run);
         }
         self.schedule.reserve(started.len());
         let now = Instant::now();
+        self.board.update_agents(&update.agents, clock::now());
+        self.update_agents(&update.agents, now);
         for StartedRun { run, finished } in started {
             if finished {
                 self.plan_by_state(run, now);
@@ -43,6 +46,22 @@ impl Poller {
         let _ = update.taken.send(());
     }
 
+    /// Asks new agents at once, and the others as before.
+    fn update_agents(&mut self, changes: &[AgentChange], now: Instant) {
+        for AgentChange { key: (api, agent), definition } in changes {
+            let Some(queue) = self.queues.get_mut(api) else { continue };
+            match definition {
+                None => queue.remove_agent(*agent),
+                Some(_) if queue.agents.contains(*agent) => {
+                    let due = queue.agents.due(*agent).unwrap_or(now);
+                    let until = due.saturating_duration_since(now);
+                    self.board.set_next_agent_poll(api, *agent, clock::now().after(until));
+                }
+                Some(_) => queue.add_agent(*agent, now),
+            }
+        }
+    }
+
     /// Plans the first poll of a run that has not finished. Runs that are planned together are polled in the order
     /// of the list.
     fn plan_at_once(&mut self, run: RunId, now: Instant) {
@@ -50,7 +69,7 @@ impl Poller {
         if let Some(watch) = self.board.watch(run)
             && let Some(queue) = self.queues.get_mut(&watch.api)
         {
-            queue.outage.add(run);
+            queue.outage.add(PollTarget::Run(run));
         }
     }
 
@@ -61,10 +80,10 @@ impl Poller {
         let clock = clock::now();
         let delay = interval::next_delay(&row.toggle.run, &self.polling, clock, fastrand::f64());
         if let Some(delay) = delay {
-            queue.outage.add(run);
+            queue.outage.add(PollTarget::Run(run));
             self.schedule.plan(now + delay, run);
         } else {
-            queue.stop_polling(run);
+            queue.stop_polling(PollTarget::Run(run));
             self.schedule.cancel(run);
         }
         self.board.set_next_poll(run, delay.map(|delay| clock.after(delay)));
@@ -75,17 +94,18 @@ impl Poller {
         let now = Instant::now();
         let apis = settings.apis.iter().map(|(api, _)| api.name.clone()).collect();
         for (api, client) in settings.apis {
-            let name = api.name.clone();
+            let (name, discover) = (api.name.clone(), api.discover_agents);
             if let Some(queue) = self.queues.get_mut(&name) {
-                if queue.reconfigure(api, client, now) {
-                    // Polls that failed on the old route are repeated on the new one at once.
-                    for run in self.board.failing(&name, |_| true) {
-                        self.replan(now, run);
-                    }
+                let rerouted = queue.reconfigure(api, client, now);
+                queue.discover(discover, now);
+                if rerouted {
+                    // What failed on the old route is repeated on the new one at once.
+                    self.repeat_failing(&name, |_| true, now);
                 }
             } else {
                 self.queue_count += 1;
-                let queue = ApiQueue::new(api, client, self.metrics.api(&name), self.queue_count, now);
+                let mut queue = ApiQueue::new(api, client, self.metrics.api(&name), self.queue_count, now);
+                queue.discover(discover, now);
                 self.queues.insert(name, queue);
             }
         }
@@ -96,7 +116,7 @@ impl Poller {
         apis
     }
 
-    /// Applies other intervals: no run waits for longer than they say, and finished runs are rechecked or no
+    /// Applies other intervals: no run or agent waits for longer than they say, and finished runs are rechecked or no
     /// longer rechecked.
     fn intervals_changed(&mut self, now: Instant) {
         let clock = clock::now();
@@ -112,6 +132,16 @@ impl Poller {
         };
         let late = self.board.map_runs(late);
         late.into_iter().flatten().for_each(|run| self.plan_by_state(run, now));
+        let apis: Vec<_> = self.queues.keys().cloned().collect();
+        for api in apis {
+            for (agent, live) in self.board.asked_agents(&api) {
+                let due = now + interval::agent_delay(&live, &self.polling, clock, fastrand::f64());
+                let planned = self.queues.get(&api).and_then(|queue| queue.agents.due(agent));
+                if planned.is_some_and(|planned| planned > due) {
+                    self.replan(&api, PollTarget::Agent(agent), due);
+                }
+            }
+        }
     }
 
     /// An API has another key or other authorities: polls that failed for want of these are repeated at once.
@@ -119,22 +149,62 @@ impl Poller {
         let now = Instant::now();
         let Some(queue) = self.queues.get_mut(api) else { return };
         queue.key_generation += 1;
-        let runs = self.board.failing(api, |reason| renewal.may_mend(reason));
-        if runs.is_empty() {
-            queue.outage.probe_at_once(now);
-        } else {
+        queue.outage.probe_at_once(now);
+        if self.repeat_failing(api, |reason| renewal.may_mend(reason), now) {
+            let Some(queue) = self.queues.get_mut(api) else { return };
             queue.outage.reset();
-        }
-        for run in runs {
-            self.replan(now, run);
         }
     }
 
-    /// Moves the planned poll of a run; does nothing if that is queued or running.
-    pub(super) fn replan(&mut self, due: Instant, run: RunId) {
-        if self.schedule.replan(due, run) {
-            let until = due.saturating_duration_since(Instant::now());
-            self.board.set_next_poll(run, Some(clock::now().after(until)));
+    /// Repeats at once what last failed for a reason that `matches`. Returns whether there was anything.
+    fn repeat_failing(&mut self, api: &ApiName, matches: impl Fn(Reason) -> bool, now: Instant) -> bool {
+        let runs = self.board.failing(api, &matches).into_iter().map(PollTarget::Run);
+        let fails = |live: &LiveMocks| live.failing.as_ref().is_some_and(|streak| matches(streak.reason));
+        let agents = self.board.asked_agents(api).into_iter().filter(|(_, live)| fails(live));
+        let failing: Vec<_> = runs.chain(agents.map(|(agent, _)| PollTarget::Agent(agent))).collect();
+        for target in &failing {
+            self.replan(api, *target, now);
+        }
+        let listing = self.queues.get_mut(api).and_then(|queue| queue.discovery.as_mut());
+        let restarted = listing.is_some_and(|discovery| discovery.restart_if_failing(now));
+        restarted || !failing.is_empty()
+    }
+
+    /// Asks for the mock status of an agent at once, unless that is queued or running.
+    pub(super) fn plan_agent(&mut self, api: &ApiName, agent: AgentId, now: Instant) {
+        self.replan(api, PollTarget::Agent(agent), now);
+    }
+
+    /// Asks for the mock status of an agent ahead of its plan, but not more often than at the shortest interval.
+    pub(super) fn ask_soon(&mut self, api: &ApiName, agent: AgentId) {
+        let Some(queue) = self.queues.get_mut(api) else { return };
+        let due = queue.agents.earliest(agent, self.polling.min_interval, Instant::now());
+        if queue.agents.due(agent).is_some_and(|planned| planned > due) {
+            self.replan(api, PollTarget::Agent(agent), due);
+        }
+    }
+
+    /// Moves the planned poll of a target; does nothing if that is queued or running.
+    pub(super) fn replan(&mut self, api: &ApiName, target: PollTarget, due: Instant) {
+        let now = Instant::now();
+        let next_poll = clock::now().after(due.saturating_duration_since(now));
+        match target {
+            PollTarget::Run(run) => {
+                if self.schedule.replan(due, run) {
+                    self.board.set_next_poll(run, Some(next_poll));
+                }
+            }
+            PollTarget::Agent(agent) => {
+                let queue = self.queues.get_mut(api);
+                if queue.is_some_and(|queue| queue.agents.replan(due, agent)) {
+                    self.board.set_next_agent_poll(api, agent, next_poll);
+                }
+            }
+            PollTarget::Discovery => {
+                if let Some(planned) = self.queues.get_mut(api).and_then(|queue| queue.planned_page()) {
+                    *planned = due;
+                }
+            }
         }
     }
 }

@@ -1,19 +1,19 @@
-//! Watches that are defined outside the configuration: in watch files, and in the bodies of registrations.
+//! Watches and agents that are defined outside the configuration: in watch files, and in the bodies of registrations.
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::watches::{SharedKeys, unnamed_watch, watch, watches};
+use super::watches::{Definitions, SharedKeys, file_entries, file_entry, unnamed_watch};
 use crate::document::{DocumentSource, Problem, Problems, json, show, text_of, validated, yaml};
 use crate::toggle::{ApiName, Source, Watch, WatchName};
 
 /// Reads the watch file at `path`, whose content is `text`: one entry or a list of entries, with the same keys as in
-/// the configuration. It is JSON if its name ends in `.json`, else YAML. A file without content is an empty list.
+/// the configuration. An entry without `progress_id` is an agent. The file is JSON if its name ends in `.json`, else
+/// YAML. A file without content is an empty list.
 ///
 /// # Errors
 /// Every problem, with the path of the key within the file, like `[3].agent_id`.
-pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result<Vec<Arc<Watch>>, Problems> {
+pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result<Definitions, Problems> {
     let source = DocumentSource::File(path);
     let text = text_of(source, text)?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
@@ -27,15 +27,14 @@ pub fn definitions(path: &Path, text: &[u8], apis: &BTreeSet<ApiName>) -> Result
             if let Some(section) = node.section() {
                 section.note(WATCHES, what);
             }
-            Vec::new()
+            Definitions::default()
         } else if node.is_map() {
-            let only = watch(&node, &SharedKeys::new(Some(apis)), Source::File).and_then(|(_, watch)| watch);
-            only.into_iter().map(Arc::new).collect()
+            file_entry(&node, apis)
         } else if node.is_list() || node.is_empty() {
-            watches(&node, elements, "", Some(apis), Source::File)
+            file_entries(&node, elements, apis)
         } else {
-            node.note("must be one watch, which is a map of keys to values, or a list of watches");
-            Vec::new()
+            node.note("must be one watch or agent, which is a map of keys to values, or a list of them");
+            Definitions::default()
         }
     })
 }
@@ -71,16 +70,22 @@ const WATCHES: &str = "watches";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::toggle::{Expect, LabelName, Labels};
+    use crate::toggle::{AgentSource, Expect, LabelName, Labels};
     use proptest::prelude::*;
 
     fn apis() -> BTreeSet<ApiName> {
         ["default", "eu"].map(|name| ApiName::parse(name).unwrap()).into()
     }
 
-    fn file(name: &str, text: &str) -> Result<Vec<Arc<Watch>>, String> {
+    fn read(name: &str, text: &str) -> Result<Definitions, String> {
         definitions(Path::new(name), text.as_bytes(), &apis()).map_err(|problems| problems.to_string())
+    }
+
+    fn file(name: &str, text: &str) -> Result<Vec<Arc<Watch>>, String> {
+        read(name, text).map(|read| read.watches)
     }
 
     fn names(name: &str, text: &str) -> Vec<String> {
@@ -219,7 +224,7 @@ mod tests {
             assert_eq!(found, format!("{name}:1:2: {what}"));
         }
         assert_eq!(problems("f.yaml", "apis: {}\nwatches: []\n"), format!("f.yaml:2:1: {what}"));
-        assert!(problems("f.yaml", "agent_id: 1\nwatches: []\n").contains("progress_id: is missing"));
+        assert!(problems("f.yaml", "agent_id: 1\nwatches: []\n").contains("watches: is not a known key"));
     }
 
     #[test]
@@ -239,12 +244,50 @@ mod tests {
     #[test]
     fn the_problems_of_a_single_entry_have_no_index() {
         assert!(problems("f.yaml", "agent_id: x\nprogress_id: p").starts_with("f.yaml:1:1: agent_id: `x` is not"));
-        for (name, empty) in [("f.yaml", "{}"), ("f.json", "{}"), ("f.json", r#"{"agent_id": null}"#)] {
+        for (name, empty) in
+            [("f.yaml", "name: a"), ("f.json", r#"{"name": "a"}"#), ("f.json", r#"{"progress_id": null}"#)]
+        {
             let found = problems(name, empty);
             assert!(found.contains("agent_id: is missing") && found.contains("progress_id: is missing"), "{found}");
         }
+        for (name, empty) in [("f.yaml", "{}"), ("f.json", "{}"), ("f.json", r#"{"agent_id": null}"#)] {
+            let found = problems(name, empty);
+            assert!(found.ends_with(": agent_id: is missing") && found.lines().count() == 1, "{found}");
+        }
         let twice = problems("f.json", "{\"agent_id\": 1,\n\"agent_id\": 2, \"progress_id\": \"p\"}");
         assert_eq!(twice, "f.json:2:1: agent_id: is given a second time: keep one of them");
+    }
+
+    #[test]
+    fn an_entry_without_a_progress_id_is_an_agent() {
+        let found =
+            read("f.yaml", "- {agent_id: 2, expect: disabled, labels: {team: x}}\n- {agent_id: 1, progress_id: p}\n")
+                .unwrap();
+        assert_eq!((found.watches.len(), found.agents.len()), (1, 1));
+        let agent = &found.agents[0];
+        assert_eq!((agent.agent_id.get(), agent.expect, agent.source), (2, Some(Expect::Disabled), AgentSource::File));
+        assert_eq!(read("f.json", r#"{"agent_id": 7}"#).unwrap().agents[0].agent_id.get(), 7);
+    }
+
+    #[test]
+    fn an_entry_that_lacks_only_the_progress_id_of_a_watch_is_refused() {
+        let null = problems("f.json", r#"{"agent_id": 7, "progress_id": null}"#);
+        assert_eq!(null, "f.json:1:17: progress_id: is missing");
+        assert_eq!(problems("f.yaml", "{name: a, agent_id: 7}"), "f.yaml: progress_id: is missing");
+        assert!(put("w", r#"{"agent_id": 7}"#).unwrap_err().contains("progress_id: is missing"));
+    }
+
+    #[test]
+    fn an_agent_is_listed_once_and_its_labels_may_not_be_those_of_its_series() {
+        let found = problems(
+            "f.yaml",
+            "- {agent_id: 7}\n- {agent_id: 7, api: default}\n- {agent_id: 8, labels: {provider: x}}\n",
+        );
+        assert!(found.contains("f.yaml:2:3: [1]: is the agent of [0] again: keep one of them"), "{found}");
+        assert!(found.contains("[2].labels: `provider` is reserved for the series of agents"), "{found}");
+        assert_eq!(found.lines().count(), 2, "{found}");
+        let watch = r#"{"agent_id": 7, "progress_id": "p", "labels": {"provider": "x", "kind": "y"}}"#;
+        assert!(put("w", watch).is_ok(), "series of watches have no such label");
     }
 
     #[test]
@@ -255,7 +298,7 @@ mod tests {
         assert_eq!(problems("f.json", "[{]"), "f.json:1:3: is not JSON: key must be a string");
         assert!(problems("f.json", "- agent_id: 1").contains("is not JSON"));
         for (name, scalar) in [("f.json", "1"), ("f.json", "\"x\""), ("f.yaml", "x")] {
-            assert!(problems(name, scalar).ends_with("or a list of watches"));
+            assert!(problems(name, scalar).ends_with("or a list of them"));
         }
     }
 
@@ -340,7 +383,7 @@ mod tests {
             json["name"] = watch.name.as_str().into();
             let file = serde_json::to_string_pretty(&[json]).unwrap();
             let read = definitions(Path::new("f.json"), file.as_bytes(), &apis());
-            prop_assert_eq!(read, Ok(vec![Watch { source: Source::File, ..watch }.into()]));
+            prop_assert_eq!(read.map(|read| read.watches), Ok(vec![Watch { source: Source::File, ..watch }.into()]));
         }
 
         #[test]
@@ -356,7 +399,7 @@ mod tests {
         ) {
             for (name, text) in [("f.json", text.clone()), ("f.yaml", text.replace('"', ""))] {
                 match definitions(Path::new(name), text.as_bytes(), &apis()) {
-                    Ok(watches) => prop_assert!(watches.iter().all(|watch| watch.source == Source::File)),
+                    Ok(read) => prop_assert!(read.watches.iter().all(|watch| watch.source == Source::File)),
                     Err(problems) => prop_assert!(!problems.0.is_empty()),
                 }
             }

@@ -1,4 +1,4 @@
-//! Lists of watches: the keys of an entry, and what must hold for a list.
+//! Lists of watches and agents: the keys of an entry, and what must hold for a list.
 
 use std::cell::RefCell;
 use std::collections::hash_map::Entry;
@@ -6,16 +6,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::document::{Node, Section, Show, Value};
-use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
+use crate::toggle::{
+    AgentDefinition, AgentId, AgentKey, AgentSource, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch,
+    WatchName,
+};
 
 /// The keys that watches and agents both have. Equal values share their memory.
-pub(crate) struct SharedKeys<'a> {
+pub(super) struct SharedKeys<'a> {
     /// The configured APIs; `None` if they are not known, because that part of the configuration is wrong. Then any
     /// name is accepted.
     apis: Option<&'a BTreeSet<ApiName>>,
     /// The labels that were read last: neighbours in a list often have the same.
     labels: RefCell<Labels>,
 }
+
+/// Labels that the exporter adds to series of agents only.
+const RESERVED_OF_AGENTS: [&str; 2] = ["kind", "provider"];
 
 /// All of a watch but its name and its source.
 pub(super) struct Slot {
@@ -26,33 +32,130 @@ pub(super) struct Slot {
     labels: Labels,
 }
 
-/// Reads a list of watches, which is at `path` in its document, and whose elements were taken out of it. Watches with
-/// problems are left out. Their names still count as taken, so that each further watch of the same name is reported,
-/// too.
+/// What a list defines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definitions {
+    /// The watches, in order; names are unique.
+    pub watches: Vec<Arc<Watch>>,
+    /// The agents, in order; each once.
+    pub agents: Vec<Arc<AgentDefinition>>,
+}
+
+/// Reads the entries of a list. Those with problems are left out. They still count as taken, so that each further
+/// entry that is the same watch or agent is reported, too.
+pub(crate) struct ListReader<'a> {
+    /// The path of the list in its document.
+    path: &'a str,
+    shared: SharedKeys<'a>,
+    watches: HashMap<WatchName, usize>,
+    agents: HashMap<AgentKey, usize>,
+    read: Definitions,
+}
+
+/// Reads the list of watches in the configuration, whose elements were taken out of it.
 pub(crate) fn watches(
     list: &Node<'_>,
     elements: Vec<Value>,
     path: &str,
     apis: Option<&BTreeSet<ApiName>>,
-    source: Source,
 ) -> Vec<Arc<Watch>> {
-    let shared = SharedKeys::new(apis);
-    let mut watches = Vec::with_capacity(elements.len());
-    let mut indices: HashMap<WatchName, usize> = HashMap::with_capacity(elements.len());
-    list.read_taken(elements, |index, node| {
-        let Some((name, watch)) = watch(&node, &shared, source) else { return };
-        match indices.entry(name) {
+    let mut reader = ListReader::new(path, apis, elements.len());
+    list.read_taken(elements, |index, node| reader.read_watch(index, &node, Source::Config));
+    reader.read.watches
+}
+
+/// Reads the list of agents in the configuration.
+pub(crate) fn agents(list: &Node<'_>, path: &str, apis: Option<&BTreeSet<ApiName>>) -> Vec<Arc<AgentDefinition>> {
+    let mut reader = ListReader::new(path, apis, 0);
+    for (index, node) in list.items().enumerate() {
+        reader.read_agent(index, &node, AgentSource::Config);
+    }
+    reader.read.agents
+}
+
+/// Reads the list in a watch file, whose elements were taken out of it.
+pub(super) fn file_entries(list: &Node<'_>, elements: Vec<Value>, apis: &BTreeSet<ApiName>) -> Definitions {
+    let mut reader = ListReader::new("", Some(apis), elements.len());
+    list.read_taken(elements, |index, node| reader.read_entry(index, &node));
+    reader.read
+}
+
+/// Reads the only entry of a watch file.
+pub(super) fn file_entry(node: &Node<'_>, apis: &BTreeSet<ApiName>) -> Definitions {
+    let mut reader = ListReader::new("", Some(apis), 1);
+    reader.read_entry(0, node);
+    reader.read
+}
+
+// === impl Definitions ===
+
+impl Definitions {
+    /// Whether nothing is defined.
+    pub fn is_empty(&self) -> bool {
+        self.watches.is_empty() && self.agents.is_empty()
+    }
+}
+
+// === impl ListReader ===
+
+impl<'a> ListReader<'a> {
+    /// For a list with this many watches that may name these APIs.
+    fn new(path: &'a str, apis: Option<&'a BTreeSet<ApiName>>, watches: usize) -> Self {
+        Self {
+            path,
+            shared: SharedKeys::new(apis),
+            watches: HashMap::with_capacity(watches),
+            agents: HashMap::new(),
+            read: Definitions { watches: Vec::with_capacity(watches), agents: Vec::new() },
+        }
+    }
+
+    /// Reads an entry of a watch file: a watch, or an agent if it has no key that only a watch has. A `progress_id` that
+    /// is null is one that a job failed to fill in.
+    fn read_entry(&mut self, index: usize, node: &Node<'_>) {
+        if node.is_map() && !node.mentions("progress_id") && !node.has("name") {
+            self.read_agent(index, node, AgentSource::File);
+        } else {
+            self.read_watch(index, node, Source::File);
+        }
+    }
+
+    fn read_watch(&mut self, index: usize, node: &Node<'_>, source: Source) {
+        let Some((name, watch)) = watch(node, &self.shared, source) else { return };
+        match self.watches.entry(name) {
             Entry::Occupied(first) => {
-                let (name, first) = (first.key(), first.get());
+                let (path, name, first) = (self.path, first.key(), first.get());
                 node.note(format!("the name `{name}` is taken by {path}[{first}]: give each watch a name of its own"));
             }
             Entry::Vacant(free) => {
                 free.insert(index);
-                watches.extend(watch.map(Arc::new));
+                self.read.watches.extend(watch.map(Arc::new));
             }
         }
-    });
-    watches
+    }
+
+    fn read_agent(&mut self, index: usize, node: &Node<'_>, source: AgentSource) {
+        let Some(agent) = agent(node, &self.shared, source) else { return };
+        match self.agents.entry(agent.key()) {
+            Entry::Occupied(first) => {
+                node.note(format!("is the agent of {}[{}] again: keep one of them", self.path, first.get()));
+            }
+            Entry::Vacant(free) => {
+                free.insert(index);
+                self.read.agents.push(Arc::new(agent));
+            }
+        }
+    }
+}
+
+fn agent(node: &Node<'_>, shared: &SharedKeys<'_>, source: AgentSource) -> Option<AgentDefinition> {
+    let section = node.section()?;
+    let agent_id = section.require("agent_id", AgentId::parse);
+    let expect = SharedKeys::expect(&section);
+    let (api, labels) = (shared.api(&section), shared.labels_of_agent(&section));
+    section.finish();
+    let (api, agent_id, expect, labels) = (api?, agent_id?, expect?, labels?);
+    Some(AgentDefinition { api, agent_id, expect, labels, source, provider: None })
 }
 
 /// Reads one watch: its name, and the watch if nothing else is wrong with it.
@@ -91,13 +194,13 @@ fn slot(section: &Section<'_>, shared: &SharedKeys<'_>) -> (Option<AgentId>, Opt
 
 impl<'a> SharedKeys<'a> {
     /// For entries that may name these APIs; any if they are not known.
-    pub(crate) fn new(apis: Option<&'a BTreeSet<ApiName>>) -> Self {
+    pub(super) fn new(apis: Option<&'a BTreeSet<ApiName>>) -> Self {
         Self { apis, labels: RefCell::default() }
     }
 
     /// The expected state, if there is one.
     #[allow(clippy::option_option, reason = "the outer one is None if the value is wrong")]
-    pub(crate) fn expect(section: &Section<'_>) -> Option<Option<Expect>> {
+    fn expect(section: &Section<'_>) -> Option<Option<Expect>> {
         match section.take("expect") {
             Some(node) => node.parsed(Show::Value, Expect::parse).map(Some),
             None => Some(None),
@@ -105,7 +208,7 @@ impl<'a> SharedKeys<'a> {
     }
 
     /// The API that an entry names, or the default one.
-    pub(crate) fn api(&self, section: &Section<'_>) -> Option<ApiName> {
+    fn api(&self, section: &Section<'_>) -> Option<ApiName> {
         if let Some(node) = section.take("api") {
             return node.parsed(Show::Value, |name| self.api_named(name));
         }
@@ -122,8 +225,17 @@ impl<'a> SharedKeys<'a> {
         })
     }
 
+    /// The labels of an agent, whose series have more labels of their own than those of a watch.
+    fn labels_of_agent(&self, section: &Section<'_>) -> Option<Labels> {
+        let labels = self.labels(section)?;
+        let reserved = labels.iter().find(|(name, _)| RESERVED_OF_AGENTS.contains(&name.as_str()));
+        let Some((name, _)) = reserved else { return Some(labels) };
+        section.note("labels", format!("`{}` is reserved for the series of agents: use another name", name.as_str()));
+        None
+    }
+
     /// The labels of an entry; none where it has none.
-    pub(crate) fn labels(&self, section: &Section<'_>) -> Option<Labels> {
+    fn labels(&self, section: &Section<'_>) -> Option<Labels> {
         let Some(node) = section.take("labels") else { return Some(Labels::default()) };
         if node.has_just(self.labels.borrow().iter().map(|(name, value)| (name.as_str(), value))) {
             return Some(self.labels.borrow().clone());

@@ -20,7 +20,8 @@ use self::backend::Disk;
 pub use self::error::StoreError;
 use self::error::StoreFault;
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, ClockJump, Event, ProgressId, Run, Tally, Timestamp, Toggle, Watch, WatchName,
+    AgentId, ApiName, ClockJump, Event, LiveMocks, ProgressId, Run, Tally, Timestamp, Toggle, ToldMocks, Watch,
+    WatchName,
 };
 
 /// The state file, open and locked. All methods block until the disk is done.
@@ -75,6 +76,15 @@ pub struct SavedToggle {
     pub events: Vec<Event>,
 }
 
+/// The saved state of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SavedAgent {
+    /// What its toggle tasks told of its mocks.
+    pub told: ToldMocks,
+    /// What its mock status said. Its counters are not saved.
+    pub live: LiveMocks,
+}
+
 /// Everything that is in the state file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Saved {
@@ -84,7 +94,7 @@ pub struct Saved {
     /// the newest first.
     pub toggles: BTreeMap<WatchName, Vec<SavedToggle>>,
     /// The state of each agent.
-    pub agents: Vec<((ApiName, AgentId), AgentMock)>,
+    pub agents: Vec<((ApiName, AgentId), SavedAgent)>,
 }
 
 /// A change of one registration.
@@ -100,7 +110,7 @@ pub enum RegistrationChange {
 pub type ToggleChange = (WatchName, Vec<SavedToggle>);
 
 /// The new state of an agent; `None` to remove it.
-pub type AgentChange = ((ApiName, AgentId), Option<AgentMock>);
+pub type AgentChange = ((ApiName, AgentId), Option<SavedAgent>);
 
 /// The version of the format. A file with a higher one is refused.
 const VERSION: u64 = 1;
@@ -274,7 +284,17 @@ impl Saved {
         let map = |time| (map.borrow_mut())(time);
         self.registrations.iter_mut().for_each(|registration| registration.map_times(map));
         self.toggles.values_mut().flatten().for_each(|toggle| toggle.map_times(map));
-        self.agents.iter_mut().for_each(|(_, mock)| mock.map_times(map));
+        self.agents.iter_mut().for_each(|(_, agent)| agent.map_times(map));
+    }
+}
+
+// === impl SavedAgent ===
+
+impl SavedAgent {
+    /// Applies `map` to every time.
+    fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+        self.told.map_times(&map);
+        self.live.map_times(&map);
     }
 }
 

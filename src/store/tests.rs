@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::toggle::sample::{self, answer, at};
 use crate::toggle::{
-    Answer, Event, EventKind, Expect, Failure, LabelName, Outcome, Reason, ReportedStatus, Source, Status, Text,
+    Answer, Event, EventKind, Expect, Failure, LabelName, MockStatus, Outcome, Provider, Reason, ReportedStatus,
+    Source, Status, Text,
 };
 
 /// A folder of its own, and the path of a state file in it.
@@ -57,10 +58,10 @@ fn labelled() -> Watch {
     Watch { labels: [(LabelName::parse("team").unwrap(), "x".into())].into(), ..sample::watch("a", "p") }
 }
 
-fn agent() -> ((ApiName, AgentId), AgentMock) {
-    let mut agent = AgentMock::default();
+fn agent() -> ((ApiName, AgentId), SavedAgent) {
+    let mut agent = SavedAgent::default();
     let toggle = completed("a");
-    agent.observe(&labelled(), &toggle.run, 3, at(1));
+    agent.told.observe(&labelled(), &toggle.run, 3, at(1));
     ((ApiName::default_api(), AgentId::parse("4321").unwrap()), agent)
 }
 
@@ -264,24 +265,40 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![2 => good, 1 => bad]
 }
 
+fn any_status() -> impl Strategy<Value = Result<MockStatus, Failure>> {
+    let provider = proptest::option::of(proptest::sample::select(&Provider::ALL[..]));
+    let counts = (proptest::option::of(any::<u32>()), proptest::option::of(any::<u32>()));
+    let status = (any::<bool>(), provider, counts).prop_map(|(enabled, provider, (mcp_endpoints, tool_endpoints))| {
+        MockStatus { enabled, provider, mcp_endpoints, tool_endpoints, malformed: Vec::new() }
+    });
+    prop_oneof![status.prop_map(Ok), Just(Err(Failure::new(Reason::Timeout).with_detail(Text::own("no answer")))),]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn whatever_a_watch_went_through_comes_back_exactly(
         outcomes in proptest::collection::vec(any_outcome(), 0..30), place: u64, unwatched: bool, forgotten: bool,
+        statuses in proptest::collection::vec(any_status(), 0..9), unlisted: bool,
         events in proptest::collection::vec(any_event(), 0..4),
     ) {
         let mut toggle = Toggle::new(Arc::new(sample::watch("a", "p")), at(0));
-        let mut agent = AgentMock::default();
+        let mut agent = SavedAgent::default();
         for (second, outcome) in (1..).zip(outcomes) {
             toggle.apply(outcome, at(second));
-            agent.observe(&labelled(), &toggle.run, place, at(second));
+            agent.told.observe(&labelled(), &toggle.run, place, at(second));
         }
         if forgotten {
-            agent.forget();
+            agent.told.forget();
         }
-        agent.keep(!unwatched, at(99));
+        agent.told.keep(!unwatched, at(99));
+        for (second, outcome) in (1..).zip(statuses) {
+            agent.live.apply(outcome, at(second), at(second));
+            agent.live.run_finished = Some(at(second));
+        }
+        agent.live.keep(!unlisted, at(99));
+        (agent.live.polls, agent.live.failures) = (0, 0);
         let (key, _) = self::agent();
         let (_folder, path) = folder();
         let (store, _) = open(&path);
@@ -311,7 +328,7 @@ fn records_of_a_later_version_with_more_fields_and_of_an_earlier_one_with_fewer_
     let saved = saved(&path);
     assert_eq!(saved.registrations[0].watch.expect, None);
     assert_eq!(saved.toggles["a"][0].tally, Tally::default());
-    assert_eq!(saved.agents[0].1, AgentMock::default());
+    assert_eq!(saved.agents[0].1, SavedAgent::default());
 }
 
 #[test]

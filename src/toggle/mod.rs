@@ -1,4 +1,4 @@
-//! The domain: watches, their runs, what polls change of a run, and the mock state of agents.
+//! The domain: watches, their runs, what polls change of a run, and the mocks of agents.
 //!
 //! Everything here is pure. There is no IO, no clock and no runtime: the time is passed in as a
 //! [`Timestamp`], the result of a poll as an [`Outcome`], and changes are returned as [`Transition`] values.
@@ -18,7 +18,10 @@ mod text;
 mod time;
 mod watch;
 
-pub use agent::{AgentDefinition, AgentMock, ToldBy};
+pub use agent::{
+    AgentDefinition, AgentKey, AgentSource, AgentTransition, AgentView, Drift, LiveMocks, MockStatus, Provider, ToldBy,
+    ToldMocks, should_be,
+};
 pub use event::{Event, EventKind};
 pub use label::{LabelName, Labels};
 pub(crate) use named::named_enum;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::named::named_enum;
-use super::outcome::{Answer, Reason, ReportedStatus};
+use super::outcome::{Answer, Failure, Reason, ReportedStatus};
+use super::standing::Standing;
 use super::text::Text;
 use super::time::Timestamp;
 
@@ -115,6 +116,16 @@ impl Run {
         }
     }
 
+    /// Whether the task runs as far as is known: it has not finished, and either its last valid answer is recent or
+    /// no poll has failed yet.
+    pub fn is_in_progress(&self, now: Timestamp) -> bool {
+        self.finished.is_none()
+            && match self.last_success {
+                Some(last) => now.since(last) <= Standing::SILENT_AFTER,
+                None => self.failing.is_none(),
+            }
+    }
+
     /// The status of the last valid answer as sent, if it is none of the documented three.
     pub fn raw_status(&self) -> Option<&Text> {
         self.raw.as_ref()?.last.as_ref()
@@ -154,6 +165,23 @@ impl Run {
             let failing = Arc::make_mut(failing);
             failing.since = map(failing.since);
         }
+    }
+}
+
+// === impl FailureStreak ===
+
+impl FailureStreak {
+    /// Adds a failure to the streak, or begins one. Returns whether the poll before did not fail for the same reason.
+    pub(super) fn extend(streak: &mut Option<Arc<Self>>, failure: Failure, now: Timestamp) -> bool {
+        let before = streak.take();
+        let changed = before.as_ref().is_none_or(|streak| streak.reason != failure.reason);
+        *streak = Some(Arc::new(Self {
+            reason: failure.reason,
+            detail: failure.detail,
+            since: before.as_ref().map_or(now, |streak| streak.since),
+            polls: before.map_or(1, |streak| streak.polls.saturating_add(1)),
+        }));
+        changed
     }
 }
 

@@ -117,14 +117,7 @@ impl Toggle {
 
     fn apply_failure(&mut self, failure: Failure, now: Timestamp) -> Transition {
         self.tally.failures += 1;
-        let before = self.run.failing.take();
-        let changed = before.as_ref().is_none_or(|streak| streak.reason != failure.reason);
-        self.run.failing = Some(Arc::new(FailureStreak {
-            reason: failure.reason,
-            detail: failure.detail,
-            since: before.as_ref().map_or(now, |streak| streak.since),
-            polls: before.map_or(1, |streak| streak.polls.saturating_add(1)),
-        }));
+        let changed = FailureStreak::extend(&mut self.run.failing, failure, now);
         Transition::PollFailed { changed }
     }
 

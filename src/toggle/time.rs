@@ -43,6 +43,12 @@ impl Timestamp {
         Self::from_millis(self.as_millis().saturating_add_signed(jump.millis))
     }
 
+    /// The time `delay` before this one.
+    #[must_use]
+    pub fn before(self, delay: Duration) -> Self {
+        Self::from_millis(self.as_millis().saturating_sub(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// The time `delay` after this one.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {

@@ -159,6 +159,11 @@ impl AgentId {
             .ok_or_else(|| "is not an agent id: a whole number above 0, in plain digits without leading zeros".into())
     }
 
+    /// The id with this number; `None` for 0.
+    pub fn of(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
     /// The id.
     pub fn get(self) -> u64 {
         self.0.get()
@@ -217,6 +222,11 @@ impl Expect {
             Self::Enabled => "enabled",
             Self::Disabled => "disabled",
         }
+    }
+
+    /// The state of mocks that are on or off.
+    pub fn of_mocks(enabled: bool) -> Self {
+        if enabled { Self::Enabled } else { Self::Disabled }
     }
 
     /// Whether the answer `mock_enabled` is the expected state. Null never is.

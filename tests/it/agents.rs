@@ -65,7 +65,7 @@ async fn what_was_put_right_by_hand_is_forgotten_until_a_newer_run_says_somethin
         assert_eq!(forget(&exporter, wrong).await, 404, "{wrong}");
     }
     assert_eq!(forget(&exporter, "/default/7").await, 204);
-    assert_eq!(exporter.scrape().await.count("cekura_agent_mock"), 0);
+    assert_eq!(exporter.scrape().await.count(ON), 0);
     assert_eq!(forget(&exporter, "/default/7").await, 404, "it is forgotten");
     let known = agent(&exporter, "/default/7").await.1;
     assert_eq!((&known["mock_enabled"], &known["told_by"]), (&Value::Null, &Value::Null));

@@ -25,6 +25,11 @@ fn no_answer_makes_the_decoder_panic_or_leak() {
 }
 
 #[test]
+fn no_mock_status_and_no_list_of_agents_makes_the_decoder_panic_or_leak() {
+    replay("mock_status", checks::mock_status);
+}
+
+#[test]
 fn no_retry_after_is_longer_than_an_hour() {
     replay("retry_after", checks::retry_after);
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use cekura_exporter::board::ToggleRows;
 use cekura_exporter::demo::simulator::Reply;
-use cekura_exporter::exposition::{ConfiguredSeries, Encoder, Format, Snapshot};
+use cekura_exporter::exposition::{Encoder, Format, Snapshot};
 use prometheus::core::Collector;
 use prometheus::proto::{Metric, MetricFamily, MetricType, Quantile, Summary};
 use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts};
@@ -149,13 +149,13 @@ fn the_strangest_values_are_read_alike_from_both_formats() {
     histograms.with_label_values(&["a"]).observe(0.003);
     histograms.with_label_values(&["b"]).observe(f64::INFINITY);
     let gathered = [gauges.collect(), counters.collect(), histograms.collect(), vec![summary()]].concat();
-    let snapshot = Snapshot::new(ToggleRows::default(), vec![], ConfiguredSeries::default(), gathered);
+    let snapshot = Snapshot::new(ToggleRows::default(), vec![], vec![], gathered);
     let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| encoded(&snapshot, format));
     assert_eq!(says_the_same(&text, &open_metrics, &[]), values.len() + 1 + 2 * 11 + 3);
 }
 
 #[test]
 fn nothing_is_a_valid_scrape_too() {
-    let snapshot = Snapshot::new(ToggleRows::default(), vec![], ConfiguredSeries::default(), vec![]);
+    let snapshot = Snapshot::new(ToggleRows::default(), vec![], vec![], vec![]);
     assert_eq!(says_the_same("", &encoded(&snapshot, Format::OpenMetrics), &[]), 0);
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::board::ToggleRow;
+use crate::board::{AskedAgent, ToggleRow};
 use crate::exposition::Metrics;
-use crate::toggle::sample::{answer, watch};
+use crate::labels::agent_labels;
+use crate::toggle::sample::{self, answer, watch};
 use crate::toggle::{
-    AgentId, Answer, ApiName, Expect, Failure, LabelName, Labels, Reason, ReportedStatus, Timestamp, ToldBy, Watch,
+    AgentDefinition, AgentId, Answer, ApiName, Drift, Expect, Failure, LabelName, Labels, LiveMocks, MockStatus,
+    Provider, Reason, ReportedStatus, Timestamp, ToldBy, Watch,
 };
 
 fn at(millis: u64) -> Timestamp {
@@ -35,7 +37,7 @@ fn waiting(name: &str) -> ToggleRow {
 }
 
 fn of_rows(rows: impl IntoIterator<Item = ToggleRow>) -> Snapshot {
-    Snapshot::new(rows.into_iter().collect(), vec![], ConfiguredSeries::default(), vec![])
+    Snapshot::new(rows.into_iter().collect(), vec![], vec![], vec![])
 }
 
 fn text_of(toggle: &Toggle) -> String {
@@ -115,7 +117,7 @@ fn full() -> Snapshot {
     Snapshot::new(
         [ToggleRow::new(toggle)].into_iter().collect(),
         vec![],
-        ConfiguredSeries::default(),
+        vec![],
         metrics.gather(std::time::Instant::now()),
     )
 }
@@ -123,10 +125,9 @@ fn full() -> Snapshot {
 #[test]
 fn no_family_is_both_encoded_here_and_gathered() {
     let toggles = TOGGLE_FAMILIES.iter().map(Family::description);
-    let agents = AGENT_FAMILIES.iter().map(Family::description);
-    let configured = SOURCE_FAMILIES.iter().map(Family::description);
-    let configured = configured.chain(EXPECTED_AGENT_FAMILIES.iter().map(Family::description));
-    let ours: Vec<_> = toggles.chain(agents).chain(configured).map(|description| description.name).collect();
+    let agents = TOLD_FAMILIES.iter().map(Family::description).chain(ASKED_FAMILIES.iter().map(Family::description));
+    let sources = SOURCE_FAMILIES.iter().map(Family::description);
+    let ours: Vec<_> = toggles.chain(agents).chain(sources).map(|description| description.name).collect();
     for family in &full().gathered {
         assert!(!ours.contains(&family.name()), "{} is in both", family.name());
     }
@@ -278,20 +279,74 @@ fn several_encoders_can_read_one_snapshot_at_different_speeds() {
 
 #[test]
 fn series_of_agents_have_the_labels_of_the_watch_that_set_the_state() {
-    let of_agent = |mock| {
-        let agent = AgentRow { api: ApiName::default_api(), id: AgentId::parse("9").unwrap(), mock };
-        text(&Snapshot::new(ToggleRows::default(), vec![agent], ConfiguredSeries::default(), vec![]))
+    let of_agent = |told| {
+        let agent = AgentRow { api: ApiName::default_api(), id: AgentId::parse("9").unwrap(), told, asked: None };
+        text(&Snapshot::new(ToggleRows::default(), vec![agent], vec![], vec![]))
     };
-    assert_eq!(of_agent(AgentMock::default()), "");
+    assert_eq!(of_agent(ToldMocks::default()), "");
     let labels = Labels::from([(LabelName::parse("team").unwrap(), "a\"b".into())]);
     let told_by = Some(ToldBy { toggle: watch("w", "p").name, labels });
-    let on = AgentMock { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), told_by, ..Default::default() };
+    let on = ToldMocks { newest: Some((at(1), 1)), enabled_since: Some(at(2500)), told_by, ..Default::default() };
     let series: Vec<_> = of_agent(on).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
     assert_eq!(
         series,
         [
             r#"cekura_agent_mock_enabled{api="default",agent_id="9",team="a\"b"} 1"#,
             r#"cekura_agent_mock_enabled_since_timestamp_seconds{api="default",agent_id="9",team="a\"b"} 2.500"#,
+        ]
+    );
+}
+
+#[test]
+fn an_agent_that_is_asked_has_a_series_in_each_family_that_applies() {
+    let definition = AgentDefinition {
+        expect: Some(Expect::Disabled),
+        labels: Labels::from([(LabelName::parse("team").unwrap(), "x".into())]),
+        ..sample::agent("9")
+    };
+    let scrape = |live: LiveMocks, drift| {
+        let labels = agent_labels(&definition);
+        let asked = Some(AskedAgent { definition: Arc::new(definition.clone()), labels, live, next_poll: None, drift });
+        let (api, id, told) = (ApiName::default_api(), AgentId::parse("9").unwrap(), ToldMocks::default());
+        let whole =
+            text(&Snapshot::new(ToggleRows::default(), vec![AgentRow { api, id, told, asked }], vec![], vec![]));
+        let series = whole.lines().filter(|line| !line.starts_with('#'));
+        let short =
+            |line: &str| line.replace("cekura_agent_", "").replace(r#"api="default",agent_id="9",team="x""#, "");
+        series.map(short).collect::<Vec<_>>()
+    };
+    let never_asked = [
+        r#"expected{,expect="disabled"} 1"#,
+        r#"info{,source="config",provider=""} 1"#,
+        "poll_failures_total{} 0",
+        "polls_total{} 0",
+    ];
+    assert_eq!(scrape(LiveMocks::default(), None), never_asked);
+    let mut live = LiveMocks::default();
+    let status = MockStatus {
+        provider: Some(Provider::Vapi),
+        mcp_endpoints: Some(2),
+        tool_endpoints: Some(3),
+        ..sample::mock_status(true)
+    };
+    live.apply(Ok(status), at(1), at(1));
+    live.apply(Err(Failure::new(Reason::Timeout)), at(2), at(2));
+    let drift = Some(Drift { expect: Expect::Disabled, drifted: true });
+    assert_eq!(
+        scrape(live, drift),
+        [
+            r#"expected{,expect="disabled"} 1"#,
+            r#"info{,source="config",provider="vapi"} 1"#,
+            "last_success_timestamp_seconds{} 0.001",
+            r#"mock_endpoints{,kind="mcp"} 2"#,
+            r#"mock_endpoints{,kind="tool"} 3"#,
+            r#"mocks_drift{,expect="disabled"} 1"#,
+            "mocks_live{} 1",
+            "mocks_live_since_timestamp_seconds{} 0.001",
+            r#"poll_error{,reason="timeout"} 1"#,
+            "poll_failures_total{} 1",
+            "polls_total{} 2",
+            "up{} 0",
         ]
     );
 }

@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::declare::families;
 use super::{lock, seconds};
-use crate::toggle::{ApiName, Outcome, Reason, Status, Timestamp};
+use crate::toggle::{ApiName, Reason, Status, Timestamp};
 
 /// Buckets from 1 s to 6 h, in seconds.
 const RUN_SECONDS: [f64; 16] =
@@ -74,11 +74,11 @@ families! {
     /// The families of all APIs. The first label of each is `api`.
     pub(super) struct ApiFamilies {
         requests: IntCounterVec ["api", "outcome"] = "cekura_api_requests_total",
-            "Polls of this API that ended, by outcome: ok or the reason of the failure.";
+            "Requests to this API that ended, by outcome: ok or the reason of the failure.";
         request_duration: HistogramVec ["api"] in REQUEST_SECONDS = "cekura_api_request_duration_seconds",
             "Duration of requests to this API, from connecting to the last byte, in seconds.";
         poll_lag: HistogramVec ["api"] in LAG_SECONDS = "cekura_exporter_poll_lag_seconds",
-            "Time from when a poll of this API was due until it started, in seconds.";
+            "Time from when a poll of a toggle of this API was due until it started, in seconds.";
         in_flight: IntGaugeVec ["api"] = "cekura_api_requests_in_flight",
             "Requests to this API that are in progress.";
         waiting: IntGaugeVec ["api"] = "cekura_api_polls_waiting",
@@ -136,16 +136,16 @@ impl ApiMetrics {
         &self.name
     }
 
-    /// Records how late a poll started.
+    /// Records how late a poll of a toggle started.
     pub fn observe_lag(&self, lag: Duration) {
         self.poll_lag.observe(lag.as_secs_f64());
     }
 
-    /// Counts a poll that ended, and records how long the request took, if one was sent.
-    pub fn count_poll(&self, outcome: &Outcome, took: Option<Duration>) {
-        match outcome {
-            Ok(_) => self.ok.inc(),
-            Err(failure) => self.failures[failure.reason as usize].inc(),
+    /// Counts a request that ended, with the reason if it failed, and records how long it took, if it was sent.
+    pub fn count_request(&self, failed: Option<Reason>, took: Option<Duration>) {
+        match failed {
+            None => self.ok.inc(),
+            Some(reason) => self.failures[reason as usize].inc(),
         }
         if let Some(took) = took {
             self.request_duration.observe(took.as_secs_f64());
@@ -245,7 +245,6 @@ fn remove_api<T: MetricVecBuilder>(family: &MetricVec<T>, api: &ApiName) {
 mod tests {
     use super::*;
     use crate::exposition::Metrics;
-    use crate::toggle::Failure;
 
     fn text(metrics: &Metrics, now: Instant) -> String {
         prometheus::TextEncoder::new().encode_to_string(&metrics.gather(now)).unwrap()
@@ -270,7 +269,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let api = metrics.api(&ApiName::default_api());
         api.count_run(Status::Failed, Some(Duration::from_secs(1)), false);
-        api.count_poll(&Err(Failure::new(Reason::Dns)), Some(Duration::from_secs(1)));
+        api.count_request(Some(Reason::Dns), Some(Duration::from_secs(1)));
         api.set_paused_until(Some(Timestamp::from_millis(1)));
         api.set_up(Some(false));
         metrics.forget_api(&ApiName::default_api());
@@ -286,7 +285,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let api = metrics.api(&ApiName::default_api());
         for reason in Reason::ALL {
-            api.count_poll(&Err(Failure::new(reason)), None);
+            api.count_request(Some(reason), None);
             let line = format!("cekura_api_requests_total{{api=\"default\",outcome=\"{}\"}} 1\n", reason.as_str());
             assert!(text(&metrics, Instant::now()).contains(&line), "{}", reason.as_str());
         }

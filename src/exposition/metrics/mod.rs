@@ -3,16 +3,17 @@
 mod api;
 mod declare;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::ConfiguredSeries;
+use super::SourceSeries;
 use super::process::ProcessCollector;
-use crate::labels::{agent_labels, source_labels};
-use crate::toggle::{AgentDefinition, ApiName, Source, Timestamp, named_enum};
+use crate::labels::{discovery_labels, source_labels};
+use crate::toggle::{AgentSource, ApiName, Source, Timestamp, named_enum};
 use api::ApiFamilies;
 pub use api::{ApiLoad, ApiMetrics};
 use declare::families;
@@ -24,8 +25,10 @@ pub struct Metrics {
     api_families: ApiFamilies,
     apis: Mutex<Vec<Arc<ApiMetrics>>>,
     external_url: Mutex<Option<Arc<str>>>,
-    /// Series whose labels users write, and whose values the board does not have.
-    configured: Mutex<ConfiguredSeries>,
+    /// Whether each glob of watch files is up.
+    watch_files: Mutex<SourceSeries>,
+    /// Whether the last listing of the agents of each API succeeded.
+    discoveries: Mutex<BTreeMap<ApiName, bool>>,
     /// Open connections.
     pub http_connections: IntGauge,
 }
@@ -61,6 +64,10 @@ families! {
             "Watches on the watch list, by source.";
         rejected: IntGaugeVec ["source"] = "cekura_exporter_watches_rejected",
             "Watches that are refused, by source: another source has the name, or the API is not configured.";
+        agents: IntGaugeVec ["source"] = "cekura_exporter_agents",
+            "Agents that are asked for their mock status, by source.";
+        agents_rejected: IntGaugeVec ["source"] = "cekura_exporter_agents_rejected",
+            "Agents that are refused, by source: another source defines the agent, or the API is not configured.";
         reload_successful: IntGauge = "cekura_exporter_config_last_reload_successful",
             "Whether the last reload of the configuration succeeded (1) or failed (0).";
         reload_success_time: Gauge = "cekura_exporter_config_last_reload_success_timestamp_seconds",
@@ -102,10 +109,14 @@ impl Metrics {
             api_families,
             apis: Mutex::default(),
             external_url: Mutex::default(),
-            configured: Mutex::default(),
+            watch_files: Mutex::default(),
+            discoveries: Mutex::default(),
         };
         for source in Source::ALL {
             metrics.set_watches(source, 0, 0);
+        }
+        for source in AgentSource::ALL {
+            metrics.set_agents(source, 0, 0);
         }
         Ok(metrics)
     }
@@ -135,21 +146,34 @@ impl Metrics {
         }
     }
 
-    /// Sets the sources, each with its path as configured and whether it is up.
-    pub fn set_sources<'a>(&self, sources: impl Iterator<Item = (Source, &'a str, bool)>) {
-        let series = sources.map(|(source, path, up)| (source_labels(source, path), up)).collect();
-        lock(&self.configured).sources = series;
+    /// Sets how many agents of a source are asked for their mock status, and how many are refused.
+    pub fn set_agents(&self, source: AgentSource, agents: usize, rejected: usize) {
+        for (gauge, count) in [(&self.families.agents, agents), (&self.families.agents_rejected, rejected)] {
+            gauge.with_label_values(&[source.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
-    /// Sets the configured agents.
-    pub fn set_agents(&self, agents: &[AgentDefinition]) {
-        let series = agents.iter().filter_map(|agent| Some((agent_labels(agent), agent.expect?))).collect();
-        lock(&self.configured).agents = series;
+    /// Sets the watch files, each glob as configured and whether it is up.
+    pub fn set_watch_files<'a>(&self, globs: impl Iterator<Item = (&'a str, bool)>) {
+        *lock(&self.watch_files) = globs.map(|(path, up)| (source_labels(Source::File, path), up)).collect();
     }
 
-    /// The current series of sources and configured agents.
-    pub fn configured(&self) -> ConfiguredSeries {
-        lock(&self.configured).clone()
+    /// Sets whether the last listing of the agents of an API succeeded; `None` if none has ended, or if they are not
+    /// discovered.
+    pub fn set_discovery(&self, api: &ApiName, up: Option<bool>) {
+        let mut discoveries = lock(&self.discoveries);
+        match up {
+            Some(up) => _ = discoveries.insert(api.clone(), up),
+            None => _ = discoveries.remove(api),
+        }
+    }
+
+    /// The current series of sources.
+    pub fn sources(&self) -> SourceSeries {
+        let mut sources: SourceSeries =
+            lock(&self.discoveries).iter().map(|(api, up)| (discovery_labels(api), *up)).collect();
+        sources.extend(lock(&self.watch_files).iter().cloned());
+        sources
     }
 
     /// Sets whether the last reload of the configuration succeeded.

@@ -4,85 +4,94 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::board::AgentRow;
-use crate::toggle::{AgentDefinition, AgentId, AgentMock, ApiName, Expect, Labels, Timestamp, ToldBy};
+use crate::board::{AgentRow, AskedAgent};
+use crate::toggle::{Expect, Labels, LiveMocks, Provider, Text, Timestamp, ToldBy, should_be};
 
 /// Agents, sorted by API and id.
 #[derive(Serialize)]
-pub(crate) struct AgentList<'a> {
+pub(crate) struct AgentListJson<'a> {
     agents: Vec<AgentJson<'a>>,
 }
 
-/// The known state of one agent's mocks. Unknown fields are null.
+/// What is known of one agent. Unknown fields are null; most are null if the exporter does not ask for its mock status.
 #[derive(Serialize)]
 pub(crate) struct AgentJson<'a> {
     api: &'a str,
     agent_id: u64,
-    /// The labels of the toggle whose run set the mock state, otherwise those of the configuration.
+    source: Option<&'static str>,
+    provider: Option<&'static str>,
+    /// The labels of its definition, otherwise those of the toggle that told its state.
     labels: BTreeMap<&'a str, &'a str>,
-    /// The state that the newest completed run reported.
+    /// What the API said last. It stands beside what should be, because scripts without a parser look for both.
+    mocks_live: Option<bool>,
+    should_be: Option<&'static str>,
+    mocks_drift: Option<bool>,
+    mocks_live_since: Option<String>,
+    /// What its definition says.
+    expect: Option<&'static str>,
+    /// What the newest completed run reported.
     mock_enabled: Option<bool>,
     mock_enabled_since: Option<String>,
-    /// What the configuration says.
-    expect: Option<&'static str>,
-    /// What the newest completed run told, otherwise what the configuration says.
-    should_be: Option<&'static str>,
     /// The toggle whose run reported it. It may have been removed since.
     told_by: Option<&'a str>,
     told_at: Option<String>,
+    mcp_endpoints: Option<u32>,
+    tool_endpoints: Option<u32>,
+    up: Option<bool>,
+    poll_error: Option<&'static str>,
+    poll_error_detail: Option<&'a str>,
+    last_success_at: Option<String>,
+    next_poll_at: Option<String>,
+    polls: Option<u64>,
+    poll_failures: Option<u64>,
 }
 
-/// The agents that have a watch or a known state, or that are configured.
-pub(crate) struct AgentDirectory<'a> {
-    agents: BTreeMap<(&'a ApiName, AgentId), AgentFacts<'a>>,
-}
+// === impl AgentListJson ===
 
-/// The known state of an agent, and its configuration.
-type AgentFacts<'a> = (Option<&'a AgentMock>, Option<&'a AgentDefinition>);
-
-// === impl AgentDirectory ===
-
-impl<'a> AgentDirectory<'a> {
-    pub(crate) fn new(rows: &'a [AgentRow], configured: &'a [AgentDefinition]) -> Self {
-        let mut agents: BTreeMap<_, _> = rows.iter().map(|row| ((&row.api, row.id), (Some(&row.mock), None))).collect();
-        for agent in configured {
-            agents.entry((&agent.api, agent.agent_id)).or_default().1 = Some(agent);
-        }
-        Self { agents }
-    }
-
-    pub(crate) fn list(&self) -> AgentList<'a> {
-        AgentList { agents: self.agents.iter().map(|(key, facts)| AgentJson::of(*key, *facts)).collect() }
-    }
-
-    /// The agent with this API and id.
-    pub(crate) fn get(&self, api: &str, id: &str) -> Option<AgentJson<'a>> {
-        let mut agents = self.agents.iter();
-        let (key, facts) = agents.find(|((name, agent), _)| name.as_str() == api && agent.to_string() == id)?;
-        Some(AgentJson::of(*key, *facts))
+impl<'a> AgentListJson<'a> {
+    pub(crate) fn of(rows: &'a [AgentRow]) -> Self {
+        Self { agents: rows.iter().map(AgentJson::of).collect() }
     }
 }
 
 // === impl AgentJson ===
 
 impl<'a> AgentJson<'a> {
-    fn of((api, id): (&'a ApiName, AgentId), (mock, configured): AgentFacts<'a>) -> Self {
-        let told_by = mock.and_then(|mock| mock.told_by.as_ref());
-        let mock_enabled = mock.and_then(AgentMock::enabled);
-        let expect = configured.and_then(|agent| agent.expect).map(Expect::as_str);
-        let said = mock_enabled.map(|on| if on { Expect::Enabled } else { Expect::Disabled }.as_str());
-        let labels = told_by.map(|teller| &teller.labels).or_else(|| configured.map(|agent| &agent.labels));
+    pub(crate) fn of(row: &'a AgentRow) -> Self {
+        let AgentRow { api, id, told, asked } = row;
+        let asked = asked.as_ref();
+        let definition = asked.map(|asked| &*asked.definition);
+        let live = asked.map(|asked| &asked.live);
+        let of_live = |of: fn(&LiveMocks) -> Option<Timestamp>| live.and_then(of);
+        let failing = live.and_then(|live| live.failing.as_deref());
+        let expect = definition.and_then(|definition| definition.expect);
+        let told_by = told.told_by.as_ref();
+        let labels = definition.map(|definition| &definition.labels).or_else(|| told_by.map(|teller| &teller.labels));
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         Self {
             api: api.as_str(),
             agent_id: id.get(),
+            source: definition.map(|definition| definition.source.as_str()),
+            provider: asked.and_then(AskedAgent::provider).map(Provider::as_str),
             labels: labels.into_iter().flat_map(Labels::iter).map(|(name, value)| (name.as_str(), value)).collect(),
-            mock_enabled,
-            mock_enabled_since: time(mock.and_then(|mock| mock.enabled_since)),
-            expect,
-            should_be: said.or(expect),
+            mocks_live: live.and_then(|live| live.enabled),
+            should_be: should_be(told, expect).map(Expect::as_str),
+            mocks_drift: asked.and_then(|asked| asked.drift).map(|drift| drift.drifted),
+            mocks_live_since: time(of_live(|live| live.enabled_since)),
+            expect: expect.map(Expect::as_str),
+            mock_enabled: told.enabled(),
+            mock_enabled_since: time(told.enabled_since),
             told_by: told_by.map(|ToldBy { toggle, .. }| toggle.as_str()),
-            told_at: time(mock.and_then(AgentMock::told_at)),
+            told_at: time(told.told_at()),
+            mcp_endpoints: live.and_then(|live| live.mcp_endpoints),
+            tool_endpoints: live.and_then(|live| live.tool_endpoints),
+            up: live.and_then(LiveMocks::up),
+            poll_error: failing.map(|failing| failing.reason.as_str()),
+            poll_error_detail: failing.and_then(|failing| failing.detail.as_ref()).map(Text::as_str),
+            last_success_at: time(of_live(|live| live.last_success)),
+            next_poll_at: time(asked.and_then(|asked| asked.next_poll)),
+            polls: live.map(|live| live.polls),
+            poll_failures: live.map(|live| live.failures),
         }
     }
 }

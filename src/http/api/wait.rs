@@ -1,13 +1,15 @@
-//! Waiting for a run to finish, bound to that one run.
+//! Waiting for a run to finish, bound to that one run, and for what the API says of an agent.
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::board::{Board, ToggleRow};
+use crate::board::{AgentRow, Board, ToggleRow};
+use crate::clock;
 use crate::config::parse_duration;
 use crate::http::query::parse_query;
+use crate::toggle::{AgentKey, Expect};
 
 /// The longest time that a request waits, whatever it asks for.
 const MAX_WAIT: Duration = Duration::from_mins(10);
@@ -21,7 +23,24 @@ pub(crate) struct WaitQuery {
     progress_id: Option<String>,
 }
 
-/// How waiting ended.
+/// The query of an agent's path: how long to wait, and for which state.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AgentQuery(Option<(Duration, Expect)>);
+
+/// How waiting for an agent ended.
+#[derive(Debug)]
+pub(crate) enum AgentOutcome {
+    /// The API says that the mocks are in that state, or the time is over.
+    Over(Box<AgentRow>),
+    /// There is no such agent.
+    Gone,
+    /// Its mock status is not asked for.
+    NotAsked,
+    /// The exporter stops.
+    Draining,
+}
+
+/// How waiting for a run ended.
 #[derive(Debug)]
 pub(crate) enum WaitOutcome {
     /// The run is finished, or the time is over.
@@ -43,10 +62,7 @@ impl WaitQuery {
         let mut parsed = Self::default();
         parse_query(query, |name, value| {
             match name {
-                "wait" => {
-                    let wait = parse_duration(&value).map_err(|what| format!("wait: {what}"))?;
-                    parsed.wait = Some(wait.min(MAX_WAIT));
-                }
+                "wait" => parsed.wait = Some(parse_wait(&value)?),
                 "progress_id" => parsed.progress_id = Some(value.into_owned()),
                 _ => return Err("takes only the query parameters wait, progress_id and pretty".to_owned()),
             }
@@ -89,6 +105,69 @@ impl WaitQuery {
     fn means_another_run(&self, row: &ToggleRow) -> bool {
         self.progress_id.as_ref().is_some_and(|id| id != row.toggle.watch.progress_id.as_str())
     }
+}
+
+// === impl AgentQuery ===
+
+impl AgentQuery {
+    /// # Errors
+    /// If the query is not valid: what is wrong with it.
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, String> {
+        let (mut wait, mut live) = (None, None);
+        parse_query(query, |name, value| {
+            match name {
+                "wait" => wait = Some(parse_wait(&value)?),
+                "live" => live = Some(Expect::parse(&value).map_err(|what| format!("live: {what}"))?),
+                _ => return Err("takes only the query parameters wait, live and pretty".to_owned()),
+            }
+            Ok(())
+        })?;
+        match (wait, live) {
+            (Some(wait), Some(live)) => Ok(Self(Some((wait, live)))),
+            (None, None) => Ok(Self(None)),
+            (Some(_), None) => Err("wait: needs live=enabled or live=disabled, the state to wait for".to_owned()),
+            (None, Some(_)) => Err("live: needs wait, the time to wait for that state".to_owned()),
+        }
+    }
+
+    /// If the query asks for it, waits until the API says that the mocks of the agent are in that state. Only an answer
+    /// to a request that began after this call counts: an earlier one may be from before the mocks were toggled.
+    pub(crate) async fn wait(
+        &self,
+        (api, id): &AgentKey,
+        board: &Board,
+        asks: &mpsc::UnboundedSender<AgentKey>,
+        mut draining: watch::Receiver<bool>,
+    ) -> AgentOutcome {
+        let began = Instant::now();
+        loop {
+            // Created before the agent is read, so that no later change is missed.
+            let awaited = board.awaited_agent(api, *id);
+            let changed = awaited.as_ref().map(|awaited| awaited.notified());
+            let Some(row) = board.agent(api, *id, clock::now()) else { return AgentOutcome::Gone };
+            let (Self(Some((wait, state))), Some(changed), Some(asked)) = (self, changed, &row.asked) else {
+                return if self.0.is_some() { AgentOutcome::NotAsked } else { AgentOutcome::Over(Box::new(row)) };
+            };
+            let deadline = began + *wait;
+            let since = clock::now().before(began.elapsed());
+            let is_so = asked.live.asked >= Some(since) && state.is_met_by(asked.live.enabled);
+            if is_so || Instant::now() >= deadline {
+                return AgentOutcome::Over(Box::new(row));
+            }
+            // The receiver is gone only while the process stops.
+            let _ = asks.send((api.clone(), *id));
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                _ = draining.wait_for(|draining| *draining) => return AgentOutcome::Draining,
+            }
+        }
+    }
+}
+
+fn parse_wait(value: &str) -> Result<Duration, String> {
+    let wait = parse_duration(value).map_err(|what| format!("wait: {what}"))?;
+    Ok(wait.min(MAX_WAIT))
 }
 
 #[cfg(test)]

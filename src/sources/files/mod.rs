@@ -1,4 +1,4 @@
-//! Watch files: which files the globs match, and the watches in them, read again whenever a file changes.
+//! Watch files: which files the globs match, and the watches and agents in them, read again whenever a file changes.
 
 mod glob;
 mod reading;
@@ -20,14 +20,12 @@ use self::reading::{FileReading, FileStamp, read_if_changed};
 use self::state::FileState;
 pub use self::state::share_equal;
 use self::walk::GlobWalk;
+use super::Definitions;
 use super::definitions::definitions;
 use crate::document::{Problem, Problems};
-use crate::toggle::{ApiName, Watch};
+use crate::toggle::ApiName;
 
-/// The watches of one file, in order; names are unique.
-pub type Watches = Arc<[Arc<Watch>]>;
-
-/// The watch files that some globs match, with the last good watches of each.
+/// The watch files that some globs match, with the last good entries of each.
 ///
 /// Changes are found by calling stat on every file. inotify misses how Kubernetes swaps links, and what happens on
 /// network volumes.
@@ -47,10 +45,9 @@ pub struct WatchFiles {
 /// What one scan of all files found. It is complete, not a difference to the scan before.
 #[derive(Debug, Clone, Default)]
 pub struct FileScan {
-    /// The last good watches of each file, by path. As long as the watches are the same, it is the same list in
-    /// memory. After a reload, the last good watches of a file with problems may name an API that is no longer
-    /// configured.
-    pub files: BTreeMap<Arc<Path>, Watches>,
+    /// The last good entries of each file, by path. As long as they are the same, they are the same object in memory.
+    /// After a reload, the last good entries of a file with problems may name an API that is no longer configured.
+    pub files: BTreeMap<Arc<Path>, Arc<Definitions>>,
     /// Each glob as configured, in that order, and whether it could be followed and all of its files could be read.
     pub glob_up: Vec<(Arc<str>, bool)>,
     /// What has changed since the scan before.
@@ -62,7 +59,7 @@ pub struct FileScan {
 /// A change that a scan found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileEvent {
-    /// A glob has new problems. The watches of its files are kept.
+    /// A glob has new problems. The entries of its files are kept.
     GlobFailed {
         /// The glob as configured.
         glob: String,
@@ -74,7 +71,7 @@ pub enum FileEvent {
         /// The glob as configured.
         glob: String,
     },
-    /// A file has new problems. Its last good watches are kept.
+    /// A file has new problems. Its last good entries are kept.
     FileFailed {
         /// The file.
         path: String,
@@ -86,14 +83,16 @@ pub enum FileEvent {
         /// The file.
         path: String,
     },
-    /// A file is new, or its watches have changed.
+    /// A file is new, or its entries have changed.
     FileChanged {
         /// The file.
         path: String,
         /// How many watches it has now.
         watches: usize,
+        /// How many agents it has now.
+        agents: usize,
     },
-    /// A file was removed, and so are its watches.
+    /// A file was removed, and so are its entries.
     FileRemoved {
         /// The file.
         path: String,
@@ -119,7 +118,7 @@ impl WatchFiles {
     /// The most problems of one file or glob that are reported.
     pub const MAX_PROBLEMS: usize = 100;
 
-    /// The files that `globs` match, with watches of `apis`. Nothing is read before the first scan.
+    /// The files that `globs` match, with entries of `apis`. Nothing is read before the first scan.
     pub fn new(globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) -> Self {
         Self {
             globs: globs.into(),
@@ -131,7 +130,7 @@ impl WatchFiles {
         }
     }
 
-    /// Sets the globs and the APIs. The next scan parses every file again. Until then the last good watches are
+    /// Sets the globs and the APIs. The next scan parses every file again. Until then the last good entries are
     /// kept, including those of APIs that were removed.
     pub fn reconfigure(&mut self, globs: Vec<WatchGlob>, apis: BTreeSet<ApiName>) {
         self.glob_problems.retain(|name, _| globs.iter().any(|glob| glob.configured() == &**name));
@@ -233,7 +232,7 @@ impl WatchFiles {
             let parsed = catch_unwind(AssertUnwindSafe(|| definitions(path, content, &self.apis)));
             let panicked = |_| Err(Problems::from(Problem::new(shown(path), "", "could not be parsed")));
             match parsed.unwrap_or_else(panicked) {
-                Ok(watches) => file.set_watches(path, watches, events),
+                Ok(read) => file.set_definitions(path, read, events),
                 Err(problems) => file.set_problems(path, problems.0, events),
             }
         }

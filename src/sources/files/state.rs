@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::reading::FileStamp;
-use super::{FileEvent, Watches, shortened, shown};
+use super::{FileEvent, shortened, shown};
 use crate::document::Problem;
+use crate::sources::Definitions;
 use crate::toggle::Watch;
 
 /// The state of a watch file.
 #[derive(Debug, Default)]
 pub(super) struct FileState {
-    /// The watches of the last content without problems.
-    last_good: Option<Watches>,
+    /// What the last content without problems defines.
+    last_good: Option<Arc<Definitions>>,
     /// The problems of the file as it is now.
     problems: Vec<Problem>,
     /// The hash of the content that was parsed last; `None` if the next content must be parsed in any case.
@@ -41,7 +42,7 @@ pub fn share_equal(watches: &mut [Arc<Watch>], before: &[Arc<Watch>]) {
 // === impl FileState ===
 
 impl FileState {
-    pub(super) fn last_good(&self) -> Option<&Watches> {
+    pub(super) fn last_good(&self) -> Option<&Arc<Definitions>> {
         self.last_good.as_ref()
     }
 
@@ -69,27 +70,28 @@ impl FileState {
         self.content.replace(hash) != Some(hash)
     }
 
-    /// Whether a file that had watches is empty for the first time: a shell empties a file before it writes to it. If
+    /// Whether a file that had entries is empty for the first time: a shell empties a file before it writes to it. If
     /// it is still empty in the next scan, it is meant to be.
     fn may_be_being_written(&mut self, content: &[u8]) -> bool {
         let was_empty = std::mem::replace(&mut self.was_empty, content.is_empty());
         content.is_empty() && !was_empty && self.last_good.as_ref().is_some_and(|good| !good.is_empty())
     }
 
-    /// Sets the watches of a file without problems.
-    pub(super) fn set_watches(&mut self, path: &Path, mut watches: Vec<Arc<Watch>>, events: &mut Vec<FileEvent>) {
+    /// Sets what a file without problems defines.
+    pub(super) fn set_definitions(&mut self, path: &Path, mut read: Definitions, events: &mut Vec<FileEvent>) {
         if self.has_problems() {
             self.problems.clear();
             events.push(FileEvent::FileRecovered { path: shown(path) });
         }
-        if self.last_good.as_ref().is_none_or(|good| **good != *watches) {
-            events.push(FileEvent::FileChanged { path: shown(path), watches: watches.len() });
-            share_equal(&mut watches, self.last_good.as_deref().unwrap_or_default());
-            self.last_good = Some(watches.into());
+        if self.last_good.as_deref() != Some(&read) {
+            let (watches, agents) = (read.watches.len(), read.agents.len());
+            events.push(FileEvent::FileChanged { path: shown(path), watches, agents });
+            share_equal(&mut read.watches, self.last_good.as_ref().map(|good| &*good.watches).unwrap_or_default());
+            self.last_good = Some(Arc::new(read));
         }
     }
 
-    /// Sets the problems of a file. The last good watches are kept.
+    /// Sets the problems of a file. The last good entries are kept.
     pub(super) fn set_problems(&mut self, path: &Path, problems: Vec<Problem>, events: &mut Vec<FileEvent>) {
         let same = problems.len() == self.problems.len()
             && problems.iter().zip(&self.problems).all(|(now, before)| now.is_same(before));

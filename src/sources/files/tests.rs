@@ -64,7 +64,8 @@ struct FolderScan {
 impl FolderScan {
     /// `file: watch watch` of every file.
     fn watches(&self) -> Vec<String> {
-        let watches = |list: &Watches| list.iter().map(|w| w.name.to_string()).collect::<Vec<_>>().join(" ");
+        let watches =
+            |read: &Definitions| read.watches.iter().map(|w| w.name.to_string()).collect::<Vec<_>>().join(" ");
         self.scan.files.iter().map(|(path, list)| format!("{}: {}", self.short(&shown(path)), watches(list))).collect()
     }
 
@@ -81,7 +82,7 @@ impl FolderScan {
             FileEvent::FileRecovered { path } | FileEvent::GlobRecovered { glob: path } => {
                 format!("mended {}", self.short(path))
             }
-            FileEvent::FileChanged { path, watches } => format!("changed {} {watches}", self.short(path)),
+            FileEvent::FileChanged { path, watches, .. } => format!("changed {} {watches}", self.short(path)),
             FileEvent::FileRemoved { path } => format!("removed {}", self.short(path)),
         };
         self.scan.events.iter().map(told).collect()
@@ -91,7 +92,7 @@ impl FolderScan {
         text.replace(&format!("{}/", self.root.display()), "").replace(&shown(&self.root), ".")
     }
 
-    fn list(&self, name: &str) -> Watches {
+    fn list(&self, name: &str) -> Arc<Definitions> {
         self.scan.files[&*self.root.join(name)].clone()
     }
 }
@@ -160,8 +161,8 @@ fn watches_that_stay_when_their_file_changes_are_in_memory_once() {
     let before = folder.scan().list("f.yaml");
     folder.write_text("f.yaml", "[{name: b, agent_id: 1, progress_id: p}, {name: a, agent_id: 1, progress_id: q}]");
     let after = folder.scan().list("f.yaml");
-    assert!(Arc::ptr_eq(&after[0], &before[1]));
-    assert_eq!(after[1].progress_id.as_str(), "q");
+    assert!(Arc::ptr_eq(&after.watches[0], &before.watches[1]));
+    assert_eq!(after.watches[1].progress_id.as_str(), "q");
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn a_broken_file_keeps_its_last_good_watches_until_it_is_mended() {
     assert_eq!((again.up(), again.events()), (vec![false, true], vec![]), "it is told once");
     folder.write_text("b.yaml", "# still\nagent_id: 0\nprogress_id: p\n");
     assert_eq!(folder.scan_in(LATER).events(), NOTHING, "it is the same problem");
-    folder.write_text("b.yaml", "agent_id: 1\n");
+    folder.write_text("b.yaml", "name: b\nagent_id: 1\n");
     assert_eq!(folder.scan_in(LATER).events(), ["failed b.yaml: b.yaml: progress_id: is missing"]);
     folder.write("b.yaml", "b");
     let mended = folder.scan_in(LATER);

@@ -7,6 +7,7 @@
 
 mod toggle;
 
+use toggle::FailingRecord;
 pub(super) use toggle::{read_toggle, write_toggle};
 
 use std::borrow::Cow;
@@ -16,10 +17,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Registration;
+use super::{Registration, SavedAgent};
 use crate::toggle::{
-    AgentId, AgentMock, ApiName, Expect, LabelName, Labels, ProgressId, Source, Text, Timestamp, ToldBy, Watch,
-    WatchName,
+    AgentId, ApiName, Expect, LabelName, Labels, LiveMocks, ProgressId, Provider, Source, Text, Timestamp, ToldBy,
+    ToldMocks, Watch, WatchName,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +56,34 @@ struct AgentRecord<'r> {
     forgotten: bool,
     #[serde(skip_serializing_if = "is_default")]
     unwatched_since: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    live: LiveRecord<'r>,
+}
+
+/// What the mock status said. Its counters are not saved.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct LiveRecord<'r> {
+    #[serde(skip_serializing_if = "is_default")]
+    enabled: Option<bool>,
+    #[serde(skip_serializing_if = "is_default")]
+    enabled_since: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    asked: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    last_success: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    provider: Option<Cow<'r, str>>,
+    #[serde(skip_serializing_if = "is_default")]
+    mcp_endpoints: Option<u32>,
+    #[serde(skip_serializing_if = "is_default")]
+    tool_endpoints: Option<u32>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    failing: Option<FailingRecord<'r>>,
+    #[serde(skip_serializing_if = "is_default")]
+    run_finished: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    unlisted_since: Option<u64>,
 }
 
 /// Labels by name.
@@ -95,8 +124,8 @@ pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registra
 
 // === Agents ===
 
-pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
-    let AgentMock { newest, enabled_since, told_by, forgotten, unwatched_since } = agent;
+pub(super) fn write_agent(agent: &SavedAgent) -> io::Result<Vec<u8>> {
+    let SavedAgent { told: ToldMocks { newest, enabled_since, told_by, forgotten, unwatched_since }, live } = agent;
     json(&AgentRecord {
         newest: newest.map(|(at, place)| (at.as_millis(), place)),
         enabled_since: timestamp_millis(*enabled_since),
@@ -104,10 +133,11 @@ pub(super) fn write_agent(agent: &AgentMock) -> io::Result<Vec<u8>> {
         labels: told_by.as_ref().map(|teller| labels_record(&teller.labels)).unwrap_or_default(),
         forgotten: *forgotten,
         unwatched_since: timestamp_millis(*unwatched_since),
+        live: LiveRecord::of(live),
     })
 }
 
-pub(super) fn read_agent(json: &[u8]) -> Result<AgentMock, String> {
+pub(super) fn read_agent(json: &[u8]) -> Result<SavedAgent, String> {
     let record: AgentRecord<'_> = parse(json)?;
     let newest = record.newest.map(|(at, place)| (Timestamp::from_millis(at), place));
     let is_known = newest.is_some() && !record.forgotten;
@@ -115,13 +145,48 @@ pub(super) fn read_agent(json: &[u8]) -> Result<AgentMock, String> {
         Some(toggle) => Some(ToldBy { toggle: WatchName::parse(&toggle)?, labels: labels(record.labels)? }),
         None => None,
     };
-    Ok(AgentMock {
+    let told = ToldMocks {
         newest,
         enabled_since: timestamp(record.enabled_since).filter(|_| is_known),
         told_by,
         forgotten: record.forgotten,
         unwatched_since: timestamp(record.unwatched_since),
-    })
+    };
+    Ok(SavedAgent { told, live: record.live.restore() })
+}
+
+impl<'r> LiveRecord<'r> {
+    fn of(live: &'r LiveMocks) -> Self {
+        Self {
+            enabled: live.enabled,
+            enabled_since: timestamp_millis(live.enabled_since),
+            asked: timestamp_millis(live.asked),
+            last_success: timestamp_millis(live.last_success),
+            provider: live.provider.map(|provider| provider.as_str().into()),
+            mcp_endpoints: live.mcp_endpoints,
+            tool_endpoints: live.tool_endpoints,
+            failing: live.failing.as_deref().map(FailingRecord::of),
+            run_finished: timestamp_millis(live.run_finished),
+            unlisted_since: timestamp_millis(live.unlisted_since),
+        }
+    }
+
+    fn restore(self) -> LiveMocks {
+        let is_on = self.enabled == Some(true);
+        LiveMocks {
+            enabled: self.enabled,
+            enabled_since: timestamp(self.enabled_since).filter(|_| is_on),
+            asked: timestamp(self.asked),
+            last_success: timestamp(self.last_success),
+            provider: self.provider.map(|provider| Provider::of(&provider)),
+            mcp_endpoints: self.mcp_endpoints,
+            tool_endpoints: self.tool_endpoints,
+            failing: self.failing.and_then(FailingRecord::restore).map(Arc::new),
+            run_finished: timestamp(self.run_finished),
+            unlisted_since: timestamp(self.unlisted_since),
+            ..LiveMocks::default()
+        }
+    }
 }
 
 // === Shared by all records ===

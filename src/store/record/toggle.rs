@@ -118,7 +118,7 @@ enum EventKindRecord<'r> {
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
-struct FailingRecord<'r> {
+pub(super) struct FailingRecord<'r> {
     #[serde(borrow)]
     reason: Cow<'r, str>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -278,12 +278,7 @@ impl<'r> RunRecord<'r> {
             finished: run.finished.map(|finish| finish.at.as_millis()),
             finished_at_first_answer: run.finished.is_some_and(|finish| finish.at_first_answer),
             last_success: timestamp_millis(run.last_success),
-            failing: run.failing.as_ref().map(|failing| FailingRecord {
-                reason: failing.reason.as_str().into(),
-                detail: failing.detail.as_ref().map(text),
-                since: failing.since.as_millis(),
-                polls: failing.polls,
-            }),
+            failing: run.failing.as_deref().map(FailingRecord::of),
             unrecognised: run.unrecognised().iter().map(text).collect(),
             raw_status: run.raw_status().map(text),
         }
@@ -313,9 +308,18 @@ impl<'r> RunRecord<'r> {
     }
 }
 
-impl FailingRecord<'_> {
+impl<'r> FailingRecord<'r> {
+    pub(super) fn of(failing: &'r FailureStreak) -> Self {
+        Self {
+            reason: failing.reason.as_str().into(),
+            detail: failing.detail.as_ref().map(text),
+            since: failing.since.as_millis(),
+            polls: failing.polls,
+        }
+    }
+
     /// `None` for a reason that only a later version knows: the next poll brings a known one.
-    fn restore(self) -> Option<FailureStreak> {
+    pub(super) fn restore(self) -> Option<FailureStreak> {
         Some(FailureStreak {
             reason: Reason::parse(&self.reason)?,
             detail: self.detail.as_deref().map(Text::restore),

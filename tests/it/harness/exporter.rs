@@ -211,7 +211,7 @@ impl Exporter {
     pub(crate) fn quick(upstream: &Upstream, more: &str) -> String {
         format!(
             "apis:\n  default: {{base_url: {}, api_key: {KEY}, timeout: 20s}}\n\
-             polling: {{min_interval: 50ms, max_interval: 100ms, backoff_max: 200ms}}\n{more}",
+             polling: {{agent_interval: 100ms, min_interval: 50ms, max_interval: 100ms, backoff_max: 200ms}}\n{more}",
             upstream.url()
         )
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use url::form_urlencoded;
 
-use crate::board::Board;
+use crate::board::{AgentRow, Board};
 use crate::cekura::Api;
+use crate::clock;
 use crate::config::Config;
 use crate::toggle::{AgentId, ApiName, Labels, Toggle, Watch, WatchName};
 
@@ -63,7 +64,7 @@ impl AlertSubject {
         let found = || {
             let (api, id) = agent.split_once('/')?;
             let (api, id) = (ApiName::parse(api).ok()?, AgentId::parse(id).ok()?);
-            Some(Self::Agent(id, ApiUrl::find(&api, config)?, alert_labels(&api, id, board, config)))
+            Some(Self::Agent(id, ApiUrl::find(&api, config)?, alert_labels(&api, id, board)))
         };
         found().ok_or_else(|| "The address of this page names no agent of an API that is configured.".to_owned())
     }
@@ -124,10 +125,9 @@ fn alerting_watch(toggle: &Toggle) -> Arc<Watch> {
     }
 }
 
-/// The labels that alerts on an agent have.
-fn alert_labels(api: &ApiName, id: AgentId, board: &Board, config: &Config) -> Labels {
-    let known = board.agent(api, id);
-    let told = known.as_ref().and_then(|agent| agent.mock.told_by.as_ref()).map(|teller| teller.labels.clone());
-    let configured = || config.agents.iter().find(|agent| agent.api == *api && agent.agent_id == id);
-    told.or_else(|| configured().map(|agent| agent.labels.clone())).unwrap_or_default()
+/// The labels that alerts on an agent have: those of its definition, otherwise those of the watch that told its state.
+fn alert_labels(api: &ApiName, id: AgentId, board: &Board) -> Labels {
+    let Some(AgentRow { told, asked, .. }) = board.agent(api, id, clock::now()) else { return Labels::default() };
+    let told_by = told.told_by.map(|teller| teller.labels);
+    asked.map(|asked| asked.definition.labels.clone()).or(told_by).unwrap_or_default()
 }

@@ -1,15 +1,15 @@
-//! The mock state of an agent over all of its watches: are its mocks on now?
+//! What the toggle tasks of an agent told of its mocks.
 
 use std::time::Duration;
 
-use super::label::Labels;
-use super::run::{Run, Status};
-use super::time::Timestamp;
-use super::watch::{AgentId, ApiName, Expect, Watch, WatchName};
+use crate::toggle::label::Labels;
+use crate::toggle::run::{Run, Status};
+use crate::toggle::time::Timestamp;
+use crate::toggle::watch::{Watch, WatchName};
 
-/// The mock state of an agent, from its newest completed run. The default is that nothing is known.
+/// Whether the mocks of an agent are on according to its newest completed run. The default is that nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AgentMock {
+pub struct ToldMocks {
     /// The order of the newest completed run that said whether mocks are on: when it counts as finished, and its
     /// place in the watch list; `None` if there was none.
     ///
@@ -36,22 +36,9 @@ pub struct ToldBy {
     pub labels: Labels,
 }
 
-/// An agent in the configuration. It may have any number of watches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentDefinition {
-    /// Its API.
-    pub api: ApiName,
-    /// Its id, unique within the API.
-    pub agent_id: AgentId,
-    /// The state in which its mocks should be if no toggle says otherwise.
-    pub expect: Option<Expect>,
-    /// The labels of its series.
-    pub labels: Labels,
-}
+// === impl ToldMocks ===
 
-// === impl AgentMock ===
-
-impl AgentMock {
+impl ToldMocks {
     /// How long an agent whose mocks are on is kept after its last watch is removed.
     pub const KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
@@ -135,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_newest_completed_run_decides() {
-        let mut agent = AgentMock::default();
+        let mut agent = ToldMocks::default();
         assert_eq!(agent.enabled(), None);
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         assert_eq!((agent.enabled(), agent.enabled_since), (Some(true), Some(at(10))));
@@ -147,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_second_enable_keeps_the_time_of_the_first() {
-        let mut agent = AgentMock::default();
+        let mut agent = ToldMocks::default();
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         agent.observe(&watch("w", "p"), &finished(15, Some(true), 20), 0, at(20));
         assert_eq!(agent.enabled_since, Some(at(10)));
@@ -155,7 +142,7 @@ mod tests {
 
     #[test]
     fn null_failed_and_unfinished_runs_change_nothing() {
-        let mut agent = AgentMock::default();
+        let mut agent = ToldMocks::default();
         agent.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         agent.observe(&watch("w", "p"), &finished(15, None, 20), 0, at(20));
         let mut failed = toggle(21);
@@ -172,7 +159,7 @@ mod tests {
         answers(&mut enable, ReportedStatus::Completed, Some(true), 2);
         let mut disable = toggle(0);
         answers(&mut disable, ReportedStatus::Completed, Some(false), 1);
-        let mut agent = AgentMock::default();
+        let mut agent = ToldMocks::default();
         agent.observe(&watch("w", "p"), &disable.run, 1, at(1));
         agent.observe(&watch("w", "p"), &enable.run, 0, at(2));
         assert_eq!(agent.enabled(), Some(false));
@@ -181,7 +168,7 @@ mod tests {
     #[test]
     fn the_watch_that_set_the_state_is_known_with_its_latest_labels() {
         let labels = Labels::from([(LabelName::parse("team").unwrap(), "payments".into())]);
-        let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
+        let (run, mut agent) = (finished(0, Some(true), 10), ToldMocks::default());
         agent.observe(&watch("enable", "p"), &run, 0, at(10));
         agent.observe(&Watch { labels: labels.clone(), ..watch("enable", "p") }, &run, 0, at(20));
         assert_eq!(agent.told_by, Some(ToldBy { toggle: watch("enable", "p").name, labels: labels.clone() }));
@@ -192,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_state_is_set_again_only_by_a_newer_run() {
-        let (run, mut agent) = (finished(0, Some(true), 10), AgentMock::default());
+        let (run, mut agent) = (finished(0, Some(true), 10), ToldMocks::default());
         assert!(!agent.forget(), "nothing is known");
         agent.observe(&watch("w", "p"), &run, 0, at(10));
         assert!(agent.forget());
@@ -205,12 +192,12 @@ mod tests {
 
     #[test]
     fn an_agent_without_watches_is_kept_for_seven_days_while_its_mocks_are_on() {
-        let mut on = AgentMock::default();
+        let mut on = ToldMocks::default();
         on.observe(&watch("w", "p"), &finished(0, Some(true), 10), 0, at(10));
         assert!(on.keep(false, at(100)));
         assert!(on.keep(false, at(100 + 7 * 86_400 - 1)));
         assert!(!on.keep(false, at(100 + 7 * 86_400)));
-        let mut off = AgentMock::default();
+        let mut off = ToldMocks::default();
         off.observe(&watch("w", "p"), &finished(0, Some(false), 10), 0, at(10));
         assert!(off.keep(true, at(20)));
         assert!(!off.keep(false, at(100)));
