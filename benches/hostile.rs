@@ -482,7 +482,7 @@ impl Site {
     /// Starts the program, with this web configuration if there is one, and waits until every watch
     /// was polled once.
     async fn start(watches: u32, web: Option<&str>) -> Result<Self, Failure> {
-        let upstream = Upstream::start(watches).await?;
+        let upstream = Upstream::start(watches, 0).await?;
         let folder = folder(&upstream.configuration())?;
         let mut arguments = Vec::new();
         if let Some(web) = web {

@@ -1,8 +1,8 @@
-//! How the exporter bears a long watch list: `cargo bench --bench load`, or with another number
-//! of watches `cargo bench --bench load -- 1000`.
+//! How the exporter bears long lists: `cargo bench --bench load`, with another number of watches
+//! `cargo bench --bench load -- 1000`, and with agents besides `cargo bench --bench load -- 1000 10000`.
 //!
-//! The program polls a stand-in of the API on loopback, whose tasks never finish, and is scraped
-//! meanwhile. The goals are those for 10,000 watches. They are printed beside the figures, and
+//! The program polls a stand-in of the API on loopback, whose tasks never finish and whose agents have their mocks on,
+//! and is scraped meanwhile. The goals are those for 10,000 watches. They are printed beside the figures, and
 //! missing one fails nothing; an answer that is wrong does.
 
 #[allow(dead_code, unused_imports, reason = "each bench uses a part of it")]
@@ -20,6 +20,9 @@ const WATCHES: u32 = 10_000;
 
 /// The time between polls of a run that is younger than ten times as much: the default.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The time between requests for the mock status of an agent: the default.
+const AGENT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long is measured. Six and a half intervals, so that no watch that keeps its cadence has
 /// fewer polls than six or more than seven, wherever the window falls. It ends before runs are so
@@ -44,6 +47,9 @@ const MEMORY_GOAL: f64 = 60.0;
 /// What was measured.
 struct Figures {
     watches: u32,
+    agents: u32,
+    /// Requests for the mock status of agents in the window.
+    asked: u32,
     /// From starting the process to its listening.
     listening: Duration,
     /// From starting the process until every watch was polled once.
@@ -65,14 +71,14 @@ struct Figures {
 
 fn main() -> ExitCode {
     harness::main(LIMIT, async |arguments| {
-        let figures = measure(harness::watches(&arguments, WATCHES)?).await?;
+        let figures = measure(harness::watches(&arguments, WATCHES)?, harness::agents(&arguments)?).await?;
         write!(io::stdout(), "{figures}")?;
         Ok(())
     })
 }
 
-async fn measure(watches: u32) -> Result<Figures, Failure> {
-    let upstream = Upstream::start(watches).await?;
+async fn measure(watches: u32, agents: u32) -> Result<Figures, Failure> {
+    let upstream = Upstream::start(watches, agents).await?;
     let folder = harness::folder(&upstream.configuration())?;
     let exporter = Exporter::start(folder.path(), &[]).await?;
     let client = Scraper::new(&exporter, reqwest::Client::builder())?;
@@ -80,7 +86,7 @@ async fn measure(watches: u32) -> Result<Figures, Failure> {
     let round = exporter.started.elapsed();
 
     let before = client.scrape().await?;
-    let polls_before = upstream.polls();
+    let (polls_before, asked_before) = (upstream.polls(), upstream.asked());
     let opened = Instant::now();
     let mut scrapes = Vec::new();
     let mut resident = 0f64;
@@ -92,13 +98,15 @@ async fn measure(watches: u32) -> Result<Figures, Failure> {
     }
     tokio::time::sleep_until((opened + WINDOW).into()).await;
     let window = opened.elapsed();
-    let polls_after = upstream.polls();
+    let (polls_after, asked_after) = (upstream.polls(), upstream.asked());
     let after = client.scrape().await?;
 
     after.require_success(watches)?;
     scrapes.sort_unstable();
     Ok(Figures {
         watches,
+        agents,
+        asked: asked_after - asked_before,
         listening: exporter.listening,
         round,
         window,
@@ -132,6 +140,15 @@ impl fmt::Display for Figures {
         writeln!(f, "{} watches, each due every {INTERVAL:?}, over {seconds:.1} s", self.watches)?;
         row(f, "start", &format!("listening after {:.2?}, all polled once after {:.2?}", self.listening, self.round))?;
         let polls = f64::from(self.polls.iter().sum::<u32>());
+        if self.agents > 0 {
+            let asked = f64::from(self.asked);
+            let due = f64::from(self.agents) / AGENT_INTERVAL.as_secs_f64();
+            row(
+                f,
+                "agents",
+                &format!("{}, asked {:.0} times per second ({due:.0} are due)", self.agents, asked / seconds),
+            )?;
+        }
         let (low, high) = CADENCE;
         let asked = |polls: u32| f64::from(polls) * f64::from(self.watches) / seconds;
         row(

@@ -87,6 +87,12 @@ pub(crate) fn watches(arguments: &[String], otherwise: u32) -> Result<u32, Failu
     number.ok_or_else(|| "The argument must be a number of watches.".into())
 }
 
+/// How many agents the command line asks for beside watches; none unless it says so.
+pub(crate) fn agents(arguments: &[String]) -> Result<u32, Failure> {
+    let number = arguments.get(1).map(|argument| argument.parse()).transpose();
+    number.map(Option::unwrap_or_default).map_err(|_| "The second argument must be a number of agents.".into())
+}
+
 /// A folder with this configuration.
 pub(crate) fn folder(configuration: &str) -> Result<TempDir, Failure> {
     let folder = tempfile::tempdir()?;

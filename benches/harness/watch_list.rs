@@ -1,4 +1,4 @@
-//! Long watch lists.
+//! Long lists of watches and agents.
 
 use std::fmt::Write as _;
 
@@ -14,6 +14,16 @@ pub(crate) fn entries(watches: u32) -> String {
             number + 1,
             progress_id(number),
         );
+    }
+    text
+}
+
+/// The entries of a list of so many agents, with ids from `first` on.
+pub(crate) fn agents(first: u32, agents: u32) -> String {
+    let mut text = String::new();
+    for id in first..first + agents {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "  - {{agent_id: {id}, expect: enabled, labels: {{{LABEL}: {VALUE}}}}}");
     }
     text
 }

@@ -27,7 +27,8 @@ pub(super) fn next_delay(run: &Run, polling: &Polling, now: Timestamp, chance: f
     })
 }
 
-/// How long after its last poll an agent is asked again. `chance` is from 0 to 1, and jitters the backoff.
+/// How long after its last poll an agent is asked again. `chance` is from 0 to 1. It jitters the backoff, and spreads
+/// agents that were asked for the first time together.
 pub(super) fn agent_delay(live: &LiveMocks, polling: &Polling, now: Timestamp, chance: f64) -> Duration {
     let interval = if live.is_watched_closely(now) {
         polling.min_interval.min(polling.agent_interval)
@@ -39,6 +40,7 @@ pub(super) fn agent_delay(live: &LiveMocks, polling: &Polling, now: Timestamp, c
         Some(failing) => backoff(failing.polls, polling, chance).max(interval),
         // A run has finished since it was asked.
         None if live.asked < live.run_finished => Duration::ZERO,
+        None if live.polls == 1 => interval / 2 + (interval / 2).mul_f64(chance.clamp(0.0, 1.0)),
         None => interval,
     }
 }
@@ -125,6 +127,9 @@ mod tests {
         let delay = |live: &LiveMocks, now| agent_delay(live, &polling, at(now), 1.0).as_secs();
         live.apply(Ok(mock_status(true)), at(10), at(10));
         assert_eq!(delay(&live, 10), 60);
+        assert_eq!(agent_delay(&live, &polling, at(10), 0.0).as_secs(), 30, "agents are spread after their first poll");
+        live.apply(Ok(mock_status(true)), at(10), at(10));
+        assert_eq!(agent_delay(&live, &polling, at(10), 0.0).as_secs(), 60);
         live.run_finished = Some(at(20));
         assert_eq!(delay(&live, 20), 0, "it was asked before the run finished");
         live.apply(Ok(mock_status(true)), at(21), at(21));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 
 use cekura_exporter::demo::fault::Fault;
-use cekura_exporter::demo::simulator::Reply;
+use cekura_exporter::demo::simulator::{Reply, Simulator};
 use cekura_exporter::toggle::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -66,6 +66,60 @@ async fn each_fault_of_an_answer_has_its_reason_and_changes_nothing_that_was_kno
         let faults = Fault::ALL.iter().filter(|fault| fault.reason() == reason).count();
         let counted = e.value("cekura_api_requests_total", &[("outcome", reason.as_str())]).unwrap();
         assert!(counted >= f64::from(u32::try_from(faults).unwrap()), "{reason:?}: {counted} of {faults}");
+    }
+}
+
+#[tokio::test]
+async fn each_fault_of_a_mock_status_has_its_reason_and_changes_nothing_that_was_known() {
+    let upstream = Upstream::start().await;
+    // What has no status of a task may be a good mock status.
+    let faults: Vec<_> = (1..).zip(Fault::ALL.into_iter().filter(|fault| *fault != Fault::NoStatus)).collect();
+    let mut agents = String::new();
+    for (agent, fault) in &faults {
+        upstream.mock_status(*agent, [Reply::mock_status(true, "vapi"), fault.reply()]);
+        writeln!(agents, "  - {{agent_id: {agent}, expect: disabled}}").unwrap();
+    }
+    let config = format!(
+        "apis: {{default: {{base_url: {}, api_key: {KEY}, timeout: 700ms, requests_per_second: 1000}}}}\n\
+         polling: {{agent_interval: 20ms, min_interval: 20ms, backoff_max: 1h}}\nagents:\n{agents}",
+        upstream.url()
+    );
+    let exporter = Exporter::with(config).start().await;
+    let e = exporter.scrape_until("every agent failed", |e| e.count("cekura_agent_poll_error") == faults.len()).await;
+    // What comes after it may be polled over a connection that another fault is just closing.
+    let failures = exporter.logged("poll failed", faults.len()).await;
+    for (agent, fault) in faults {
+        let first = failures.iter().find(|failure| failure["agent_id"] == agent).unwrap();
+        assert_eq!(first["reason"], fault.reason().as_str(), "{first}");
+        let detail = first["detail"].as_str().unwrap();
+        assert!(detail.starts_with("GET 127.0.0.1:") && detail.contains("/tools/mock-status/"), "{detail}");
+        let id = agent.to_string();
+        for (name, value) in [("mocks_live", 1.0), ("mocks_drift", 1.0), ("up", 0.0), ("info", 1.0)] {
+            let shown = e.value(&format!("cekura_agent_{name}"), &[("agent_id", &id)]);
+            assert_eq!(shown, Some(value), "{name} with {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_fault_of_a_list_of_agents_has_its_reason() {
+    let fault_of = |path: &str| Fault::ALL.into_iter().find(|fault| path.starts_with(&format!("/{fault:?}/"))).unwrap();
+    let upstream = Simulator::start(move |request| fault_of(&request.path).reply()).await.unwrap();
+    let mut apis = String::new();
+    for fault in Fault::ALL {
+        // What never ends by itself is given up soon, and what is long has the time that it takes.
+        let timeout = if fault.reason() == Reason::Timeout { "700ms" } else { "1m" };
+        let (name, url) = (format!("{fault:?}").to_lowercase(), format!("http://{}/{fault:?}", upstream.address()));
+        writeln!(apis, "  {name}: {{base_url: {url}, api_key: {KEY}, timeout: {timeout}, discover_agents: true}}")
+            .unwrap();
+    }
+    let exporter = Exporter::with(format!("apis:\n{apis}")).start().await;
+    let failed = exporter.logged("agents could not be listed: the last list stays", Fault::ALL.len()).await;
+    for fault in Fault::ALL {
+        let of_api = failed.iter().find(|line| line["api"] == format!("{fault:?}").to_lowercase()).unwrap();
+        // A page of the list may be larger than another answer.
+        let reason = if fault == Fault::TooLarge { Reason::Decode } else { fault.reason() };
+        assert_eq!(of_api["reason"], reason.as_str(), "{of_api}");
     }
 }
 

@@ -95,8 +95,10 @@ impl State {
         match replies {
             Some(replies) if replies.len() > 1 => replies.pop().unwrap(),
             Some(replies) => replies[0].clone(),
-            None if request.progress_id().is_some() => Reply::detail(400, "no such id"),
-            None => Reply::detail(404, "Not found."),
+            None if request.mock_status_of().is_some() || request.page_of_agents().is_some() => {
+                Reply::detail(404, "Not found.")
+            }
+            None => Reply::detail(400, "no such id"),
         }
     }
 }
