@@ -13,6 +13,17 @@ use sample::{Sample, encode};
 const MORE: u64 = 64;
 
 #[test]
+fn encoding_agents_allocates_nothing_per_series() {
+    let snapshot = Sample::of_agents(5_000).unwrap().snapshot();
+    for format in [Format::Text, Format::OpenMetrics] {
+        let mut chunks = 0;
+        let counted = allocation_counter::measure(|| chunks = encode(&snapshot, format).0);
+        assert!(chunks > 50, "{chunks} chunks are too few to tell what is allocated for each");
+        assert!(counted.count_total <= chunks as u64 + MORE, "{} for {chunks} chunks", counted.count_total);
+    }
+}
+
+#[test]
 fn encoding_allocates_one_buffer_a_chunk_and_nothing_per_series() {
     let snapshot = Sample::of_series(100_000).unwrap().snapshot();
     for format in [Format::Text, Format::OpenMetrics] {

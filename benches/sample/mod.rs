@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cekura_exporter::board::{Board, RunId};
-use cekura_exporter::cekura::decode;
+use cekura_exporter::cekura::{decode, decode_mock_status};
 use cekura_exporter::exposition::{Encoder, Format, Snapshot};
-use cekura_exporter::sources::WatchChange;
+use cekura_exporter::sources::{AgentChange, WatchChange};
 use cekura_exporter::toggle::{
-    AgentId, ApiName, Expect, Failure, LabelName, Labels, Outcome, ProgressId, Reason, Redactions, Source, Timestamp,
-    Watch, WatchName,
+    AgentDefinition, AgentId, AgentKey, AgentSource, ApiName, Expect, Failure, LabelName, Labels, LiveMocks,
+    MockStatus, Outcome, ProgressId, Reason, Redactions, Source, Timestamp, Watch, WatchName,
 };
 
 /// The key that is cut out of answers.
@@ -24,6 +24,9 @@ pub(crate) const SMALL: &str =
 
 /// An answer that says all that it can, of a run that goes on.
 pub(crate) const TYPICAL: &str = r#"{"status":"in_progress","mock_enabled":null,"mcp_endpoints":[{"mock_index":0,"url":"https://mock.invalid/mcp/7f3a9c2e/0","tool_names":["check_availability","create_booking","cancel_booking"]},{"mock_index":1,"url":"https://mock.invalid/mcp/7f3a9c2e/1","tool_names":["find_customer","send_confirmation"]}],"message":"Registered 2 of 3 endpoints, the last one at https://mock.invalid/mcp/7f3a9c2e/1","error":"The server of the third endpoint did not answer in time; it is tried again."}"#;
+
+/// A mock status that says all that it can.
+pub(crate) const STATUS: &str = r#"{"mock_enabled":true,"provider":"vapi","assistant_id":"0b7d4a52-8d1c-4f0e-9f8e-0c9f5f1d2a3b","mcp_endpoints":[{"mock_index":0,"url":"https://mock.invalid/mcp/7f3a9c2e/0","tool_names":["check_availability","create_booking"]}],"tool_endpoints":[{"tool_name":"find_customer","url":"https://mock.invalid/tool/7f3a9c2e/1"}]}"#;
 
 /// When the runs were first watched.
 const STARTED: Timestamp = Timestamp::from_millis(1_790_000_000_005);
@@ -104,6 +107,36 @@ impl Sample {
         }
     }
 
+    /// So many agents that were asked once, and no watch.
+    ///
+    /// # Errors
+    /// If the exporter takes no such agent or answer any more.
+    pub(crate) fn of_agents(agents: usize) -> Result<Self, String> {
+        let sample = Self { board: Board::default(), runs: Vec::new() };
+        let definitions = (0..agents).map(agent).collect::<Result<Vec<_>, String>>()?;
+        let listed = |definition: &AgentDefinition| AgentChange {
+            key: definition.key(),
+            definition: Some(Arc::new(definition.clone())),
+        };
+        sample.board.update_agents(&definitions.iter().map(listed).collect::<Vec<_>>(), STARTED);
+        for definition in definitions {
+            let status = decode_mock_status(STATUS.as_bytes()).map_err(|failure| format!("{failure:?}"))?;
+            sample.ask(&definition.key(), status);
+        }
+        Ok(sample)
+    }
+
+    /// Applies the answer of an agent, and returns whether it is one of the board.
+    pub(crate) fn ask(&self, agent: &AgentKey, status: MockStatus) -> bool {
+        let mut applied = false;
+        let next_poll = |_: &LiveMocks| {
+            applied = true;
+            after(120)
+        };
+        self.board.apply_to_agent(agent, Ok(status), after(60), after(61), next_poll);
+        applied
+    }
+
     /// What a scrape exposes, but for what is kept of APIs and of the process, which is the same for
     /// any number of watches.
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -168,6 +201,17 @@ fn watch(number: usize, fate: Fate) -> Result<Watch, String> {
         expect: fate.expect(),
         labels: Labels::from([(LabelName::parse("team")?, "bookings".into())]),
         source: Source::Config,
+    })
+}
+
+fn agent(number: usize) -> Result<AgentDefinition, String> {
+    Ok(AgentDefinition {
+        api: ApiName::default_api(),
+        agent_id: AgentId::parse(&(number + 1).to_string())?,
+        expect: Some(Expect::Enabled),
+        labels: Labels::from([(LabelName::parse("team")?, "bookings".into())]),
+        source: AgentSource::Config,
+        provider: None,
     })
 }
 

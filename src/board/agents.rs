@@ -99,8 +99,9 @@ impl Agents {
         self.agent(api, id).is_some_and(|agent| agent.listed.is_some())
     }
 
-    /// Applies the outcome of a poll of the mock status, whose request began at `asked`; `None` if the agent is not
-    /// listed any more. `next_poll` returns when the agent is polled next.
+    /// Applies the outcome of a poll of the mock status, whose request began at `asked`, and returns what it changed;
+    /// `None` if nothing changed or the agent is not listed any more. `next_poll` returns when the agent is polled next;
+    /// it is not called for an agent that is not listed.
     pub(super) fn apply(
         &mut self,
         (api, id): &AgentKey,
@@ -114,10 +115,13 @@ impl Agents {
         let live = agent.live.get_or_insert_default();
         let transitions = live.apply(outcome, asked, now);
         listed.next_poll = Some(next_poll(live));
-        let applied = AppliedAgentPoll { definition: listed.definition.clone(), live: (**live).clone(), transitions };
+        let applied = (!transitions.is_empty()).then(|| {
+            let (definition, live) = (listed.definition.clone(), (**live).clone());
+            AppliedAgentPoll { definition, live, transitions }
+        });
         self.mark_unsaved((api.clone(), *id));
         self.wake(api, *id);
-        Some(applied)
+        applied
     }
 
     /// Sets when the next poll of an agent is due.

@@ -202,7 +202,8 @@ impl Board {
     }
 
     /// Applies the outcome of a poll of an agent, whose request began at `asked`, and returns what it changed; `None`
-    /// if the agent is not asked any more. `next_poll` returns when it is polled next.
+    /// if nothing changed or the agent is not asked any more. `next_poll` returns when it is polled next; it is not
+    /// called for an agent that is not asked.
     pub fn apply_to_agent(
         &self,
         agent: &AgentKey,

@@ -109,9 +109,6 @@ pub(super) fn request_panicked(api: &ApiName) {
 
 /// Logs what a poll of an agent changed.
 pub(super) fn report_agent(applied: &AppliedAgentPoll) {
-    if applied.transitions.is_empty() {
-        return;
-    }
     let AppliedAgentPoll { definition, live, transitions } = applied;
     let _span = agent_span(&definition.api, definition.agent_id).entered();
     for transition in transitions {

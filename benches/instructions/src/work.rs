@@ -4,13 +4,13 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cekura_exporter::board::{Board, RunId};
-use cekura_exporter::cekura::decode;
+use cekura_exporter::cekura::{decode, decode_mock_status};
 use cekura_exporter::exposition::Format;
 use cekura_exporter::poller::Schedule;
-use cekura_exporter::toggle::Answer;
+use cekura_exporter::toggle::{AgentId, Answer, ApiName};
 
 use crate::Failure;
-use crate::sample::{Sample, TYPICAL, after, encode, hidden};
+use crate::sample::{STATUS, Sample, TYPICAL, after, encode, hidden};
 
 /// Work whose instructions are counted.
 #[derive(Clone, Copy)]
@@ -22,6 +22,10 @@ pub(crate) enum Work {
     Polls,
     /// The same without reading the answer, which is so much that the rest is not seen beside it.
     Applying,
+    /// Writing the text of a thousand agents.
+    EncodingAgents,
+    /// A thousand times reading the mock status of an agent and applying it.
+    Asking,
 }
 
 /// Runs that are polled one after the other.
@@ -40,7 +44,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 // === impl Work ===
 
 impl Work {
-    pub(crate) const ALL: [Self; 3] = [Self::Encoding, Self::Polls, Self::Applying];
+    pub(crate) const ALL: [Self; 5] = [Self::Encoding, Self::Polls, Self::Applying, Self::EncodingAgents, Self::Asking];
 
     /// As the baseline has it.
     pub(crate) fn name(self) -> &'static str {
@@ -48,6 +52,8 @@ impl Work {
             Self::Encoding => "encoding",
             Self::Polls => "polls",
             Self::Applying => "applying",
+            Self::EncodingAgents => "encoding_agents",
+            Self::Asking => "asking",
         }
     }
 
@@ -57,6 +63,8 @@ impl Work {
             Self::Encoding => "encoding 10,000 series",
             Self::Polls => "processing 1,000 polls",
             Self::Applying => "applying 1,000 answers",
+            Self::EncodingAgents => "encoding 1,000 agents",
+            Self::Asking => "processing 1,000 mock statuses",
         }
     }
 
@@ -84,6 +92,23 @@ impl Work {
                 let mut polled = true;
                 twice(&mut || polled &= (0..POLLS).all(|_| polling.poll(|| answers.pop()).is_some()));
                 require(polled)?;
+            }
+            Self::EncodingAgents => {
+                let snapshot = Sample::of_agents(POLLS)?.snapshot();
+                twice(&mut || {
+                    black_box(encode(&snapshot, Format::Text));
+                });
+            }
+            Self::Asking => {
+                let sample = Sample::of_agents(POLLS)?;
+                let agents: Vec<_> = sample.board.asked_agents(&ApiName::default_api());
+                let ask = |agent: AgentId| {
+                    let status = decode_mock_status(black_box(STATUS.as_bytes()));
+                    status.is_ok_and(|status| sample.ask(&(ApiName::default_api(), agent), status))
+                };
+                let mut asked = true;
+                twice(&mut || asked &= agents.iter().all(|(agent, _)| ask(*agent)));
+                require(asked)?;
             }
         }
         Ok(())

@@ -11,8 +11,8 @@ use crate::sources::{AgentChange, WatchChange};
 use crate::store::{SavedAgent, SavedToggle};
 use crate::toggle::sample::{self, agent, answer, mock_status};
 use crate::toggle::{
-    AgentDefinition, AgentKey, ClockJump, Drift, Expect, Failure, ProgressId, Reason, ReportedStatus, Timestamp, Watch,
-    WatchName,
+    AgentDefinition, AgentKey, ClockJump, Drift, Expect, Failure, LiveMocks, ProgressId, Reason, ReportedStatus,
+    Timestamp, Watch, WatchName,
 };
 
 /// What happens, in seconds of a clock that nobody sets.
@@ -165,7 +165,13 @@ impl Real {
         let outcome = answer.map(mock_status).ok_or_else(|| Failure::new(Reason::Timeout));
         let key = self.definition.key();
         let later = self.at(now).after(Duration::from_mins(1));
-        self.board.apply_to_agent(&key, outcome, self.at(asked), self.at(now), |_| later).unwrap();
+        let mut applied = false;
+        let next_poll = |_: &LiveMocks| {
+            applied = true;
+            later
+        };
+        self.board.apply_to_agent(&key, outcome, self.at(asked), self.at(now), next_poll);
+        assert!(applied, "the agent is asked");
     }
 
     fn restart(&mut self, now: u64) {
