@@ -41,7 +41,7 @@ enum Placeholder {
     Exporter,
     /// The base URL of the API, as an assignment of the shell.
     Base,
-    /// The direction of the toggle, as assignments of the shell.
+    /// The direction of the toggle or agent, as assignments of the shell.
     Direction,
     /// The toggle's labels: a field of JSON within single quotes of the shell.
     Labels,
@@ -52,6 +52,10 @@ enum Placeholder {
     /// The API's name, which needs no quoting anywhere.
     Api,
 }
+
+/// The end of a sentence, as HTML.
+const UNKNOWN_DIRECTION: &str =
+    "no direction known: replace <code>TRUE_OR_FALSE</code> and <code>ENABLED_OR_DISABLED</code>.";
 
 /// Made from `docs/runbooks.md` by `build.rs`.
 const TEMPLATE: &[TemplatePart] = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
@@ -104,9 +108,7 @@ impl Runbooks {
                 )?;
                 match watch.expect {
                     Some(expect) => write!(page, "expected to be {}.", expect.as_str())?,
-                    None => page.push_str(
-                        "no direction known: replace <code>TRUE_OR_FALSE</code> and <code>ENABLED_OR_DISABLED</code>.",
-                    ),
+                    None => page.push_str(UNKNOWN_DIRECTION),
                 }
                 if watch.source != Source::Http {
                     page.push_str(
@@ -115,12 +117,18 @@ impl Runbooks {
                     );
                 }
             }
-            AlertSubject::Agent(agent, api, _) => write!(
-                page,
-                "The commands are filled in for agent <strong>{agent}</strong> of API {}. \
-                 Toggles in them are examples.",
-                Escaped(api.api.as_str())
-            )?,
+            AlertSubject::Agent(agent, api, _, should_be) => {
+                write!(
+                    page,
+                    "The commands are filled in for agent <strong>{agent}</strong> of API {}, ",
+                    Escaped(api.api.as_str())
+                )?;
+                match should_be {
+                    Some(expect) => write!(page, "whose mocks should be {}.", expect.as_str())?,
+                    None => page.push_str(UNKNOWN_DIRECTION),
+                }
+                page.push_str(" Toggles in them are examples.");
+            }
             AlertSubject::Api(api) => write!(
                 page,
                 "The commands are filled in for API <strong>{}</strong>. Toggles, agents and labels in them are examples.",
@@ -137,7 +145,11 @@ impl Runbooks {
         match placeholder {
             Placeholder::Exporter => self.exporter.as_ref().map(|url| format!("exporter={}", ShellWord(url))),
             Placeholder::Base => subject.api().map(|api| format!("base={}", ShellWord(&api.url))),
-            Placeholder::Direction => subject.watch().map(|watch| direction(watch.expect).to_owned()),
+            Placeholder::Direction => match subject {
+                AlertSubject::Toggle(watch, _) => Some(direction(watch.expect).to_owned()),
+                AlertSubject::Agent(.., should_be) => Some(direction(*should_be).to_owned()),
+                _ => None,
+            },
             Placeholder::Labels => {
                 subject.labels().map(|labels| format!("\"labels\": {}", quoted(&ascii_json(labels))))
             }

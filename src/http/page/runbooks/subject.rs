@@ -8,7 +8,7 @@ use crate::board::{AgentRow, Board};
 use crate::cekura::Api;
 use crate::clock;
 use crate::config::Config;
-use crate::toggle::{AgentId, ApiName, Labels, Toggle, Watch, WatchName};
+use crate::toggle::{AgentId, AgentSource, ApiName, Expect, Labels, Toggle, Watch, WatchName, should_be};
 
 /// What an alert is about.
 #[derive(Debug, Default)]
@@ -20,8 +20,8 @@ pub(crate) enum AlertSubject {
     Missing(String),
     Toggle(Arc<Watch>, ApiUrl),
     /// An agent, with the labels of the toggle that last told whether its mocks are on, or else those of the
-    /// configuration.
-    Agent(AgentId, ApiUrl, Labels),
+    /// configuration, and the state in which its mocks should be, if that is known.
+    Agent(AgentId, ApiUrl, Labels, Option<Expect>),
     Api(ApiUrl),
 }
 
@@ -64,7 +64,8 @@ impl AlertSubject {
         let found = || {
             let (api, id) = agent.split_once('/')?;
             let (api, id) = (ApiName::parse(api).ok()?, AgentId::parse(id).ok()?);
-            Some(Self::Agent(id, ApiUrl::find(&api, config)?, alert_labels(&api, id, board)))
+            let (labels, should_be) = alerting_agent(&api, id, board);
+            Some(Self::Agent(id, ApiUrl::find(&api, config)?, labels, should_be))
         };
         found().ok_or_else(|| "The address of this page names no agent of an API that is configured.".to_owned())
     }
@@ -76,7 +77,7 @@ impl AlertSubject {
 
     pub(super) fn api(&self) -> Option<&ApiUrl> {
         match self {
-            Self::Toggle(_, api) | Self::Agent(_, api, _) | Self::Api(api) => Some(api),
+            Self::Toggle(_, api) | Self::Agent(_, api, ..) | Self::Api(api) => Some(api),
             Self::Unspecified | Self::Missing(_) => None,
         }
     }
@@ -92,7 +93,7 @@ impl AlertSubject {
     pub(super) fn labels(&self) -> Option<&Labels> {
         match self {
             Self::Toggle(watch, _) => Some(&watch.labels),
-            Self::Agent(.., labels) => Some(labels),
+            Self::Agent(_, _, labels, _) => Some(labels),
             _ => None,
         }
     }
@@ -125,9 +126,13 @@ fn alerting_watch(toggle: &Toggle) -> Arc<Watch> {
     }
 }
 
-/// The labels that alerts on an agent have: those of its definition, otherwise those of the watch that told its state.
-fn alert_labels(api: &ApiName, id: AgentId, board: &Board) -> Labels {
-    let Some(AgentRow { told, asked, .. }) = board.agent(api, id, clock::now()) else { return Labels::default() };
-    let told_by = told.told_by.map(|teller| teller.labels);
-    asked.map(|asked| asked.definition.labels.clone()).or(told_by).unwrap_or_default()
+/// The labels that alerts on an agent have, and the state in which its mocks should be. A discovered agent has no labels
+/// of its own, so its alerts have those of the watch that told its state.
+fn alerting_agent(api: &ApiName, id: AgentId, board: &Board) -> (Labels, Option<Expect>) {
+    let Some(AgentRow { told, asked, .. }) = board.agent(api, id, clock::now()) else { return Default::default() };
+    let definition = asked.map(|asked| asked.definition);
+    let should_be = should_be(&told, definition.as_ref().and_then(|definition| definition.expect));
+    let own = definition.filter(|definition| definition.source != AgentSource::Discovered);
+    let labels = own.map(|own| own.labels.clone()).or_else(|| told.told_by.map(|teller| teller.labels));
+    (labels.unwrap_or_default(), should_be)
 }

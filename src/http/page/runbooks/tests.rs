@@ -78,6 +78,13 @@ fn without_a_direction_the_commands_have_none() {
     assert_eq!(of(Some(Expect::Enabled)), "enabled=true expect=enabled");
     assert_eq!(of(Some(Expect::Disabled)), "enabled=false expect=disabled");
     assert!(!of(None).contains("true") && !of(None).contains("enabled "));
+    let of_agent = |should_be| {
+        let agent = AlertSubject::Agent(AgentId::parse("77").unwrap(), base("https://a"), Labels::default(), should_be);
+        runbooks(agent).value(Placeholder::Direction).unwrap()
+    };
+    for expect in [Some(Expect::Enabled), Some(Expect::Disabled), None] {
+        assert_eq!(of_agent(expect), of(expect));
+    }
 }
 
 #[test]
