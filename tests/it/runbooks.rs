@@ -264,6 +264,40 @@ async fn mocks_that_were_left_on_are_switched_off_or_what_was_said_of_them_is_fo
 }
 
 #[tokio::test]
+async fn mocks_in_the_wrong_state_are_toggled_to_what_they_should_be_or_what_was_told_of_them_is_forgotten() {
+    let api = Api::start().await;
+    api.script("first", Reply::task("completed", Some(false)));
+    let agents = json!({"agents": [{"agent_id": 77, "api": "staging", "expect": "enabled"}]});
+    let exporter = Exporter::with(configuration(&[("staging", api.url() + PREFIX)], &agents)).start().await;
+    let disable = json!({"agent_id": 77, "progress_id": "first", "api": "staging", "labels": {"team": HOSTILE}});
+    let should_be = async |expected: &str| {
+        eventually("it should be so", async || {
+            let (_, agent) = exporter.get("/api/v1/agents/staging/77").await;
+            (serde_json::from_str::<Value>(&agent).unwrap()["should_be"] == json!(expected)).then_some(())
+        })
+        .await;
+    };
+    exporter.put("payments-x", &disable).await;
+    should_be("disabled").await;
+    let commands = commands(&page(&exporter, "?agent=staging/77").await, "cekuraagentmocksdrifted");
+    let [look, start, hand_over, wait, check, forget, _reload] = &commands[..] else { panic!("{commands:?}") };
+    assert!(check.contains("/api/v1/agents/staging/77\"") && check.contains("live=$expect"), "{check}");
+    let responder = Responder::new(SHELLS[2]);
+    let said = responder.runs(std::slice::from_ref(look)).await;
+    assert!(said.contains("\"told_by\": \"payments-x\""), "{said}");
+    let said = responder.runs(&[start.clone(), hand_over.clone(), wait.clone()]).await;
+    assert_eq!(api.started(), [("77".to_owned(), json!({"enabled": false}))]);
+    assert!(said.rsplit_once("\n{\n").unwrap().1.contains("\"mismatch\": false"), "{said}");
+    assert_eq!(exporter.toggle("agent-77").await["labels"], json!({"team": HOSTILE}));
+
+    // Somebody switched them on by hand, as the configuration says.
+    responder.runs(std::slice::from_ref(forget)).await;
+    should_be("enabled").await;
+    let page = page(&exporter, "?agent=staging/77").await;
+    assert!(page.contains("enabled=true expect=enabled"), "{page}");
+}
+
+#[tokio::test]
 async fn every_command_that_only_asks_the_exporter_is_answered() {
     let api = Api::start().await;
     api.script("first", Reply::task("completed", Some(true)));

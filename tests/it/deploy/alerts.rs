@@ -247,8 +247,12 @@ fn every_alert_says_what_it_means_how_bad_it_is_and_where_its_runbook_is() {
         assert_eq!(page == "/?q={{ $labels.toggle }}&toggle={{ $labels.toggle }}", about_a_toggle, "{name}: {page}");
         let about_an_api = name.starts_with("CekuraApi");
         assert_eq!(runbook.contains("?api={{ $labels.api }}"), about_an_api, "{name}: {runbook}");
+        let about_an_agent = name.starts_with("CekuraAgent");
+        let of_the_agent = runbook.contains("?agent={{ $labels.api }}/{{ $labels.agent_id }}");
+        assert_eq!(of_the_agent, about_an_agent, "{name}: {runbook}");
         let links_to_page = text(annotations, "description").contains(&format!("{BASE}{page}"));
-        assert!(links_to_page || !about_a_toggle, "the description of {name} names the page of its toggle");
+        let names_page = about_a_toggle || about_an_agent;
+        assert!(links_to_page || !names_page, "the description of {name} names the page of its toggle or agent");
         assert!(text(annotations, "summary").len() > 20 && text(annotations, "description").len() > 80, "{name}");
     }
 }
@@ -323,9 +327,27 @@ fn nothing_critical_is_ever_muted_and_every_inhibition_mutes_something() {
         assert!(!sources.is_empty() && !targets.is_empty(), "{inhibition} is about no alert");
         let critical = targets.iter().find(|(_, severity)| *severity == "critical");
         assert_eq!(critical, None, "{inhibition} mutes it");
-        // What is about one toggle explains no other.
-        let of_one = sources.iter().find(|(name, _)| *name == "CekuraToggleForbidden");
+        // What is about one toggle or agent explains no other.
+        let of_one =
+            sources.iter().find(|(name, _)| ["CekuraToggleForbidden", "CekuraAgentNotAnswering"].contains(name));
         assert_eq!(of_one, None, "{inhibition}");
+    }
+}
+
+#[test]
+fn the_alerts_of_agents_wake_or_tell_their_team_or_else_the_platform() {
+    for (alert, severity, team, receiver) in [
+        ("CekuraAgentMocksDrifted", "critical", "team=bookings", "bookings-pager"),
+        ("CekuraAgentMocksDrifted", "critical", "team=", "platform-pager"),
+        ("CekuraAgentNotAnswering", "warning", "team=payments", "payments-chat"),
+        ("CekuraAgentLeftEnabled", "warning", "team=bookings", "bookings-chat"),
+        ("CekuraApiNoToggleEndpoint", "info", "team=", "platform-chat"),
+        ("CekuraApiNoMockStatusEndpoint", "info", "team=", "platform-chat"),
+    ] {
+        let labels = [format!("alertname={alert}"), format!("severity={severity}"), team.to_owned()];
+        let verified = format!("--verify.receivers={receiver}");
+        let routes = ["config", "routes", "test", "--config.file=../alertmanager/alertmanager.yml", &verified];
+        check("amtool", &[&routes[..], &labels.each_ref().map(String::as_str)].concat());
     }
 }
 
