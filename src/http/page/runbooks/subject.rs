@@ -8,7 +8,7 @@ use crate::board::{AgentRow, Board};
 use crate::cekura::Api;
 use crate::clock;
 use crate::config::Config;
-use crate::toggle::{AgentId, AgentSource, ApiName, Expect, Labels, Toggle, Watch, WatchName, should_be};
+use crate::toggle::{AgentId, ApiName, Expect, Labels, Toggle, Watch, WatchName, should_be};
 
 /// What an alert is about.
 #[derive(Debug, Default)]
@@ -126,13 +126,12 @@ fn alerting_watch(toggle: &Toggle) -> Arc<Watch> {
     }
 }
 
-/// The labels that alerts on an agent have, and the state in which its mocks should be. A discovered agent has no labels
-/// of its own, so its alerts have those of the watch that told its state.
+/// The labels of an agent, and the state in which its mocks should be. An agent without labels of its own, as every
+/// discovered one is, has those of the watch that told its state.
 fn alerting_agent(api: &ApiName, id: AgentId, board: &Board) -> (Labels, Option<Expect>) {
     let Some(AgentRow { told, asked, .. }) = board.agent(api, id, clock::now()) else { return Default::default() };
     let definition = asked.map(|asked| asked.definition);
     let should_be = should_be(&told, definition.as_ref().and_then(|definition| definition.expect));
-    let own = definition.filter(|definition| definition.source != AgentSource::Discovered);
-    let labels = own.map(|own| own.labels.clone()).or_else(|| told.told_by.map(|teller| teller.labels));
-    (labels.unwrap_or_default(), should_be)
+    let own = definition.map(|definition| definition.labels.clone()).filter(|labels| !labels.is_empty());
+    (own.or_else(|| told.told_by.map(|teller| teller.labels)).unwrap_or_default(), should_be)
 }
