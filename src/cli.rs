@@ -24,7 +24,7 @@ pub struct Cli {
     pub config_file: Option<PathBuf>,
 
     /// Validate the configuration and the files that it names, print one line per problem, or one that says what
-    /// was found, and exit; with =online, also poll each API once
+    /// was found, and exit; with =online, also ask each API for what the configuration uses of it
     #[arg(long = "config.check", value_name = "online", conflicts_with = "demo", num_args = 0..=1)]
     #[arg(require_equals = true, default_missing_value = "offline", hide_possible_values = true)]
     pub config_check: Option<ConfigCheck>,

@@ -70,11 +70,11 @@ fn check(cli: &Cli, kind: ConfigCheck) -> Result<(), Box<dyn Error>> {
     if kind == ConfigCheck::Online { check_online(found, proxies) } else { Ok(()) }
 }
 
-/// Polls each API once, and prints the answers.
+/// Sends a few requests to each API, and prints the answers.
 fn check_online(found: CheckResult, proxies: Proxies) -> Result<(), Box<dyn Error>> {
-    let polls = check::polls(found, proxies)?;
+    let requests = check::requests(found, proxies)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answers = runtime.block_on(polls);
+    let answers = runtime.block_on(requests);
     for answer in &answers {
         print(&answer.to_string());
     }

@@ -24,6 +24,8 @@ struct MockStatusBody<'b> {
 pub struct AgentPage {
     /// The agents that have mock tools, with their providers where these are known.
     pub agents: Vec<(AgentId, Option<Provider>)>,
+    /// How many agents the whole list has, with or without mock tools; `None` if the page does not say.
+    pub count: Option<u64>,
     /// The URL of the next page as sent; `None` on the last page.
     pub next: Option<String>,
     /// The names of malformed fields. An agent without a valid id is left out.
@@ -35,6 +37,8 @@ pub struct AgentPage {
 struct PageBody<'b> {
     #[serde(borrow)]
     results: Vec<&'b RawValue>,
+    #[serde(borrow)]
+    count: Option<&'b RawValue>,
     next: Option<String>,
 }
 
@@ -81,7 +85,8 @@ pub fn decode_agent_page(body: &[u8]) -> Result<AgentPage, Failure> {
     let body: PageBody<'_> = object(body)?;
     let mut parts = OptionalParts::default();
     let agents = body.results.into_iter().filter_map(|raw| listed_agent(&mut parts, raw)).collect();
-    Ok(AgentPage { agents, next: body.next, malformed: parts.malformed })
+    let count = parts.read("count", body.count);
+    Ok(AgentPage { agents, count, next: body.next, malformed: parts.malformed })
 }
 
 /// An agent of a page; `None` if it has no mock tools or no valid id. If the page does not say whether it has mock
@@ -188,13 +193,15 @@ mod tests {
         let expected = [(1, Some(Provider::Retell)), (4, None), (5, Some(Provider::Bland)), (6, None)];
         let found: Vec<_> = read.agents.iter().map(|(id, provider)| (id.get(), *provider)).collect();
         assert_eq!((found, read.next.as_deref(), read.malformed), (expected.into(), Some("https://h/?page=2"), vec![]));
+        assert_eq!(read.count, Some(6), "those without mock tools included");
     }
 
     #[test]
     fn an_agent_without_a_valid_id_is_named_as_malformed_and_hides_no_other() {
-        let read = page(r#"{"results":[{"id":"1"},{"id":0},[7],{"id":8,"mock_tools":7,"provider":{"type":7}}]}"#);
-        assert_eq!((ids(&read), read.next), (vec![8], None));
-        assert_eq!(read.malformed, ["results", "mock_tools", "provider"]);
+        let read =
+            page(r#"{"count":"4","results":[{"id":"1"},{"id":0},[7],{"id":8,"mock_tools":7,"provider":{"type":7}}]}"#);
+        assert_eq!((ids(&read), read.count, read.next), (vec![8], None, None));
+        assert_eq!(read.malformed, ["results", "mock_tools", "provider", "count"]);
         for bad in ["", "[]", "{}", r#"{"results":{}}"#, r#"{"results":[],"next":7}"#] {
             assert!(decode_agent_page(bad.as_bytes()).is_err(), "{bad}");
         }

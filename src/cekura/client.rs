@@ -284,6 +284,11 @@ impl Client {
     pub fn mock_status_request_line(&self, agent_id: AgentId) -> String {
         request_line(&self.endpoints.mock_status(agent_id))
     }
+
+    /// The request for the list of agents as people read it.
+    pub fn agents_request_line(&self) -> String {
+        request_line(&self.endpoints.agents())
+    }
 }
 
 /// Whether a new connection may help: it may lead to another address, or a load balancer to another server.

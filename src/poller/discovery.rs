@@ -112,7 +112,7 @@ mod tests {
 
     fn page(ids: std::ops::Range<u64>, next: Option<&str>) -> AgentPage {
         let agents = ids.map(|id| (AgentId::of(id).unwrap(), None)).collect();
-        AgentPage { agents, next: next.map(str::to_owned), malformed: Vec::new() }
+        AgentPage { agents, count: None, next: next.map(str::to_owned), malformed: Vec::new() }
     }
 
     fn end(discovery: &mut Discovery, page: Result<AgentPage, Failure>, now: Instant) -> Option<Result<usize, Reason>> {

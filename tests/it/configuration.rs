@@ -243,9 +243,10 @@ fn a_good_check_says_in_one_line_what_was_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.yaml");
     for (text, found) in [
-        ("", "0 watches, 1 API"),
-        ("apis: {a: {}, b: {}}\nwatches: [{agent_id: 1, progress_id: p, api: a}]\n", "1 watch, 2 APIs"),
-        ("watch_files: [\"*.toggle\"]\n", "0 watches, 1 API, 0 watch files"),
+        ("", "0 watches, 0 agents, 1 API"),
+        ("apis: {a: {}, b: {}}\nwatches: [{agent_id: 1, progress_id: p, api: a}]\n", "1 watch, 0 agents, 2 APIs"),
+        ("agents: [{agent_id: 7}]\n", "0 watches, 1 agent, 1 API"),
+        ("watch_files: [\"*.toggle\"]\n", "0 watches, 0 agents, 1 API, 0 watch files"),
     ] {
         fs::write(&path, text).unwrap();
         let output = check(&path, &[]);
@@ -273,7 +274,7 @@ fn variables_that_are_nearly_ours_are_warned_of() {
     );
 }
 
-/// What a check that polls the APIs says on standard output behind its first line, and its exit code.
+/// What a check that asks the APIs says on standard output behind its first line, and its exit code.
 fn checked_online(text: &str) -> (Option<i32>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.yaml");
@@ -285,34 +286,125 @@ fn checked_online(text: &str) -> (Option<i32>, Vec<String>) {
     (output.status.code(), lines)
 }
 
+/// The requests of a check to this API, as its lines begin.
+struct Places {
+    host: String,
+}
+
+impl Places {
+    fn of(upstream: &Upstream) -> Self {
+        Self { host: upstream.url().replace("http://", "") }
+    }
+
+    fn toggle(&self, agent: u32) -> String {
+        format!("GET {}/test_framework/v2/aiagents/{agent}/toggle-mock-tools-progress/", self.host)
+    }
+
+    fn mock_status(&self, agent: u32) -> String {
+        format!("GET {}/test_framework/v1/aiagents/{agent}/tools/mock-status/", self.host)
+    }
+
+    fn list(&self) -> String {
+        format!("GET {}/test_framework/v2/aiagents/", self.host)
+    }
+}
+
+/// What the check says of a part that is not there and that nothing uses.
+const UNUSED: &str = "HTTP 404: Not found. (not_found; the configuration does not use it)";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_online_check_polls_each_api_once_and_says_what_came_back() {
+async fn an_online_check_asks_each_api_and_says_what_came_back() {
     let upstream = Upstream::start().await;
     upstream.script("p", [Reply::task("completed", Some(true))]);
     upstream.script("bad", [Reply::detail(401, &format!("no such key: {KEY}"))]);
     let api = format!("{{base_url: {}, api_key: {KEY}}}", upstream.url());
-    let host = upstream.url().replace("http://", "");
-    let place = |agent: u32| format!("GET {host}/test_framework/v2/aiagents/{agent}/toggle-mock-tools-progress/");
+    let places = Places::of(&upstream);
     let good = format!(
         "apis: {{default: {api}, none: {api}}}\nwatches: [{{agent_id: 7, progress_id: p}}, {{agent_id: 8, progress_id: bad}}]\n"
     );
     let lines = vec![
-        format!("default: {}: completed", place(7)),
-        format!("none: {}: HTTP 400: no such id (reached, and the key is accepted)", place(1)),
+        format!("default: {}: completed", places.toggle(7)),
+        format!("default: {}: {UNUSED}", places.mock_status(7)),
+        format!("none: {}: HTTP 400: no such id (reached, and the key is accepted)", places.toggle(1)),
+        format!("none: {}: {UNUSED}", places.list()),
     ];
     assert_eq!(checked_online(&good), (Some(0), lines));
-    assert_eq!(upstream.requests().len(), 2);
+    assert_eq!(upstream.requests().len(), 4);
     let bad = format!(
         "apis: {{a: {api}, b: {{base_url: {}}}, c: {api}, d: {{base_url: \"http://127.0.0.1:1\", api_key: {KEY}}}}}\n\
          watches: [{{agent_id: 7, progress_id: bad, api: a}}, {{name: c, agent_id: 7, progress_id: gone, api: c}}]\n",
         upstream.url()
     );
     let (code, lines) = checked_online(&bad);
-    assert_eq!((code, lines.len()), (Some(1), 4), "{lines:?}");
-    assert_eq!(lines[0], format!("a: {}: HTTP 401: no such key: <secret> (unauthorized)", place(7)));
-    assert!(lines[1].starts_with("b: no key is configured") && lines[1].ends_with("(credentials)"), "{lines:?}");
-    assert_eq!(lines[2], format!("c: {}: HTTP 400: no such id (bad_request)", place(7)), "its watch is not known");
-    assert!(lines[3].starts_with("d: GET 127.0.0.1:1/") && lines[3].ends_with("(connect)"), "{lines:?}");
+    assert_eq!((code, lines.len()), (Some(1), 8), "{lines:?}");
+    assert_eq!(lines[0], format!("a: {}: HTTP 401: no such key: <secret> (unauthorized)", places.toggle(7)));
+    assert!(lines[2].starts_with("b: no key is configured") && lines[2].ends_with("(credentials)"), "{lines:?}");
+    assert_eq!(lines[4], format!("c: {}: HTTP 400: no such id (bad_request)", places.toggle(7)), "it is not known");
+    assert!(lines[6].starts_with("d: GET 127.0.0.1:1/") && lines[6].ends_with("(connect)"), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_is_good_if_it_has_what_the_configuration_uses_of_it() {
+    let upstream = Upstream::start().await;
+    upstream.mock_status(7, [Reply::mock_status(true, "vapi")]);
+    upstream.mock_status(8, [Reply::mock_status(false, "vapi")]);
+    upstream.script("p", [Reply::task("completed", Some(true))]);
+    upstream.script("gone", [Reply::detail(404, "Not found.")]);
+    upstream.script("cekura-exporter-config-check", [Reply::detail(404, "Not found.")]);
+    let api = format!("{{base_url: {}, api_key: {KEY}}}", upstream.url());
+    let places = Places::of(&upstream);
+    let check = |more: &str| checked_online(&format!("apis: {{default: {api}}}\n{more}"));
+    // A deployment without toggles, of which nothing but agents is watched.
+    let lines = vec![
+        format!("default: {}: {UNUSED}", places.toggle(8)),
+        format!("default: {}: mocks are off", places.mock_status(8)),
+    ];
+    assert_eq!(check("agents: [{agent_id: 8}, {agent_id: 9}]\n"), (Some(0), lines));
+    let (code, lines) = check("agents: [{agent_id: 8}]\nwatches: [{agent_id: 8, progress_id: gone}]\n");
+    assert_eq!(
+        (code, &lines[0]),
+        (Some(1), &format!("default: {}: HTTP 404: Not found. (not_found)", places.toggle(8)))
+    );
+    // A deployment without mock status for the agent that is configured.
+    let (code, lines) = check("agents: [{agent_id: 9}]\nwatches: [{agent_id: 7, progress_id: p}]\n");
+    let failed = format!("default: {}: HTTP 404: Not found. (not_found)", places.mock_status(9));
+    assert_eq!((code, lines), (Some(1), vec![format!("default: {}: completed", places.toggle(7)), failed]));
+    // Without agents, that of a watch says whether mock status is there.
+    let (code, lines) = check("watches: [{agent_id: 7, progress_id: p}]\n");
+    assert_eq!((code, &lines[1]), (Some(0), &format!("default: {}: mocks are on", places.mock_status(7))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_online_check_reads_the_list_of_agents_where_they_are_discovered_or_none_is_known() {
+    let upstream = Upstream::start().await;
+    let places = Places::of(&upstream);
+    let check = |discover: bool, more: &str| {
+        let api = format!("{{base_url: {}, api_key: {KEY}, discover_agents: {discover}}}", upstream.url());
+        checked_online(&format!("apis: {{default: {api}}}\n{more}"))
+    };
+    let (code, lines) = check(true, "");
+    assert_eq!((code, lines.len()), (Some(1), 2), "{lines:?}");
+    assert_eq!(lines[1], format!("default: {}: HTTP 404: Not found. (not_found)", places.list()), "it is used");
+    assert_eq!(check(false, "").0, Some(0), "nothing is used yet");
+    let results =
+        r#"{"count": 240, "next": null, "results": [{"id": 6, "mock_tools": []}, {"id": 7, "mock_tools": [{}]}]}"#;
+    upstream.page(1, [Reply::new(200, results)]);
+    let listed = format!("default: {}: 240 agents, 1 with mock tools on the first page", places.list());
+    let (code, lines) = check(true, "");
+    assert_eq!((code, &lines[1]), (Some(1), &listed));
+    assert_eq!(lines[2], format!("default: {}: HTTP 404: Not found. (not_found)", places.mock_status(7)));
+    upstream.mock_status(7, [Reply::mock_status(true, "vapi")]);
+    for discover in [true, false] {
+        let (code, lines) = check(discover, "");
+        let expected = [listed.clone(), format!("default: {}: mocks are on", places.mock_status(7))];
+        assert_eq!((code, &lines[1..]), (Some(0), &expected[..]));
+    }
+    upstream.mock_status(8, [Reply::mock_status(true, "vapi")]);
+    let (code, lines) = check(false, "agents: [{agent_id: 8}]\n");
+    assert_eq!((code, lines.len()), (Some(0), 2), "the list is not needed: {lines:?}");
+    let (code, lines) = check(true, "agents: [{agent_id: 8}]\n");
+    let expected = [listed, format!("default: {}: mocks are on", places.mock_status(8))];
+    assert_eq!((code, &lines[1..]), (Some(0), &expected[..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

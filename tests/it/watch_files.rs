@@ -146,8 +146,9 @@ fn the_check_reads_the_watch_files_too() {
     assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(errors.lines().count() == 1 && errors.starts_with("warning: ") && errors.contains("none"), "{errors}");
     let found = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(found(&output), format!("{}: 2 watches, 1 API, 1 watch file: good\n", config.display()));
-    fs::write(folder.path().join("bad.toggle"), "- {agent_id: 1, progress_id: p, x: y}\n- {agent_id: 0}\n").unwrap();
+    assert_eq!(found(&output), format!("{}: 2 watches, 0 agents, 1 API, 1 watch file: good\n", config.display()));
+    fs::write(folder.path().join("bad.toggle"), "- {agent_id: 1, progress_id: p, x: y}\n- {agent_id: 0, name: b}\n")
+        .unwrap();
     let output = check();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), found(&output).as_str()), (Some(2), ""), "{errors}");
@@ -170,7 +171,7 @@ fn the_check_reads_the_watch_files_too() {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(
-        found(&output).ends_with(": 1 watch, 1 API, 2 watch files: good\n"),
+        found(&output).ends_with(": 1 watch, 0 agents, 1 API, 2 watch files: good\n"),
         "the one that is refused is not counted: {}",
         found(&output)
     );
@@ -178,4 +179,13 @@ fn the_check_reads_the_watch_files_too() {
         errors.starts_with("warning: ") && errors.contains("good.toggle: the name `agent-1` is taken by"),
         "{errors}"
     );
+    fs::write(&config, "agents: [{agent_id: 7}]\nwatch_files: [\"*.toggle\"]\n").unwrap();
+    fs::write(folder.path().join("bad.toggle"), "[{agent_id: 7, expect: enabled}, {agent_id: 8}]").unwrap();
+    let output = check();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let summary = ": 1 watch, 2 agents, 1 API, 2 watch files: good\n";
+    assert!(output.status.code() == Some(0) && found(&output).ends_with(summary), "{}{errors}", found(&output));
+    let refused =
+        "bad.toggle: agent 7 of the API `default` is defined by the configuration: this definition is refused";
+    assert!(errors.starts_with("warning: ") && errors.contains(refused) && errors.lines().count() == 1, "{errors}");
 }
