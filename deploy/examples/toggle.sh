@@ -1,6 +1,7 @@
 #!/bin/sh
 # Registers a toggle with cekura-exporter, waits until its run is finished, and fails unless it
-# completed in the expected state. `toggle.sh --help` lists the arguments.
+# completed in the expected state. With --live, it then waits until the API itself says that mocks are in
+# that state. `toggle.sh --help` lists the arguments.
 set -eu
 
 usage() {
@@ -19,6 +20,9 @@ completed with mocks in the expected state.
 Options:
   --api NAME          the API of the toggle, by its name in the exporter's configuration
   --label NAME=VALUE  a label on every series of the toggle; can be repeated
+  --live              after that, wait until the API says that mocks are in the expected state, and
+                      fail unless it does. The exporter must ask for the mock status of the agent:
+                      it must be listed under `agents`, in a watch file, or discovered
   --help              print this text
 
 Environment variables:
@@ -43,9 +47,10 @@ escaped() {
     printf %s "$1" | sed 's/[\\"]/\\&/g'
 }
 
-api='' labels=''
+api='' labels='' live=no
 while :; do
     case ${1:-} in
+    --live=*) misused '--live takes no value' ;;
     --*=*)
         option=${1%%=*} value=${1#*=}
         shift
@@ -62,6 +67,7 @@ while :; do
         labels="${labels:+$labels, }\"$(escaped "${2%%=*}")\": \"$(escaped "${2#*=}")\""
         shift 2
         ;;
+    --live) live=yes && shift ;;
     --) shift && break ;;
     -*) misused "there is no option '$1'" ;;
     *) break ;;
@@ -105,16 +111,20 @@ access() (
 )
 
 # Sends a request. Sets `failed` to curl's exit code, `code` to the HTTP status (000 without an answer),
-# `answer` to what came, and `state` to the JSON in it. Usage: ask SECONDS CURL_ARGUMENT...
+# `answer` to what came, and `state` to the JSON in it. Usage: ask PATH SECONDS CURL_ARGUMENT...
 ask() {
-    limit=$1 failed=0
-    shift
-    answer=$(access | curl -sS -i --suppress-connect-headers -m "$limit" -K - -w '\n%{http_code}' "$@" "$url/api/v1/toggles/$name" 2>&1) || failed=$?
+    path=$1 limit=$2 failed=0
+    shift 2
+    answer=$(access | curl -sS -i --suppress-connect-headers -m "$limit" -K - -w '\n%{http_code}' "$@" "$url/api/v1/$path" 2>&1) || failed=$?
     code=${answer##*"$newline"}
     [ "$failed" -eq 0 ] || code=000
     state=${answer#*"$blank"}
-    # The labels, whose names users choose, come before the status; everything that is read comes after it.
-    case $state in *'"status":"'*) state="{\"status\":\"${state#*'"status":"'}" ;; esac
+    # The labels, whose names users choose, come before the status and before what is live; everything that is
+    # read comes after it.
+    case $state in
+    *'"status":"'*) state="{\"status\":\"${state#*'"status":"'}" ;;
+    *'"mocks_live":'*) state="{\"mocks_live\":${state##*'"mocks_live":'}" ;;
+    esac
 }
 
 # Prints a text field of the JSON in the answer, in one line.
@@ -142,7 +152,10 @@ tell() {
 
 # Ends the job with one line that says what is wrong and what to do.
 fail() {
-    echo "toggle.sh: toggle $name did not complete with mocks $expect: $1; $2." >&2
+    case $phase in
+    live) echo "toggle.sh: toggle $name completed, but the API did not confirm that mocks are $expect: $1; $2." >&2 ;;
+    *) echo "toggle.sh: toggle $name did not complete with mocks $expect: $1; $2." >&2 ;;
+    esac
     exit 1
 }
 
@@ -166,14 +179,18 @@ try_again() {
 refused() {
     text=$(field error)
     what="the exporter refused the request with $code$(aside "$text")"
-    case $registered,$code,$text in
+    case $phase,$code,$text in
     *,400,?*) fail "$what" 'correct the arguments' ;;
     *,401,*) fail "$what" 'check EXPORTER_USER and the password' ;;
     *,403,*) fail "$what" 'check that a proxy between this job and the exporter lets it through' ;;
-    no,405,?*) fail "$what" 'enable registrations in the configuration of the exporter' ;;
-    no,409,?*) fail "$what" 'choose another NAME, or remove the watch of that name from its source' ;;
-    yes,404,?*) fail "the registration was removed while this job waited ($code)" 'start the toggle again, and find out who removed it' ;;
-    yes,409,?*) fail "another run took its place while this job waited ($code)" 'give each job that runs at the same time a NAME of its own' ;;
+    register,405,?*) fail "$what" 'enable registrations in the configuration of the exporter' ;;
+    register,409,?*) fail "$what" 'choose another NAME, or remove the watch of that name from its source' ;;
+    finish,404,?*) fail "the registration was removed while this job waited ($code)" 'start the toggle again, and find out who removed it' ;;
+    finish,409,?*) fail "another run took its place while this job waited ($code)" 'give each job that runs at the same time a NAME of its own' ;;
+    live,404,?* | live,409,?*)
+        fail "the exporter does not ask for the mock status of agent $agent of the API ${api:-default} ($code)" \
+            "list it under \`agents\` in the configuration of the exporter, or set discover_agents of that API"
+        ;;
     *) fail "$url answered with $code$(aside "$text")" 'check that URL is the address of the exporter' ;;
     esac
 }
@@ -197,7 +214,12 @@ polls_fail() {
     reason=$1
     polls="the exporter's polls fail with $reason$(aside "$(field poll_error_detail)")"
     case $reason in
-    bad_request | not_found) advice="check that AGENT_ID $agent and PROGRESS_ID $id are of one toggle in that API and that it was started lately" ;;
+    bad_request | not_found)
+        case $phase in
+        live) advice="check that this API has the mock status of agent $agent; if not, start the job without --live" ;;
+        *) advice="check that AGENT_ID $agent and PROGRESS_ID $id are of one toggle in that API and that it was started lately" ;;
+        esac
+        ;;
     unauthorized | forbidden | credentials) advice="give the exporter a key of that API that may read agent $agent" ;;
     *)
         refused_since=''
@@ -212,13 +234,46 @@ polls_fail() {
     tell "$polls" "$advice"
 }
 
-# Checks the toggle in the answer, and ends the job if its run is finished.
+# Ends the job well.
+succeed() {
+    case $phase in
+    live) echo "toggle.sh: toggle $name completed with mocks $expect, and the API confirms it" >&2 ;;
+    *) echo "toggle.sh: toggle $name completed with mocks $expect" >&2 ;;
+    esac
+    exit 0
+}
+
+# Checks the agent in the answer, and ends the job if mocks are as expected. An answer that came when the time
+# to wait was over may be older than the toggle, and does not count. Usage: look_at_agent SECONDS_WAITED
+look_at_agent() {
+    longest=25
+    case $state in
+    '{"mocks_live":true,'*) is='on' ;;
+    '{"mocks_live":false,'*) is='off' ;;
+    '{"mocks_live":null,'*) is='unknown' ;;
+    *) fail "$url did not answer as cekura-exporter does" 'check that URL is the address of the exporter' ;;
+    esac
+    case $expect,$is in
+    enabled,on | disabled,off) [ "$1" -ge "$step" ] || succeed ;;
+    esac
+    reason=$(field poll_error)
+    if [ -n "$reason" ]; then
+        polls_fail "$reason"
+    else
+        refused_since=''
+        tell "according to the API, mocks are $is" 'start the toggle again, or switch the mocks of the agent by hand'
+    fi
+}
+
+# Checks the toggle in the answer, and ends the job if its run is finished and nothing else is to be waited for.
 look() {
     longest=25
     case $expect,$state in
     enabled,*'"status":"completed",'*'"mock_enabled":true,'* | disabled,*'"status":"completed",'*'"mock_enabled":false,'*)
-        echo "toggle.sh: toggle $name completed with mocks $expect" >&2
-        exit 0
+        [ "$live" = yes ] || succeed
+        phase=live refused_since=''
+        tell 'it completed, and the API is asked whether mocks are '"$expect" 'look at the agent on the page of the exporter'
+        return
         ;;
     *,*'"status":"completed",'*) fail 'it completed in another state' 'start the toggle again before anything relies on it' ;;
     *,*'"status":"failed",'*) fail "it failed$(aside "$(field error)")" 'start the toggle again' ;;
@@ -234,26 +289,36 @@ look() {
     fi
 }
 
-registered=no longest=5
+# What is waited for: that the toggle is registered, that its run is finished, that mocks are live.
+phase=register longest=5
 while :; do
     left=$((end - $(date +%s)))
-    if [ "$registered" = no ]; then
-        ask $((left < 10 ? left + 10 : 20)) -X PUT -H content-type:application/json -H expect: -d "$body"
-    elif [ "$left" -gt 0 ]; then
-        # Waits for this run only, and in steps, because proxies end requests that take a minute.
-        step=$((left < longest ? left : longest))
-        ask $((left < step + 13 ? left + 2 : step + 15)) -G -d "wait=${step}s" --data-urlencode "progress_id=$id"
-    else
+    # Waits in steps, because proxies end requests that take a minute.
+    step=$((left < longest ? left : longest))
+    limit=$((left < step + 13 ? left + 2 : step + 15))
+    asked=$(date +%s)
+    if [ "$phase" = register ]; then
+        ask "toggles/$name" $((left < 10 ? left + 10 : 20)) -X PUT -H content-type:application/json -H expect: -d "$body"
+    elif [ "$left" -le 0 ]; then
         fail "$told, and $seconds s are over" "$remedy"
+    elif [ "$phase" = finish ]; then
+        # For this run only.
+        ask "toggles/$name" "$limit" -G -d "wait=${step}s" --data-urlencode "progress_id=$id"
+    else
+        ask "agents/${api:-default}/$agent" "$limit" -G -d "wait=${step}s" -d "live=$expect"
     fi
-    case $code in
-    200 | 201)
+    case $phase,$code in
+    live,200)
+        pause=1
+        look_at_agent $(($(date +%s) - asked))
+        ;;
+    *,200 | *,201)
         pause=1
         look
-        [ "$registered" = yes ] || registered=yes longest=5
+        [ "$phase" != register ] || phase=finish longest=5
         ;;
-    000) unanswered ;;
-    429 | 5??) try_again "the exporter or a proxy answered with $code$(aside "$(field error)")" ;;
+    *,000) unanswered ;;
+    *,429 | *,5??) try_again "the exporter or a proxy answered with $code$(aside "$(field error)")" ;;
     *) refused ;;
     esac
 done

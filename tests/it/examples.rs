@@ -206,6 +206,7 @@ async fn a_job_that_is_given_too_little_or_nonsense_says_what_is_wrong_and_how_i
         ([&["--label", "team"], &right[..]].concat(), "--label needs NAME=VALUE"),
         (vec!["--label"], "--label needs NAME=VALUE"),
         (vec!["--api"], "--api needs a name"),
+        ([&["--live=yes"], &right[..]].concat(), "--live takes no value"),
     ]);
     for shell in SHELLS {
         for (args, what) in &cases {
@@ -272,6 +273,33 @@ async fn an_id_that_the_api_refuses_ends_a_job_within_a_minute() {
     assert!(upstream.polls_of("unknown") > 2, "it was refused again and again");
 }
 
+#[tokio::test]
+async fn a_job_with_live_goes_on_only_when_the_api_says_that_mocks_are_as_expected() {
+    let upstream = Upstream::start().await;
+    upstream.mock_status(7, [Reply::mock_status(false, "vapi"), Reply::mock_status(true, "vapi")]);
+    for (id, enabled) in [("on", true), ("off", false), ("other", true)] {
+        upstream.script(id, [Reply::task("in_progress", None), Reply::task("completed", Some(enabled))]);
+    }
+    let config = Exporter::registering(&upstream, Path::new("state")) + "agents: [{agent_id: 7}]\n";
+    let exporter = Exporter::with(config).start().await;
+    let job = |shell: &str, [agent, id, expect, seconds]: [&str; 4]| {
+        let arguments = ["--live", exporter.urls[0].as_str(), id, agent, id, expect, seconds];
+        script(shell, &[]).args(arguments).spawn().unwrap()
+    };
+    for shell in SHELLS {
+        let (code, said) = ended(job(shell, ["7", "on", "enabled", "60"])).await;
+        assert!(code == Some(0) && said.contains("with mocks enabled, and the API confirms it"), "{code:?} {said}");
+    }
+    let (code, said) = ended(job("/bin/sh", ["7", "off", "disabled", "3"])).await;
+    let last = said.lines().last().unwrap();
+    assert!(code == Some(1) && last.contains("did not confirm that mocks are disabled"), "{code:?} {said}");
+    assert!(last.contains("mocks are on, and 3 s are over; start the toggle again"), "{said}");
+    let (code, said) = ended(job("/bin/sh", ["8", "other", "enabled", "60"])).await;
+    let last = said.lines().last().unwrap();
+    let reason = "the exporter does not ask for the mock status of agent 8 of the API default (409)";
+    assert!(code == Some(1) && last.contains(reason) && last.contains("; list it under `agents`"), "{code:?} {said}");
+}
+
 /// A simulated exporter, and a clock for the script.
 struct Simulation {
     simulator: Simulator,
@@ -286,6 +314,19 @@ fn shown(status: &str, mock_enabled: Option<bool>, poll_error: Option<&str>) -> 
     let head = r#"{"name":"a","progress_id":"p","labels":{"poll_error":"forbidden"}"#;
     let tail = format!(r#""error":null,"up":true,"poll_error":{poll_error},"poll_error_detail":null}}"#);
     Reply::new(200, format!("{head},\"status\":\"{status}\",\"mock_enabled\":{mock_enabled},{tail}\n"))
+}
+
+/// An agent as the exporter shows it, as far as the script looks.
+fn shown_agent(mocks_live: Option<bool>, poll_error: Option<&str>) -> String {
+    let (mocks_live, poll_error) = (json!(mocks_live), json!(poll_error));
+    let head = r#"{"api":"default","agent_id":7,"labels":{"mocks_live":"true","poll_error":"timeout"}"#;
+    format!("{head},\"mocks_live\":{mocks_live},\"should_be\":\"enabled\",\"poll_error\":{poll_error},\"polls\":1}}\n")
+}
+
+/// The same, answered before the time to wait is over.
+fn shown_at_once(mocks_live: bool) -> Reply {
+    let body = shown_agent(Some(mocks_live), None);
+    Reply::Raw(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
 }
 
 impl Simulation {
@@ -326,8 +367,18 @@ impl Simulation {
     }
 
     async fn job_at(&self, url: &str, seconds: &str) -> (Option<i32>, String) {
+        self.job_with(&[url, "a", "7", "p", "enabled", seconds]).await
+    }
+
+    /// How a job with `--live` ends, and what it says.
+    async fn live_job(&self, seconds: &str) -> (Option<i32>, String) {
+        let url = format!("http://{}", self.simulator.address());
+        self.job_with(&["--live", &url, "a", "7", "p", "enabled", seconds]).await
+    }
+
+    async fn job_with(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = script("/bin/sh", &[self.folder.path().to_owned()]);
-        ended(command.args([url, "a", "7", "p", "enabled", seconds]).spawn().unwrap()).await
+        ended(command.args(arguments).spawn().unwrap()).await
     }
 
     /// For how many seconds the script slept, each time.
@@ -488,5 +539,51 @@ async fn a_job_pauses_as_long_as_retry_after_says_but_for_a_minute_at_most() {
             assert_eq!((code, exporter.slept()), (Some(0), vec![pause]), "{retry_after}: {said}");
             assert!(said.contains(&format!("{status} (the exporter stops)")), "{said}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_may_be_older_than_the_toggle_does_not_confirm_it() {
+    let exporter = Simulation::answering(|request, _| match request {
+        0 => shown("completed", Some(true), None),
+        // The time to wait is over.
+        1 => Reply::new(200, shown_agent(Some(true), None)),
+        2 => Reply::new(503, "{}"),
+        _ => shown_at_once(true),
+    });
+    let exporter = exporter.await;
+    let (code, said) = exporter.live_job("1800").await;
+    let paths: Vec<_> = exporter.requests.lock().unwrap().iter().map(|request| request.path.clone()).collect();
+    let agent = "/api/v1/agents/default/7";
+    assert_eq!(
+        (code, &paths[..]),
+        (Some(0), &["/api/v1/toggles/a", agent, agent, agent].map(str::to_owned)[..]),
+        "{said}"
+    );
+    let exporter = Simulation::answering(|request, _| match request {
+        0 => shown("completed", Some(true), None),
+        _ => Reply::new(200, shown_agent(None, None)),
+    });
+    let exporter = exporter.await;
+    let (code, said) = exporter.live_job("123").await;
+    assert!(code == Some(1) && said.contains("mocks are unknown, and 123 s are over"), "{code:?} {said}");
+    assert_eq!(exporter.waits().iter().sum::<u64>(), 123);
+}
+
+#[tokio::test]
+async fn a_mock_status_that_the_api_refuses_ends_a_job_within_a_minute() {
+    for (reason, remedy) in [
+        ("not_found", "start the job without --live"),
+        ("forbidden", "give the exporter a key"),
+        ("credentials", "give the exporter a key"),
+    ] {
+        let exporter = Simulation::answering(move |request, _| match request {
+            0 => shown("completed", Some(true), None),
+            _ => Reply::new(200, shown_agent(None, Some(reason))),
+        });
+        let exporter = exporter.await;
+        let (code, said) = exporter.live_job("1800").await;
+        assert!(code == Some(1) && (20..60).contains(&exporter.passed()), "{}: {said}", exporter.passed());
+        assert!(said.contains(reason) && said.contains(remedy), "{said}");
     }
 }
