@@ -213,7 +213,7 @@ fn what_is_asked_for_is_there() {
         "cronJob": {
             "enabled": true, "name": "theirs", "schedule": "0 1 * * *", "image": "i:1", "command": ["a", "b"],
             "cekuraUrl": "https://u", "toggleKey": {"existingSecret": "s", "key": "k"}, "agentId": 123_456_789,
-            "slot": "slot", "team": "team", "activeDeadlineSeconds": 60, "runAsUser": 7,
+            "slot": "slot", "team": "team", "live": false, "activeDeadlineSeconds": 60, "runAsUser": 7,
             "resources": {"limits": {"cpu": "9"}},
         },
     }));
@@ -261,6 +261,7 @@ fn what_is_asked_for_is_there() {
         (format!("{job}/template/spec/containers/0/env/2/value"), json!("123456789")),
         (format!("{job}/template/spec/containers/0/env/3/value"), json!("slot")),
         (format!("{job}/template/spec/containers/0/env/4/value"), json!("team")),
+        (format!("{job}/template/spec/containers/0/env/5/value"), json!("false")),
         (format!("{job}/template/spec/containers/0/resources/limits/cpu"), json!("9")),
     ] {
         let (kind, pointer) = at.split_at(at.find('/').unwrap());

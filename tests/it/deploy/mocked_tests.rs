@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,11 +26,28 @@ struct Agent {
     toggles: Arc<Mutex<Vec<Value>>>,
     /// How many of the next requests to disable it cannot answer.
     stumbles: Arc<AtomicU32>,
+    /// Whether its mocks are on.
+    live: Arc<AtomicBool>,
 }
 
 impl Agent {
     /// An API whose tasks end like this. Without an end for a direction, that toggle is refused.
     async fn ending(enable: Option<Reply>, disable: Option<Reply>) -> Self {
+        Self::start(enable, disable, |_| true).await
+    }
+
+    /// An API whose tasks all complete as they were asked to, and take effect only in these directions.
+    async fn taking(takes: impl Fn(bool) -> bool + Send + Sync + 'static) -> Self {
+        Self::start(Some(on()), Some(off()), takes).await
+    }
+
+    async fn start(
+        enable: Option<Reply>,
+        disable: Option<Reply>,
+        takes: impl Fn(bool) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let live = Arc::new(AtomicBool::new(false));
+        let switched = live.clone();
         let toggles = Arc::new(Mutex::new(Vec::new()));
         let asked = toggles.clone();
         let stumbles = Arc::new(AtomicU32::new(0));
@@ -38,6 +55,9 @@ impl Agent {
         let script = move |request: &Request| {
             if request.method != "POST" {
                 assert_eq!(request.header("x-cekura-api-key"), Some(KEY));
+                if request.mock_status_of().is_some() {
+                    return Reply::mock_status(switched.load(Ordering::Relaxed), "vapi");
+                }
                 let ending = if request.progress_id().as_deref() == Some("on") { &enable } else { &disable };
                 return ending.clone().unwrap_or_else(|| Reply::detail(400, "no such id"));
             }
@@ -50,12 +70,15 @@ impl Agent {
             if id == "off" && stumbling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
                 return Reply::detail(503, "not now");
             }
+            if takes(id == "on") {
+                switched.store(id == "on", Ordering::Relaxed);
+            }
             match ending {
                 Some(_) => Reply::new(202, json!({"progress_id": id}).to_string()),
                 None => Reply::detail(403, "no"),
             }
         };
-        Self { simulator: Simulator::start(script).await.unwrap(), toggles, stumbles }
+        Self { simulator: Simulator::start(script).await.unwrap(), toggles, stumbles, live }
     }
 
     fn url(&self) -> String {
@@ -198,6 +221,40 @@ async fn the_job_fails_when_mocks_stay_on() {
     }
 }
 
+/// How a job ends that waits until its toggles have taken effect, and what it says.
+async fn confirmed(pod: &Pod, agent: &Agent, shell: &[&str], seconds: &str) -> (Option<i32>, String) {
+    let mut command = pod.command(shell, agent, "exit 0");
+    ended(command.envs([("LIVE", "true"), ("LIVE_SECONDS", seconds)]).spawn().unwrap()).await
+}
+
+#[tokio::test]
+async fn tests_run_when_the_api_confirms_that_mocks_are_on_and_the_job_ends_well_when_they_are_off_again() {
+    let agent = Agent::taking(|_| true).await;
+    let pod = Pod::of(&agent).await;
+    for shell in SHELLS {
+        let (code, said) = confirmed(&pod, &agent, shell, "60").await;
+        assert_eq!((code, pod.ran(), agent.live.load(Ordering::Relaxed)), (Some(0), true, false), "{shell:?}: {said}");
+    }
+    let e = pod.exporter.scrape().await;
+    let labels = [("agent_id", "7"), ("team", "bookings"), ("source", "file")];
+    assert_eq!(e.value("cekura_agent_info", &labels), Some(1.0), "{}", e.text);
+}
+
+#[tokio::test]
+async fn a_toggle_that_completed_and_did_not_take_effect_fails_the_job() {
+    for (takes, ran) in [(false, false), (true, true)] {
+        // Neither direction takes effect, or only enabling does.
+        let agent = Agent::taking(move |enables| takes && enables).await;
+        let pod = Pod::of(&agent).await;
+        let (code, said) = confirmed(&pod, &agent, SHELLS[0], "4").await;
+        assert_eq!((code, pod.ran()), (Some(1), ran), "{said}");
+        let state = if takes { "disabled" } else { "enabled" };
+        let what = format!("-{state} completed, but the API did not confirm that mocks are {state}");
+        assert!(said.contains(&what) && said.contains("set LIVE to false"), "{said}");
+        assert_eq!(agent.toggles(), [json!({"enabled": true}), json!({"enabled": false})]);
+    }
+}
+
 /// Tests that do not end by themselves, and what they leave if they are let to end, as shells make them.
 /// While they run, the file `beat` grows.
 const ENDLESS: [(&str, bool); 4] = [
@@ -263,11 +320,17 @@ async fn disabling_that_fails_for_a_moment_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_is_no_number_of_seconds_is_refused_before_anything_is_toggled() {
+async fn a_setting_that_is_wrong_is_refused_before_anything_is_toggled() {
     let agent = Agent::ending(Some(on()), Some(off())).await;
     let pod = Pod::of(&agent).await;
     for shell in SHELLS {
-        for (name, value) in [("TOGGLE_SECONDS", "30m"), ("TOGGLE_SECONDS", "0900"), ("STOP_SECONDS", "20s")] {
+        for (name, value) in [
+            ("TOGGLE_SECONDS", "30m"),
+            ("TOGGLE_SECONDS", "0900"),
+            ("STOP_SECONDS", "20s"),
+            ("LIVE_SECONDS", "2m"),
+            ("LIVE", "yes"),
+        ] {
             let mut command = pod.command(shell, &agent, "exit 0");
             let (code, said) = ended(command.env(name, value).spawn().unwrap()).await;
             assert_eq!((code, pod.ran(), agent.toggles()), (Some(1), false, vec![]), "{shell:?}: {said}");
