@@ -238,7 +238,7 @@ fn the_table_of_keys_has_the_defaults_of_the_configuration() {
 #[test]
 fn the_configurations_that_the_pages_show_are_good() {
     let folder = tempfile::tempdir().unwrap();
-    for (page, count) in [("docs/sources.md", 3), ("docs/runbooks.md", 4)] {
+    for (page, count) in [("docs/sources.md", 5), ("docs/runbooks.md", 4)] {
         let text = read(page);
         let blocks: Vec<_> = text.split("```yaml\n").skip(1).map(|block| block.split_once("```").unwrap().0).collect();
         assert_eq!(blocks.len(), count, "{page}");
@@ -324,12 +324,17 @@ async fn configured(upstream: &Upstream, authority: &Authority) -> Exporter {
     ] {
         upstream.script(id, [reply]);
     }
+    upstream.mock_status(1, [Reply::mock_status(true, "vapi")]);
     let api = json!({"base_url": upstream.url(), "api_key": KEY});
     let labels = json!({OWN_LABEL: "bookings"});
     let watch = |id: &str, agent_id: u32, api: &str| json!({"name": id, "agent_id": agent_id, "progress_id": id, "expect": "enabled", "api": api, "labels": labels});
     let config = json!({
         "apis": {"default": api, "pausing": api},
-        "agents": [{"agent_id": 1, "expect": "enabled", "labels": labels}],
+        "agents": [
+            {"agent_id": 1, "expect": "enabled", "labels": labels},
+            // The API does not know this one.
+            {"agent_id": 9, "labels": labels},
+        ],
         "watches": [
             watch("completed", 1, "default"), watch("mismatched", 2, "default"), watch("failed", 3, "default"),
             watch("refused", 4, "default"), watch("paused", 5, "pausing"),
@@ -347,6 +352,8 @@ async fn the_tables_of_metrics_have_those_of_the_program_with_their_types_and_la
     let told = |e: &Exposition| {
         let count = |name| e.count(name);
         count("cekura_toggle_up") == 5
+            && count("cekura_agent_up") == 2
+            && count("cekura_agent_mocks_drift") == 1
             && count("cekura_api_paused_until_timestamp_seconds") == 1
             && count("cekura_exporter_http_requests_total") > 0
     };

@@ -131,7 +131,8 @@ async fn exporter_of_all(upstream: &Upstream) -> Exporter {
     ] {
         upstream.script(id, replies);
     }
-    let api = json!({"base_url": upstream.url(), "api_key": KEY});
+    upstream.mock_status(2, [Reply::mock_status(true, "vapi")]);
+    let api = json!({"base_url": upstream.url(), "api_key": KEY, "requests_per_second": 1000});
     let watch = |id: &str, agent_id: u32, api: &str| {
         json!({"name": id, "agent_id": agent_id, "progress_id": id, "expect": "enabled", "api": api,
                "labels": {"team": "bookings"}})
@@ -139,7 +140,11 @@ async fn exporter_of_all(upstream: &Upstream) -> Exporter {
     let config = json!({
         "apis": {"default": api, "throttled": api},
         "polling": {"min_interval": "50ms", "max_interval": "100ms", "backoff_max": "200ms"},
-        "agents": [{"agent_id": 99, "expect": "disabled", "labels": {"team": "support"}}],
+        "agents": [
+            {"agent_id": 2, "expect": "disabled"},
+            // The API does not know this one.
+            {"agent_id": 99, "expect": "disabled", "labels": {"team": "support"}},
+        ],
         "watches": [
             watch("completed", 1, "default"), watch("mismatched", 2, "default"), watch("failed", 3, "default"),
             watch("recovered", 4, "default"), watch("odd", 5, "default"), watch("silent", 6, "default"),
@@ -157,6 +162,7 @@ async fn exporter_of_all(upstream: &Upstream) -> Exporter {
             && is("mismatched", "completed")
             && is("failed", "failed")
             && is("recovered", "in_progress")
+            && e.count("cekura_agent_up") == 2
             && ["odd", "throttled", "expired"]
                 .iter()
                 .all(|name| e.value("cekura_toggle_up", &[("toggle", name)]).is_some())
@@ -192,7 +198,14 @@ async fn read(exporter: &Exporter) -> Vec<Value> {
         "/api/v1/agents?pretty",
         "/api/v1/agents/default/99",
         "/api/v1/agents/default/1?pretty",
+        "/api/v1/agents/default/2",
+        "/api/v1/agents/default/2?wait=5m&live=enabled&pretty=0",
+        "/api/v1/agents/default/2?wait=1ms&live=disabled",
+        "/api/v1/agents/default/2?wait=5m",
+        "/api/v1/agents/default/2?wait=soon&live=enabled",
+        "/api/v1/agents/default/1?wait=5m&live=enabled",
         "/api/v1/agents/default/1000",
+        "/api/v1/agents/default/1000?wait=5m&live=enabled",
     ] {
         exchanges.push(get(exporter, target).await);
     }
