@@ -1,5 +1,5 @@
-//! Runs the commands of the README that install the program and watch a toggle, with a simulated API instead of
-//! the public one.
+//! Runs the commands of the README that install the program and watch an agent and a toggle, with a simulated API
+//! instead of the public one.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ use tokio::process::{Child, Command};
 
 use crate::harness::{ReservedPort, Upstream, eventually, markdown, tool};
 
-/// The code blocks of shell commands that install the program and watch a toggle, in order.
+/// The code blocks of shell commands that install the program and watch an agent and a toggle, in order.
 fn commands() -> Vec<String> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let sections = ["## Install", "## Watch your first toggle"].map(|heading| markdown::section(&readme, heading));
+    let sections = ["## Install", "## Watch your first agent"].map(|heading| markdown::section(&readme, heading));
     let blocks = sections.into_iter().flat_map(|section| section.split("\n```sh\n").skip(1));
     blocks.map(|block| block.split_once("```").unwrap().0.to_owned()).collect()
 }
@@ -73,11 +73,11 @@ impl Reader {
         command
     }
 
-    /// The output of the commands for another terminal, with the port of this reader.
-    async fn elsewhere(&self, commands: &str) -> Output {
+    /// The output of the commands for another terminal in this folder, with the port of this reader.
+    async fn elsewhere(&self, folder: &str, commands: &str) -> Output {
         assert!(commands.contains("http://localhost:10058/"), "{commands}");
         let commands = commands.replace("localhost:10058", &self.port.address.to_string());
-        self.shell(&commands).output().await.unwrap()
+        self.shell(&format!("cd ./{folder}\n{commands}")).output().await.unwrap()
     }
 }
 
@@ -104,44 +104,56 @@ const LISTENING: &str = " --web.listen-address localhost:10058";
 /// The content of `config.yaml` in the checkout and in the archive.
 const REFERENCE: &str = "watches: []\n";
 
-/// Follows the README: gets the program, starts it, and waits until the toggle is shown.
-async fn follow(reader: &Reader, get: &str, given: &str, look: &str) {
+/// Follows the README: gets the program, starts it in this folder, waits until the agent is shown, and then watches a
+/// toggle.
+async fn follow(reader: &Reader, get: &str, folder: &str, [given, look, watch]: [&str; 3]) {
     // The program listens on the reserved port instead.
     let start = given.replace(LISTENING, "");
     assert_ne!(start, given);
-    let id = between(&start, "progress_id: ", ",");
+    let agent = between(&start, "agent_id: ", ",");
     let key = between(&start, "\nexport CEKURA_API_KEY=", "\n");
-    reader.upstream.script(id, [Reply::task("completed", Some(true))]);
+    reader.upstream.mock_status(agent.parse().unwrap(), [Reply::mock_status(true, "vapi")]);
     let mut session = Session::start(reader.shell(&format!("{get}{start}")));
-    let shown = eventually("the last command shows the toggle completed", async || {
+    let shown = eventually("the agent is shown with its mocks on", async || {
         if session.0.try_wait().unwrap().is_some() {
             let mut said = String::new();
             tokio::io::AsyncReadExt::read_to_string(session.0.stderr.as_mut().unwrap(), &mut said).await.unwrap();
             panic!("it ended: {said}");
         }
-        let output = reader.elsewhere(look).await;
-        let toggle = serde_json::from_slice::<Value>(&output.stdout).ok()?;
-        (toggle["status"] == "completed").then_some(toggle)
+        let output = reader.elsewhere(folder, look).await;
+        let shown = serde_json::from_slice::<Value>(&output.stdout).ok()?;
+        (shown["mocks_live"] == true).then_some(shown)
     });
     let shown = shown.await;
-    let name = between(&start, "name: ", ",");
+    assert_eq!((shown["agent_id"].to_string(), &shown["mocks_drift"]), (agent.to_owned(), &json!(true)));
+    let (name, id) = (between(watch, "name: ", ","), between(watch, "progress_id: ", ","));
+    reader.upstream.script(id, [Reply::task("completed", Some(true))]);
+    let added = reader.elsewhere(folder, watch).await;
+    assert!(added.status.success(), "{added:?}");
+    let (_, look) = watch.split_once("/-/reload\n").unwrap();
+    let shown = eventually("the toggle is shown completed", async || {
+        let output = reader.elsewhere(folder, look).await;
+        let shown = serde_json::from_slice::<Value>(&output.stdout).ok()?;
+        (shown["status"] == "completed").then_some(shown)
+    });
+    let shown = shown.await;
     assert_eq!((&shown["name"], &shown["progress_id"], &shown["mismatch"]), (&json!(name), &json!(id), &json!(false)));
     let requests = reader.upstream.requests();
     assert!(requests.iter().all(|(_, request)| request.header("x-cekura-api-key") == Some(key)), "{requests:?}");
 }
 
 #[tokio::test]
-async fn the_commands_of_the_readme_show_a_toggle_from_a_checkout() {
-    let [checkout, _, start, look] = &commands()[..] else { panic!("{:#?}", commands()) };
+async fn the_commands_of_the_readme_show_an_agent_and_a_toggle_from_a_checkout() {
+    let [checkout, _, start, look, watch] = &commands()[..] else { panic!("{:#?}", commands()) };
     let reader = Reader::new().await;
     reader.put_program("program", "config.yaml");
-    follow(&reader, checkout, start, look).await;
+    follow(&reader, checkout, "", [start, look, watch]).await;
     assert_eq!(fs::read_to_string(reader.folder.path().join("config.yaml")).unwrap(), REFERENCE);
 }
 
 #[tokio::test]
-async fn the_commands_of_the_readme_show_a_toggle_from_a_release_archive() {
-    let [_, archive, start, look] = &commands()[..] else { panic!("{:#?}", commands()) };
+async fn the_commands_of_the_readme_show_an_agent_and_a_toggle_from_a_release_archive() {
+    let [_, archive, start, look, watch] = &commands()[..] else { panic!("{:#?}", commands()) };
     let reader = Reader::new().await;
     // As .ci/archive packs it.
     let name = concat!("cekura-exporter-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-gnu");
@@ -149,7 +161,7 @@ async fn the_commands_of_the_readme_show_a_toggle_from_a_release_archive() {
     reader.put_program(&format!("{name}/cekura-exporter"), &format!("{name}/config.yaml"));
     let packed = reader.shell(&format!("tar -czf {name}.tar.gz {name}; rm -r {name}")).output().await.unwrap();
     assert!(packed.status.success(), "{packed:?}");
-    follow(&reader, archive, start, look).await;
+    follow(&reader, archive, name, [start, look, watch]).await;
     assert_eq!(fs::read_to_string(reader.folder.path().join(name).join("config.yaml")).unwrap(), REFERENCE);
 }
 
