@@ -255,6 +255,7 @@ impl Running {
     async fn start(service: Service, exposed: bool, notifier: Arc<Notifier>) -> Result<Self, RunError> {
         let Service { config, demo_watches, load, web, hangups, telemetry_path, proxies } = service;
         let (store, board, registrations) = open_state(&config).await?;
+        let asked_before = board.agents_asked_before();
         let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
         let metrics = Arc::new(metrics);
         let (web_follower, web, web_checks) = WebFollower::new(web, metrics.clone());
@@ -273,6 +274,7 @@ impl Running {
             listings,
             store: store.clone(),
             registrations,
+            asked_before,
             clients: clients.clone(),
             web: web.clone(),
             exposed,

@@ -11,7 +11,8 @@ use crate::labels::agent_labels;
 use crate::sources::AgentChange as AgentListChange;
 use crate::store::{AgentChange, SavedAgent};
 use crate::toggle::{
-    AgentDefinition, AgentId, AgentKey, ApiName, Failure, LiveMocks, MockStatus, Run, Timestamp, ToldMocks, Watch,
+    AgentDefinition, AgentId, AgentKey, ApiName, Failure, LiveMocks, MockStatus, Provider, Run, Timestamp, ToldMocks,
+    Watch,
 };
 
 /// All agents, and which of them are not saved yet.
@@ -135,6 +136,15 @@ impl Agents {
     pub(super) fn listed(&self, api: &ApiName) -> impl Iterator<Item = (AgentId, LiveMocks)> {
         let agents = self.apis.get(api).into_iter().flatten();
         agents.filter(|(_, agent)| agent.listed.is_some()).map(|(id, agent)| (*id, agent.live()))
+    }
+
+    /// The agents of each API that some source listed when their state was saved, with their providers.
+    pub(super) fn saved_as_listed(&self) -> BTreeMap<ApiName, BTreeMap<AgentId, Option<Provider>>> {
+        let of_api = |agents: &BTreeMap<AgentId, Agent>| {
+            let live = agents.iter().filter_map(|(id, agent)| Some((*id, agent.live.as_ref()?)));
+            live.filter(|(_, live)| live.unlisted_since.is_none()).map(|(id, live)| (id, live.provider)).collect()
+        };
+        self.apis.iter().map(|(api, agents)| (api.clone(), of_api(agents))).collect()
     }
 
     /// Records that a run of an agent finished, if its mock status is asked for.

@@ -389,6 +389,12 @@ impl Board {
         Some(row)
     }
 
+    /// The agents of each API that an earlier process asked, with their providers. Only known before the poller starts,
+    /// because it notes that no source lists them yet.
+    pub fn agents_asked_before(&self) -> BTreeMap<ApiName, BTreeMap<AgentId, Option<Provider>>> {
+        self.read().agents.saved_as_listed()
+    }
+
     /// Copies the agents in batches. The lock is released between them, so that the poller never waits long for it.
     fn agent_rows(&self, known_only: bool, now: Timestamp) -> Vec<AgentRow> {
         // Read before the agents: if a run finishes in between, its agent is not judged.

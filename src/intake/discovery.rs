@@ -3,10 +3,22 @@
 use super::{Intake, events};
 use crate::cekura::Api;
 use crate::poller::AgentListing;
-use crate::sources::{AgentOrigin, EditResult};
+use crate::sources::{AgentOrigin, DiscoveredAgents, EditResult};
 use crate::toggle::ApiName;
 
 impl Intake {
+    /// Goes on asking the agents that an earlier process asked, until the API lists its agents. If it cannot, what is
+    /// wrong with them still shows.
+    pub(super) fn restore_discoveries(&mut self, apis: &[Api]) {
+        for (api, asked) in std::mem::take(&mut self.context.asked_before) {
+            if apis.iter().any(|of| of.name == api && of.discover_agents) {
+                let discovered = DiscoveredAgents::restored(asked);
+                self.agents.replace(AgentOrigin::Discovered(api.clone()), discovered.definitions(&api));
+                self.discovered.insert(api, discovered);
+            }
+        }
+    }
+
     /// Applies a listing. One that failed changes nothing.
     pub(super) async fn apply_listing(&mut self, listing: AgentListing) {
         let AgentListing { api, found } = listing;

@@ -32,7 +32,7 @@ use crate::config::{Config, Registrations};
 use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
 use crate::poller::{AgentListing, PollerSettings, PollerUpdate};
-use crate::sources::{AgentList, DiscoveredAgents, EditResult, FileScan, Origin, WatchList};
+use crate::sources::{AgentList, DiscoveredAgents, EditResult, FileScan, ListedAgents, Origin, WatchList};
 use crate::store::{Registration, Store};
 use crate::toggle::{ApiName, Reason, Source, Watch, WatchName};
 use crate::web::Web;
@@ -116,6 +116,8 @@ pub struct IntakeContext {
     pub store: Option<Arc<Store>>,
     /// The registrations that the state file had at the start.
     pub registrations: Vec<Registration>,
+    /// The agents of each API that an earlier process asked.
+    pub asked_before: BTreeMap<ApiName, ListedAgents>,
     /// The clients of the APIs.
     pub clients: Arc<Clients>,
     /// The web configuration in force.
@@ -209,6 +211,7 @@ impl Intake {
             write_error: None,
             authenticates,
         };
+        intake.restore_discoveries(&config.apis);
         let files = FileFollower::start(sender.clone());
         let scan = files.rescan(config.watch_files.clone(), clients.names()).await;
         intake.put_in_force(config, clients, scan).await;

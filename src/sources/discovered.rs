@@ -24,6 +24,12 @@ struct Discovered {
 // === impl DiscoveredAgents ===
 
 impl DiscoveredAgents {
+    /// The agents that an earlier process asked. An agent that the first listing does not have is forgotten.
+    pub fn restored(asked: ListedAgents) -> Self {
+        let restored = |(id, provider)| (id, Discovered { provider, is_missing: true });
+        Self { agents: asked.into_iter().map(restored).collect() }
+    }
+
     /// Takes note of a complete listing. An agent is forgotten when two listings in a row do not have it: while the
     /// pages are read, agents may move from one page to another, so that a listing misses one.
     pub fn update(&mut self, listed: &ListedAgents) {
@@ -54,6 +60,16 @@ impl DiscoveredAgents {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restored_agent_is_forgotten_when_the_first_listing_does_not_have_it() {
+        let listed = |ids: &[&str]| ids.iter().map(|id| (AgentId::parse(id).unwrap(), None)).collect();
+        let mut discovered = DiscoveredAgents::restored(listed(&["1", "2"]));
+        assert_eq!(discovered.definitions(&ApiName::default_api()).len(), 2);
+        discovered.update(&listed(&["2", "3"]));
+        let definitions = discovered.definitions(&ApiName::default_api());
+        assert_eq!(definitions.iter().map(|agent| agent.agent_id.get()).collect::<Vec<_>>(), [2, 3]);
+    }
 
     #[test]
     fn an_agent_is_forgotten_when_two_listings_in_a_row_do_not_have_it() {

@@ -70,6 +70,33 @@ async fn a_list_that_cannot_be_read_is_a_source_that_is_down_until_it_can() {
 }
 
 #[tokio::test]
+async fn discovered_agents_are_asked_after_a_restart_although_they_cannot_be_listed() {
+    let upstream = Upstream::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let config = discovering(&upstream.url(), &format!("state_file: {}\n", state.path().join("state").display()));
+    for id in [7, 8] {
+        upstream.mock_status(id, [Reply::mock_status(true, "vapi")]);
+    }
+    upstream.page(1, [page(&[7, 8], None)]);
+    let exporter = Exporter::with(&config).start().await;
+    exporter.scrape_until("both were asked", |e| e.count("cekura_agent_mocks_live") == 2).await;
+    exporter.stop().await;
+
+    upstream.page(1, [Fault::ServerError.reply()]);
+    let asked = upstream.asked(7);
+    let exporter = Exporter::with(&config).start().await;
+    let e = exporter.scrape_until("the list cannot be read", |e| e.value(UP.0, &UP.1) == Some(0.0)).await;
+    assert_eq!(e.value("cekura_exporter_agents", &DISCOVERED), Some(2.0));
+    let info = [("agent_id", "7"), ("source", "discovered"), ("provider", "vapi")];
+    assert_eq!((e.value("cekura_agent_info", &info), e.count("cekura_agent_mocks_live")), (Some(1.0), 2), "{}", e.text);
+    eventually("it is asked again", async || (upstream.asked(7) >= asked + 2).then_some(())).await;
+
+    upstream.page(1, [page(&[8], None)]);
+    let e = exporter.scrape_until("the list is read", |e| e.value(UP.0, &UP.1) == Some(1.0)).await;
+    assert_eq!(e.count("cekura_agent_info"), 1, "the first list decides: {}", e.text);
+}
+
+#[tokio::test]
 async fn a_next_page_on_another_origin_is_not_followed() {
     let (upstream, other) = (Upstream::start().await, Upstream::start().await);
     let elsewhere = format!("{}/test_framework/v2/aiagents/?page=2", other.url());
