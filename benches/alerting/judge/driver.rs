@@ -1,7 +1,7 @@
 //! Carries out the plan: registers runs, removes slots, restarts the exporter and breaks its files.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ enum What {
 // === impl Driver ===
 
 impl Driver {
-    /// Starts the exporter with an empty watch list.
+    /// Starts the exporter with agents only.
     pub(crate) async fn start(
         plan: &Arc<Plan>,
         settings: &Settings,
@@ -97,8 +97,16 @@ impl Driver {
         http: &reqwest::Client,
         begun: Instant,
     ) -> Result<Self, Failure> {
-        fs::create_dir(folder.join("watches"))?;
         let listed = vec![None; plan.slots.len()];
+        let files = plan.slots.iter().filter_map(|slot| match slot.source {
+            Source::File(number) => Some(number),
+            Source::Configuration | Source::Http => None,
+        });
+        fs::create_dir(folder.join("watches"))?;
+        for number in files.collect::<BTreeSet<_>>() {
+            let content = Value::from(definitions(plan, &listed, Source::File(number)));
+            fs::write(folder.join(format!("watches/{number}.json")), content.to_string())?;
+        }
         fs::write(folder.join("config.yaml"), configuration(plan, upstreams, settings, &listed).to_string())?;
         let exporter = Exporter::start(folder, http.clone()).await?;
         let happened = Happened {
@@ -278,8 +286,8 @@ impl Driver {
     }
 
     fn write_file(&self, number: usize) -> Result<(), Failure> {
-        let watches = watches(&self.plan, &self.listed, Source::File(number));
-        self.place(&format!("watches/{number}.json"), &Value::from(watches).to_string())
+        let content = Value::from(definitions(&self.plan, &self.listed, Source::File(number)));
+        self.place(&format!("watches/{number}.json"), &content.to_string())
     }
 
     /// Writes the configuration and reloads it.
@@ -349,7 +357,7 @@ fn watch(plan: &Plan, slot: usize, run: usize) -> Value {
         "api": slot.api.name(),
     });
     if let Some(expect) = slot.runs[run].expect {
-        watch["expect"] = json!(if expect { "enabled" } else { "disabled" });
+        watch["expect"] = json!(expected(expect));
     }
     if let Some(team) = slot.team {
         watch["labels"] = json!({ "team": team });
@@ -368,6 +376,35 @@ fn watches(plan: &Plan, listed: &[Option<usize>], source: Source) -> Vec<Value> 
     named.collect()
 }
 
+/// The definitions of the agents that a source has.
+fn agents(plan: &Plan, source: Source) -> Vec<Value> {
+    let agents = plan.slots.iter().filter_map(|slot| {
+        let asked = slot.asked.as_ref().filter(|asked| !asked.discovered)?;
+        // Agents cannot be registered.
+        let is_there = if slot.source == Source::Http { Source::Configuration } else { slot.source };
+        let mut agent = json!({"agent_id": slot.agent_id, "api": slot.api.name()});
+        if let Some(expect) = asked.expect {
+            agent["expect"] = json!(expected(expect));
+        }
+        if let Some(team) = slot.team {
+            agent["labels"] = json!({ "team": team });
+        }
+        (is_there == source).then_some(agent)
+    });
+    agents.collect()
+}
+
+/// The content of a watch file.
+fn definitions(plan: &Plan, listed: &[Option<usize>], file: Source) -> Vec<Value> {
+    let mut definitions = watches(plan, listed, file);
+    definitions.extend(agents(plan, file));
+    definitions
+}
+
+fn expected(on: bool) -> &'static str {
+    if on { "enabled" } else { "disabled" }
+}
+
 fn configuration(plan: &Plan, upstreams: &Upstreams, settings: &Settings, listed: &[Option<usize>]) -> Value {
     let api = |api: Api| {
         json!({
@@ -376,17 +413,17 @@ fn configuration(plan: &Plan, upstreams: &Upstreams, settings: &Settings, listed
             "timeout": format!("{}ms", settings.timeout * 1000.0),
             "max_in_flight": 1000,
             "requests_per_second": api.requests_per_second(),
+            "discover_agents": api == Api::Listed,
         })
     };
     let apis: serde_json::Map<_, _> = Api::ALL.into_iter().map(|name| (name.name().to_owned(), api(name))).collect();
     let interval = |seconds: f64| format!("{}ms", seconds * 1000.0);
     let kept = |seconds: f64| format!("{}ms", settings.scaled(seconds).ceil() * 1000.0);
-    let stay_on = plan.slots.iter().filter(|slot| slot.stays_on);
-    let agents = stay_on.map(|slot| json!({"api": slot.api.name(), "agent_id": slot.agent_id, "expect": "enabled"}));
     json!({
         "apis": apis,
-        "agents": agents.collect::<Vec<_>>(),
+        "agents": agents(plan, Source::Configuration),
         "polling": {
+            "agent_interval": interval(settings.max_interval),
             "min_interval": interval(settings.min_interval),
             "max_interval": interval(settings.max_interval),
             "backoff_max": interval(settings.backoff_max),

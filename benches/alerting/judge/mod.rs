@@ -3,6 +3,7 @@
 //! It simulates slots with random scripts. They pass through the real exporter, a Prometheus with the shipped rules
 //! and an Alertmanager with the shipped routes to a webhook. All times in rules and routes are divided by one factor.
 
+mod agents;
 mod driver;
 mod exporter;
 #[path = "../../harness/mod.rs"]
@@ -53,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) factor: f64,
     /// The interval of scrapes and of rule evaluations.
     pub(crate) scrape_interval: f64,
-    /// The polling intervals of the exporter.
+    /// The polling intervals of the exporter. Agents are asked at the longest one.
     pub(crate) min_interval: f64,
     pub(crate) max_interval: f64,
     pub(crate) backoff_max: f64,
@@ -73,6 +74,8 @@ pub(crate) struct Settings {
 pub(crate) struct Bounds {
     /// From a change at the API until the exporter has seen it: a poll interval and a retry.
     detection: Time,
+    /// From a change of the mocks of an agent until the exporter has seen it.
+    agent_detection: Time,
     /// From the beginning of an API's outage until the exporter shows it.
     api_detection: Time,
     /// From the exporter to the evaluation that sees it, without lag: two scrapes and an evaluation.
@@ -170,6 +173,8 @@ impl Bounds {
         let detection = settings.max_interval + 2.0 * settings.min_interval + settings.timeout;
         Self {
             detection,
+            // The retry of an agent is not sooner than the next request.
+            agent_detection: 2.0 * settings.max_interval + settings.timeout,
             api_detection: 2.0 * settings.max_interval + 2.0 * settings.timeout + detection,
             to_evaluation: 3.0 * settings.scrape_interval,
             group_interval: settings.group_interval,

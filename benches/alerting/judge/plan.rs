@@ -4,6 +4,7 @@
 use fastrand::Rng;
 
 use super::Settings;
+use super::agents::{AgentScript, AskedAgent};
 
 /// Seconds since the run began.
 pub(crate) type Time = f64;
@@ -21,9 +22,12 @@ pub(crate) struct Plan {
     pub(crate) broken_file: (Time, Time),
     /// From when to when the configuration on disk is broken.
     pub(crate) broken_configuration: (Time, Time),
+    /// From when to when the agents of an API cannot be listed. The exporter lists them when it starts, and then every
+    /// ten minutes, so one of its restarts is in this time.
+    pub(crate) broken_list: (Time, Time),
 }
 
-/// A watch and its consecutive runs.
+/// A watch and its consecutive runs, and its agent. Without runs there is only the agent.
 pub(crate) struct Slot {
     pub(crate) name: String,
     pub(crate) agent_id: u32,
@@ -34,8 +38,8 @@ pub(crate) struct Slot {
     pub(crate) runs: Vec<Run>,
     /// When it is removed from the watch list.
     pub(crate) removed: Option<Time>,
-    /// Whether its agent is configured to stay on.
-    pub(crate) stays_on: bool,
+    /// Its agent, if the exporter asks for its mock status.
+    pub(crate) asked: Option<AskedAgent>,
 }
 
 /// A toggle task, as the API answers for it.
@@ -85,6 +89,12 @@ pub(crate) enum Api {
     Misplaced,
     /// Its request budget is too small for its toggles.
     Busy,
+    /// It lists its agents.
+    Listed,
+    /// It has no toggle endpoint: it answers 404 to every toggle.
+    Toggleless,
+    /// It cannot tell the mock status of agents: it answers 404 to that.
+    Statusless,
 }
 
 /// A time in which an API answers no poll validly.
@@ -133,8 +143,10 @@ pub(crate) enum Script {
     WrongThenHanging,
     OnThenOff,
     Foreign,
-    /// Never ends, at an API that is never answered validly.
+    /// Never ends, at an API whose toggles are never answered validly.
     Unheard,
+    /// What happens to the mocks of its agent matters.
+    OfAgent(AgentScript),
 }
 
 /// The scripts and their weights.
@@ -158,7 +170,11 @@ const SCRIPTS: [(Script, u32); 16] = [
 ];
 
 /// The number of slots that are stuck from the beginning to the end.
-const LASTING: u32 = 25;
+const LASTING: u32 = 40;
+
+/// There is one more slot for an agent that is asked for so many slots, and at least so many for each script.
+const SLOTS_PER_AGENT: u32 = 5;
+const LEAST_AGENTS: u32 = 6;
 
 /// One in so many slots is of an agent of another project.
 const FOREIGN_EVERY: u32 = 60;
@@ -177,19 +193,35 @@ impl Plan {
         let mut rng = Rng::with_seed(settings.seed);
         let whole = settings.seconds();
         let files = usize::try_from(settings.slots / 200).unwrap_or_default().max(3);
-        let slots = (0..settings.slots).map(|number| Slot::draw(number, files, settings, &mut rng)).collect();
+        let mut slots: Vec<_> =
+            (0..settings.slots).map(|number| Slot::draw(number, files, settings, &mut rng)).collect();
+        let count = u32::try_from(AgentScript::ALL.len()).unwrap_or(1);
+        for each in 0..LEAST_AGENTS.max(settings.slots / SLOTS_PER_AGENT / count) {
+            for script in AgentScript::ALL {
+                let number = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+                slots.push(Slot::of_agent(number, script, each, files, settings, &mut rng));
+            }
+        }
         let restarts = f64::from(settings.restarts());
         let restarts = (0..settings.restarts()).map(|number| {
             let at = whole * (f64::from(number) + 0.5 + (rng.f64() - 0.5) * 0.4) / restarts;
             (at, if number % 2 == 0 { Ending::Killed } else { Ending::Stopped })
         });
+        let restarts: Vec<_> = restarts.collect();
+        let away = settings.scrape_interval * 1.2;
+        let broken_configuration = (whole * 0.2, whole * 0.2 + settings.surely_notified());
+        // With a broken configuration the exporter is not restarted.
+        let restart = restarts.first().map_or(0.0, |(at, _)| *at);
+        let put_off = (broken_configuration.0..broken_configuration.1).contains(&restart);
+        let restart = if put_off { broken_configuration.1 } else { restart };
         Self {
             slots,
-            restarts: restarts.collect(),
-            away: settings.scrape_interval * 1.2,
+            restarts,
+            away,
             outages: Outage::all(settings),
             broken_file: (whole * 0.55, whole * 0.55 + settings.surely_notified()),
-            broken_configuration: (whole * 0.2, whole * 0.2 + settings.surely_notified()),
+            broken_configuration,
+            broken_list: (restart - 2.0, restart + away + settings.scaled(600.0) + settings.surely_notified() + 8.0),
         }
     }
 }
@@ -225,7 +257,7 @@ impl Slot {
             _ => Api::Misplaced,
         });
         let script = match api {
-            Api::Misplaced => Script::Unheard,
+            Api::Misplaced | Api::Toggleless => Script::Unheard,
             _ if lasts.is_some() => Script::Stuck,
             Api::Steady if rng.u32(..FOREIGN_EVERY) == 0 => Script::Foreign,
             _ => Script::draw(api, rng),
@@ -252,7 +284,33 @@ impl Slot {
             script,
             runs,
             removed,
-            stays_on: rng.u32(..STAYS_ON_EVERY) == 0,
+            asked: (rng.u32(..STAYS_ON_EVERY) == 0).then(AskedAgent::staying_on),
+        }
+    }
+
+    /// A slot for an agent that is asked, the one of this number among those with the script.
+    fn of_agent(
+        number: u32,
+        script: AgentScript,
+        among: u32,
+        files: usize,
+        settings: &Settings,
+        rng: &mut Rng,
+    ) -> Self {
+        let api = script.api(among);
+        let (agent, run) = script.draw(api, settings, rng);
+        // A discovered agent has no labels but those of a toggle of it.
+        let has_labels = !agent.discovered || run.is_some();
+        Self {
+            name: format!("slot-{number:05}"),
+            agent_id: number + 1,
+            api,
+            team: TEAMS[rng.usize(..TEAMS.len())].filter(|_| has_labels),
+            source: if rng.bool() { Source::Configuration } else { Source::File(rng.usize(..files)) },
+            script: Script::OfAgent(script),
+            runs: run.into_iter().collect(),
+            removed: None,
+            asked: Some(agent),
         }
     }
 
@@ -333,6 +391,7 @@ impl Script {
                 ]
             }
             Self::Foreign => vec![Run { foreign: true, ..hanging(at, expect) }],
+            Self::OfAgent(_) => Vec::new(),
         };
         let removed = (self == Self::FailedThenRemoved).then_some(next);
         (runs, removed)
@@ -354,7 +413,16 @@ impl Script {
 // === impl Api ===
 
 impl Api {
-    pub(crate) const ALL: [Self; 5] = [Self::Steady, Self::Flaky, Self::Locked, Self::Misplaced, Self::Busy];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Steady,
+        Self::Flaky,
+        Self::Locked,
+        Self::Misplaced,
+        Self::Busy,
+        Self::Listed,
+        Self::Toggleless,
+        Self::Statusless,
+    ];
 
     /// Its request budget.
     pub(crate) fn requests_per_second(self) -> f64 {
@@ -368,6 +436,9 @@ impl Api {
             Self::Locked => "locked",
             Self::Misplaced => "misplaced",
             Self::Busy => "busy",
+            Self::Listed => "listed",
+            Self::Toggleless => "toggleless",
+            Self::Statusless => "statusless",
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What was true, and therefore who had to be notified of what and when. It is computed from the plan and from what
 //! the upstreams served, independently of the rules. The ages and times are those that the runbooks state.
 
+mod agents;
+
 use std::collections::HashMap;
 
 use super::driver::Happened;
@@ -79,12 +81,16 @@ pub(crate) fn expected(
         .collect();
     for (number, slot) in plan.slots.iter().enumerate() {
         model.problems(number, slot, &records[number]);
-        model.agent(slot, &records[number]);
+        match &slot.asked {
+            Some(asked) => model.asked_agent(number, slot, asked, &records[number], &upstreams.agent_record(number)),
+            None => model.agent(slot, &records[number]),
+        }
         for (run, record) in records[number].iter().enumerate() {
             model.run(number, slot, run, record);
         }
     }
     model.apis(&records);
+    model.listings(&upstreams.listings());
     model.files();
     model.absences();
     model.expected
@@ -159,21 +165,15 @@ impl Model<'_> {
             }
         }
         spans.extend(since.map(|since| (since, f64::INFINITY)));
-        if muted || slot.stays_on {
+        if muted {
             return;
         }
         for (since, to) in spans {
             let age = self.settings.scaled(7200.0);
             // The age counts from when the exporter saw it.
             let from = (since.0 + age, since.1 + age);
-            let subject = Subject {
-                alert: "CekuraAgentLeftEnabled".into(),
-                api: slot.api.name().into(),
-                agent: slot.agent_id.to_string(),
-                ..Subject::default()
-            };
             let span = Span { from, wait: 0.0, shown: 0.0, to: (to, to) };
-            self.expect(subject, receiver(slot.team, false), Some(slot.api), span, &[]);
+            self.of_agent("CekuraAgentLeftEnabled", slot, false, span);
         }
     }
 
@@ -189,7 +189,7 @@ impl Model<'_> {
             let age = self.settings.scaled(age);
             (started.0 + age, started.1 + age)
         };
-        if slot.api == Api::Misplaced {
+        if matches!(slot.api, Api::Misplaced | Api::Toggleless) {
             return;
         }
         if planned.foreign {
@@ -253,16 +253,18 @@ impl Model<'_> {
             let span = Span { from: (from, from), wait, shown: self.bounds.api_detection, to: (outage.to, outage.to) };
             self.api(alert, outage.api, true, span);
         }
-        // A wrong path is wrong from the first request on, and a budget is too small from the last slot on.
+        // What an API lacks, and a wrong path, show from the first request on. A budget is too small from the last slot on.
         for (api, alert, critical, wait) in [
             (Api::Misplaced, "CekuraApiDown", true, wait),
             (Api::Busy, "CekuraApiThrottled", false, self.settings.scaled(600.0)),
+            (Api::Toggleless, "CekuraApiNoToggleEndpoint", false, self.settings.scaled(900.0)),
+            (Api::Statusless, "CekuraApiNoMockStatusEndpoint", false, self.settings.scaled(900.0)),
         ] {
             let slots = self.plan.slots.iter().zip(records).filter(|(slot, _)| slot.api == api);
             let asked = slots.flat_map(|(_, records)| records.iter().filter_map(|record| record.first_request));
             let (first, last) = asked
                 .fold((f64::INFINITY, 0.0), |(first, last): (Time, Time), asked| (first.min(asked), last.max(asked)));
-            let surely = if api == Api::Misplaced { first } else { last };
+            let surely = if api == Api::Busy { last } else { first };
             let from = (first + wait, surely + wait);
             let span = Span { from, wait, shown: self.bounds.api_detection, to: (f64::INFINITY, f64::INFINITY) };
             self.api(alert, api, critical, span);

@@ -1,15 +1,20 @@
 //! The simulated APIs, and the record of what they served.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use cekura_exporter::demo::fault::Fault;
 use cekura_exporter::demo::simulator::{Reply, Request, Simulator};
 use fastrand::Rng;
+use serde_json::json;
 
 use super::Settings;
-use super::plan::{Api, End, Plan, Run, Silence, Time, parse_progress_id};
+use super::agents::{Unanswered, told};
+use super::plan::{Api, End, Plan, Run, Silence, Slot, Time, parse_progress_id};
+
+/// The number of agents on a page of the list.
+const PAGE: usize = 100;
 
 /// The simulated APIs.
 pub(crate) struct Upstreams {
@@ -32,6 +37,9 @@ struct State {
 struct Records {
     rng: Rng,
     runs: Vec<Vec<Record>>,
+    agents: Vec<AgentRecord>,
+    /// When the first page of agents was served, and whether validly.
+    listings: Vec<(Time, bool)>,
 }
 
 /// What was served for a run.
@@ -45,6 +53,17 @@ pub(crate) struct Record {
     pub(crate) ended: Option<Time>,
     /// Long times without a valid answer: from the last one, or the first request, to the next one.
     pub(crate) silences: Vec<(Time, Time)>,
+    /// Whether the last answer was an injected fault.
+    faulty: bool,
+}
+
+/// What was served for an agent.
+#[derive(Clone, Default)]
+pub(crate) struct AgentRecord {
+    /// When each valid answer was served, and whether it said that mocks are on.
+    pub(crate) answers: Vec<(Time, bool)>,
+    /// When each injected fault was served.
+    pub(crate) faults: Vec<Time>,
     /// Whether the last answer was an injected fault.
     faulty: bool,
 }
@@ -71,7 +90,12 @@ impl Upstreams {
             plan: plan.clone(),
             long_silence: settings.scaled(900.0) / 2.0,
             fault_every: settings.fault_every,
-            records: Mutex::new(Records { rng: Rng::with_seed(settings.seed.wrapping_add(1)), runs }),
+            records: Mutex::new(Records {
+                rng: Rng::with_seed(settings.seed.wrapping_add(1)),
+                runs,
+                agents: vec![AgentRecord::default(); plan.slots.len()],
+                listings: Vec::new(),
+            }),
             faults: Fault::ALL.into_iter().filter(|fault| !left_out.contains(fault)).collect(),
         });
         let mut serving = Vec::new();
@@ -91,49 +115,73 @@ impl Upstreams {
 
     /// What was served for a run so far.
     pub(crate) fn record(&self, slot: usize, run: usize) -> Record {
-        let records = self.state.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.runs.get(slot).and_then(|runs| runs.get(run)).cloned().unwrap_or_default()
+        self.state.lock().runs.get(slot).and_then(|runs| runs.get(run)).cloned().unwrap_or_default()
+    }
+
+    /// What was served for the agent of a slot so far.
+    pub(crate) fn agent_record(&self, slot: usize) -> AgentRecord {
+        self.state.lock().agents.get(slot).cloned().unwrap_or_default()
+    }
+
+    /// When the agents were listed so far, and whether validly.
+    pub(crate) fn listings(&self) -> Vec<(Time, bool)> {
+        self.state.lock().listings.clone()
     }
 }
 
 // === impl State ===
 
 impl State {
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn answer(&self, api: Api, request: &Request) -> Reply {
         let now = self.begun.elapsed().as_secs_f64();
+        if let Some(page) = request.page_of_agents() {
+            return self.list(api, page, now);
+        }
+        if let Some(agent) = request.mock_status_of() {
+            return self.mock_status(api, agent, now);
+        }
+        self.progress(api, request, now)
+    }
+
+    /// The answer of an API that answers nothing validly now.
+    fn outage(&self, api: Api, now: Time) -> Option<Reply> {
+        if api == Api::Misplaced {
+            return Some(Reply::new(404, "<html>Not Found</html>"));
+        }
+        let outage = self.plan.outages.iter().find(|outage| outage.api == api && outage.is_on(now))?;
+        Some(match api {
+            Api::Locked => Reply::detail(401, "Authentication credentials were not provided."),
+            _ if outage.long => down(now - outage.from),
+            _ => Reply::new(503, "try again later"),
+        })
+    }
+
+    fn progress(&self, api: Api, request: &Request, now: Time) -> Reply {
         let id = request.progress_id().and_then(|id| parse_progress_id(&id));
         let run = id.and_then(|(slot, run)| Some((slot, run, self.plan.slots.get(slot)?.runs.get(run)?)));
         let Some((slot, number, run)) = run else { return Reply::detail(400, "no such id") };
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let Records { rng, runs } = &mut *records;
+        let mut records = self.lock();
+        let Records { rng, runs, .. } = &mut *records;
         let Some(record) = runs.get_mut(slot).and_then(|runs| runs.get_mut(number)) else {
             return Reply::detail(400, "no such id");
         };
         record.first_request.get_or_insert(now);
-        if api == Api::Misplaced {
-            return Reply::new(404, "<html>Not Found</html>");
+        if let Some(reply) = self.outage(api, now) {
+            return reply;
         }
-        if let Some(outage) = self.plan.outages.iter().find(|outage| outage.api == api && outage.is_on(now)) {
-            return match api {
-                Api::Locked => Reply::detail(401, "Authentication credentials were not provided."),
-                _ if outage.long => down(now - outage.from),
-                _ => Reply::new(503, "try again later"),
-            };
+        if api == Api::Toggleless {
+            return Reply::new(404, "<html>Not Found</html>");
         }
         if let Some(reply) = refusal(run, now) {
             return reply;
         }
-        // A fault at the busy API would last until its next poll, which may be long after.
-        if api != Api::Busy && !record.faulty && rng.u32(..self.fault_every) == 0 {
-            let fault = self.faults[rng.usize(..self.faults.len())];
-            // If nothing but this is ever answered, the id counts as unknown.
-            let is_unknown_id = matches!(fault, Fault::BadRequest | Fault::NotFound);
-            if !is_unknown_id || record.last_valid.is_some() {
-                record.faulty = true;
-                return fault.reply();
-            }
+        if let Some(fault) = self.fault(api, &mut record.faulty, record.last_valid.is_some(), rng) {
+            return fault;
         }
-        record.faulty = false;
         record.note_valid(now, self.long_silence);
         match run.ends {
             Some((at, end)) if at <= now => {
@@ -145,6 +193,76 @@ impl State {
             }
             _ => Reply::task("in_progress", None),
         }
+    }
+
+    /// A fault now and then, but never twice in a row.
+    fn fault(&self, api: Api, faulty: &mut bool, was_answered: bool, rng: &mut Rng) -> Option<Reply> {
+        // A fault at the busy API would last until its next poll, which may be long after.
+        let fault = (api != Api::Busy && !*faulty && rng.u32(..self.fault_every) == 0)
+            .then(|| self.faults[rng.usize(..self.faults.len())])
+            // If nothing but this is ever answered, the id counts as unknown.
+            .filter(|fault| was_answered || !matches!(fault, Fault::BadRequest | Fault::NotFound));
+        *faulty = fault.is_some();
+        fault.map(Fault::reply)
+    }
+
+    fn mock_status(&self, api: Api, agent: u64, now: Time) -> Reply {
+        let number = usize::try_from(agent).ok().and_then(|agent| agent.checked_sub(1));
+        let slot = number.and_then(|number| Some((number, self.plan.slots.get(number)?)));
+        let asked = slot.and_then(|(number, slot)| Some((number, slot, slot.asked.as_ref()?)));
+        if let Some(reply) = self.outage(api, now) {
+            return reply;
+        }
+        let Some((number, slot, asked)) = asked.filter(|_| api != Api::Statusless) else {
+            return Reply::detail(404, "Not found.");
+        };
+        match asked.unanswered {
+            Some((from, to, how)) if (from..to).contains(&now) => {
+                return match how {
+                    Unanswered::Forbidden => foreign(),
+                    Unanswered::Silent(how) => silent(how),
+                };
+            }
+            _ => {}
+        }
+        let mut records = self.lock();
+        let Records { rng, runs, agents, .. } = &mut *records;
+        let (Some(record), Some(runs)) = (agents.get_mut(number), runs.get(number)) else {
+            return Reply::detail(404, "Not found.");
+        };
+        if let Some(fault) = self.fault(api, &mut record.faulty, !record.answers.is_empty(), rng) {
+            record.faults.push(now);
+            return fault;
+        }
+        let timeline = asked.timeline(told(slot, runs.iter().map(|run| run.ended)));
+        let on = timeline.iter().rev().find(|(at, _)| *at <= now).is_some_and(|(_, on)| *on);
+        record.answers.push((now, on));
+        Reply::mock_status(on, asked.provider)
+    }
+
+    fn list(&self, api: Api, page: usize, now: Time) -> Reply {
+        if api != Api::Listed || page == 0 {
+            return Reply::detail(404, "Not found.");
+        }
+        let (from, to) = self.plan.broken_list;
+        let is_good = !(from..to).contains(&now);
+        if page == 1 {
+            self.lock().listings.push((now, is_good));
+        }
+        if !is_good {
+            return Reply::new(500, "<html>Server Error</html>");
+        }
+        let discovered = |slot: &&Slot| slot.api == api && slot.asked.as_ref().is_some_and(|asked| asked.discovered);
+        let agents: Vec<_> = self.plan.slots.iter().filter(discovered).collect();
+        let listed = |slot: &&Slot| {
+            let provider = slot.asked.as_ref().map(|asked| asked.provider);
+            json!({"id": slot.agent_id, "mock_tools": [{"name": "book"}], "provider": {"type": provider}})
+        };
+        let mut results: Vec<_> = agents.iter().skip((page - 1) * PAGE).take(PAGE).map(listed).collect();
+        // Its mock status would not be answered.
+        results.push(json!({"id": u32::MAX, "mock_tools": [], "provider": null}));
+        let next = (page * PAGE < agents.len()).then(|| format!("/test_framework/v2/aiagents/?page={}", page + 1));
+        Reply::new(200, json!({"count": agents.len(), "next": next, "previous": null, "results": results}).to_string())
     }
 }
 
@@ -160,19 +278,28 @@ fn down(since: Time) -> Reply {
 /// The answer for a run that is refused, unknown or silent.
 fn refusal(run: &Run, now: Time) -> Option<Reply> {
     if run.foreign {
-        return Some(Reply::detail(403, "You do not have permission to perform this action."));
+        return Some(foreign());
     }
     if run.forgotten.is_some_and(|from| from <= now) {
         return Some(Reply::detail(400, "Invalid progress ID or progress not found"));
     }
     match run.silent {
-        Some((from, to, how)) if (from..to).contains(&now) => Some(match how {
-            Silence::Hangs => Reply::Silence,
-            Silence::Breaks => Reply::new(500, "<html>Server Error</html>"),
-            Silence::Resets => Reply::Reset(Vec::new()),
-            Silence::Babbles => Reply::new(200, "<html>Welcome</html>"),
-        }),
+        Some((from, to, how)) if (from..to).contains(&now) => Some(silent(how)),
         _ => None,
+    }
+}
+
+/// The answer for an agent of another project.
+fn foreign() -> Reply {
+    Reply::detail(403, "You do not have permission to perform this action.")
+}
+
+fn silent(how: Silence) -> Reply {
+    match how {
+        Silence::Hangs => Reply::Silence,
+        Silence::Breaks => Reply::new(500, "<html>Server Error</html>"),
+        Silence::Resets => Reply::Reset(Vec::new()),
+        Silence::Babbles => Reply::new(200, "<html>Welcome</html>"),
     }
 }
 
