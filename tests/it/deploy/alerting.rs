@@ -7,7 +7,7 @@ use cekura_exporter::demo::simulator::Reply;
 use serde_json::{Value, json};
 
 use super::yaml;
-use crate::harness::{Alertmanager, Exporter, Prometheus, Upstream, Webhook, eventually, tool};
+use crate::harness::{Alertmanager, Exporter, Exposition, Prometheus, Upstream, Webhook, eventually, tool};
 
 /// The rules as they are shipped, except that nothing waits: how long each holds is promtool's part.
 fn rules(folder: &Path) -> Value {
@@ -183,4 +183,118 @@ async fn an_api_that_is_down_is_one_page_and_mutes_its_own_toggles_and_one_refus
     let told = webhook.notifications("bookings-chat");
     assert!(told.iter().all(|told| values(told, "toggle") == ["silent".to_owned()].into()), "{told:?}");
     assert_eq!(webhook.notifications("platform-pager").len(), 2);
+}
+
+/// A Prometheus that scrapes the exporter, without an Alertmanager. Nothing waits in its rules.
+async fn without_alertmanager(exporter: &Exporter, folder: &Path) -> Prometheus {
+    let rules = rules(folder);
+    Prometheus::scraping(exporter, Path::new(rules.as_str().unwrap())).await
+}
+
+/// The configuration of an exporter that asks often, and within its budget.
+fn asking(upstream: &Upstream, lists: &str) -> String {
+    let api = json!({"base_url": upstream.url(), "api_key": "k", "timeout": "1m", "requests_per_second": 1000});
+    let polling = "{agent_interval: 100ms, min_interval: 50ms, max_interval: 100ms, backoff_max: 200ms}";
+    format!("apis: {{default: {api}}}\npolling: {polling}\n{lists}")
+}
+
+/// Waits until this is what fires, and returns it.
+async fn fires<const N: usize>(prometheus: &Prometheus, alerts: [&str; N]) -> [Value; N] {
+    let is_one_of = |alert: &Value| alerts.iter().any(|name| alert["labels"]["alertname"] == *name);
+    eventually(&format!("{alerts:?} fires and nothing else"), async || {
+        let firing = prometheus.firing().await;
+        firing.iter().all(is_one_of).then_some(firing)?.try_into().ok()
+    })
+    .await
+}
+
+/// What an alert on the agent 7 says: its state that should be, its team, its severity and its summary.
+fn said_of_agent(alert: &Value) -> [&str; 4] {
+    for (label, value) in [("agent_id", "7"), ("api", "default"), ("job", "cekura-exporter")] {
+        assert_eq!(alert["labels"][label], value, "{alert}");
+    }
+    let label = |name: &str| alert["labels"][name].as_str().unwrap();
+    let summary = alert["annotations"]["summary"].as_str().unwrap();
+    [label("expect"), label("team"), label("severity"), summary]
+}
+
+#[tokio::test]
+async fn a_toggle_that_completed_without_taking_effect_is_an_alert_on_its_agent_until_it_has() {
+    let upstream = Upstream::start().await;
+    upstream.mock_status(7, [Reply::mock_status(false, "vapi")]);
+    upstream.script("on", [Reply::task("in_progress", None)]);
+    let lists = "agents: [{agent_id: 7, expect: disabled, labels: {team: bookings}}]\n\
+                 watches: [{name: turn-on, agent_id: 7, progress_id: 'on', expect: enabled, labels: {team: bookings}}]\n";
+    let exporter = Exporter::with(asking(&upstream, lists)).start().await;
+    exporter.scrape_until("mocks are off", |e| e.value("cekura_agent_mocks_live", &[]) == Some(0.0)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let prometheus = without_alertmanager(&exporter, folder.path()).await;
+    let scraped = "cekura_toggle_status{status='in_progress'} == 1";
+    eventually("it is scraped", async || (prometheus.query(scraped).await.len() == 1).then_some(())).await;
+    fires(&prometheus, []).await;
+
+    upstream.script("on", [Reply::task("completed", Some(true))]);
+    let [alert] = fires(&prometheus, ["CekuraAgentMocksDrifted"]).await;
+    let said = ["enabled", "bookings", "critical", "Mocks of agent 7 are off, but should be on."];
+    assert_eq!(said_of_agent(&alert), said);
+
+    upstream.mock_status(7, [Reply::mock_status(true, "vapi")]);
+    fires(&prometheus, []).await;
+}
+
+#[tokio::test]
+async fn mocks_that_are_switched_by_hand_are_an_alert_until_they_are_switched_back() {
+    let upstream = Upstream::start().await;
+    upstream.mock_status(7, [Reply::mock_status(false, "vapi")]);
+    upstream.mock_status(8, [Reply::mock_status(true, "vapi")]);
+    let agents = "agents:\n  - {agent_id: 7, expect: disabled, labels: {team: bookings}}\n  - {agent_id: 8}\n";
+    let exporter = Exporter::with(asking(&upstream, agents)).start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let prometheus = without_alertmanager(&exporter, folder.path()).await;
+    let scraped = "cekura_agent_mocks_drift == 0";
+    eventually("it is scraped", async || (prometheus.query(scraped).await.len() == 1).then_some(())).await;
+    fires(&prometheus, []).await;
+
+    upstream.mock_status(7, [Reply::mock_status(true, "vapi")]);
+    let [alert] = fires(&prometheus, ["CekuraAgentMocksDrifted"]).await;
+    let said = ["disabled", "bookings", "critical", "Mocks of agent 7 are on, but should be off."];
+    assert_eq!(said_of_agent(&alert), said);
+    let exporter_url = format!("http://{}", exporter.address());
+    let runbook = alert["annotations"]["runbook_url"].as_str().unwrap();
+    assert!(runbook.starts_with(&format!("{exporter_url}/runbooks?")), "{runbook}");
+    assert!(runbook.ends_with("#cekuraagentmocksdrifted"), "{runbook}");
+
+    upstream.mock_status(7, [Reply::mock_status(false, "vapi")]);
+    fires(&prometheus, []).await;
+}
+
+#[tokio::test]
+async fn an_api_that_has_lost_its_toggle_endpoint_is_no_outage_while_the_mock_status_is_answered() {
+    let upstream = Upstream::start().await;
+    let mut watches = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        upstream.script(name, [Reply::new(404, "<html>Not Found</html>")]);
+        watches.push(json!({"name": name, "agent_id": 7, "progress_id": name}));
+    }
+    let lists = format!("agents: [{{agent_id: 7, labels: {{team: bookings}}}}]\nwatches: {}\n", json!(watches));
+    upstream.mock_status(7, [Reply::mock_status(false, "vapi")]);
+    // Its toggles have been like this for three hours, as Prometheus sees it.
+    let exporter = started_long_ago(asking(&upstream, &lists)).await;
+    let all_polled = |e: &Exposition| e.count("cekura_toggle_up") == 4 && e.count("cekura_agent_mocks_live") == 1;
+    exporter.scrape_until("all were polled", all_polled).await;
+    let folder = tempfile::tempdir().unwrap();
+    let prometheus = without_alertmanager(&exporter, folder.path()).await;
+    let [alert] = fires(&prometheus, ["CekuraApiNoToggleEndpoint"]).await;
+    let label = |name: &str| alert["labels"][name].as_str();
+    assert_eq!(["api", "severity", "toggle"].map(label), [Some("default"), Some("info"), None], "{alert}");
+
+    // The other way round, it is the path: nothing is answered any more.
+    upstream.mock_status(7, [Reply::new(404, "<html>Not Found</html>")]);
+    fires(&prometheus, ["CekuraApiDown"]).await;
+
+    upstream.mock_status(7, [Reply::mock_status(false, "vapi")]);
+    for name in ["a", "b", "c", "d"] {
+        upstream.script(name, [Reply::task("completed", Some(false))]);
+    }
+    fires(&prometheus, []).await;
 }
