@@ -1,9 +1,11 @@
 //! A simulated Cekura API: what `--demo` polls, and what the tests poll.
 //!
-//! [`simulator`] answers requests as a script says, and [`fault`] has wrong answers. [`tasks`] is a script that follows
-//! the specification of the API. [`scenario`] is the watch list of the demo, in which new runs begin by themselves.
+//! [`simulator`] answers requests as a script says, and [`fault`] has wrong answers. [`tasks`] and [`agents`] are scripts
+//! that follow the specification of the API, and [`api`] puts them together. [`scenario`] has the watches and agents of
+//! the demo, in which new runs begin by themselves.
 
 pub mod agents;
+pub mod api;
 pub mod fault;
 pub mod scenario;
 pub mod simulator;
@@ -12,29 +14,25 @@ pub mod tasks;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use tokio::sync::watch;
 
 use crate::Service;
 use crate::cekura::Proxies;
+use api::SimulatedApi;
 use scenario::Scenario;
-use simulator::{Request, Simulator};
-use tasks::Tasks;
+use simulator::Simulator;
 
-/// Starts the simulated API on a free loopback port and a watch list against it. Both live as long
+/// Starts the simulated API on a free loopback port, and a watch list and agents against it. All of it lives as long
 /// as the runtime.
 ///
 /// # Errors
 /// If no loopback port is free.
 pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io::Result<Service> {
-    let tasks = Arc::new(Tasks::new(scenario::KEY));
-    let (answering, flaky_requests) = (tasks.clone(), AtomicU32::new(0));
-    let script = move |request: &Request| {
-        scenario::flaky_reply(request, &flaky_requests).unwrap_or_else(|| answering.answer(request))
-    };
-    let simulator = Simulator::start(script).await?;
-    let scenario = Scenario::new(tasks, simulator.address());
+    let api = Arc::new(SimulatedApi::default());
+    let answering = api.clone();
+    let simulator = Simulator::start(move |request| answering.answer(request)).await?;
+    let scenario = Scenario::new(api, simulator.address());
     let config = scenario.config().map_err(io::Error::other)?;
     let demo_watches = Some(scenario.live(simulator).map_err(io::Error::other)?);
     Ok(Service { config, demo_watches, load: None, web: None, hangups, telemetry_path, proxies: Proxies::default() })

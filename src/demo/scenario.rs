@@ -1,29 +1,32 @@
-//! The watch list of the demo: every kind of run, and new runs that begin by themselves.
+//! The watches and agents of the demo: every kind of run and of mock state, new runs that begin by themselves, and an
+//! agent whose mocks somebody switches again and again.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::fault::{self, Fault};
-use super::simulator::{Reply, Request, Simulator};
-use super::tasks::{Ending, Task, Tasks};
+use super::agents::SimulatedAgent;
+use super::api::{FLAKY_PREFIX, KEY, SimulatedApi};
+use super::simulator::Simulator;
+use super::tasks::{Ending, Task};
 use crate::cekura::{Api, KeySource, Rate, Secret};
 use crate::config::{Config, ConnectionLimits, Polling, Registrations};
-use crate::toggle::{AgentId, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName};
-
-/// The key that the simulated API accepts.
-pub const KEY: &str = "demo-key";
+use crate::toggle::{
+    AgentDefinition, AgentId, AgentSource, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName,
+};
 
 /// How often the next watch of the demo gets a new run.
 const NEW_RUN_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The path prefix of the API that sometimes answers 429 or 502.
-const FLAKY_PREFIX: &str = "/flaky";
+/// How often somebody switches the mocks of [`SWITCHED_AGENT`].
+const SWITCH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The agent that drifts and comes back by itself.
+const SWITCHED_AGENT: u64 = 4440;
 
 /// One watch of the demo and the task of each of its runs.
 struct DemoWatch {
@@ -34,9 +37,24 @@ struct DemoWatch {
     task: Task,
 }
 
-/// The watches of the demo, and the tasks behind them.
+/// One agent of the demo.
+struct DemoAgent {
+    id: u64,
+    api: &'static str,
+    /// How it is configured; `None` if it is not.
+    configured: Option<ConfiguredAgent>,
+    simulated: SimulatedAgent,
+}
+
+/// The configuration of an agent.
+struct ConfiguredAgent {
+    team: &'static str,
+    expect: Option<Expect>,
+}
+
+/// The watches and agents of the demo, and the API behind them.
 pub struct Scenario {
-    tasks: Arc<Tasks>,
+    simulated: Arc<SimulatedApi>,
     upstream: SocketAddr,
     demo_watches: Vec<DemoWatch>,
     /// How many runs each of the watches has had.
@@ -47,9 +65,13 @@ pub struct Scenario {
 
 impl Scenario {
     /// The scenario for the API at `upstream`. The first run of every watch begins now.
-    pub fn new(tasks: Arc<Tasks>, upstream: SocketAddr) -> Self {
+    pub fn new(simulated: Arc<SimulatedApi>, upstream: SocketAddr) -> Self {
+        for agent in demo_agents() {
+            let agents = if agent.api == "flaky" { &simulated.flaky_agents } else { &simulated.agents };
+            agents.put(agent.id, agent.simulated);
+        }
         let demo_watches = demo_watches();
-        let mut scenario = Self { tasks, upstream, runs: vec![0; demo_watches.len()], demo_watches };
+        let mut scenario = Self { simulated, upstream, runs: vec![0; demo_watches.len()], demo_watches };
         (0..scenario.demo_watches.len()).for_each(|index| scenario.begin_run(index));
         scenario
     }
@@ -63,12 +85,15 @@ impl Scenario {
             min_interval: Duration::from_secs(1),
             max_interval: Duration::from_secs(5),
             backoff_max: Duration::from_secs(10),
+            agent_interval: Duration::from_secs(3),
             ..Polling::default()
         };
-        let apis = vec![self.api("default", "")?, self.api("flaky", FLAKY_PREFIX)?];
+        let apis = vec![Api { discover_agents: true, ..self.api("default", "")? }, self.api("flaky", FLAKY_PREFIX)?];
+        let agents: Result<_, _> =
+            demo_agents().iter().filter_map(DemoAgent::definition).map(|agent| agent.map(Arc::new)).collect();
         Ok(Config {
             apis,
-            agents: Vec::new(),
+            agents: agents?,
             polling,
             watches: self.watches()?,
             watch_files: Vec::new(),
@@ -80,19 +105,20 @@ impl Scenario {
         })
     }
 
-    /// Gives one watch after the other a new run, until the receiver is dropped.
+    /// Gives one watch after the other a new run until the receiver is dropped, and switches an agent by hand.
     ///
     /// # Errors
     /// As [`Scenario::config`].
     pub fn live(mut self, simulator: Simulator) -> Result<watch::Receiver<Vec<Arc<Watch>>>, String> {
         let (lists, receiver) = watch::channel(self.watches()?);
+        tokio::spawn(switch_by_hand(self.simulated.clone()));
         tokio::spawn(async move {
             let _simulator = simulator;
             let mut ticks = tokio::time::interval(NEW_RUN_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
             for index in (0..self.demo_watches.len()).cycle() {
-                if self.demo_watches[index].task.takes >= STUCK {
+                if !self.demo_watches[index].gets_new_runs() {
                     continue;
                 }
                 ticks.tick().await;
@@ -107,9 +133,9 @@ impl Scenario {
     }
 
     fn begin_run(&mut self, index: usize) {
-        self.tasks.forget(&self.progress_id(index));
+        self.simulated.tasks.forget(&self.progress_id(index));
         self.runs[index] += 1;
-        self.tasks.begin(&self.progress_id(index), self.demo_watches[index].task);
+        self.simulated.tasks.begin(&self.progress_id(index), self.demo_watches[index].task);
     }
 
     fn progress_id(&self, index: usize) -> String {
@@ -141,6 +167,11 @@ impl Scenario {
 // === impl DemoWatch ===
 
 impl DemoWatch {
+    /// Whether new runs of it begin. Those that hang, and those that do not take effect, stay for people to look at.
+    fn gets_new_runs(&self) -> bool {
+        self.task.takes < STUCK && self.task.takes_effect
+    }
+
     fn watch(&self, progress_id: &str) -> Result<Watch, String> {
         Ok(Watch {
             name: WatchName::parse(self.name)?,
@@ -154,6 +185,34 @@ impl DemoWatch {
     }
 }
 
+// === impl DemoAgent ===
+
+impl DemoAgent {
+    /// Its definition; `None` if it is not configured.
+    fn definition(&self) -> Option<Result<AgentDefinition, String>> {
+        let ConfiguredAgent { team, expect } = self.configured.as_ref()?;
+        let definition = || {
+            Ok(AgentDefinition {
+                api: ApiName::parse(self.api)?,
+                agent_id: AgentId::parse(&self.id.to_string())?,
+                expect: *expect,
+                labels: Labels::from([(LabelName::parse("team")?, (*team).into())]),
+                source: AgentSource::Config,
+                provider: None,
+            })
+        };
+        Some(definition())
+    }
+}
+
+async fn switch_by_hand(simulated: Arc<SimulatedApi>) {
+    let mut ticks = tokio::time::interval(SWITCH_INTERVAL);
+    for enabled in [true, false].into_iter().cycle() {
+        ticks.tick().await;
+        simulated.agents.switch(SWITCHED_AGENT, enabled);
+    }
+}
+
 /// How long the hanging task takes.
 const STUCK: Duration = Duration::from_hours(24);
 
@@ -163,17 +222,21 @@ fn demo_watches() -> Vec<DemoWatch> {
         team,
         api: "default",
         expect,
-        task: Task { agent_id, takes, ends },
+        task: Task { agent_id, takes, ends, takes_effect: true },
     };
     let (enabled, disabled) = (Some(Expect::Enabled), Some(Expect::Disabled));
     let seconds = Duration::from_secs;
     let refused = "the voice provider refused the tool update at https://provider.invalid/tools/17";
+    let mut reminders =
+        watch("reminders-enable", "growth", enabled, 4420, seconds(7), Ending::Enabled { endpoints: 1 });
+    reminders.task.takes_effect = false;
     vec![
         watch("bookings-enable", "bookings", enabled, 4321, seconds(8), Ending::Enabled { endpoints: 2 }),
         watch("support-disable", "support", disabled, 4322, seconds(5), Ending::Disabled),
         watch("payments-enable", "payments", enabled, 4400, seconds(10), Ending::Failed(refused)),
         watch("onboarding-enable", "growth", enabled, 4410, STUCK, Ending::Enabled { endpoints: 1 }),
         watch("refunds-enable", "payments", enabled, 4500, seconds(6), Ending::Disabled),
+        reminders,
         DemoWatch {
             api: "flaky",
             ..watch("staging-enable", "platform", None, 77, seconds(20), Ending::Enabled { endpoints: 1 })
@@ -181,16 +244,38 @@ fn demo_watches() -> Vec<DemoWatch> {
     ]
 }
 
-/// The replies 429 and 502 of the flaky API; `None` for other APIs and most of the time.
-pub fn flaky_reply(request: &Request, count: &AtomicU32) -> Option<Reply> {
-    if !request.path.starts_with(FLAKY_PREFIX) {
-        return None;
-    }
-    match count.fetch_add(1, Ordering::Relaxed) % 9 {
-        3 => Some(fault::throttled(429, "3")),
-        6 => Some(Fault::BadGateway.reply()),
-        _ => None,
-    }
+/// The agents of the demo: those whose watches are above, and those that only the agents' list has.
+fn demo_agents() -> Vec<DemoAgent> {
+    let agent = |id, configured, provider, mock_enabled| DemoAgent {
+        id,
+        api: "default",
+        configured,
+        simulated: SimulatedAgent { mock_enabled, provider, mock_tools: 2 },
+    };
+    let configured = |team, expect| Some(ConfiguredAgent { team, expect });
+    let disabled = Some(Expect::Disabled);
+    vec![
+        // Its toggle says what is.
+        agent(4321, configured("bookings", None), "vapi", false),
+        agent(4322, configured("support", disabled), "retell", false),
+        // Its toggle completes, but the mocks stay off.
+        agent(4420, configured("growth", None), "elevenlabs", false),
+        // Somebody left its mocks on.
+        agent(4430, configured("reception", disabled), "vapi", true),
+        // Somebody switches its mocks again and again.
+        agent(SWITCHED_AGENT, configured("concierge", disabled), "bland", false),
+        DemoAgent { api: "flaky", ..agent(77, configured("platform", None), "vapi", false) },
+        agent(4400, None, "vapi", false),
+        agent(4410, None, "vapi", false),
+        agent(4500, None, "livekit", false),
+        // Nothing says what its mocks should be.
+        agent(5100, None, "retell", true),
+        // Discovery leaves this one out.
+        DemoAgent {
+            simulated: SimulatedAgent { mock_enabled: false, provider: "vapi", mock_tools: 0 },
+            ..agent(5200, None, "vapi", false)
+        },
+    ]
 }
 
 #[cfg(test)]
@@ -199,11 +284,12 @@ mod tests {
 
     #[test]
     fn the_scenario_is_valid_and_has_every_kind_of_run() {
-        let tasks = Arc::new(Tasks::new(KEY));
-        let scenario = Scenario::new(tasks, ([127, 0, 0, 1], 1).into());
+        let scenario = Scenario::new(Arc::default(), ([127, 0, 0, 1], 1).into());
         let config = scenario.config().unwrap();
         assert_eq!(config.watches.len(), scenario.demo_watches.len());
         assert!(config.watches.iter().all(|watch| config.apis.iter().any(|api| api.name == watch.api)));
+        let configured: Vec<_> = config.agents.iter().map(|agent| agent.agent_id.get()).collect();
+        assert_eq!(configured, [4321, 4322, 4420, 4430, SWITCHED_AGENT, 77]);
         let ends: Vec<_> = scenario.demo_watches.iter().map(|slot| slot.task.ends).collect();
         assert!(ends.iter().any(|e| matches!(e, Ending::Failed(_))) && ends.contains(&Ending::Disabled));
     }

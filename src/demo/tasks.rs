@@ -1,7 +1,7 @@
 //! Toggle tasks that follow the specification of the API.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -9,9 +9,18 @@ use serde_json::json;
 use super::simulator::{Reply, Request};
 
 /// The tasks that the simulated API knows.
+#[derive(Debug)]
 pub struct Tasks {
     key: &'static str,
-    tasks: Mutex<HashMap<String, (Task, Instant)>>,
+    tasks: Mutex<HashMap<String, BegunTask>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct BegunTask {
+    task: Task,
+    begun: Instant,
+    /// Whether [`Tasks::take_ended`] returned it.
+    taken: bool,
 }
 
 /// One toggle task.
@@ -23,6 +32,8 @@ pub struct Task {
     pub takes: Duration,
     /// How it ends.
     pub ends: Ending,
+    /// Whether the mocks of the agent are afterwards as the task says.
+    pub takes_effect: bool,
 }
 
 /// How a task ends.
@@ -49,13 +60,24 @@ impl Tasks {
 
     /// Begins a task under this id.
     pub fn begin(&self, progress_id: &str, task: Task) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.insert(progress_id.to_owned(), (task, Instant::now()));
+        self.lock().insert(progress_id.to_owned(), BegunTask { task, begun: Instant::now(), taken: false });
     }
 
     /// Forgets a task, as the API does some time after its end.
     pub fn forget(&self, progress_id: &str) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(progress_id);
+        self.lock().remove(progress_id);
+    }
+
+    /// The tasks that ended since the last call.
+    pub fn take_ended(&self) -> Vec<Task> {
+        let mut tasks = self.lock();
+        let ended = tasks.values_mut().filter(|task| !task.taken && task.has_ended());
+        ended
+            .map(|ended| {
+                ended.taken = true;
+                ended.task
+            })
+            .collect()
     }
 
     /// The answer of the API.
@@ -66,13 +88,24 @@ impl Tasks {
         if request.header("x-cekura-api-key") != Some(self.key) {
             return Reply::detail(401, "Invalid API key.");
         }
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = request.progress_id().and_then(|id| tasks.get(&id).copied());
-        match found.filter(|(task, _)| task.agent_id == agent_id) {
-            Some((task, begun)) if begun.elapsed() < task.takes => in_progress(),
-            Some((task, _)) => task.ends.reply(),
+        let found = request.progress_id().and_then(|id| self.lock().get(&id).copied());
+        match found.filter(|found| found.task.agent_id == agent_id) {
+            Some(found) if found.has_ended() => found.task.ends.reply(),
+            Some(_) => in_progress(),
             None => Reply::detail(400, "Invalid or expired progress_id."),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, BegunTask>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl BegunTask ===
+
+impl BegunTask {
+    fn has_ended(&self) -> bool {
+        self.begun.elapsed() >= self.task.takes
     }
 }
 
@@ -84,6 +117,15 @@ fn in_progress() -> Reply {
 // === impl Ending ===
 
 impl Ending {
+    /// Whether mocks are on afterwards; `None` if the task changes nothing.
+    pub fn mock_enabled(self) -> Option<bool> {
+        match self {
+            Self::Enabled { .. } => Some(true),
+            Self::Disabled => Some(false),
+            Self::Failed(_) => None,
+        }
+    }
+
     fn reply(self) -> Reply {
         let body = match self {
             Self::Enabled { endpoints } => {

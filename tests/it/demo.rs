@@ -1,4 +1,4 @@
-//! The demo: every kind of run, without configuration, key or network.
+//! The demo: every kind of run and of mock state, without configuration, key or network.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -40,6 +40,28 @@ async fn the_demo_shows_every_documented_status_whatever_the_environment_says() 
             failed("rate_limited").unwrap() > 0.0 && failed("server_error").unwrap() > 0.0
         })
         .await;
+    check_metrics(&exporter.scrape().await.text);
+}
+
+#[tokio::test]
+async fn the_demo_shows_agents_that_are_well_that_drift_and_that_are_discovered() {
+    let exporter = Exporter::with("").arg("--demo").start().await;
+    let drift = |e: &Exposition, id: &str, expect: &str| {
+        e.value("cekura_agent_mocks_drift", &[("agent_id", id), ("expect", expect)])
+    };
+    let until = async |what: &str, id: &str, expect: &str, value: f64| {
+        exporter.scrape_until(what, |e| drift(e, id, expect) == Some(value)).await;
+    };
+    until("one is switched by hand", "4440", "disabled", 1.0).await;
+    until("a toggle took effect", "4321", "enabled", 0.0).await;
+    until("another one did not", "4420", "enabled", 1.0).await;
+    let e = exporter.scrape_until("mocks are on in the flaky API", |e| drift(e, "77", "enabled") == Some(0.0)).await;
+    assert_eq!((drift(&e, "4430", "disabled"), drift(&e, "4322", "disabled")), (Some(1.0), Some(0.0)), "{}", e.text);
+    let info = |id| e.value("cekura_agent_info", &[("agent_id", id), ("source", "discovered")]);
+    assert_eq!((info("5100"), info("5200")), (Some(1.0), None), "one of them has no mock tools");
+    let live = |id| e.value("cekura_agent_mocks_live", &[("agent_id", id)]);
+    assert_eq!((live("5100"), live("5200"), drift(&e, "5100", "disabled")), (Some(1.0), None, None));
+    until("it is switched back", "4440", "disabled", 0.0).await;
     check_metrics(&exporter.scrape().await.text);
 }
 
