@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::sources::{self, WatchChange};
 use crate::store::{AgentChange, SavedAgent, SavedToggle, ToggleChange};
 use crate::toggle::{
-    AgentDefinition, AgentId, AgentKey, AgentTransition, AgentView, ApiName, ClockJump, Drift, Event, Failure,
+    AgentDefinition, AgentId, AgentKey, AgentTransition, AgentView, ApiName, ClockJump, Drift, Event, Failure, Labels,
     LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Timestamp, Toggle, ToldMocks, Transition, Watch, WatchName,
 };
 pub use rows::ToggleRows;
@@ -457,6 +457,14 @@ impl AskedAgent {
 // === impl AgentRow ===
 
 impl AgentRow {
+    /// The labels of its definition. If that has none, as that of every discovered agent, those of the toggle that told
+    /// its state.
+    pub fn labels(&self) -> Option<&Labels> {
+        let told_by = self.told.told_by.as_ref().map(|teller| &teller.labels);
+        let own = self.asked.as_ref().map(|asked| &asked.definition.labels);
+        own.filter(|labels| !labels.is_empty()).or(told_by)
+    }
+
     fn judge(&mut self, in_progress: bool) {
         if let Some(AskedAgent { definition, live, drift, .. }) = &mut self.asked {
             *drift = AgentView { definition, told: &self.told, live, in_progress }.drift();

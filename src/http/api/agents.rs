@@ -66,14 +66,18 @@ impl<'a> AgentJson<'a> {
         let failing = live.and_then(|live| live.failing.as_deref());
         let expect = definition.and_then(|definition| definition.expect);
         let told_by = told.told_by.as_ref();
-        let labels = definition.map(|definition| &definition.labels).or_else(|| told_by.map(|teller| &teller.labels));
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         Self {
             api: api.as_str(),
             agent_id: id.get(),
             source: definition.map(|definition| definition.source.as_str()),
             provider: asked.and_then(AskedAgent::provider).map(Provider::as_str),
-            labels: labels.into_iter().flat_map(Labels::iter).map(|(name, value)| (name.as_str(), value)).collect(),
+            labels: row
+                .labels()
+                .into_iter()
+                .flat_map(Labels::iter)
+                .map(|(name, value)| (name.as_str(), value))
+                .collect(),
             mocks_live: live.and_then(|live| live.enabled),
             should_be: should_be(told, expect).map(Expect::as_str),
             mocks_drift: asked.and_then(|asked| asked.drift).map(|drift| drift.drifted),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use url::form_urlencoded;
 
-use crate::board::{AgentRow, Board};
+use crate::board::Board;
 use crate::cekura::Api;
 use crate::clock;
 use crate::config::Config;
@@ -126,12 +126,9 @@ fn alerting_watch(toggle: &Toggle) -> Arc<Watch> {
     }
 }
 
-/// The labels of an agent, and the state in which its mocks should be. An agent without labels of its own, as every
-/// discovered one is, has those of the watch that told its state.
+/// The labels of an agent, and the state in which its mocks should be.
 fn alerting_agent(api: &ApiName, id: AgentId, board: &Board) -> (Labels, Option<Expect>) {
-    let Some(AgentRow { told, asked, .. }) = board.agent(api, id, clock::now()) else { return Default::default() };
-    let definition = asked.map(|asked| asked.definition);
-    let should_be = should_be(&told, definition.as_ref().and_then(|definition| definition.expect));
-    let own = definition.map(|definition| definition.labels.clone()).filter(|labels| !labels.is_empty());
-    (own.or_else(|| told.told_by.map(|teller| teller.labels)).unwrap_or_default(), should_be)
+    let Some(agent) = board.agent(api, id, clock::now()) else { return Default::default() };
+    let expect = agent.asked.as_ref().and_then(|asked| asked.definition.expect);
+    (agent.labels().cloned().unwrap_or_default(), should_be(&agent.told, expect))
 }
