@@ -119,13 +119,21 @@ impl Site {
         response
     }
 
+    /// All agents, or 304 if the client has the current ones.
     async fn agents(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
+        // How an agent is judged may change with the time alone.
+        let etag = ETag::from_hash_of((self.process, self.board.revision(), current_minute(), layout));
+        if etag.is_known(headers) {
+            return etag.not_modified();
+        }
         let board = self.board.clone();
         let source = move || {
             let list = encode_json(&AgentListJson::of(&board.all_agents(clock::now())));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
-        self.render_response(Document::Agents(layout), JSON, headers, source).await
+        let mut response = self.render_response(Document::Agents(layout), JSON, headers, source).await;
+        etag.add_to(&mut response);
+        response
     }
 
     /// An agent, at once or when the API says what the query waits for.
