@@ -172,7 +172,9 @@ impl Site {
     async fn overview(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
         let (board, apis, started_at) = (self.board.clone(), self.api_health(), self.started_at());
         let source = move || {
-            let overview = encode_json(&Overview::of(&board.rows(), apis(), started_at, clock::now()));
+            let now = clock::now();
+            let agents = board.agents(now);
+            let overview = encode_json(&Overview::of(&board.rows(), &agents, apis(), started_at, now));
             RenderingSource::Text(layout.lay_out(overview.unwrap_or_default()))
         };
         self.render_response(Document::Overview(layout), JSON, headers, source).await
@@ -182,7 +184,7 @@ impl Site {
     async fn status_page(&self, selection: Selection, headers: &HeaderMap) -> HttpResponse {
         let apis = self.api_health();
         let api_state = serde_json::to_string(&apis()).unwrap_or_default();
-        // The standing of a toggle may change with the time alone.
+        // How a toggle or an agent stands may change with the time alone.
         let etag = ETag::from_hash_of((self.process, self.board.revision(), current_minute(), &selection, api_state));
         let mut response = if etag.is_known(headers) {
             etag.not_modified()
@@ -190,10 +192,12 @@ impl Site {
             let (board, document) = (self.board.clone(), Document::StatusPage(selection.clone()));
             let (started_at, telemetry_path) = (self.started_at(), self.telemetry_path.clone());
             let source = move || {
-                let (rows, now) = (board.rows(), clock::now());
+                let now = clock::now();
+                let (agents, rows) = (board.agents(now), board.rows());
                 let page = StatusPage {
-                    overview: &Overview::of(&rows, apis(), started_at, now),
+                    overview: &Overview::of(&rows, &agents, apis(), started_at, now),
                     rows: &rows,
+                    agents: &agents,
                     selection: &selection,
                     telemetry_path: &telemetry_path,
                     now,

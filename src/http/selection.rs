@@ -57,11 +57,16 @@ impl Selection {
 
     /// The rows that are selected at `now`, without the limit.
     pub(crate) fn select<'a>(&'a self, rows: &'a ToggleRows, now: Timestamp) -> impl Iterator<Item = &'a ToggleRow> {
-        let words: Vec<_> = self.text.split_whitespace().take(MAX_WORDS).collect();
+        let words: Vec<_> = self.words().collect();
         rows.iter_after(self.after.as_deref()).filter(move |row| {
             self.status.is_none_or(|wanted| wanted == row.toggle.run.last_answer.status)
                 && words.iter().all(|word| row_contains(row, word, now))
         })
+    }
+
+    /// The words that each row must contain.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.split_whitespace().take(MAX_WORDS)
     }
 
     /// Whether the selected toggles may change with the time alone.
@@ -124,11 +129,12 @@ fn row_contains(row: &ToggleRow, word: &str, now: Timestamp) -> bool {
 }
 
 /// Whether a label contains the word as it is shown, `name=value`.
-fn label_contains(name: &str, value: &str, word: &str) -> bool {
+pub(crate) fn label_contains(name: &str, value: &str, word: &str) -> bool {
     contains(name, word) || contains(value, word) || word.contains('=') && contains(&format!("{name}={value}"), word)
 }
 
-fn contains(text: &str, word: &str) -> bool {
+/// Whether a text contains the word, in upper or lower case.
+pub(crate) fn contains(text: &str, word: &str) -> bool {
     text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 

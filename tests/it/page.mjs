@@ -27,9 +27,9 @@ const opened = async (path = "/", options = {}, plays = async () => {}) => {
     return page;
 };
 
-/** The rows as people read them, without times, which grow. */
-const rows = (page) =>
-    page.locator("#toggles tbody tr").evaluateAll((found) =>
+/** The rows of a table as people read them, without times, which grow. */
+const rows = (page, table = "#toggles") =>
+    page.locator(`${table} tbody tr`).evaluateAll((found) =>
         found.map((row) =>
             [...row.cells].map((cell) => {
                 const copy = cell.cloneNode(true);
@@ -38,8 +38,8 @@ const rows = (page) =>
             }),
         ),
     );
-const names = (page) => page.locator("#toggles tbody tr").evaluateAll((found) => found.map((row) => row.dataset.name));
-const badges = (page) => page.locator("#toggles tbody .badge").evaluateAll((found) => found.map((badge) => badge.innerText.trim()));
+const names = (page, table = "#toggles") => page.locator(`${table} tbody tr`).evaluateAll((found) => found.map((row) => row.dataset.name));
+const badges = (page, table = "#toggles") => page.locator(`${table} tbody .badge`).evaluateAll((found) => found.map((badge) => badge.innerText.trim()));
 
 const refreshed = async (page) => {
     const before = await page.evaluate(() => Number(document.body.dataset.refreshes ?? 0));
@@ -60,6 +60,17 @@ const toggle = (name, more) => ({
     next_poll_at: null, polls: 1, poll_failures: 0, ...more,
 });
 
+/** An agent as the API shows it, for pages whose API is played. */
+const agent = (agent_id, more) => ({
+    api: "default", agent_id, source: "config", provider: "vapi", labels: {}, mocks_live: false, should_be: null, mocks_drift: null,
+    mocks_live_since: null, expect: null, mock_enabled: null, mock_enabled_since: null, told_by: null, told_at: null, mcp_endpoints: 0,
+    tool_endpoints: 0, up: true, poll_error: null, poll_error_detail: null, last_success_at: new Date().toISOString(),
+    next_poll_at: new Date().toISOString(), polls: 1, poll_failures: 0, ...more,
+});
+
+/** A page whose exporter knows these agents. */
+const playedAgents = (page, list) => page.route("**/api/v1/agents", (route) => route.fulfill({ json: { agents: list() } }));
+
 const scenarios = {
     /** The script writes what the server wrote, and in the same order. */
     async agrees() {
@@ -73,6 +84,95 @@ const scenarios = {
         assert.equal(steady(await line(page)), steady(await line(plain)));
         page.fine();
         plain.fine();
+    },
+
+    /** The agents: what is, what should be, who said so, and what to do. */
+    async agents() {
+        const plain = await opened("/", { javaScriptEnabled: false });
+        const page = await opened();
+        const order = ["default/1", "default/2", "default/3", "default/4", "default/5", "default/6", "default/8", "default/9"];
+        const text = async (of, id) => (await of.locator(`#agents tr[data-name="default/${id}"]`).innerText()).replaceAll(/\s+/g, " ");
+        for (const of of [plain, page]) {
+            assert.deepEqual(await names(of, "#agents"), order);
+            assert.deepEqual(await badges(of, "#agents"), ["≠ drifted", "≠ drifted", "● on", "△ polls fail", "✔ as expected", "? not judged", "✔ as expected", "? not judged"]);
+            assert.equal(await of.locator("#agent-summary").innerText(), "8 agents: 2 drifted, 1 on without being expected, 1 not answering.");
+            assert.match(await of.locator("#api-list").innerText(), /1 of 7 agents not answering, 1 forbidden;/);
+            assert.match(await text(of, 1), /drifted what to do 1 default team=Voice off Tests reach the real systems\. on told by bookings-enable, .* \d+ polls?, 0 failed 0 MCP 0 tools config vapi$/);
+            assert.match(await text(of, 2), /on since .* Real callers talk to mocks\. off as configured answered/);
+            assert.match(await text(of, 3), /^● on 3 default on since .* not known answered/);
+            assert.match(await text(of, 4), /not known not known no answer yet .* 1 poll, 1 failed Poll failed, forbidden: GET .*\/aiagents\/4\/tools\/mock-status\/: HTTP 403: This agent .* see <url>/);
+            assert.match(await text(of, 9), /9 default team=Chat not asked on told by z-enable/);
+            const links = await of.locator("#agents a.more").evaluateAll((found) => found.map((link) => link.getAttribute("href")));
+            assert.deepEqual(links, ["runbooks?agent=default/1#cekuraagentmocksdrifted", "runbooks?agent=default/2#cekuraagentmocksdrifted", "runbooks?agent=default/4#cekuraagentnotanswering"]);
+        }
+        // An agent is asked again and again after a run of it finished.
+        const steady = async (of) => (await rows(of, "#agents")).map((row) => row.map(([column, tag, html]) => [column, tag, html.replace(/\d+ polls?,/, "POLLS,")]));
+        assert.deepEqual(await steady(page), await steady(plain));
+        assert.equal(await page.title(), "2 in trouble · cekura-exporter");
+
+        // The words of the filter, in both.
+        for (const [words, found] of [["drifted", [1, 2]], ["VAPI as", []], ["vapi", [1, 5]], ["team=voice", [1]], ["bookings", [1]], ["forbidden", [4]], ["chat", [9]], ["unjudged custom", [6]]]) {
+            const expected = found.map((id) => `default/${id}`);
+            const query = `/?q=${encodeURIComponent(words)}`;
+            const filtered = await opened(query);
+            assert.deepEqual(await names(filtered, "#agents"), expected, words);
+            assert.deepEqual(await names(await opened(query, { javaScriptEnabled: false }), "#agents"), expected, words);
+            assert.equal(await filtered.locator("#shown-agents").innerText(), expected.length ? `${expected.length} agent${expected.length > 1 ? "s" : ""}.` : "No agent is like that.");
+            await filtered.context().close();
+        }
+
+        // The toggle that told it is one click away.
+        await page.locator("#agents a", { hasText: "bookings-enable" }).click();
+        await page.getByRole("dialog", { name: "bookings-enable" }).waitFor();
+        await page.keyboard.press("Escape");
+        await page.locator("#agent-summary a").click();
+        assert.ok(await page.locator("#agents").evaluate((table) => table.getBoundingClientRect().top < innerHeight));
+        page.fine();
+        plain.fine();
+    },
+
+    /** Agents come and go while the page is open. */
+    async agentless() {
+        const plain = await opened("/", { javaScriptEnabled: false });
+        const page = await opened();
+        for (const of of [plain, page]) {
+            assert.ok(await of.locator("#agent-section").isHidden());
+            assert.ok(await of.locator("#agent-summary").isHidden());
+        }
+        let list = [agent(7, { mocks_drift: true, should_be: "enabled", expect: "enabled" }), agent(8, { mocks_live: true, provider: "custom" }), agent(9, { mocks_live: true, should_be: "disabled" }), agent(10, { source: null, provider: null })];
+        await playedAgents(page, () => list);
+        await refreshed(page);
+        assert.deepEqual(await names(page, "#agents"), ["default/7", "default/9", "default/8"], "one of which nothing is known is not shown");
+        assert.equal(await page.locator("#agent-summary").innerText(), "3 agents: 1 drifted, 1 on without being expected.");
+        const link = page.locator("#agents tr[data-name='default/7'] th a");
+        await link.focus();
+        list = [...Array.from({ length: 600 }, (_, at) => agent(100 + at, { mocks_drift: true, should_be: "enabled" })), ...list].toSorted((a, b) => a.agent_id - b.agent_id);
+        await refreshed(page);
+        assert.ok(await link.evaluate((element) => element === document.activeElement), "the focus stays");
+        assert.equal(await page.locator("#shown-agents").innerText(), "The first 500 of 603 agents.");
+        await page.getByRole("button", { name: "Show more agents" }).click();
+        assert.equal((await names(page, "#agents")).length, 603);
+        await page.getByRole("searchbox").fill("custom");
+        await page.waitForFunction(() => document.querySelectorAll("#agents tbody tr").length === 1);
+        list = [];
+        await refreshed(page);
+        assert.ok(await page.locator("#agent-section").isHidden());
+        page.fine();
+    },
+
+    /** Agents break no rule of axe, in light and dark, and on a phone. */
+    async agents_accessible() {
+        for (const colorScheme of ["light", "dark"]) {
+            for (const width of [1400, 360]) {
+                const page = await opened("/", { colorScheme, viewport: { width, height: 800 } });
+                assert.deepEqual(await violations(page), [], `${colorScheme} ${width}`);
+                const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+                assert.ok(wide <= width, `it is ${wide} wide on ${width}`);
+                const cut = await page.locator("#agents .badge").evaluateAll((found) => found.filter((badge) => badge.getBoundingClientRect().right > badge.closest("td").getBoundingClientRect().right).map((badge) => badge.innerText));
+                assert.deepEqual(cut, [], `badges reach into the next column on ${width}`);
+                page.fine();
+            }
+        }
     },
 
     /** Nothing that others wrote is taken for anything but text. */

@@ -8,7 +8,7 @@ use reqwest::Method;
 use reqwest::header::IF_NONE_MATCH;
 use tokio::process::Command;
 
-use crate::harness::{Exporter, Exposition, KEY, Upstream, tool};
+use crate::harness::{Exporter, Exposition, KEY, Upstream, eventually, tool};
 
 /// What means something in HTML.
 const WRITTEN: &str = r#"<script>window.ran=1</script><img src=x onerror=window.ran=1>"'&amp;"#;
@@ -67,10 +67,79 @@ async fn mixed(upstream: &Upstream) -> Exporter {
     exporter
 }
 
+/// An exporter of agents that stand in several ways and do not change any more, and of a toggle whose agent is not
+/// asked.
+async fn agents(upstream: &Upstream) -> Exporter {
+    upstream.script("on", [Reply::task("completed", Some(true))]);
+    upstream.script("told", [Reply::task("completed", Some(true))]);
+    for (id, enabled, provider) in [
+        (1, false, "vapi"),
+        (2, true, "retell"),
+        (3, true, "bland"),
+        (5, false, "vapi"),
+        (6, true, "custom"),
+        (8, true, "livekit"),
+    ] {
+        upstream.mock_status(id, [Reply::mock_status(enabled, provider)]);
+    }
+    let no_room = "This agent belongs to another project, and the key of this one cannot be used for it; see https://mock.invalid/why.";
+    upstream.mock_status(4, [Reply::detail(403, no_room)]);
+    let config = format!(
+        "apis: {{default: {{base_url: {}, api_key: {KEY}}}}}\npolling: {{agent_interval: 1h}}\n\
+         watches: [{{name: bookings-enable, agent_id: 1, progress_id: 'on'}}, {{name: z-enable, agent_id: 9, progress_id: told, labels: {{team: Chat}}}}]\n\
+         agents: [{{agent_id: 1, labels: {{team: Voice}}}}, {{agent_id: 2, expect: disabled}}, {{agent_id: 3}}, {{agent_id: 4}}, \
+                  {{agent_id: 5, expect: disabled}}, {{agent_id: 6}}, {{agent_id: 8, expect: enabled}}]\n",
+        upstream.url()
+    );
+    let exporter = Exporter::with(config).start().await;
+    exporter
+        .scrape_until("all agents were asked", |e| {
+            e.count("cekura_agent_up") == 7
+                && e.count("cekura_agent_mocks_drift") == 4
+                && e.count("cekura_agent_mock_enabled") == 2
+        })
+        .await;
+    exporter
+}
+
 #[tokio::test]
 async fn the_script_writes_what_the_server_wrote() {
     let upstream = Upstream::start().await;
     played("agrees", &mixed(&upstream).await).await;
+}
+
+#[tokio::test]
+async fn agents_are_shown_below_the_toggles_and_those_that_drifted_first() {
+    let upstream = Upstream::start().await;
+    played("agents", &agents(&upstream).await).await;
+}
+
+#[tokio::test]
+async fn without_agents_there_is_no_section_until_some_are_known() {
+    played("agentless", &Exporter::with("watches: []\n").start().await).await;
+}
+
+#[tokio::test]
+async fn agents_are_for_everybody() {
+    let upstream = Upstream::start().await;
+    played("agents_accessible", &agents(&upstream).await).await;
+}
+
+#[tokio::test]
+async fn the_page_is_another_one_when_an_agent_changed() {
+    let upstream = Upstream::start().await;
+    upstream.mock_status(7, [Reply::mock_status(false, "vapi")]);
+    let exporter =
+        Exporter::with(Exporter::quick(&upstream, "agents: [{agent_id: 7, expect: disabled}]\n")).start().await;
+    let live = |e: &Exposition| e.value("cekura_agent_mocks_live", &[]);
+    exporter.scrape_until("mocks are off", |e| live(e) == Some(0.0)).await;
+    for path in ["/", "/api/v1/agents"] {
+        let known = exporter.request(Method::GET, path).await.headers()["etag"].clone();
+        let asked = upstream.asked(7);
+        eventually("it is asked again", async || (upstream.asked(7) > asked + 1).then_some(())).await;
+        let again = exporter.http().get(format!("{}{path}", exporter.urls[0])).header(IF_NONE_MATCH, &known);
+        assert_eq!(again.send().await.unwrap().status(), 200, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -247,6 +316,13 @@ async fn how_all_is_can_be_read_by_programs() {
     assert_eq!((&other["name"], &other["failing"]), (&"other".into(), &serde_json::json!({"rate_limited": 1})));
     assert!(api["paused_until"].is_null() && other["paused_until"].is_string(), "{text}");
     assert_eq!(all["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(api["agents"], serde_json::json!({"asked": 0, "failing": {}}));
+    let upstream = Upstream::start().await;
+    let exporter = agents(&upstream).await;
+    let all: serde_json::Value = serde_json::from_str(&exporter.get("/api/v1/status").await.1).unwrap();
+    let api = &all["apis"][0];
+    assert_eq!(api["agents"], serde_json::json!({"asked": 7, "failing": {"forbidden": 1}}));
+    assert_eq!((&api["polled"], &api["failing"]), (&2.into(), &serde_json::json!({})), "they count toggles only");
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! The overview: toggles by status and standing, and the health of each API.
+//! The overview: toggles by status and standing, and the health of each API with its toggles and agents.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::board::ToggleRows;
+use crate::board::{AgentRow, ToggleRows};
 use crate::cekura::Api;
 use crate::config::Config;
 use crate::exposition::ApiLoad;
-use crate::toggle::{Reason, Standing, Status, Timestamp};
+use crate::toggle::{LiveMocks, Reason, Standing, Status, Timestamp};
 
 /// The overview as JSON.
 #[derive(Debug, Serialize)]
@@ -38,13 +38,29 @@ pub(crate) struct ApiHealth {
     pub(crate) polled: usize,
     /// How many of them failed their last poll, by reason.
     pub(crate) failing: BTreeMap<&'static str, usize>,
+    pub(crate) agents: AgentHealth,
+}
+
+/// The agents of an API as JSON.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct AgentHealth {
+    /// How many agents are asked.
+    pub(crate) asked: usize,
+    /// How many of them failed their last poll, by reason.
+    pub(crate) failing: BTreeMap<&'static str, usize>,
 }
 
 // === impl Overview ===
 
 impl Overview {
-    /// Counts all rows.
-    pub(crate) fn of(rows: &ToggleRows, apis: Vec<ApiHealth>, started_at: Timestamp, now: Timestamp) -> Self {
+    /// Counts all toggles and agents.
+    pub(crate) fn of(
+        rows: &ToggleRows,
+        agents: &[AgentRow],
+        apis: Vec<ApiHealth>,
+        started_at: Timestamp,
+        now: Timestamp,
+    ) -> Self {
         let [version, revision, _] = crate::BUILD;
         let mut overview = Self {
             version,
@@ -54,6 +70,12 @@ impl Overview {
             standings: Standing::ALL.map(|standing| (standing.as_str(), 0)).into(),
             apis,
         };
+        for agent in agents {
+            let api = overview.apis.iter_mut().find(|api| api.name == agent.api.as_str());
+            if let Some((api, asked)) = api.zip(agent.asked.as_ref()) {
+                api.agents.count(&asked.live);
+            }
+        }
         for row in rows.iter() {
             let (watch, run) = (&row.toggle.watch, &row.toggle.run);
             *overview.statuses.entry(run.last_answer.status.as_str()).or_default() += 1;
@@ -91,6 +113,7 @@ impl ApiHealth {
             up: load.and_then(|load| load.up),
             polled: 0,
             failing: BTreeMap::new(),
+            agents: AgentHealth::default(),
         }
     }
 
@@ -104,10 +127,13 @@ impl ApiHealth {
     /// The problem of an API whose polls get no valid answer, and the section of the runbooks for it.
     pub(crate) fn verdict(&self) -> Option<(&'static str, &'static str)> {
         let refused = [Reason::Unauthorized, Reason::Forbidden, Reason::Credentials].map(Reason::as_str);
-        let refused: usize = refused.iter().filter_map(|reason| self.failing.get(reason)).sum();
+        let count = |reason: &&str| {
+            [&self.failing, &self.agents.failing].into_iter().filter_map(|f| f.get(reason)).sum::<usize>()
+        };
+        let refused: usize = refused.iter().map(count).sum();
         if self.up != Some(false) {
             None
-        } else if 2 * refused > self.failures() {
+        } else if 2 * refused > self.failures() + self.agents.failures() {
             Some(("the key is missing or refused", "cekuraapiunauthorized"))
         } else {
             Some(("nothing is answered", "cekuraapidown"))
@@ -115,6 +141,22 @@ impl ApiHealth {
     }
 
     /// How many toggles failed their last poll.
+    pub(crate) fn failures(&self) -> usize {
+        self.failing.values().sum()
+    }
+}
+
+// === impl AgentHealth ===
+
+impl AgentHealth {
+    fn count(&mut self, live: &LiveMocks) {
+        self.asked += 1;
+        if let Some(failing) = &live.failing {
+            *self.failing.entry(failing.reason.as_str()).or_default() += 1;
+        }
+    }
+
+    /// How many agents failed their last poll.
     pub(crate) fn failures(&self) -> usize {
         self.failing.values().sum()
     }

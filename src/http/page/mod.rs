@@ -1,8 +1,9 @@
-//! The status page: which toggles have a problem, since when, why, and what to do about it.
+//! The status page: which toggles and agents have a problem, since when, why, and what to do about it.
 //!
-//! Without JavaScript, it shows the first [`MAX_ROWS`] toggles. Its script shows more, and updates the page. All links
+//! Without JavaScript, it shows the first [`MAX_ROWS`] toggles and as many agents. Its script shows more, and updates the page. All links
 //! are relative, so a proxy can serve the page below a path prefix.
 
+mod agents;
 mod assets;
 mod html;
 mod row;
@@ -10,20 +11,24 @@ pub(crate) mod runbooks;
 
 use std::fmt::{self, Write as _};
 
+use agents::AgentSection;
 pub(super) use assets::Asset;
 pub(super) use html::Escaped;
-use row::Badge;
+use row::{Badge, count_of};
 
-use crate::board::{ToggleRow, ToggleRows};
+use crate::board::{AgentRow, ToggleRow, ToggleRows};
 use crate::http::api::overview::{ApiHealth, Overview};
 use crate::http::selection::{MAX_TEXT, Selection};
 use crate::toggle::{Standing, Status, Timestamp};
 
-/// How many toggles are shown without the script.
+/// How many toggles, and how many agents, are shown without the script.
 const MAX_ROWS: usize = 500;
 
-/// The columns of the table, each with its title and the key to sort by, if it can be sorted.
-const COLUMNS: [(&str, Option<&str>); 9] = [
+/// The columns of a table, each with its title and the key to sort by, if it can be sorted.
+type Columns = [(&'static str, Option<&'static str>)];
+
+/// The columns of the table of toggles.
+const TOGGLE_COLUMNS: &Columns = &[
     ("Status", Some("status")),
     ("Toggle", Some("name")),
     ("Agent", Some("agent")),
@@ -35,10 +40,23 @@ const COLUMNS: [(&str, Option<&str>); 9] = [
     ("Source", None),
 ];
 
+/// The columns of the table of agents.
+const AGENT_COLUMNS: &Columns = &[
+    ("Status", None),
+    ("Agent", None),
+    ("Mocks are", None),
+    ("Should be", None),
+    ("Polls", None),
+    ("Endpoints", None),
+    ("Source", None),
+];
+
 /// What the status page is made from.
 pub(super) struct StatusPage<'a> {
     pub(super) overview: &'a Overview,
     pub(super) rows: &'a ToggleRows,
+    /// All agents of which something is known, sorted by API and id.
+    pub(super) agents: &'a [AgentRow],
     pub(super) selection: &'a Selection,
     /// The path of the metrics.
     pub(super) telemetry_path: &'a str,
@@ -61,10 +79,13 @@ impl StatusPage<'_> {
         page.push_str("<a class=\"skip\" href=\"#toggles\">Skip to the toggles</a>\n");
         self.write_header(page)?;
         page.push_str("<main>\n<p id=\"trouble\" role=\"alert\" hidden></p>\n");
+        let agents = AgentSection::new(self.agents, self.selection);
         self.write_counts(page)?;
+        agents.write_summary(page)?;
         self.write_apis(page)?;
         self.write_filter(page)?;
         self.write_table(page)?;
+        agents.write(page)?;
         page.push_str(html::END);
         Ok(())
     }
@@ -80,6 +101,7 @@ impl StatusPage<'_> {
              <nav aria-label=\"More\"><ul>\
              <li><a href=\"{}\">Metrics</a></li><li><a href=\"config\">Configuration</a></li>\
              <li><a href=\"runbooks\">Runbooks</a></li><li><a href=\"api/v1/toggles\">Toggles as JSON</a></li>\
+             <li><a href=\"api/v1/agents\">Agents as JSON</a></li>\
              </ul></nav>\n</header>",
             AsOf(self.now),
             Escaped(self.telemetry_path.trim_start_matches('/')),
@@ -147,17 +169,10 @@ impl StatusPage<'_> {
             page.push_str(" The worst come first; narrow the filter to see others.");
         }
         page.push_str(
-            "</p>\n<table id=\"toggles\" role=\"table\" tabindex=\"-1\">\n\
-             <caption>Toggles, the worst first</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">",
+            "</p>\n<table id=\"toggles\" class=\"cards\" role=\"table\" tabindex=\"-1\">\n\
+             <caption>Toggles, the worst first</caption>\n",
         );
-        for (title, sort) in COLUMNS {
-            write!(page, "<th role=\"columnheader\" scope=\"col\"")?;
-            if let Some(sort) = sort {
-                write!(page, " data-sort=\"{sort}\"")?;
-            }
-            write!(page, ">{title}</th>")?;
-        }
-        page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
+        write_table_head(page, TOGGLE_COLUMNS)?;
         for row in rows {
             row::write_row(page, row, self.now)?;
         }
@@ -185,6 +200,20 @@ impl StatusPage<'_> {
     }
 }
 
+/// Writes the head of a table, and begins its body.
+fn write_table_head(page: &mut String, columns: &Columns) -> fmt::Result {
+    page.push_str("<thead role=\"rowgroup\"><tr role=\"row\">");
+    for (title, sort) in columns {
+        write!(page, "<th role=\"columnheader\" scope=\"col\"")?;
+        if let Some(sort) = sort {
+            write!(page, " data-sort=\"{sort}\"")?;
+        }
+        write!(page, ">{title}</th>")?;
+    }
+    page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
+    Ok(())
+}
+
 /// How many of the selected toggles are shown. `any_watched` is false if there are no toggles at all.
 fn count_sentence(shown: usize, selected: usize, any_watched: bool) -> String {
     match selected {
@@ -201,10 +230,16 @@ struct ApiLine<'a>(&'a ApiHealth);
 
 impl fmt::Display for ApiLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ApiHealth { name, requests_per_second, max_in_flight, in_flight, waiting, polled, .. } = self.0;
+        let ApiHealth { name, requests_per_second, max_in_flight, in_flight, waiting, polled, agents, .. } = self.0;
         write!(f, "<b>{}</b> {} of {polled} last polls failed", Escaped(name), self.0.failures())?;
         for (reason, count) in &self.0.failing {
             write!(f, ", {count} {}", reason.replace('_', " "))?;
+        }
+        if agents.asked > 0 {
+            write!(f, "; {} of {} not answering", agents.failures(), count_of(agents.asked as u64, "agent"))?;
+            for (reason, count) in &agents.failing {
+                write!(f, ", {count} {}", reason.replace('_', " "))?;
+            }
         }
         write!(
             f,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::html::Escaped;
 use crate::board::ToggleRow;
 use crate::config::format_duration;
-use crate::toggle::{Expect, Reason, Standing, Status, Text, Timestamp, Toggle};
+use crate::toggle::{Expect, FailureStreak, Labels, Reason, Standing, Status, Text, Timestamp, Toggle};
 
 /// The shape and the word that show a standing. The style adds a colour. Each of the three is enough to tell it.
 pub(super) struct Badge {
@@ -29,6 +29,12 @@ impl Badge {
             Standing::Completed => ("✔", "completed"),
         };
         Self { shape, word }
+    }
+
+    /// Writes the badge of a standing with this name.
+    pub(super) fn write(&self, page: &mut String, name: &str) -> fmt::Result {
+        let Self { shape, word } = self;
+        write!(page, "<span class=\"badge {name}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")
     }
 }
 
@@ -79,9 +85,7 @@ pub(super) fn write_row(page: &mut String, row: &ToggleRow, now: Timestamp) -> f
         page,
         "<th role=\"rowheader\" scope=\"row\" data-of=\"Toggle\"><a href=\"api/v1/toggles/{name}\">{name}</a>"
     )?;
-    for (label, value) in &watch.labels {
-        write!(page, "<span class=\"label\">{}={}</span>", Escaped(label.as_str()), Escaped(value))?;
-    }
+    write_labels(page, &watch.labels)?;
     page.push_str("</th>");
     begin_cell(page, "Agent")?;
     write!(page, "{}<span class=\"more\">{}</span></td>", watch.agent_id.get(), Escaped(watch.api.as_str()))?;
@@ -98,15 +102,20 @@ pub(super) fn write_row(page: &mut String, row: &ToggleRow, now: Timestamp) -> f
     writeln!(page, "{}</td></tr>", watch.source.as_str())
 }
 
-fn begin_cell(page: &mut String, column: &str) -> fmt::Result {
+pub(super) fn write_labels(page: &mut String, labels: &Labels) -> fmt::Result {
+    for (label, value) in labels {
+        write!(page, "<span class=\"label\">{}={}</span>", Escaped(label.as_str()), Escaped(value))?;
+    }
+    Ok(())
+}
+
+pub(super) fn begin_cell(page: &mut String, column: &str) -> fmt::Result {
     write!(page, "<td role=\"cell\" data-of=\"{column}\">")
 }
 
 fn write_status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result {
-    let Badge { shape, word } = Badge::of(standing);
     begin_cell(page, "Status")?;
-    let class = standing.as_str();
-    write!(page, "<span class=\"badge {class}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")?;
+    Badge::of(standing).write(page, standing.as_str())?;
     // The other standings imply the status.
     let status = row.toggle.run.last_answer.status;
     if matches!(standing, Standing::Stuck | Standing::Silent | Standing::Failing) && status != Status::Unknown {
@@ -166,25 +175,34 @@ fn write_times(page: &mut String, row: &ToggleRow) -> fmt::Result {
     }
     page.push_str("</td>");
     begin_cell(page, "Polls")?;
-    match run.last_success {
+    write_polls(page, run.last_success, row.next_poll, [tally.polls, tally.failures])?;
+    page.push_str("</td>");
+    Ok(())
+}
+
+/// Writes how polls went: the last answer, the next poll, how many there were, and how many of them failed.
+pub(super) fn write_polls(
+    page: &mut String,
+    last_success: Option<Timestamp>,
+    next_poll: Option<Timestamp>,
+    [polls, failures]: [u64; 2],
+) -> fmt::Result {
+    match last_success {
         Some(last) => write!(page, "answered {}", Time(last))?,
         None => page.push_str("no answer yet"),
     }
-    match row.next_poll {
+    match next_poll {
         Some(next) => write!(page, "<span class=\"more\">due {}</span>", Time(next))?,
         None => page.push_str("<span class=\"more\">no more polls</span>"),
     }
-    write!(page, "<span class=\"more\">{}, {} failed</span></td>", count_of(tally.polls, "poll"), tally.failures)
+    write!(page, "<span class=\"more\">{}, {failures} failed</span>", count_of(polls, "poll"))
 }
 
 fn write_texts(page: &mut String, row: &ToggleRow) -> fmt::Result {
     let run = &row.toggle.run;
     begin_cell(page, "What it says")?;
     if let Some(failing) = &run.failing {
-        let reason = failing.reason.as_str().replace('_', " ");
-        let detail = failing.detail.as_ref().map_or("", Text::as_str);
-        let colon = if detail.is_empty() { "" } else { ": " };
-        write_text(page, &format!("Poll failed, {reason}{colon}{detail}"))?;
+        write_poll_failure(page, failing)?;
     }
     let said = [&run.last_answer.error, &run.last_answer.message].into_iter().flatten();
     for said in said.filter(|said| !said.as_str().is_empty()) {
@@ -194,13 +212,21 @@ fn write_texts(page: &mut String, row: &ToggleRow) -> fmt::Result {
     Ok(())
 }
 
+/// Writes why the last poll failed.
+pub(super) fn write_poll_failure(page: &mut String, failing: &FailureStreak) -> fmt::Result {
+    let reason = failing.reason.as_str().replace('_', " ");
+    let detail = failing.detail.as_ref().map_or("", Text::as_str);
+    let colon = if detail.is_empty() { "" } else { ": " };
+    write_text(page, &format!("Poll failed, {reason}{colon}{detail}"))
+}
+
 /// Writes a text. A long one is scrolled, so it must be reachable with the keyboard.
 fn write_text(page: &mut String, text: &str) -> fmt::Result {
     let focusable = if text.chars().count() > SHORT_TEXT { " tabindex=\"0\"" } else { "" };
     write!(page, "<p class=\"text\"{focusable}>{}</p>", Escaped(text))
 }
 
-fn count_of(count: impl Into<u64>, noun: &str) -> String {
+pub(super) fn count_of(count: impl Into<u64>, noun: &str) -> String {
     match count.into() {
         1 => format!("1 {noun}"),
         count => format!("{count} {noun}s"),

@@ -1,4 +1,4 @@
-// Keeps the status page up to date. Rows are written as page/row.rs writes them: a test compares the two.
+// Keeps the status page up to date. Rows are written as page/row.rs and page/agents.rs write them: a test compares the two.
 // All text comes from others, so it is only ever set as text.
 "use strict";
 
@@ -12,7 +12,13 @@
  *   duration_seconds?: ?number, reason?: string, detail?: ?string, lasted_seconds?: number, status?: string,
  *   progress_id?: string}} Happened
  * @typedef {{name: string, requests_per_second: number, max_in_flight: number, in_flight: number, waiting: number,
- *   paused_until: ?string, up: ?boolean, polled: number, failing: Object<string, number>}} Api
+ *   paused_until: ?string, up: ?boolean, polled: number, failing: Object<string, number>,
+ *   agents: {asked: number, failing: Object<string, number>}}} Api
+ * @typedef {{api: string, agent_id: number, source: ?string, provider: ?string, labels: Object<string, string>,
+ *   mocks_live: ?boolean, mocks_live_since: ?string, should_be: ?string, mocks_drift: ?boolean, expect: ?string,
+ *   mock_enabled: ?boolean, told_by: ?string, told_at: ?string, mcp_endpoints: ?number, tool_endpoints: ?number,
+ *   up: ?boolean, poll_error: ?string, poll_error_detail: ?string, last_success_at: ?string, next_poll_at: ?string,
+ *   polls: ?number, poll_failures: ?number}} Agent
  * @typedef {{version: string, revision: string, started_at: string, statuses: Object<string, number>,
  *   standings: Object<string, number>, apis: Api[]}} Overview
  */
@@ -41,6 +47,17 @@ const STANDINGS = /** @type {const} */ ({
 /** @typedef {keyof typeof STANDINGS} Standing */
 const WORST_FIRST = /** @type {Standing[]} */ (Object.keys(STANDINGS));
 
+/** How an agent stands, the worst first, with the shape and the word of its badge, and how a summary tells of it. */
+const AGENT_STANDINGS = /** @type {const} */ ({
+    drifted: ["≠", "drifted", "drifted"],
+    on: ["●", "on", "on without being expected"],
+    failing: ["△", "polls fail", "not answering"],
+    well: ["✔", "as expected", ""],
+    unjudged: ["?", "not judged", ""],
+});
+/** @typedef {keyof typeof AGENT_STANDINGS} AgentStanding */
+const AGENTS_WORST_FIRST = /** @type {AgentStanding[]} */ (Object.keys(AGENT_STANDINGS));
+
 /** @template {HTMLElement} E @param {string} id @param {new () => E} kind @returns {E} */
 const byId = (id, kind) => {
     const found = document.getElementById(id);
@@ -48,12 +65,12 @@ const byId = (id, kind) => {
     return found;
 };
 const table = byId("toggles", HTMLTableElement);
-const body = table.tBodies[0];
 const form = byId("filter", HTMLFormElement);
 const words = /** @type {HTMLInputElement} */ (form.elements.namedItem("q"));
 const statusChoice = /** @type {HTMLSelectElement} */ (form.elements.namedItem("status"));
 const shown = byId("shown", HTMLElement);
 const more = byId("more", HTMLButtonElement);
+const moreAgents = byId("more-agents", HTMLButtonElement);
 const trouble = byId("trouble", HTMLElement);
 
 /** @param {string} tag @param {Object<string, string>} attributes @param {...(Node|string)} children */
@@ -179,18 +196,15 @@ const meaning = (t) => {
     return t.mock_enabled === null ? `Nothing was said of mocks: assume that ${wrong}.` : `${saidOf}: ${wrong}.`;
 };
 
-/** @param {Standing} is */
-const badge = (is) => {
-    const [shape, word] = STANDINGS[is];
-    return element("span", { class: `badge ${is}` }, element("span", { "aria-hidden": "true" }, shape), ` ${word}`);
-};
+/** @param {string} is @param {readonly string[]} shows the shape and the word */
+const badge = (is, [shape, word]) => element("span", { class: `badge ${is}` }, element("span", { "aria-hidden": "true" }, shape), ` ${word}`);
 
 /** @param {string} section @param {Toggle} t */
 const whatToDo = (section, t) => element("a", { class: "more", href: `runbooks?toggle=${t.name}#${section}` }, "what to do");
 
 /** @param {Toggle} t @param {Standing} is */
 const statusOf = (t, is) => {
-    const parts = [badge(is)];
+    const parts = [badge(is, STANDINGS[is])];
     if (["stuck", "silent", "failing"].includes(is) && t.status !== "unknown") parts.push(moreOf(spaced(t.status)));
     if (["failed", "mismatched"].includes(is) && ["in_progress", "unknown"].includes(t.status))
         parts.push(moreOf(`an earlier run; this one is ${spaced(t.status)}`));
@@ -219,29 +233,31 @@ const runOf = (t) => {
     return parts;
 };
 
-/** @param {Toggle} t */
-const pollsOf = (t) => [
-    ...(t.last_success_at ? ["answered ", time(t.last_success_at)] : ["no answer yet"]),
-    t.next_poll_at ? moreOf("due ", time(t.next_poll_at)) : moreOf("no more polls"),
-    moreOf(`${counted(t.polls, "poll")}, ${t.poll_failures} failed`),
+/** @param {Toggle|Agent} polled */
+const pollsOf = (polled) => [
+    ...(polled.last_success_at ? ["answered ", time(polled.last_success_at)] : ["no answer yet"]),
+    polled.next_poll_at ? moreOf("due ", time(polled.next_poll_at)) : moreOf("no more polls"),
+    moreOf(`${counted(polled.polls ?? 0, "poll")}, ${polled.poll_failures ?? 0} failed`),
 ];
 
+/** @param {Toggle|Agent} polled */
+const failureOf = ({ poll_error: reason, poll_error_detail: detail }) => reason && `Poll failed, ${spaced(reason)}${detail ? ": " : ""}${detail ?? ""}`;
+
+/** A long text is scrolled, so it must be reachable with the keyboard. @param {?string} text */
+const textOf = (text) => (text ? [element("p", [...text].length > SHORT_TEXT ? { class: "text", tabindex: "0" } : { class: "text" }, text)] : []);
+
 /** @param {Toggle} t */
-const textsOf = (t) => {
-    const failed = t.poll_error && `Poll failed, ${spaced(t.poll_error)}${t.poll_error_detail ? ": " : ""}${t.poll_error_detail ?? ""}`;
-    const texts = [failed, t.error, t.message];
-    return texts.flatMap((text) => (text ? [element("p", [...text].length > SHORT_TEXT ? { class: "text", tabindex: "0" } : { class: "text" }, text)] : []));
-};
+const textsOf = (t) => [failureOf(t), t.error, t.message].flatMap(textOf);
 
 /** @param {Toggle} t */
 const toolsOf = (t) =>
     t.mcp_endpoints === null || t.mcp_tools === null ? [] : [counted(t.mcp_endpoints, "endpoint"), moreOf(counted(t.mcp_tools, "tool"))];
 
+/** @param {Object<string, string>} labels */
+const labelsOf = (labels) => Object.entries(labels).map(([label, value]) => element("span", { class: "label" }, `${label}=${value}`));
+
 /** @param {Toggle} t */
-const nameOf = (t) => [
-    element("a", { href: `api/v1/toggles/${t.name}` }, t.name),
-    ...Object.entries(t.labels).map(([label, value]) => element("span", { class: "label" }, `${label}=${value}`)),
-];
+const nameOf = (t) => [element("a", { href: `api/v1/toggles/${t.name}` }, t.name), ...labelsOf(t.labels)];
 
 /** The cells of a row. @param {Toggle} t @param {Standing} is @returns {[string, (Node|string)[]][]} */
 const cells = (t, is) => [
@@ -256,32 +272,140 @@ const cells = (t, is) => [
     ["Source", [t.source]],
 ];
 
-/** Rows that are on the page, by name, and what they were made from. @type {Map<string, {row: HTMLElement, from: string}>} */
-const rows = new Map();
-for (const row of body.rows) {
-    rows.set(row.dataset.name ?? "", { row, from: "" });
-    sight.observe(row);
+/** @param {Agent} a @returns {AgentStanding} */
+const agentStanding = (a) =>
+    a.mocks_drift ? "drifted"
+    // A custom provider reports mocks as on in any case.
+    : a.mocks_live && a.should_be !== "enabled" && a.provider !== "custom" ? "on"
+    : a.poll_error !== null ? "failing"
+    : a.mocks_drift === false ? "well"
+    : "unjudged";
+
+/** @param {Agent} a */
+const keyOf = (a) => `${a.api}/${a.agent_id}`;
+
+/** @param {string} section @param {Agent} a */
+const whatToDoWith = (section, a) => element("a", { class: "more", href: `runbooks?agent=${keyOf(a)}#${section}` }, "what to do");
+
+/** @param {Agent} a */
+const liveOf = (a) => {
+    if (a.source === null) return ["not asked"];
+    /** @type {(Node|string)[]} */
+    const parts = [a.mocks_live === null ? "not known" : a.mocks_live ? "on" : "off"];
+    if (a.mocks_live_since) parts.push(moreOf("since ", time(a.mocks_live_since)));
+    if (a.mocks_drift) parts.push(element("strong", {}, a.mocks_live ? "Real callers talk to mocks." : "Tests reach the real systems."));
+    return parts;
+};
+
+/** @param {Agent} a */
+const shouldBeOf = (a) => {
+    /** @type {(Node|string)[]} */
+    const parts = [a.should_be === null ? "not known" : a.should_be === "enabled" ? "on" : "off"];
+    if (a.told_at) {
+        const teller = a.told_by === null ? "a toggle" : element("a", { href: `api/v1/toggles/${a.told_by}`, "data-toggle": a.told_by }, a.told_by);
+        parts.push(moreOf("told by ", teller, ", ", time(a.told_at)));
+    } else if (a.expect) parts.push(moreOf("as configured"));
+    return parts;
+};
+
+/** @param {Agent} a */
+const agentPollsOf = (a) => {
+    if (a.source === null) return [];
+    return [...pollsOf(a), ...textOf(failureOf(a)), ...(a.poll_error === null ? [] : [whatToDoWith("cekuraagentnotanswering", a)])];
+};
+
+/** The cells of a row. @param {Agent} a @param {AgentStanding} is @returns {[string, (Node|string)[]][]} */
+const agentCells = (a, is) => [
+    ["Status", [badge(is, AGENT_STANDINGS[is]), ...(is === "drifted" ? [whatToDoWith("cekuraagentmocksdrifted", a)] : [])]],
+    ["Agent", [element("a", { href: `api/v1/agents/${keyOf(a)}` }, String(a.agent_id)), moreOf(a.api), ...labelsOf(a.labels)]],
+    ["Mocks are", liveOf(a)],
+    ["Should be", shouldBeOf(a)],
+    ["Polls", agentPollsOf(a)],
+    ["Endpoints", [...(a.mcp_endpoints === null ? [] : [`${a.mcp_endpoints} MCP`]), ...(a.tool_endpoints === null ? [] : [moreOf(counted(a.tool_endpoints, "tool"))])]],
+    ["Source", a.source === null ? [] : [a.source, ...(a.provider === null ? [] : [moreOf(a.provider)])]],
+];
+
+/** Whether it contains the word in upper or lower case. @param {string} text @param {string} word */
+const contains = (text, word) => lowered(text).includes(lowered(word));
+/** @param {string} text */
+const lowered = (text) => text.replaceAll(/[A-Z]+/g, (letters) => letters.toLowerCase());
+
+/** Whether a text that is shown of it, or how it stands, contains the word. @param {Agent} a @param {string} word */
+const agentContains = (a, word) =>
+    [a.api, String(a.agent_id), agentStanding(a), a.source, a.provider, a.told_by, a.poll_error, a.poll_error_detail].some((text) => text !== null && contains(text, word)) ||
+    Object.entries(a.labels).some(([label, value]) => contains(label, word) || contains(value, word) || (word.includes("=") && contains(`${label}=${value}`, word)));
+
+/** The rows of a table by their names, with what they were made from. The cell in the column `heading` is the header
+ * of its row. */
+class Rows {
+    /** @param {HTMLTableElement} table @param {string} heading */
+    constructor(table, heading) {
+        this.table = table;
+        this.body = table.tBodies[0];
+        this.heading = heading;
+        /** @type {Map<string, {row: HTMLElement, from: string}>} */
+        this.known = new Map();
+        for (const row of this.body.rows) {
+            this.known.set(row.dataset.name ?? "", { row, from: "" });
+            sight.observe(row);
+        }
+    }
+
+    /** @param {string} name @param {string} from what the row is made from @param {() => [string, (Node|string)[]][]} cells */
+    row(name, from, cells) {
+        const known = this.known.get(name);
+        if (known?.from === from) return known.row;
+        const row = known?.row ?? element("tr", { role: "row", "data-name": name });
+        become(
+            row,
+            cells().map(([of, parts]) =>
+                of === this.heading
+                    ? element("th", { role: "rowheader", scope: "row", "data-of": of }, ...parts)
+                    : element("td", { role: "cell", "data-of": of }, ...parts),
+            ),
+        );
+        this.known.set(name, { row, from });
+        sight.observe(row);
+        return row;
+    }
+
+    /** Shows these rows in this order, and takes no focus and no place from who reads. @param {() => HTMLElement[]} made */
+    show(made) {
+        const focused = this.body.contains(document.activeElement) ? document.activeElement : null;
+        const focusedRow = focused?.closest("tr")?.dataset.name;
+        const focusedLink = focusedRow === undefined ? -1 : [...(focused?.closest("tr")?.querySelectorAll("a") ?? [])].findIndex((link) => link === focused);
+        const wanted = made();
+        const kept = new Set(wanted);
+        for (const [name, { row }] of this.known) {
+            if (!kept.has(row)) {
+                row.remove();
+                this.known.delete(name);
+                sight.unobserve(row);
+                inSight.delete(row);
+            }
+        }
+        let place = this.body.firstElementChild;
+        for (const row of wanted) {
+            if (row === place) place = place.nextElementSibling;
+            else this.body.insertBefore(row, place);
+        }
+        if (focusedRow !== undefined && document.activeElement !== focused) {
+            const links = this.known.get(focusedRow)?.row.querySelectorAll("a") ?? [];
+            (links[focusedLink] ?? links[0] ?? this.table).focus({ preventScroll: true });
+        }
+    }
 }
+const rows = new Rows(table, "Toggle");
+const agentRows = new Rows(byId("agents", HTMLTableElement), "Agent");
 
 /** @param {Toggle} t @param {number} now */
 const rowOf = (t, now) => {
     const is = standing(t, now);
-    const from = is + JSON.stringify(t);
-    const known = rows.get(t.name);
-    if (known?.from === from) return known.row;
-    const row = known?.row ?? element("tr", { role: "row", "data-name": t.name });
-    become(
-        row,
-        cells(t, is).map(([of, parts]) =>
-            of === "Toggle"
-                ? element("th", { role: "rowheader", scope: "row", "data-of": of }, ...parts)
-                : element("td", { role: "cell", "data-of": of }, ...parts),
-        ),
-    );
-    rows.set(t.name, { row, from });
-    sight.observe(row);
-    return row;
+    return rows.row(t.name, is + JSON.stringify(t), () => cells(t, is));
 };
+
+/** @param {Agent} a */
+const agentRowOf = (a) => agentRows.row(keyOf(a), JSON.stringify(a), () => agentCells(a, agentStanding(a)));
 
 // ---- What is asked for: it is in the address, so it can be shared. ----
 
@@ -343,33 +467,44 @@ let room = ROWS;
 let etag = "";
 let etagOf = "";
 
-/** Puts the rows in order, and takes no focus and no place from who reads. */
+/** The agents of which something is known. @type {Agent[]} */
+let agents = [];
+let agentRoom = ROWS;
+let agentsEtag = "";
+
+const drawAgents = () => {
+    byId("agent-section", HTMLElement).hidden = agents.length === 0;
+    const summary = byId("agent-summary", HTMLElement);
+    summary.hidden = agents.length === 0;
+    const stand = new Map(agents.map((a) => [a, agentStanding(a)]));
+    const problems = AGENTS_WORST_FIRST.flatMap((is) => {
+        const count = agents.filter((a) => stand.get(a) === is).length;
+        return count && AGENT_STANDINGS[is][2] ? [`${count} ${AGENT_STANDINGS[is][2]}`] : [];
+    });
+    say(summary.children[0], counted(agents.length, "agent"));
+    const text = problems.length ? `: ${problems.join(", ")}.` : ".";
+    if (summary.lastChild?.textContent !== text) summary.lastChild?.replaceWith(text);
+
+    const wanted = wordsAsked();
+    const list = agents.filter((a) => wanted.every((word) => agentContains(a, word)));
+    // Those without a problem are not told apart. The list comes sorted by API and id, and sorting leaves equals as they are.
+    const rank = (/** @type {Agent} */ a) => Math.min(AGENTS_WORST_FIRST.indexOf(stand.get(a) ?? "unjudged"), AGENTS_WORST_FIRST.indexOf("well"));
+    list.sort((a, b) => rank(a) - rank(b));
+    const visible = list.slice(0, agentRoom);
+    agentRows.show(() => visible.map(agentRowOf));
+    moreAgents.hidden = visible.length === list.length;
+    const said =
+        list.length === 0 ? "No agent is like that."
+        : visible.length < list.length ? `The first ${visible.length} of ${list.length} agents.`
+        : `${counted(list.length, "agent")}.`;
+    say(byId("shown-agents", HTMLElement), said);
+};
+
 const draw = () => {
     const now = clock();
     const list = sorted(toggles, now);
     const visible = list.slice(0, room);
-    const focused = document.activeElement;
-    const focusedRow = focused?.closest("tr")?.dataset.name;
-    const focusedLink = focusedRow === undefined ? -1 : [...(focused?.closest("tr")?.querySelectorAll("a") ?? [])].findIndex((link) => link === focused);
-    const wanted = visible.map((t) => rowOf(t, now));
-    const kept = new Set(wanted);
-    for (const [name, { row }] of rows) {
-        if (!kept.has(row)) {
-            row.remove();
-            rows.delete(name);
-            sight.unobserve(row);
-            inSight.delete(row);
-        }
-    }
-    let place = body.firstElementChild;
-    for (const row of wanted) {
-        if (row === place) place = place.nextElementSibling;
-        else body.insertBefore(row, place);
-    }
-    if (focusedRow !== undefined && document.activeElement !== focused) {
-        const links = rows.get(focusedRow)?.row.querySelectorAll("a") ?? [];
-        (links[focusedLink] ?? links[0] ?? table).focus({ preventScroll: true });
-    }
+    rows.show(() => visible.map((t) => rowOf(t, now)));
     more.hidden = visible.length === list.length;
     const said =
         list.length === 0 ? (any ? "No toggle is like that." : "Nothing is watched.")
@@ -386,20 +521,24 @@ const draw = () => {
     age();
 };
 
+/** How many failed, by reason. @param {Object<string, number>} failing */
+const failuresOf = (failing) => Object.values(failing).reduce((sum, count) => sum + count, 0);
+/** @param {Object<string, number>} failing */
+const reasonsOf = (failing) => Object.entries(failing).map(([reason, count]) => `, ${count} ${spaced(reason)}`).join("");
+
 /** @param {Api} api */
 const apiOf = (api) => {
-    const failing = Object.entries(api.failing);
-    const failures = failing.reduce((sum, [, count]) => sum + count, 0);
-    const reasons = failing.map(([reason, count]) => `, ${count} ${spaced(reason)}`).join("");
-    const line = element("li", {}, element("b", {}, api.name), ` ${failures} of ${api.polled} last polls failed${reasons}; `);
+    const { asked, failing } = api.agents;
+    const ofAgents = asked ? `; ${failuresOf(failing)} of ${counted(asked, "agent")} not answering${reasonsOf(failing)}` : "";
+    const line = element("li", {}, element("b", {}, api.name), ` ${failuresOf(api.failing)} of ${api.polled} last polls failed${reasonsOf(api.failing)}${ofAgents}; `);
     line.append(`${api.in_flight} of ${api.max_in_flight} requests under way, ${api.waiting} waiting, ${api.requests_per_second} a second allowed`);
     const warn = (/** @type {(Node|string)[]} */ what, /** @type {string} */ section) => {
         const link = element("a", { href: `runbooks?api=${api.name}#${section}` }, "what to do");
         line.append("; ", element("strong", {}, ...what), " ", link);
     };
     if (api.paused_until) warn(["paused until ", time(api.paused_until)], "cekuraapithrottled");
-    const refused = ["unauthorized", "forbidden", "credentials"].reduce((sum, reason) => sum + (api.failing[reason] ?? 0), 0);
-    if (api.up === false && 2 * refused > failures) warn(["the key is missing or refused"], "cekuraapiunauthorized");
+    const refused = ["unauthorized", "forbidden", "credentials"].reduce((sum, reason) => sum + (api.failing[reason] ?? 0) + (failing[reason] ?? 0), 0);
+    if (api.up === false && 2 * refused > failuresOf(api.failing) + failuresOf(failing)) warn(["the key is missing or refused"], "cekuraapiunauthorized");
     else if (api.up === false) warn(["nothing is answered"], "cekuraapidown");
     line.append(".");
     return line;
@@ -419,7 +558,8 @@ const drawOverview = (overview) => {
         say(counter, String(count));
         counter.parentElement?.classList.toggle("none", count === 0);
     }
-    const bad = ["failed", "mismatched", "stuck", "silent"].reduce((sum, name) => sum + overview.standings[name], 0);
+    const drifted = agents.filter((a) => a.mocks_drift).length;
+    const bad = ["failed", "mismatched", "stuck", "silent"].reduce((sum, name) => sum + overview.standings[name], drifted);
     const title = bad ? `${bad} in trouble · cekura-exporter` : "cekura-exporter";
     if (document.title !== title) document.title = title;
     become(byId("api-list", HTMLElement), overview.apis.map(apiOf));
@@ -542,7 +682,7 @@ dialog.addEventListener("click", (event) => {
 
 dialog.addEventListener("close", () => {
     if (asked.toggle) {
-        const link = /** @type {?HTMLElement|undefined} */ (rows.get(asked.toggle)?.row.querySelector("th a"));
+        const link = /** @type {?HTMLElement|undefined} */ (rows.known.get(asked.toggle)?.row.querySelector("th a"));
         asked.toggle = null;
         writeAddress("pushState");
         (link ?? table).focus({ preventScroll: true });
@@ -574,10 +714,20 @@ const expectGood = (answer) => {
     if (!answer.ok) throw new Trouble(`it answered ${answer.status}`);
 };
 
+/** The exporter looks for no more than this. */
+const wordsAsked = () => asked.text.slice(0, MAX_TEXT).split(/\s+/).filter((word) => word).slice(0, MAX_WORDS);
+
+const fetchAgents = async () => {
+    const answer = await ask("api/v1/agents", agentsEtag ? { "If-None-Match": agentsEtag } : {});
+    if (answer.status === 304) return;
+    expectGood(answer);
+    const list = await answer.json();
+    agents = list.agents.filter((/** @type {Agent} */ a) => a.source !== null || a.mock_enabled !== null);
+    agentsEtag = answer.headers.get("etag") ?? "";
+};
+
 const fetchToggles = async () => {
-    // The exporter looks for no more than this.
-    const q = asked.text.slice(0, MAX_TEXT).trim().split(/\s+/).slice(0, MAX_WORDS).join(" ");
-    const query = new URLSearchParams({ limit: String(MAX_FETCHED), q, status: asked.status }).toString();
+    const query = new URLSearchParams({ limit: String(MAX_FETCHED), q: wordsAsked().join(" "), status: asked.status }).toString();
     const answer = await ask(`api/v1/toggles?${query}`, etagOf === query && etag ? { "If-None-Match": etag } : {});
     if (answer.status === 304) return;
     expectGood(answer);
@@ -601,9 +751,10 @@ const refresh = async () => {
             setClock(answer);
             return answer.json();
         });
-        const [how] = await Promise.all([overview, fetchToggles()]);
+        const [how] = await Promise.all([overview, fetchToggles(), fetchAgents()]);
         drawOverview(how);
         draw();
+        drawAgents();
         refreshes += 1;
         document.body.dataset.refreshes = String(refreshes);
         if (asked.toggle) await refreshDetail(asked.toggle);
@@ -636,6 +787,7 @@ const filter = () => {
     asked.text = words.value;
     asked.status = statusChoice.value;
     room = ROWS;
+    agentRoom = ROWS;
     writeAddress("replaceState");
     void refresh();
 };
@@ -654,15 +806,26 @@ more.addEventListener("click", () => {
     room += ROWS;
     draw();
 });
-body.addEventListener("click", (event) => {
-    const link = event.target instanceof Element ? event.target.closest("th a") : null;
+moreAgents.addEventListener("click", () => {
+    agentRoom += ROWS;
+    drawAgents();
+});
+/** Shows a toggle instead of following a link to it. @param {MouseEvent} event @param {string|undefined} name */
+const showToggle = (event, name) => {
     const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
-    const name = link?.closest("tr")?.dataset.name;
     if (!plain || name === undefined) return;
     event.preventDefault();
     asked.toggle = name;
     writeAddress("pushState");
     void refresh();
+};
+rows.body.addEventListener("click", (event) => {
+    const link = event.target instanceof Element ? event.target.closest("th a") : null;
+    showToggle(event, link?.closest("tr")?.dataset.name);
+});
+agentRows.body.addEventListener("click", (event) => {
+    const link = event.target instanceof Element ? event.target.closest("a") : null;
+    showToggle(event, link?.dataset.toggle);
 });
 window.addEventListener("popstate", () => {
     readAddress();
