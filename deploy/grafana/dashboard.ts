@@ -82,19 +82,58 @@ const overview = [
     )
         .overrideByRegexp("^(info|error|unsolved)$", [{ id: "custom.hidden", value: true }]),
     timeline(
-        { title: "Status over time", description: "The status of each toggle. In a gap, it was not watched, or the exporter was not scraped.", width: 14, height: 9 },
+        { title: "Status over time", description: "The status of each toggle. In a gap, it was not watched, or the exporter was not scraped.", width: 24, height: 9 },
         [q.status, "{{toggle}}"],
     ),
+];
+
+const agents = [
+    counts(
+        { title: "Drifted", description: "Agents whose mocks are not as they should be: what their newest completed run said, otherwise what is configured. Real callers talk to mocks, or tests reach the real systems.", width: 4, height: 5 },
+        q.count(`${q.agent("mocks_drift")} == 1`),
+        "red",
+    ),
+    counts(
+        { title: "On without being expected", description: "Agents whose mocks are on although nothing says that they should be, without those that drifted and those of the provider custom, which reports this in any case.", width: 4, height: 5 },
+        q.count(q.onUnexpectedly),
+        "orange",
+    ),
+    counts(
+        { title: "Mocks on", description: "Agents whose mocks are on, as the API said last.", width: 4, height: 5 },
+        q.count(`${q.agent("mocks_live")} == 1`),
+        "none",
+    ),
+    counts(
+        { title: "Agents not answering", description: "Agents whose last poll got no valid answer, so that what is known of their mocks is outdated.", width: 4, height: 5 },
+        q.count(`${q.agent("up")} == 0`),
+        "orange",
+    ),
+    graph(
+        { title: "Agents by API", description: "For each API: the agents that are asked, whose mocks are on, that drifted, and that do not answer.", width: 8, height: 5 },
+        [`count by (api) (${q.agent("info")})`, "{{api}}, asked"],
+        [`sum by (api) (${q.agent("mocks_live")})`, "{{api}}, on"],
+        [`sum by (api) (${q.agent("mocks_drift")})`, "{{api}}, drifted"],
+        [`count by (api) (${q.agent("up")}) - sum by (api) (${q.agent("up")})`, "{{api}}, not answering"],
+    ),
     rows(
-        { title: "Agents", description: "Whether each agent uses mocks now, according to its newest completed run, and for how long. Real callers talk to mocks that nobody disabled.", width: 10, height: 9 },
+        { title: "Agents", description: "The agents whose mock status is asked for, and those of which a toggle said something; the drifted ones first. Nothing is judged while a run is in progress or nothing says what the mocks should be.", width: 24, height: 10 },
         [
             { label: "agent_id", title: "agent" },
             { label: "api", title: "API" },
-            { expression: `max by (agent_id, api) (${q.agent("mock_enabled")})`, title: "mocks", kind: "switch" },
-            { expression: `max by (agent_id, api) (time() - ${q.agent("mock_enabled_since_timestamp_seconds")})`, title: "on for", kind: "age" },
+            { expression: `max by (agent_id, api) (${q.agent("mocks_drift")})`, title: "as it should be?", kind: "drift" },
+            { expression: `max by (agent_id, api) (${q.agent("mocks_live")})`, title: "mocks are", kind: "switch" },
+            { expression: q.shouldBe, title: "should be", kind: "switch" },
+            { expression: `max by (agent_id, api) (time() - ${q.agent("mocks_live_since_timestamp_seconds")})`, title: "on for", kind: "age" },
+            { expression: `max by (agent_id, api) (${q.agent("mock_enabled")})`, title: "a toggle said", kind: "switch" },
+            { expression: `max by (agent_id, api) (time() - ${q.agent("mock_enabled_since_timestamp_seconds")})`, title: "said for", kind: "age" },
+            { expression: `max by (agent_id, api) (${q.agent("up")})`, title: "last poll", kind: "up" },
+            { expression: `max by (agent_id, api) (time() - ${q.agent("last_success_timestamp_seconds")})`, title: "last answer", kind: "age" },
+            { expression: `max by (agent_id, api, source, provider) (${q.agent("info")})`, title: "info" },
+            { label: "source", title: "source" },
+            { label: "provider", title: "provider" },
         ],
-        "on for",
-    ),
+        "as it should be?",
+    ).overrideByName("info", [{ id: "custom.hidden", value: true }]),
 ];
 
 const runs = [
@@ -150,12 +189,14 @@ const upstream = [
 
 const lists = [
     graph(
-        { title: "Watches", description: "How many watches each source has, and how many of them are refused because another source uses their name, or their API is not configured.", width: 9, height: 7 },
+        { title: "Watches and agents", description: "How many watches and agents each source has, and how many of them are refused because another source uses their name or lists the same agent, or their API is not configured.", width: 9, height: 7 },
         [`max by (source) (${q.exporter("cekura_exporter_watches")})`, "{{source}}"],
         [`max by (source) (${q.exporter("cekura_exporter_watches_rejected")})`, "{{source}}, refused"],
+        [`max by (source) (${q.exporter("cekura_exporter_agents")})`, "agents, {{source}}"],
+        [`max by (source) (${q.exporter("cekura_exporter_agents_rejected")})`, "agents, {{source}}, refused"],
     ),
     holds(
-        { title: "Sources", description: "1: the watch files of this glob are good. 0: one has a problem, or the folder is missing; the last good watches are kept.", width: 5, height: 7 },
+        { title: "Sources", description: "1: the watch files of this glob are good, or the agents of this API were listed. 0: a file has a problem, the folder is missing, or the agents could not be listed; what was known before is kept.", width: 5, height: 7 },
         [`min by (source, path) (${q.exporter("cekura_exporter_source_up")}) or max(${q.exporter("cekura_exporter_watches")}) * 0 + 1`, "{{source}} {{path}}"],
         1,
     ),
@@ -207,7 +248,7 @@ const program = [
 /** The dashboard. */
 export const board = new DashboardBuilder("Cekura mock toggles")
     .uid("cekura-exporter")
-    .description("What cekura-exporter knows of toggle-mock-tools tasks. Written by deploy/grafana; changes made here are lost.")
+    .description("What cekura-exporter knows of toggle-mock-tools tasks and of the mocks of agents. Written by deploy/grafana; changes made here are lost.")
     .tags(["cekura"])
     .time({ from: "now-3h", to: "now" })
     .refresh("30s")
@@ -224,6 +265,7 @@ export const board = new DashboardBuilder("Cekura mock toggles")
 let id = 0;
 for (const [title, panels] of [
     ["Now", overview],
+    ["Agents", agents],
     ["Runs", runs],
     ["APIs", upstream],
     ["Watches", lists],

@@ -145,8 +145,22 @@ export interface Column {
     expression?: string;
     label?: string;
     title: string;
-    kind?: "status" | "switch" | "problem" | "age";
+    kind?: "status" | "switch" | "problem" | "drift" | "up" | "age";
 }
+
+/** A coloured text for each of 0 and 1. */
+const verdict = (...[zero, one]: [dashboard.ValueMappingResult, dashboard.ValueMappingResult]): dashboard.DynamicConfigValue[] => [
+    {
+        id: "mappings",
+        value: [
+            {
+                type: dashboard.MappingType.ValueToText,
+                options: { 0: { ...zero, index: 0 }, 1: { ...one, index: 1 } },
+            },
+        ],
+    },
+    { id: "custom.cellOptions", value: { type: "color-text" } },
+];
 
 const shown: Record<NonNullable<Column["kind"]>, dashboard.DynamicConfigValue[]> = {
     status: [
@@ -154,18 +168,9 @@ const shown: Record<NonNullable<Column["kind"]>, dashboard.DynamicConfigValue[]>
         { id: "custom.cellOptions", value: { type: "color-background" } },
     ],
     switch: [{ id: "mappings", value: switchTexts }],
-    problem: [
-        {
-            id: "mappings",
-            value: [
-                {
-                    type: dashboard.MappingType.ValueToText,
-                    options: { 0: { text: "as expected", color: green, index: 0 }, 1: { text: "MISMATCH", color: red, index: 1 } },
-                },
-            ],
-        },
-        { id: "custom.cellOptions", value: { type: "color-text" } },
-    ],
+    problem: verdict({ text: "as expected", color: green }, { text: "MISMATCH", color: red }),
+    drift: verdict({ text: "as expected", color: green }, { text: "DRIFTED", color: red }),
+    up: verdict({ text: "failed", color: orange }, { text: "answered", color: green }),
     age: [{ id: "unit", value: "s" }],
 };
 

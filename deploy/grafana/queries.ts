@@ -12,7 +12,22 @@ export const toggle = (metric: string, more = ""): string =>
     `max without (instance, pod) (cekura_toggle_${metric}{${toggles}${more && `, ${more}`}})`;
 
 /** The series of an agent metric, likewise. */
-export const agent = (metric: string): string => `max without (instance, pod) (cekura_agent_${metric}{${apis}})`;
+export const agent = (metric: string, more = ""): string =>
+    `max without (instance, pod) (cekura_agent_${metric}{${apis}${more && `, ${more}`}})`;
+
+/** What the mocks of each agent should be: 1 on, 0 off. Only of agents whose mocks are judged now. */
+export const shouldBe =
+    `max by (api, agent_id) (${agent("mocks_drift", 'expect="enabled"')} * 0 + 1 ` +
+    `or ${agent("mocks_drift", 'expect="disabled"')} * 0)`;
+
+/** Agents whose mocks are on, and nothing says that they should be. A custom provider reports this in any case. */
+export const onUnexpectedly = [
+    `max by (api, agent_id) (${agent("mocks_live")}) == 1`,
+    agent("mocks_drift"),
+    `${agent("mock_enabled")} == 1`,
+    agent("expected", 'expect="enabled"'),
+    agent("info", 'provider="custom"'),
+].join(" unless on (api, agent_id) ");
 
 /** The selector of an API's series. */
 export const api = (metric: string, more = ""): string => `cekura_api_${metric}{${apis}${more && `, ${more}`}}`;

@@ -102,6 +102,7 @@ async fn in_trouble(upstream: &Upstream, authority: &Authority) -> Exporter {
         "apis": {"default": api, "refusing": api, "pausing": api},
         "polling": {"min_interval": "1h", "max_interval": "1h", "backoff_max": "1h"},
         "watch_files": ["missing/*.json"],
+        "agents": [{"agent_id": 9, "api": "refusing"}],
         "watches": [watch("stuck", "default"), watch("left-on", "default"), watch("key", "refusing"), watch("slow", "pausing")],
     });
     let faketime = tool("faketime");
@@ -145,7 +146,8 @@ async fn every_query_is_promql_names_what_there_is_and_has_data() {
         &demo
             .scrape_until("runs ended well and badly", |e| {
                 let ended = |how| e.count(&format!("cekura_toggle_last_{how}_timestamp_seconds")) > 0;
-                ended("failed") && ended("completed") && e.count("cekura_agent_mock_enabled") > 0
+                let drifted = e.value("cekura_agent_mocks_drift", &[("agent_id", "4420")]);
+                ended("failed") && ended("completed") && drifted.is_some() && e.count("cekura_agent_mock_enabled") > 0
             })
             .await,
     );
