@@ -20,7 +20,7 @@ pub(crate) struct AgentJson<'a> {
     agent_id: u64,
     source: Option<&'static str>,
     provider: Option<&'static str>,
-    /// The labels of its definition, otherwise those of the toggle that told its state.
+    /// The labels of its definition; if it has none, those of the toggle that told its state.
     labels: BTreeMap<&'a str, &'a str>,
     /// What the API said last. It stands beside what should be, because scripts without a parser look for both.
     mocks_live: Option<bool>,
