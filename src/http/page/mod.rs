@@ -97,7 +97,7 @@ impl StatusPage<'_> {
             "<header>\n<h1>cekura-exporter</h1>\n\
              <p><span id=\"build\">Version {version}, revision {revision}</span>, \
              started <span id=\"started\"><time datetime=\"{started_at}\">{started_at}</time></span>. \
-             Shown as of {}.</p>\n\
+             Shown as of {}</p>\n\
              <nav aria-label=\"More\"><ul>\
              <li><a href=\"{}\">Metrics</a></li><li><a href=\"config\">Configuration</a></li>\
              <li><a href=\"runbooks\">Runbooks</a></li><li><a href=\"api/v1/toggles\">Toggles as JSON</a></li>\
@@ -263,11 +263,12 @@ impl fmt::Display for ApiLine<'_> {
     }
 }
 
-/// When the page was rendered. The script updates it.
+/// When the page was rendered. The script updates it. The full stop belongs to it, because otherwise it would move
+/// with each update.
 struct AsOf(Timestamp);
 
 impl fmt::Display for AsOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<span id=\"as-of\">{}</span>", row::Time(self.0))
+        write!(f, "<span id=\"as-of\">{}.</span>", row::Time(self.0))
     }
 }
