@@ -189,6 +189,10 @@ fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
         }
         _ => {}
     }
+    if config.agents.len() > Config::MANY_WATCHES {
+        let (many, series) = (config.agents.len(), config.agents.len() * Config::SERIES_PER_AGENT);
+        warnings.push(root.warning_at(&["agents"], format!("{many} agents are about {series} series a scrape")));
+    }
     warnings
 }
 

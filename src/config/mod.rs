@@ -107,6 +107,9 @@ impl Config {
     /// With more watches than this, the number of series is worth a warning.
     pub const MANY_WATCHES: usize = 10_000;
 
+    /// How many series an agent typically has, for a like warning.
+    pub const SERIES_PER_AGENT: usize = 11;
+
     /// How many series a watch typically has, for that warning.
     pub const SERIES_PER_WATCH: usize = 17;
 }

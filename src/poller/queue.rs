@@ -112,6 +112,14 @@ impl ApiQueue {
         }
     }
 
+    /// Begins the listing of the agents again, because the API is reached in another way from now on. While a page is
+    /// read, this is left to its outcome, which does not count.
+    pub(super) fn discover_anew(&mut self, now: Instant) {
+        if let Some(discovery) = self.discovery.as_mut().filter(|discovery| discovery.due.is_some()) {
+            *discovery = Discovery::new(now);
+        }
+    }
+
     /// Adds an agent, which is due at once.
     pub(super) fn add_agent(&mut self, agent: AgentId, now: Instant) {
         self.agents.plan(now, agent);

@@ -99,6 +99,7 @@ impl Poller {
                 let rerouted = queue.reconfigure(api, client, now);
                 queue.discover(discover, now);
                 if rerouted {
+                    queue.discover_anew(now);
                     // What failed on the old route is repeated on the new one at once.
                     self.repeat_failing(&name, |_| true, now);
                 }

@@ -281,11 +281,15 @@ mod tests {
     fn an_agent_is_listed_once_and_its_labels_may_not_be_those_of_its_series() {
         let found = problems(
             "f.yaml",
-            "- {agent_id: 7}\n- {agent_id: 7, api: default}\n- {agent_id: 8, labels: {provider: x}}\n",
+            "- {agent_id: 7}\n- {agent_id: 7, api: default}\n- {agent_id: 8, labels: {provider: x}}\n- {agent_id: 9, labels: {kind: x, job: y}}\n",
         );
         assert!(found.contains("f.yaml:2:3: [1]: is the agent of [0] again: keep one of them"), "{found}");
-        assert!(found.contains("[2].labels: `provider` is reserved for the series of agents"), "{found}");
-        assert_eq!(found.lines().count(), 2, "{found}");
+        assert!(found.contains("[2].labels.provider: is reserved: series of agents"), "{found}");
+        assert!(
+            found.contains("[3].labels.kind: is reserved") && found.contains("[3].labels.job: is reserved"),
+            "{found}"
+        );
+        assert_eq!(found.lines().count(), 4, "{found}");
         let watch = r#"{"agent_id": 7, "progress_id": "p", "labels": {"provider": "x", "kind": "y"}}"#;
         assert!(put("w", watch).is_ok(), "series of watches have no such label");
     }

@@ -24,9 +24,9 @@ struct Discovered {
 // === impl DiscoveredAgents ===
 
 impl DiscoveredAgents {
-    /// The agents that an earlier process asked. An agent that the first listing does not have is forgotten.
+    /// The agents that an earlier process asked.
     pub fn restored(asked: ListedAgents) -> Self {
-        let restored = |(id, provider)| (id, Discovered { provider, is_missing: true });
+        let restored = |(id, provider)| (id, Discovered { provider, is_missing: false });
         Self { agents: asked.into_iter().map(restored).collect() }
     }
 
@@ -62,13 +62,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_restored_agent_is_forgotten_when_the_first_listing_does_not_have_it() {
+    fn a_restored_agent_is_forgotten_like_any_other() {
         let listed = |ids: &[&str]| ids.iter().map(|id| (AgentId::parse(id).unwrap(), None)).collect();
         let mut discovered = DiscoveredAgents::restored(listed(&["1", "2"]));
         assert_eq!(discovered.definitions(&ApiName::default_api()).len(), 2);
         discovered.update(&listed(&["2", "3"]));
         let definitions = discovered.definitions(&ApiName::default_api());
-        assert_eq!(definitions.iter().map(|agent| agent.agent_id.get()).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(definitions.iter().map(|agent| agent.agent_id.get()).collect::<Vec<_>>(), [1, 2, 3]);
+        discovered.update(&listed(&["2", "3"]));
+        assert_eq!(discovered.definitions(&ApiName::default_api()).len(), 2);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct SharedKeys<'a> {
 /// Labels that the exporter adds to series of agents only.
 const RESERVED_OF_AGENTS: [&str; 2] = ["kind", "provider"];
 
+const RESERVED_FOR_AGENTS: &str = "is reserved: series of agents have a label of this name; use another one";
+
 /// All of a watch but its name and its source.
 pub(super) struct Slot {
     agent_id: AgentId,
@@ -152,7 +154,7 @@ fn agent(node: &Node<'_>, shared: &SharedKeys<'_>, source: AgentSource) -> Optio
     let section = node.section()?;
     let agent_id = section.require("agent_id", AgentId::parse);
     let expect = SharedKeys::expect(&section);
-    let (api, labels) = (shared.api(&section), shared.labels_of_agent(&section));
+    let (api, labels) = (shared.api(&section), shared.labels(&section, &RESERVED_OF_AGENTS));
     section.finish();
     let (api, agent_id, expect, labels) = (api?, agent_id?, expect?, labels?);
     Some(AgentDefinition { api, agent_id, expect, labels, source, provider: None })
@@ -184,7 +186,7 @@ fn slot(section: &Section<'_>, shared: &SharedKeys<'_>) -> (Option<AgentId>, Opt
     let agent_id = section.require("agent_id", AgentId::parse);
     let progress_id = section.require("progress_id", ProgressId::parse);
     let expect = SharedKeys::expect(section);
-    let (api, labels) = (shared.api(section), shared.labels(section));
+    let (api, labels) = (shared.api(section), shared.labels(section, &[]));
     let slot =
         || Some(Slot { agent_id: agent_id?, progress_id: progress_id?, expect: expect?, api: api?, labels: labels? });
     (agent_id, slot())
@@ -225,23 +227,19 @@ impl<'a> SharedKeys<'a> {
         })
     }
 
-    /// The labels of an agent, whose series have more labels of their own than those of a watch.
-    fn labels_of_agent(&self, section: &Section<'_>) -> Option<Labels> {
-        let labels = self.labels(section)?;
-        let reserved = labels.iter().find(|(name, _)| RESERVED_OF_AGENTS.contains(&name.as_str()));
-        let Some((name, _)) = reserved else { return Some(labels) };
-        section.note("labels", format!("`{}` is reserved for the series of agents: use another name", name.as_str()));
-        None
-    }
-
-    /// The labels of an entry; none where it has none.
-    fn labels(&self, section: &Section<'_>) -> Option<Labels> {
+    /// The labels of an entry; none where it has none. Those that are `reserved` are refused, besides those that are
+    /// reserved in any case.
+    fn labels(&self, section: &Section<'_>, reserved: &[&str]) -> Option<Labels> {
         let Some(node) = section.take("labels") else { return Some(Labels::default()) };
-        if node.has_just(self.labels.borrow().iter().map(|(name, value)| (name.as_str(), value))) {
+        let is_reserved = |name: &str| reserved.contains(&name);
+        if !self.labels.borrow().iter().any(|(name, _)| is_reserved(name.as_str()))
+            && node.has_just(self.labels.borrow().iter().map(|(name, value)| (name.as_str(), value)))
+        {
             return Some(self.labels.borrow().clone());
         }
         let parsed = node.entries()?.map(|(name, node)| {
-            let name = LabelName::parse(name).map_err(|what| node.note(what)).ok();
+            let refused = is_reserved(name).then_some(RESERVED_FOR_AGENTS).map(str::to_owned);
+            let name = refused.map_or_else(|| LabelName::parse(name), Err).map_err(|what| node.note(what)).ok();
             let value = if node.is_unset() { Some(None) } else { node.text().map(|text| Some(Box::from(text))) };
             name.zip(value)
         });

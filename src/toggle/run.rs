@@ -116,10 +116,11 @@ impl Run {
         }
     }
 
-    /// Whether the task runs as far as is known: it has not finished, and either its last valid answer is recent or
-    /// no poll has failed yet.
+    /// Whether the task runs as far as is known: it has not finished and is not stuck, and either its last valid answer
+    /// is recent or no poll has failed yet.
     pub fn is_in_progress(&self, now: Timestamp) -> bool {
         self.finished.is_none()
+            && now.since(self.started) <= Standing::STUCK_AFTER
             && match self.last_success {
                 Some(last) => now.since(last) <= Standing::SILENT_AFTER,
                 None => self.failing.is_none(),

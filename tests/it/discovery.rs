@@ -93,7 +93,21 @@ async fn discovered_agents_are_asked_after_a_restart_although_they_cannot_be_lis
 
     upstream.page(1, [page(&[8], None)]);
     let e = exporter.scrape_until("the list is read", |e| e.value(UP.0, &UP.1) == Some(1.0)).await;
-    assert_eq!(e.count("cekura_agent_info"), 1, "the first list decides: {}", e.text);
+    assert_eq!(e.count("cekura_agent_info"), 2, "one list without it is not enough: {}", e.text);
+}
+
+#[tokio::test]
+async fn another_base_url_has_its_agents_listed_at_once() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    upstream.page(1, [page(&[7], None)]);
+    other.page(1, [page(&[8], None)]);
+    other.mock_status(8, [Reply::mock_status(true, "vapi")]);
+    let exporter = Exporter::with(discovering(&upstream.url(), "")).start().await;
+    exporter.scrape_until("the first one is listed", |e| e.count("cekura_agent_info") == 1).await;
+    exporter.reconfigure(discovering(&other.url(), ""));
+    assert_eq!(exporter.reload().await.0, 200);
+    let of_other = [("agent_id", "8")];
+    exporter.scrape_until("the other one is asked", |e| e.value("cekura_agent_mocks_live", &of_other).is_some()).await;
 }
 
 #[tokio::test]

@@ -94,7 +94,8 @@ impl Model {
         let should_be = newest.map(|(.., enabled)| Expect::of_mocks(enabled)).or(expect)?;
         let (asked, live) = *self.live.last()?;
         let runs = self.runs.iter().filter(|run| run.place > 0 && !run.finished);
-        let in_progress = |run: &ModelRun| run.last_answer.map_or(!run.failed, |last| now - last <= 900);
+        let in_progress =
+            |run: &ModelRun| now - run.started <= 1800 && run.last_answer.map_or(!run.failed, |last| now - last <= 900);
         let is_judged = runs.clone().all(|run| !in_progress(run))
             && asked >= newest.map_or(0, |(at, ..)| at)
             && asked >= self.finished.unwrap_or(0);

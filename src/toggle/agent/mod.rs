@@ -89,9 +89,9 @@ pub struct AgentView<'a> {
 // === impl Provider ===
 
 impl Provider {
-    /// The provider with this name in an answer, in upper or lower case.
+    /// The provider with this name in an answer, in upper or lower case and with or without white space around it.
     pub fn of(name: &str) -> Self {
-        Self::parse(&name.to_ascii_lowercase()).unwrap_or(Self::Other)
+        Self::parse(&name.trim().to_ascii_lowercase()).unwrap_or(Self::Other)
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
     fn providers_are_a_closed_set_whatever_their_case() {
         for (name, provider) in [
             ("vapi", Provider::Vapi),
-            ("ElevenLabs", Provider::Elevenlabs),
+            (" ElevenLabs ", Provider::Elevenlabs),
             ("", Provider::Other),
             ("x", Provider::Other),
         ] {
