@@ -5,7 +5,7 @@
 //!
 //! Arguments after `--`: `--slots N`, `--minutes M` and `--seed S` choose the run; `--factor F` sets the divisor of
 //! all times; `--keep FOLDER` copies the scaled rules and the exporter's log there; `--break WHAT` breaks the rules
-//! on purpose (`keep_firing_for`, `mismatch` or `inhibition`), to check that the judge finds it.
+//! on purpose (`keep_firing_for`, `mismatch`, `drift` or `inhibition`), to check that the judge finds it.
 
 mod judge;
 

@@ -15,6 +15,8 @@ pub(crate) enum Break {
     KeepFiringFor,
     /// Alerts on a mismatch of the current run only.
     Mismatch,
+    /// Alerts at once when mocks are not as they should be, so also on those that are switched for a test run.
+    Drift,
     /// Lets one refused toggle fire `CekuraApiUnauthorized`, which mutes the other toggles of the API.
     Inhibition,
 }
@@ -35,12 +37,13 @@ struct Rule {
 // === impl Break ===
 
 impl Break {
-    pub(crate) const ALL: [Self; 3] = [Self::KeepFiringFor, Self::Mismatch, Self::Inhibition];
+    pub(crate) const ALL: [Self; 4] = [Self::KeepFiringFor, Self::Mismatch, Self::Drift, Self::Inhibition];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::KeepFiringFor => "keep_firing_for",
             Self::Mismatch => "mismatch",
+            Self::Drift => "drift",
             Self::Inhibition => "inhibition",
         }
     }
@@ -90,6 +93,11 @@ impl Rules {
                 {
                     let of_run = format!("cekura_toggle_mock_mismatch{{expect=\"{expect}\"}}");
                     self.replace(alert, &format!("max without (instance, pod) ({of_run}) == 1"))?;
+                }
+            }
+            Break::Drift => {
+                for rule in self.rules.iter_mut().filter(|rule| rule.name == "CekuraAgentMocksDrifted") {
+                    rule.lines.retain(|line| !line.trim_start().starts_with("for:"));
                 }
             }
             Break::Inhibition => {
