@@ -38,7 +38,7 @@ struct McpEndpoint<'b> {
 /// Decodes the body of an answer with status 200, and removes what is `hidden` from its texts.
 ///
 /// # Errors
-/// [`Reason::Decode`] if it is not the documented JSON.
+/// [`Reason::Decode`](crate::toggle::Reason::Decode) if it is not the documented JSON.
 pub fn decode(body: &[u8], hidden: Redactions) -> Result<Answer, Failure> {
     let body: ProgressBody<'_> = object(body)?;
     let mut parts = OptionalParts::default();
