@@ -15,7 +15,7 @@ use super::connections::{Connections, Pool};
 use super::encoding::Encoding;
 use super::endpoint::{Endpoints, next_page, request_line};
 use super::json::not_documented;
-use super::key::{KeySource, Keyring, Secret};
+use super::key::{KeySource, Keyring, Secret, how_to_give_key};
 use super::{Api, CaBundle, Proxies, Renewal, answer, failure, response, tls};
 use crate::toggle::{AgentId, Answer, ApiName, Failure, MockStatus, ProgressId, Reason, Redactions, Text};
 
@@ -116,7 +116,7 @@ impl Client {
                 file.read().map_err(|what| format!("the key file {} {what}", file.path().display()))
             }
             KeySource::Unusable(what) => Err(format!("the configured key {what}")),
-            KeySource::None => Err("no key is configured: set api_key_file or api_key".to_owned()),
+            KeySource::None => Err(format!("no key is configured: {}", how_to_give_key(&self.api))),
         };
         if let Ok(key) = &read {
             self.keyring.put(&self.api, key);

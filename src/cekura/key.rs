@@ -9,6 +9,9 @@ use zeroize::Zeroizing;
 use crate::input_file;
 use crate::toggle::{ApiName, Redactions};
 
+/// The variable that holds the key of the API `default`.
+pub const KEY_VARIABLE: &str = "CEKURA_API_KEY";
+
 /// A text that is never printed and is wiped from memory. `Debug` and `Display` show `<secret>`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<Box<str>>>);
@@ -35,6 +38,13 @@ pub struct KeyFile(PathBuf);
 /// earlier key, which may still be valid after a rotation. So all of them are hidden in texts.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring(Arc<Mutex<Vec<(ApiName, Secret)>>>);
+
+/// How to give this API a key, for messages that say that it has none.
+pub fn how_to_give_key(api: &ApiName) -> String {
+    let or_variable =
+        if *api == ApiName::default_api() { format!(", or the variable {KEY_VARIABLE}") } else { String::new() };
+    format!("set api_key_file or api_key{or_variable}")
+}
 
 /// Stands for a secret, here and in `/config`.
 const MASK: &str = "<secret>";

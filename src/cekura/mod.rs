@@ -26,7 +26,7 @@ pub use client::{BuildError, Client, Polled, USER_AGENT};
 pub use clients::{ApiClients, Clients};
 pub use endpoint::without_endpoint;
 pub use follow::{Renewal, follow_files};
-pub use key::{KeyFile, KeySource, Keyring, Secret};
+pub use key::{KEY_VARIABLE, KeyFile, KeySource, Keyring, Secret, how_to_give_key};
 pub use proxy::{BadProxy, Proxies};
 pub use response::retry_after;
 pub use tls::CaBundle;

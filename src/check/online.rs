@@ -8,7 +8,10 @@ use tokio::task::JoinSet;
 
 use super::CheckResult;
 use crate::cekura::{AgentPage, Api, Client, Clients, Proxies};
-use crate::toggle::{AgentId, ApiName, Failure, ProgressId, Reason, ReportedStatus, Watch};
+use crate::toggle::{AgentId, Answer, ApiName, Failure, MockStatus, ProgressId, Reason, ReportedStatus, Watch};
+
+/// Said of what failed, if the configuration does not need it.
+const UNUSED: &str = "; the configuration does not use it";
 
 /// The result of one request. As text, one line.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ struct ApiCheck {
     client: Arc<Client>,
     /// One of its watches.
     watch: Option<Arc<Watch>>,
-    /// One of its agents.
+    /// One of its agents: that of the watch, if it is one of them.
     agent: Option<AgentId>,
     /// Whether it lists the agents that are asked.
     discovers: bool,
@@ -33,8 +36,8 @@ struct ApiCheck {
     no_task: ProgressId,
 }
 
-/// Sends each API of a good configuration, all at the same time, a request for a toggle task, a request for the list of
-/// agents where that is needed, and a request for the mock status of an agent. Reads the key files first, which blocks.
+/// Sends each API of a good configuration, all at the same time, a request for the list of agents where that is needed,
+/// and then a request for a toggle task and one for the mock status of an agent. Reads the key files first, which blocks.
 /// The returned future needs a runtime, and takes no longer than twice the longest timeout of an API.
 ///
 /// # Errors
@@ -46,13 +49,18 @@ pub fn requests(
     let no_task = ProgressId::parse("cekura-exporter-config-check")?;
     let CheckResult { apis, watches, agents, .. } = found;
     let clients = Clients::new(proxies).of(apis)?.0.into_iter();
-    let checks = clients.map(|(Api { name, discover_agents, .. }, client)| ApiCheck {
-        watch: watches.iter().find(|watch| watch.api == name).cloned(),
-        agent: agents.iter().find(|agent| agent.api == name).map(|agent| agent.agent_id),
-        discovers: discover_agents,
-        no_task: no_task.clone(),
-        api: name,
-        client,
+    let checks = clients.map(|(Api { name, discover_agents, .. }, client)| {
+        let watch = watches.iter().find(|watch| watch.api == name).cloned();
+        let mut of_api = agents.iter().filter(|agent| agent.api == name).map(|agent| agent.agent_id);
+        let of_watch = of_api.clone().find(|agent| watch.as_ref().is_some_and(|watch| watch.agent_id == *agent));
+        ApiCheck {
+            agent: of_watch.or_else(|| of_api.next()),
+            watch,
+            discovers: discover_agents,
+            no_task: no_task.clone(),
+            api: name,
+            client,
+        }
     });
     let checks: Vec<_> = checks.collect();
     Ok(async move {
@@ -70,10 +78,28 @@ pub fn requests(
 // === impl ApiCheck ===
 
 impl ApiCheck {
-    /// Sends all requests. Those for agents do not wait for the one for a toggle task.
+    /// Sends all requests, and says what they were answered: that for a toggle task first.
     async fn all(&self) -> Vec<RequestCheck> {
-        let (of_toggle, of_agents) = tokio::join!(self.toggle(), self.agents());
-        std::iter::once(of_toggle).chain(of_agents).collect()
+        let (listed, of_list) = self.list().await;
+        let of_watch = self.watch.as_deref().map(|watch| watch.agent_id);
+        let agent = self.agent.or(listed).or(of_watch);
+        let of_toggle = async {
+            let agent = of_watch.or(agent).unwrap_or(AgentId::FIRST);
+            let id = self.watch.as_deref().map_or(&self.no_task, |watch| &watch.progress_id);
+            (agent, self.client.poll(agent, id).await.outcome)
+        };
+        let of_status = async {
+            match agent {
+                Some(agent) => Some((agent, self.client.mock_status(agent).await.outcome)),
+                None => None,
+            }
+        };
+        let ((toggles_of, toggle), status) = tokio::join!(of_toggle, of_status);
+        let exists = status.as_ref().is_some_and(|(agent, outcome)| *agent == toggles_of && outcome.is_ok());
+        let mut checks = vec![self.toggle(toggles_of, toggle, exists)];
+        checks.extend(of_list);
+        checks.extend(status.map(|(agent, outcome)| self.mock_status(agent, outcome, listed.is_some())));
+        checks
     }
 
     /// Whether the configuration uses the mock status of agents.
@@ -81,52 +107,55 @@ impl ApiCheck {
         self.agent.is_some() || self.discovers
     }
 
-    /// Polls the run of a watch, or a task that does not exist.
-    async fn toggle(&self) -> RequestCheck {
-        let of_watch = self.watch.as_deref().map(|watch| (watch.agent_id, &watch.progress_id));
-        let (agent, id) = of_watch.unwrap_or_else(|| (self.agent.unwrap_or(AgentId::FIRST), &self.no_task));
-        let request = self.client.progress_request_line(agent);
-        match self.client.poll(agent, id).await.outcome {
-            Ok(answer) => self.valid(&request, &status_text(&answer.status)),
-            Err(failure) if self.watch.is_some() => self.failed(true, request, failure),
-            Err(failure) if failure.reason == Reason::BadRequest => {
-                self.failed_as(true, request, failure, "reached, and the key is accepted")
+    /// Reads the list of agents if the configuration uses it or names no agent of this API. Returns a listed agent.
+    async fn list(&self) -> (Option<AgentId>, Option<RequestCheck>) {
+        if !self.discovers && (self.agent.is_some() || self.watch.is_some()) {
+            return (None, None);
+        }
+        let request = self.client.agents_request_line();
+        match self.client.agents(None).await.outcome {
+            Ok(page) => {
+                let listed = page.agents.first().map(|(agent, _)| *agent);
+                (listed, Some(self.valid(&request, &page_text(&page))))
             }
-            Err(failure) if self.uses_agents() => self.failed(false, request, failure),
-            Err(failure) if failure.reason == Reason::NotFound => {
+            Err(failure) => (None, Some(self.failed(self.discovers, request, failure))),
+        }
+    }
+
+    /// What the poll of the run of a watch means, or that of a task that does not exist. `exists` says that this agent
+    /// is known to exist.
+    fn toggle(&self, agent: AgentId, outcome: Result<Answer, Failure>, exists: bool) -> RequestCheck {
+        let request = self.client.progress_request_line(agent);
+        let failure = match outcome {
+            Ok(answer) => return self.valid(&request, &status_text(&answer.status)),
+            Err(failure) => failure,
+        };
+        let is_used = self.watch.is_some();
+        match failure.reason {
+            Reason::NotFound if exists => {
+                let unused = if is_used { "" } else { UNUSED };
+                let meaning = format!("not_found: most likely this deployment has no toggle endpoint{unused}");
+                self.failed_as(!is_used, request, failure, &meaning)
+            }
+            _ if is_used => self.failed(true, request, failure),
+            Reason::BadRequest => self.failed_as(true, request, failure, "reached, and the key is accepted"),
+            _ if self.uses_agents() => self.failed(false, request, failure),
+            Reason::NotFound => {
                 let meaning = "reached; either there is no such agent, or the path of base_url is wrong";
                 self.failed_as(true, request, failure, meaning)
             }
             // The configuration uses nothing of this API yet. This request decides whether it could.
-            Err(failure) => self.failed(true, request, failure),
+            _ => self.failed(true, request, failure),
         }
     }
 
-    /// Asks for the mock status of an agent. Reads the list of agents first if the configuration uses it or names no
-    /// agent of this API.
-    async fn agents(&self) -> Vec<RequestCheck> {
-        let of_watch = self.watch.as_deref().map(|watch| watch.agent_id);
-        let mut checks = Vec::new();
-        let mut listed = None;
-        if self.discovers || self.agent.or(of_watch).is_none() {
-            let request = self.client.agents_request_line();
-            checks.push(match self.client.agents(None).await.outcome {
-                Ok(page) => {
-                    listed = page.agents.first().map(|(agent, _)| *agent);
-                    self.valid(&request, &page_text(&page))
-                }
-                Err(failure) => self.failed(self.discovers, request, failure),
-            });
+    /// What the answer to the request for the mock status of an agent means.
+    fn mock_status(&self, agent: AgentId, outcome: Result<MockStatus, Failure>, any_listed: bool) -> RequestCheck {
+        let request = self.client.mock_status_request_line(agent);
+        match outcome {
+            Ok(status) => self.valid(&request, if status.enabled { "mocks are on" } else { "mocks are off" }),
+            Err(failure) => self.failed(self.agent.is_some() || (self.discovers && any_listed), request, failure),
         }
-        if let Some(agent) = self.agent.or(listed).or(of_watch) {
-            let is_used = self.agent.is_some() || (self.discovers && listed.is_some());
-            let request = self.client.mock_status_request_line(agent);
-            checks.push(match self.client.mock_status(agent).await.outcome {
-                Ok(status) => self.valid(&request, if status.enabled { "mocks are on" } else { "mocks are off" }),
-                Err(failure) => self.failed(is_used, request, failure),
-            });
-        }
-        checks
     }
 
     fn valid(&self, request: &str, answer: &str) -> RequestCheck {
@@ -135,7 +164,8 @@ impl ApiCheck {
 
     /// A request that failed, and whether the configuration uses what it asked for.
     fn failed(&self, is_used: bool, request: String, failure: Failure) -> RequestCheck {
-        let unused = if is_used { "" } else { "; the configuration does not use it" };
+        // Without a key, nothing was sent, and nothing is known of what it asked for.
+        let unused = if is_used || failure.reason == Reason::Credentials { "" } else { UNUSED };
         let meaning = format!("{}{unused}", failure.reason.as_str());
         self.failed_as(!is_used, request, failure, &meaning)
     }

@@ -10,16 +10,13 @@ use super::Config;
 use super::environment::{Variable, misspelt_variables, variables};
 use super::merge::merge;
 use super::validate::{ApiKeys, WATCHES, validate};
-use crate::cekura::{KeySource, Secret, without_endpoint};
+use crate::cekura::{KEY_VARIABLE, KeySource, Secret, how_to_give_key, without_endpoint};
 use crate::document::yaml::Parsed;
 use crate::document::{
     DocumentSource, Map, Node, Problem, Problems, Validation, Value, ValueKind, ValueOrigin, text_of, yaml,
 };
 use crate::input_file::{self, Content};
 use crate::toggle::ApiName;
-
-/// The variable that holds the key of the API `default`.
-const KEY_VARIABLE: &str = "CEKURA_API_KEY";
 
 /// The text that replaces a key in the tree.
 const LIFTED: &str = "<secret>";
@@ -198,9 +195,7 @@ fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
 
 /// The warning of an API without any key.
 fn no_key(api: &ApiName) -> String {
-    let or_variable =
-        if *api == ApiName::default_api() { format!(", or the variable {KEY_VARIABLE}") } else { String::new() };
-    format!("has no key, so its polls fail with `credentials`: set api_key_file or api_key{or_variable}")
+    format!("has no key, so its polls fail with `credentials`: {}", how_to_give_key(api))
 }
 
 fn key_of_default(environment: &[(OsString, OsString)]) -> KeySource {

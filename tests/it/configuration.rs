@@ -312,6 +312,9 @@ impl Places {
 /// What the check says of a part that is not there and that nothing uses.
 const UNUSED: &str = "HTTP 404: Not found. (not_found; the configuration does not use it)";
 
+/// What the check says of toggles of an agent whose mock status is answered, up to whether they are used.
+const NO_ENDPOINT: &str = "HTTP 404: Not found. (not_found: most likely this deployment has no toggle endpoint";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_online_check_asks_each_api_and_says_what_came_back() {
     let upstream = Upstream::start().await;
@@ -338,7 +341,8 @@ async fn an_online_check_asks_each_api_and_says_what_came_back() {
     let (code, lines) = checked_online(&bad);
     assert_eq!((code, lines.len()), (Some(1), 8), "{lines:?}");
     assert_eq!(lines[0], format!("a: {}: HTTP 401: no such key: <secret> (unauthorized)", places.toggle(7)));
-    assert!(lines[2].starts_with("b: no key is configured") && lines[2].ends_with("(credentials)"), "{lines:?}");
+    let no_key = "b: no key is configured: set api_key_file or api_key (credentials)";
+    assert_eq!((&*lines[2], &*lines[3]), (no_key, no_key));
     assert_eq!(lines[4], format!("c: {}: HTTP 400: no such id (bad_request)", places.toggle(7)), "it is not known");
     assert!(lines[6].starts_with("d: GET 127.0.0.1:1/") && lines[6].ends_with("(connect)"), "{lines:?}");
 }
@@ -356,15 +360,15 @@ async fn an_api_is_good_if_it_has_what_the_configuration_uses_of_it() {
     let check = |more: &str| checked_online(&format!("apis: {{default: {api}}}\n{more}"));
     // A deployment without toggles, of which nothing but agents is watched.
     let lines = vec![
-        format!("default: {}: {UNUSED}", places.toggle(8)),
+        format!("default: {}: {NO_ENDPOINT}; the configuration does not use it)", places.toggle(8)),
         format!("default: {}: mocks are off", places.mock_status(8)),
     ];
     assert_eq!(check("agents: [{agent_id: 8}, {agent_id: 9}]\n"), (Some(0), lines));
     let (code, lines) = check("agents: [{agent_id: 8}]\nwatches: [{agent_id: 8, progress_id: gone}]\n");
-    assert_eq!(
-        (code, &lines[0]),
-        (Some(1), &format!("default: {}: HTTP 404: Not found. (not_found)", places.toggle(8)))
-    );
+    assert_eq!((code, &lines[0]), (Some(1), &format!("default: {}: {NO_ENDPOINT})", places.toggle(8))));
+    let (code, lines) = check("agents: [{agent_id: 9}]\nwatches: [{agent_id: 8, progress_id: gone}]\n");
+    let failed = format!("default: {}: HTTP 404: Not found. (not_found)", places.toggle(8));
+    assert_eq!((code, &lines[0]), (Some(1), &failed), "nothing says that the agent exists");
     // A deployment without mock status for the agent that is configured.
     let (code, lines) = check("agents: [{agent_id: 9}]\nwatches: [{agent_id: 7, progress_id: p}]\n");
     let failed = format!("default: {}: HTTP 404: Not found. (not_found)", places.mock_status(9));
@@ -398,6 +402,7 @@ async fn an_online_check_reads_the_list_of_agents_where_they_are_discovered_or_n
         let (code, lines) = check(discover, "");
         let expected = [listed.clone(), format!("default: {}: mocks are on", places.mock_status(7))];
         assert_eq!((code, &lines[1..]), (Some(0), &expected[..]));
+        assert!(lines[0].starts_with(&format!("default: {}: ", places.toggle(7))), "{lines:?}");
     }
     upstream.mock_status(8, [Reply::mock_status(true, "vapi")]);
     let (code, lines) = check(false, "agents: [{agent_id: 8}]\n");
