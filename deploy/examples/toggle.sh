@@ -22,7 +22,7 @@ Options:
   --label NAME=VALUE  a label on every series of the toggle; can be repeated
   --live              after that, wait until the API says that mocks are in the expected state, and
                       fail unless it does. The exporter must ask for the mock status of the agent:
-                      it must be listed under `agents`, in a watch file, or discovered
+                      it must be listed under `agents` or in a watch file, or be discovered
   --help              print this text
 
 Environment variables:
@@ -189,7 +189,7 @@ refused() {
     finish,409,?*) fail "another run took its place while this job waited ($code)" 'give each job that runs at the same time a NAME of its own' ;;
     live,404,?* | live,409,?*)
         fail "the exporter does not ask for the mock status of agent $agent of the API ${api:-default} ($code)" \
-            "list it under \`agents\` in the configuration of the exporter, or set discover_agents of that API"
+            "list it under \`agents\` in the configuration of the exporter or in a watch file, or set discover_agents of that API"
         ;;
     *) fail "$url answered with $code$(aside "$text")" 'check that URL is the address of the exporter' ;;
     esac
@@ -217,7 +217,7 @@ polls_fail() {
     bad_request | not_found)
         case $phase in
         live) advice="check that this API has the mock status of agent $agent; if not, start the job without --live" ;;
-        *) advice="check that AGENT_ID $agent and PROGRESS_ID $id are of one toggle in that API and that it was started lately" ;;
+        *) advice="check that AGENT_ID $agent and PROGRESS_ID $id are of one toggle in that API and that it was started lately, or this deployment cannot toggle any more" ;;
         esac
         ;;
     unauthorized | forbidden | credentials) advice="give the exporter a key of that API that may read agent $agent" ;;
@@ -285,7 +285,11 @@ look() {
         polls_fail "$reason"
     else
         refused_since=''
-        tell "its status is $(field status)" 'look at it on the page of the exporter, and start it again if it hangs'
+        case $state in
+        *'"status":"unknown",'*'"up":null,'*) stands='registered, not polled yet' ;;
+        *) stands="its status is $(field status)" ;;
+        esac
+        tell "$stands" 'look at it on the page of the exporter, and start it again if it hangs'
     fi
 }
 

@@ -310,9 +310,11 @@ struct Simulation {
 
 /// A toggle as the exporter shows it, as far as the script looks.
 fn shown(status: &str, mock_enabled: Option<bool>, poll_error: Option<&str>) -> Reply {
+    // Before the first poll ended, nothing is known of polls.
+    let up = json!(if status == "unknown" && poll_error.is_none() { None } else { Some(poll_error.is_none()) });
     let (mock_enabled, poll_error) = (json!(mock_enabled), json!(poll_error));
     let head = r#"{"name":"a","progress_id":"p","labels":{"poll_error":"forbidden"}"#;
-    let tail = format!(r#""error":null,"up":true,"poll_error":{poll_error},"poll_error_detail":null}}"#);
+    let tail = format!(r#""error":null,"up":{up},"poll_error":{poll_error},"poll_error_detail":null}}"#);
     Reply::new(200, format!("{head},\"status\":\"{status}\",\"mock_enabled\":{mock_enabled},{tail}\n"))
 }
 
@@ -464,7 +466,7 @@ async fn a_job_says_how_it_stands_when_that_changes_and_else_twice_a_minute_at_m
     let lines: Vec<_> = said.lines().collect();
     assert!(lines.iter().all(|line| line.starts_with("toggle.sh: toggle a")), "{said}");
     for stands in [
-        "status is unknown",
+        "registered, not polled yet",
         "status is in_progress",
         "polls fail with timeout",
         "answered with 502",
