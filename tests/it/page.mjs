@@ -97,8 +97,8 @@ const scenarios = {
             assert.deepEqual(await badges(of, "#agents"), ["≠ drifted", "≠ drifted", "● on", "△ polls fail", "✔ as expected", "? not judged", "✔ as expected", "? not judged"]);
             assert.equal(await of.locator("#agent-summary").innerText(), "8 agents: 2 drifted, 1 on without being expected, 1 not answering.");
             assert.match(await of.locator("#api-list").innerText(), /1 of 7 agents not answering, 1 forbidden;/);
-            assert.match(await text(of, 1), /drifted what to do 1 default team=Voice off Tests reach the real systems\. on told by bookings-enable, .* \d+ polls?, 0 failed 0 MCP 0 tools config vapi$/);
-            assert.match(await text(of, 2), /on since .* Real callers talk to mocks\. off as configured answered/);
+            assert.match(await text(of, 1), /drifted what to do 1 default team=Voice off Tests may reach the real systems\. on told by bookings-enable, .* \d+ polls?, 0 failed 0 MCP 0 tools config vapi$/);
+            assert.match(await text(of, 2), /on since .* Real callers may talk to mocks\. off as configured answered/);
             assert.match(await text(of, 3), /^● on 3 default on since .* not known answered/);
             assert.match(await text(of, 4), /not known not known no answer yet .* 1 poll, 1 failed Poll failed, forbidden: GET .*\/aiagents\/4\/tools\/mock-status\/: HTTP 403: This agent .* see <url>/);
             assert.match(await text(of, 9), /9 default team=Chat not asked on told by z-enable/);
@@ -462,7 +462,7 @@ const scenarios = {
         await refreshed(page);
         assert.deepEqual(await names(page), ["i-failed", "l-retry", "h-mismatch", "g-stuck", "j-odd", "e-silent", "f-never", "k-expired", "d-failing", "m-refused", "c-unknown", "b-busy", "a-completed"]);
         assert.deepEqual(await badges(page), ["✖ failed", "✖ failed", "≠ mismatch", "◷ stuck", "◷ stuck", "○ silent", "○ silent", "○ silent", "△ polls fail", "△ polls fail", "? unknown", "▸ in progress", "✔ completed"]);
-        assert.match(await page.locator("tr[data-name=h-mismatch]").innerText(), /Mocks are on: real callers talk to mocks\./);
+        assert.match(await page.locator("tr[data-name=h-mismatch]").innerText(), /Mocks are on: real callers may talk to mocks\./);
         assert.match(await page.locator("tr[data-name=l-retry]").innerText(), /an earlier run; this one is in progress/);
         const book = (name) => page.locator(`tr[data-name=${name}] a.more`).getAttribute("href");
         assert.deepEqual([await book("m-refused"), await book("f-never"), await book("k-expired")], ["runbooks?toggle=m-refused#cekuratoggleforbidden", "runbooks?toggle=f-never#cekuratogglenotanswering", "runbooks?toggle=k-expired#cekuratoggleexpiredid"]);

@@ -240,9 +240,9 @@ fn write_live(page: &mut String, agent: &AgentRow) -> fmt::Result {
             }
             if drift.is_some_and(|drift| drift.drifted) {
                 let meaning = if live.enabled == Some(true) {
-                    "Real callers talk to mocks."
+                    "Real callers may talk to mocks."
                 } else {
-                    "Tests reach the real systems."
+                    "Tests may reach the real systems."
                 };
                 write!(page, "<strong>{meaning}</strong>")?;
             }

@@ -231,7 +231,8 @@ struct ApiLine<'a>(&'a ApiHealth);
 impl fmt::Display for ApiLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ApiHealth { name, requests_per_second, max_in_flight, in_flight, waiting, polled, agents, .. } = self.0;
-        write!(f, "<b>{}</b> {} of {polled} last polls failed", Escaped(name), self.0.failures())?;
+        let polled = count_of(*polled as u64, "toggle");
+        write!(f, "<b>{}</b> the last poll of {} of {polled} failed", Escaped(name), self.0.failures())?;
         for (reason, count) in &self.0.failing {
             write!(f, ", {count} {}", reason.replace('_', " "))?;
         }

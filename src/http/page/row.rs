@@ -64,9 +64,9 @@ fn runbook_section(standing: Standing, toggle: &Toggle) -> Option<&'static str> 
 /// What it means that the mocks are not as expected after a run.
 fn mismatch_meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str {
     match (expect, mock_enabled) {
-        (Expect::Enabled, Some(_)) => "Mocks are off: tests reach the real systems.",
+        (Expect::Enabled, Some(_)) => "Mocks are off: tests may reach the real systems.",
         (Expect::Enabled, None) => "Nothing was said of mocks: assume that tests reach the real systems.",
-        (Expect::Disabled, Some(_)) => "Mocks are on: real callers talk to mocks.",
+        (Expect::Disabled, Some(_)) => "Mocks are on: real callers may talk to mocks.",
         (Expect::Disabled, None) => "Nothing was said of mocks: assume that real callers talk to mocks.",
     }
 }

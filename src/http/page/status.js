@@ -192,8 +192,8 @@ const runbook = (is, t) => ({
 
 /** @param {Toggle} t */
 const meaning = (t) => {
-    const [saidOf, wrong] = t.expect === "enabled" ? ["Mocks are off", "tests reach the real systems"] : ["Mocks are on", "real callers talk to mocks"];
-    return t.mock_enabled === null ? `Nothing was said of mocks: assume that ${wrong}.` : `${saidOf}: ${wrong}.`;
+    const [saidOf, who, does] = t.expect === "enabled" ? ["Mocks are off", "tests", "reach the real systems"] : ["Mocks are on", "real callers", "talk to mocks"];
+    return t.mock_enabled === null ? `Nothing was said of mocks: assume that ${who} ${does}.` : `${saidOf}: ${who} may ${does}.`;
 };
 
 /** @param {string} is @param {readonly string[]} shows the shape and the word */
@@ -293,7 +293,7 @@ const liveOf = (a) => {
     /** @type {(Node|string)[]} */
     const parts = [a.mocks_live === null ? "not known" : a.mocks_live ? "on" : "off"];
     if (a.mocks_live_since) parts.push(moreOf("since ", time(a.mocks_live_since)));
-    if (a.mocks_drift) parts.push(element("strong", {}, a.mocks_live ? "Real callers talk to mocks." : "Tests reach the real systems."));
+    if (a.mocks_drift) parts.push(element("strong", {}, a.mocks_live ? "Real callers may talk to mocks." : "Tests may reach the real systems."));
     return parts;
 };
 
@@ -530,7 +530,7 @@ const reasonsOf = (failing) => Object.entries(failing).map(([reason, count]) => 
 const apiOf = (api) => {
     const { asked, failing } = api.agents;
     const ofAgents = asked ? `; ${failuresOf(failing)} of ${counted(asked, "agent")} not answering${reasonsOf(failing)}` : "";
-    const line = element("li", {}, element("b", {}, api.name), ` ${failuresOf(api.failing)} of ${api.polled} last polls failed${reasonsOf(api.failing)}${ofAgents}; `);
+    const line = element("li", {}, element("b", {}, api.name), ` the last poll of ${failuresOf(api.failing)} of ${counted(api.polled, "toggle")} failed${reasonsOf(api.failing)}${ofAgents}; `);
     line.append(`${api.in_flight} of ${api.max_in_flight} requests under way, ${api.waiting} waiting, ${api.requests_per_second} a second allowed`);
     const warn = (/** @type {(Node|string)[]} */ what, /** @type {string} */ section) => {
         const link = element("a", { href: `runbooks?api=${api.name}#${section}` }, "what to do");
