@@ -264,12 +264,12 @@ impl fmt::Display for ApiLine<'_> {
     }
 }
 
-/// When the page was rendered. The script updates it. The full stop belongs to it, because otherwise it would move
-/// with each update.
+/// When the page was rendered. The script updates it, and says how long ago that was. No text follows it, because that
+/// would move with each update.
 struct AsOf(Timestamp);
 
 impl fmt::Display for AsOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<span id=\"as-of\">{}.</span>", row::Time(self.0))
+        write!(f, "<span id=\"as-of\">{}</span>", row::Time(self.0))
     }
 }

@@ -758,7 +758,7 @@ const refresh = async () => {
         refreshes += 1;
         document.body.dataset.refreshes = String(refreshes);
         if (asked.toggle) await refreshDetail(asked.toggle);
-        byId("as-of", HTMLElement).replaceChildren(time(new Date(clock()).toISOString()), ".");
+        byId("as-of", HTMLElement).replaceChildren(time(new Date(clock()).toISOString()));
         trouble.hidden = true;
     } catch (problem) {
         const why = problem instanceof Trouble ? problem.message : `its answer cannot be shown, ${problem}`;
