@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cekura_exporter::demo::simulator::{Reply, Simulator};
 use cekura_exporter::store::{
-    AgentChange, Registration, RegistrationChange, SavedAgent, SavedToggle, Store, ToggleChange,
+    AgentChange, FileStore, Registration, RegistrationChange, SavedAgent, SavedToggle, ToggleChange,
 };
 use cekura_exporter::toggle::{
     AgentId, ApiName, Expect, Finish, LabelName, LastAnswer, ProgressId, Run, Source, Status, Tally, Text, Timestamp,
@@ -226,7 +226,7 @@ async fn start() -> Result<Table, Failure> {
 /// Writes a state file with so many registrations.
 fn prepare(folder: &Path, count: u32) -> Result<(), Failure> {
     let now = Timestamp::from(SystemTime::now());
-    let (store, _) = Store::open(&folder.join("state"))?;
+    let (store, _) = FileStore::open(&folder.join("state"))?;
     let registrations = (0..count).map(|number| registration(number, now)).collect::<Result<Vec<_>, _>>()?;
     let toggles: Vec<_> = registrations.iter().zip(0..).map(|(known, number)| saved_toggle(known, number)).collect();
     let agents = (0..AGENTS.min(count)).map(|number| agent(number, now)).collect::<Result<Vec<_>, _>>()?;

@@ -56,7 +56,7 @@ use crate::http::{Site, SiteData, WriteApi};
 use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader};
 use crate::liveness::LastStatusChange;
 use crate::poller::{Poller, PollerHandle};
-use crate::store::{Registration, Store};
+use crate::store::{FileStore, Registration, Store};
 use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Panicked, Thread, Worker};
 use crate::web::{WebFile, WebFollower};
@@ -159,14 +159,14 @@ pub async fn run(
 
 /// Opens the state file, if one is configured. Returns it, the board with the state that it has, and the
 /// registrations that it has.
-async fn open_state(config: &Config) -> Result<(Option<Arc<Store>>, Arc<Board>, Vec<Registration>), RunError> {
+async fn open_state(config: &Config) -> Result<(Option<Store>, Arc<Board>, Vec<Registration>), RunError> {
     let Some(file) = config.state_file.clone() else { return Ok((None, Arc::default(), Vec::new())) };
-    let open = move || Store::open(&file.path).map_err(|error| format!("{} {error}", file.path.display()));
+    let open = move || FileStore::open(&file.path).map_err(|error| format!("{} {error}", file.path.display()));
     match threads::try_run("state-file", open).await {
         Ok(Ok((store, mut saved))) => {
             saved.no_later_than(clock::now());
             let board = Arc::new(Board::restored(saved.toggles, saved.agents));
-            Ok((Some(Arc::new(store)), board, saved.registrations))
+            Ok((Some(Store::File(Arc::new(store))), board, saved.registrations))
         }
         Ok(Err(error)) => Err(RunError::new("the state file cannot be used", error)),
         Err(lost) => Err(RunError::new("the state file could not be read", lost)),

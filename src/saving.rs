@@ -9,7 +9,6 @@ use tokio::time::MissedTickBehavior;
 use crate::board::Board;
 use crate::clock;
 use crate::store::Store;
-use crate::threads;
 
 /// How often changes are saved, and so the most that a crash can lose. When a run finishes, that is saved at
 /// once.
@@ -22,14 +21,14 @@ const BATCH: usize = 100;
 /// Saves the state of the board.
 struct Saver {
     board: Arc<Board>,
-    store: Arc<Store>,
+    store: Store,
     /// Why the last save failed, so that each reason is logged once.
     problem: Option<String>,
 }
 
 /// Saves the state of the board until `stop` resolves, and a last time after it. Without a state file it only
 /// waits for `stop`.
-pub async fn run(board: Arc<Board>, store: Option<Arc<Store>>, stop: oneshot::Receiver<()>) {
+pub async fn run(board: Arc<Board>, store: Option<Store>, stop: oneshot::Receiver<()>) {
     match store {
         Some(store) => Saver { board, store, problem: None }.run(stop).await,
         None => drop(stop.await),
@@ -52,9 +51,8 @@ impl Saver {
             self.save().await;
         }
         if self.save().await {
-            let store = self.store.clone();
             // If that fails, the next process counts from zero, as after a crash.
-            let _ = threads::try_run("saver", move || store.end()).await;
+            let _ = self.store.end().await;
         }
     }
 
@@ -77,16 +75,9 @@ impl Saver {
             }
             // What changes meanwhile is saved in the next round.
             let is_last = unsaved.toggles.len() < BATCH && unsaved.agents.len() < BATCH;
-            let (store, saving) = (self.store.clone(), unsaved.clone());
-            let save = move || store.save(&saving.toggles, &saving.agents);
-            let problem = match threads::try_run("saver", save).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(lost) => Some(lost.to_string()),
-            };
-            if let Some(problem) = problem {
+            if let Err(error) = self.store.save(unsaved.clone()).await {
                 self.board.mark_unsaved(&unsaved);
-                self.failed(problem);
+                self.failed(error.to_string());
                 return false;
             }
             self.saved();

@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::sources::{self, WatchChange};
-use crate::store::{AgentChange, SavedAgent, SavedToggle, ToggleChange};
+use crate::store::{SavedAgent, SavedToggle, UnsavedChanges};
 use crate::toggle::{
     AgentDefinition, AgentId, AgentKey, AgentTransition, AgentView, ApiName, ClockJump, Drift, Event, Failure, Labels,
     LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Timestamp, Toggle, ToldMocks, Transition, Watch, WatchName,
@@ -130,15 +130,6 @@ pub struct AwaitedRun {
     pub run: RunId,
     /// Notified when the run finishes or goes stale.
     pub changed: Arc<Notify>,
-}
-
-/// State that changed since it was saved.
-#[derive(Debug, Default)]
-pub struct UnsavedChanges {
-    /// Watches with the state of their current run and their inactive runs; an empty list removes the watch.
-    pub toggles: Vec<ToggleChange>,
-    /// Agents with their state; `None` removes the agent.
-    pub agents: Vec<AgentChange>,
 }
 
 // === impl Board ===
@@ -487,15 +478,6 @@ impl AppliedPoll {
     /// Whether the run finished.
     pub fn is_finish(&self) -> bool {
         self.transitions.iter().any(|transition| matches!(transition, Transition::Finished { .. }))
-    }
-}
-
-// === impl UnsavedChanges ===
-
-impl UnsavedChanges {
-    /// Whether there is nothing to save.
-    pub fn is_empty(&self) -> bool {
-        self.toggles.is_empty() && self.agents.is_empty()
     }
 }
 

@@ -11,8 +11,8 @@ use super::agents::Agents;
 use super::history::History;
 use super::inactive::InactiveRuns;
 use super::rows::{RowEntry, ToggleRows};
-use super::{AppliedPoll, RunId, ToggleRow, UnsavedChanges};
-use crate::store::{SavedAgent, SavedToggle};
+use super::{AppliedPoll, RunId, ToggleRow};
+use crate::store::{SavedAgent, SavedToggle, UnsavedChanges};
 use crate::toggle::{AgentKey, ClockJump, Outcome, Run, Standing, Text, Timestamp, WatchName};
 
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use crate::document::{Problem, Problems};
 use crate::sources::{
     AgentEdit, AgentList, AgentOrigin, EditResult, FileEvent, FileScan, Origin, WatchFiles, WatchList,
 };
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::toggle::{AgentDefinition, Watch};
 use crate::web::WebFile;
 
@@ -90,7 +90,7 @@ pub fn web(path: Option<&Path>, problems: &mut Vec<Problem>, warnings: &mut Vec<
 
 fn check_state_file(config: &Config, problems: &mut Vec<Problem>) {
     if let Some(file) = &config.state_file
-        && let Err(error) = Store::check(&file.path)
+        && let Err(error) = FileStore::check(&file.path)
     {
         let origin = file.path.display().to_string();
         problems.push(Problem::new(origin, "", error.to_string()));

@@ -113,7 +113,7 @@ pub struct IntakeContext {
     /// The listings of agents that ended.
     pub listings: mpsc::UnboundedReceiver<AgentListing>,
     /// The state file, where registrations are kept.
-    pub store: Option<Arc<Store>>,
+    pub store: Option<Store>,
     /// The registrations that the state file had at the start.
     pub registrations: Vec<Registration>,
     /// The agents of each API that an earlier process asked.

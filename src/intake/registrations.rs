@@ -7,8 +7,7 @@ use super::table::RegistrationTable;
 use super::{Intake, IntakeCommand, MAX_REGISTRATIONS, Registered, RegistrationError, Responder, events, reply};
 use crate::clock;
 use crate::sources::Origin;
-use crate::store::{Registration, RegistrationChange, Store};
-use crate::threads;
+use crate::store::{Registration, RegistrationChange, StoreError};
 use crate::toggle::{Source, Watch, WatchName};
 
 /// The most registrations that share a commit.
@@ -225,8 +224,8 @@ impl Intake {
     /// Writes changes to the state file. If that fails, their names are uncertain until they are written
     /// again. Logs each new error once, and when writing works again.
     async fn write(&mut self, changes: &[RegistrationChange]) -> Result<(), RegistrationError> {
-        let written = match self.context.store.clone() {
-            Some(store) => write_to_store(store, changes.to_vec()).await,
+        let written = match &self.context.store {
+            Some(store) => store.register(changes.to_vec()).await.map_err(|error| RegistrationError::of_store(&error)),
             None => Err(RegistrationError::NotStored("there is no state file".to_owned())),
         };
         let names = changes.iter().map(RegistrationChange::name);
@@ -249,11 +248,10 @@ impl Intake {
     }
 }
 
-async fn write_to_store(store: Arc<Store>, changes: Vec<RegistrationChange>) -> Result<(), RegistrationError> {
-    match threads::try_run("registrations", move || store.register(&changes)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if error.is_disk_full() => Err(RegistrationError::DiskFull(error.to_string())),
-        Ok(Err(error)) => Err(RegistrationError::NotStored(error.to_string())),
-        Err(lost) => Err(RegistrationError::NotStored(format!("cannot be written: {lost}"))),
+// === impl RegistrationError ===
+
+impl RegistrationError {
+    fn of_store(error: &StoreError) -> Self {
+        if error.is_disk_full() { Self::DiskFull(error.to_string()) } else { Self::NotStored(error.to_string()) }
     }
 }

@@ -1,14 +1,17 @@
-//! Errors of the state file.
+//! Errors of keeping state.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// What is wrong with the state file and how to repair it: a sentence without its subject, the path, which the caller
-/// writes before it.
+use crate::threads::ThreadError;
+
+/// What is wrong with the store and how to repair it: a sentence without its subject, the path of the state file, which
+/// the caller writes before it.
 #[derive(Debug)]
 pub struct StoreError(StoreFault);
 
+/// What is wrong with the state file.
 #[derive(Debug)]
 pub(super) enum StoreFault {
     /// Its folder does not exist.
@@ -27,6 +30,8 @@ pub(super) enum StoreFault {
     Damaged(String),
     /// A transaction failed; `full` if the disk is full.
     Unwritten { what: String, full: bool },
+    /// There was no thread to write it on.
+    Lost(ThreadError),
 }
 
 // === impl StoreFault ===
@@ -64,6 +69,12 @@ impl From<StoreFault> for StoreError {
     }
 }
 
+impl From<ThreadError> for StoreError {
+    fn from(lost: ThreadError) -> Self {
+        Self(StoreFault::Lost(lost))
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -78,7 +89,7 @@ impl fmt::Display for StoreError {
                 f,
                 "was written by a newer version of cekura-exporter (its format is {version}, the newest known here is \
                  {}): run that version, or name another file",
-                super::VERSION
+                super::file::VERSION
             ),
             StoreFault::Damaged(detail) => {
                 write!(f, "is damaged ({detail}): put a good copy in its place, or move it away to begin anew")
@@ -86,6 +97,7 @@ impl fmt::Display for StoreError {
             StoreFault::Unwritten { what, .. } => {
                 write!(f, "cannot be written ({what}): make sure that its disk works and has room")
             }
+            StoreFault::Lost(lost) => write!(f, "cannot be written: {lost}"),
         }
     }
 }

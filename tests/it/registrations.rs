@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cekura_exporter::demo::simulator::Reply;
-use cekura_exporter::store::{Registration, RegistrationChange, Store};
+use cekura_exporter::store::{FileStore, Registration, RegistrationChange};
 use cekura_exporter::toggle::{AgentId, ApiName, Labels, ProgressId, Source, Timestamp, Watch, WatchName};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -202,7 +202,7 @@ async fn no_more_than_a_hundred_thousand_can_be_registered() {
         let now = Timestamp::from(std::time::SystemTime::now());
         RegistrationChange::Put(Registration { watch: Arc::new(watch), started: now, registered: now })
     };
-    let (store, _) = Store::open(&path).unwrap();
+    let (store, _) = FileStore::open(&path).unwrap();
     store.register(&(1..100_000).map(registration).collect::<Vec<_>>()).unwrap();
     drop(store);
     let config = Exporter::registering(&upstream, &path);

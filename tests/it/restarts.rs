@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cekura_exporter::demo::simulator::Reply;
-use cekura_exporter::store::{SavedToggle, Store};
+use cekura_exporter::store::{FileStore, SavedToggle};
 use serde_json::json;
 
 use crate::harness::{Exporter, Exposition, Upstream, eventually};
@@ -100,7 +100,7 @@ async fn what_is_known_survives_a_kill_once_it_is_saved() {
         let copy = folder.path().join("copy");
         std::fs::copy(&state, &copy).unwrap();
         // A copy that was taken amid a write may be torn.
-        let saved = Store::open(&copy).ok()?.1;
+        let saved = FileStore::open(&copy).ok()?.1;
         let is_saved = |name: &str, failing: bool| {
             let run = |runs: &Vec<_>| runs.first().map(|saved: &SavedToggle| saved.run.clone());
             let run = saved.toggles.get(name).and_then(run);

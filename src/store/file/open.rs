@@ -21,8 +21,9 @@ use redb::{
 use rustix::fs::Access;
 
 use super::backend::{Disk, KeptOpen, Overlay};
-use super::error::StoreFault;
-use super::{AGENTS, COUNTING_SINCE, ENDED, META, REGISTRATIONS, SESSION, Saved, Session, TOGGLES, VERSION, record};
+use super::{AGENTS, COUNTING_SINCE, ENDED, META, REGISTRATIONS, SESSION, Session, TOGGLES, VERSION};
+use crate::store::error::StoreFault;
+use crate::store::{Saved, record};
 use crate::toggle::{ApiName, WatchName};
 
 /// The most memory for redb's cache, in bytes. Everything is read once and then only written, so it may be small.

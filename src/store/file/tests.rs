@@ -2,6 +2,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +11,11 @@ use redb::{ReadableDatabase, StorageBackend};
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::{Registration, SavedAgent, SavedToggle};
 use crate::toggle::sample::{self, answer, at};
 use crate::toggle::{
-    Answer, Event, EventKind, Expect, Failure, LabelName, MockStatus, Outcome, Provider, Reason, ReportedStatus,
-    Source, Status, Text,
+    AgentId, Answer, ApiName, ClockJump, Event, EventKind, Expect, Failure, LabelName, MockStatus, Outcome, ProgressId,
+    Provider, Reason, ReportedStatus, Source, Status, Tally, Text, Timestamp, Toggle, Watch, WatchName,
 };
 
 /// A folder of its own, and the path of a state file in it.
@@ -23,8 +25,8 @@ fn folder() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn open(path: &Path) -> (Store, Saved) {
-    Store::open(path).unwrap()
+fn open(path: &Path) -> (FileStore, Saved) {
+    FileStore::open(path).unwrap()
 }
 
 fn saved(path: &Path) -> Saved {
@@ -106,7 +108,7 @@ fn state_of(path: &Path) -> (Vec<u8>, SystemTime) {
 #[track_caller]
 fn assert_refused(path: &Path, part: &str) {
     let before = state_of(path);
-    for error in [Store::open(path).unwrap_err(), Store::check(path).unwrap_err()] {
+    for error in [FileStore::open(path).unwrap_err(), FileStore::check(path).unwrap_err()] {
         assert!(error.to_string().contains(part), "{error}");
     }
     assert!(state_of(path) == before, "the file was touched");
@@ -355,7 +357,7 @@ fn words_of_a_later_version_count_as_unknown_and_hinder_nothing() {
 #[test]
 fn the_state_file_of_each_release_is_read() {
     let (_folder, path) = folder();
-    let packed: &[u8] = include_bytes!("../../tests/fixtures/state/0.1.0.gz");
+    let packed: &[u8] = include_bytes!("../../../tests/fixtures/state/0.1.0.gz");
     io::copy(&mut flate2::read::GzDecoder::new(packed), &mut fs::File::create(&path).unwrap()).unwrap();
     let saved = saved(&path);
     assert_eq!(names(&saved), ["registered"]);
@@ -394,7 +396,7 @@ fn an_empty_file_counts_as_none_also_behind_a_link() {
     fs::write(&path, "").unwrap();
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    assert!(Store::check(&link).is_ok());
+    assert!(FileStore::check(&link).is_ok());
     let (store, _) = open(&link);
     store.register(&[put("a")]).unwrap();
     drop(store);
@@ -413,10 +415,10 @@ fn what_a_crash_left_of_a_new_file_does_not_hinder() {
 #[test]
 fn the_folder_must_be_there() {
     let (folder, path) = folder();
-    assert!(Store::check(&path).is_ok());
+    assert!(FileStore::check(&path).is_ok());
     assert!(!path.exists(), "a check makes no file");
     let path = folder.path().join("missing/state.redb");
-    for error in [Store::open(&path).unwrap_err(), Store::check(&path).unwrap_err()] {
+    for error in [FileStore::open(&path).unwrap_err(), FileStore::check(&path).unwrap_err()] {
         assert!(error.to_string().contains("no folder"), "{error}");
     }
 }
@@ -426,7 +428,7 @@ fn a_file_that_cannot_be_made_is_an_error_that_says_why() {
     let (folder, path) = folder();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
     // The superuser may do it all the same.
-    if let Err(error) = Store::open(&path) {
+    if let Err(error) = FileStore::open(&path) {
         assert!(error.to_string().contains("cannot be created: Permission denied"), "{error}");
     }
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
@@ -467,7 +469,7 @@ fn what_is_no_state_file_is_refused() {
 #[test]
 fn a_folder_is_refused() {
     let (folder, _) = folder();
-    for error in [Store::open(folder.path()).unwrap_err(), Store::check(folder.path()).unwrap_err()] {
+    for error in [FileStore::open(folder.path()).unwrap_err(), FileStore::check(folder.path()).unwrap_err()] {
         assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 }
@@ -477,7 +479,7 @@ fn a_file_that_may_not_be_read_is_refused() {
     let (_folder, path) = some_file();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     // The superuser may do it all the same.
-    if let Err(error) = Store::check(&path) {
+    if let Err(error) = FileStore::check(&path) {
         assert!(error.to_string().contains("cannot be opened: Permission denied"), "{error}");
     }
 }
@@ -541,7 +543,7 @@ fn a_flipped_bit_is_noticed_or_harmless_after_a_clean_stop_and_after_a_kill() {
             // kill nothing but this bit does.
             flipped[at] ^= 1 << (at % 8);
             fs::write(&path, &flipped).unwrap();
-            if let Ok((_, saved)) = Store::open(&path) {
+            if let Ok((_, saved)) = FileStore::open(&path) {
                 assert!(saved == expected, "byte {at}");
             } else {
                 noticed += 1;
@@ -557,12 +559,12 @@ fn a_file_that_is_in_use_is_refused_but_checks_well() {
     let (_folder, path) = folder();
     let (store, _) = open(&path);
     let before = state_of(&path);
-    let error = Store::open(&path).unwrap_err();
+    let error = FileStore::open(&path).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
-    assert!(Store::check(&path).is_ok());
+    assert!(FileStore::check(&path).is_ok());
     assert!(state_of(&path) == before);
     store.register(&[put("a")]).unwrap();
-    let error = Store::open(&path).unwrap_err();
+    let error = FileStore::open(&path).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
     drop(store);
     assert_eq!(names(&saved(&path)), ["a"]);
@@ -581,7 +583,7 @@ fn a_dropped_store_leaves_a_file_that_needs_no_repair() {
 fn a_killed_process_has_lost_nothing_that_was_acknowledged() {
     let (_folder, path) = killed_file();
     let before = state_of(&path);
-    Store::check(&path).unwrap();
+    FileStore::check(&path).unwrap();
     assert!(state_of(&path) == before, "a check repairs nothing");
     let saved = saved(&path);
     assert_eq!((saved.registrations.len(), saved.toggles.len(), saved.agents.len()), (41, 40, 1));
@@ -592,7 +594,7 @@ fn a_killed_process_has_lost_nothing_that_was_acknowledged() {
 fn a_check_leaves_a_good_file_as_it_is() {
     let (_folder, path) = some_file();
     let before = state_of(&path);
-    Store::check(&path).unwrap();
+    FileStore::check(&path).unwrap();
     assert!(state_of(&path) == before);
 }
 
@@ -641,7 +643,7 @@ fn a_full_disk_is_an_error_until_it_has_room_again_and_loses_nothing() {
         let failing = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
         let [writes, syncs] = failing.clone();
         let disk: Disk = Arc::new(Failing { disk, writes, syncs });
-        let store = Store { database: Mutex::new(Some(open::open_database(&disk).unwrap())), disk, session };
+        let store = FileStore { database: Mutex::new(Some(open::open_database(&disk).unwrap())), disk, session };
         store.register(&[put("before")]).unwrap();
         failing[what].store(true, Ordering::Relaxed);
         for _ in 0..3 {
@@ -651,7 +653,7 @@ fn a_full_disk_is_an_error_until_it_has_room_again_and_loses_nothing() {
         failing[what].store(false, Ordering::Relaxed);
         store.register(&[RegistrationChange::Remove(name("w0")), put("after")]).unwrap();
         store.register(&[put("and-after-that")]).unwrap();
-        let error = Store::open(&path).unwrap_err();
+        let error = FileStore::open(&path).unwrap_err();
         assert!(error.to_string().contains("in use"), "the lock was lost: {error}");
         drop(store);
         let saved = saved(&path);
