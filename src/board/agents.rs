@@ -11,8 +11,8 @@ use crate::labels::agent_labels;
 use crate::sources::AgentChange as AgentListChange;
 use crate::store::{AgentChange, SavedAgent};
 use crate::toggle::{
-    AgentDefinition, AgentId, AgentKey, ApiName, Failure, LiveMocks, MockStatus, Provider, Run, Timestamp, ToldMocks,
-    Watch,
+    AgentDefinition, AgentId, AgentKey, ApiName, Failure, LiveMocks, MockStatus, Provider, Run, Shard, ShardSet,
+    Timestamp, ToldMocks, Watch,
 };
 
 /// All agents, and which of them are not saved yet.
@@ -136,6 +136,26 @@ impl Agents {
     pub(super) fn listed(&self, api: &ApiName) -> impl Iterator<Item = (AgentId, LiveMocks)> {
         let agents = self.apis.get(api).into_iter().flatten();
         agents.filter(|(_, agent)| agent.listed.is_some()).map(|(id, agent)| (*id, agent.live()))
+    }
+
+    /// The listed agents in these shards.
+    pub(super) fn listed_in(&self, shards: ShardSet) -> Vec<AgentKey> {
+        let of_api = |(api, agents): (&ApiName, &BTreeMap<AgentId, Agent>)| {
+            let listed =
+                agents.iter().filter(|(id, agent)| agent.listed.is_some() && shards.contains(Shard::of(api, **id)));
+            listed.map(|(id, _)| (api.clone(), *id)).collect::<Vec<_>>()
+        };
+        self.apis.iter().flat_map(of_api).collect()
+    }
+
+    /// Takes over the state of an agent that another exporter saved; `None` if it removed that.
+    pub(super) fn replicate(&mut self, api: &ApiName, id: AgentId, saved: Option<SavedAgent>) {
+        let SavedAgent { told, live } = saved.unwrap_or_default();
+        let agent = self.entry(api, id);
+        agent.told = (told != ToldMocks::default()).then(|| Box::new(told));
+        agent.set_live(live);
+        self.remove_if_unknown(api, id);
+        self.wake(api, id);
     }
 
     /// The agents of each API that some source listed when their state was saved, with their providers.
@@ -270,10 +290,11 @@ impl Agents {
         }
     }
 
-    /// Takes at most `most` changes that are not saved yet.
-    pub(super) fn take_unsaved(&mut self, most: usize) -> Vec<AgentChange> {
+    /// Takes at most `most` changes of agents in the shards that are owned, which are not saved yet.
+    pub(super) fn take_unsaved(&mut self, most: usize, owned: ShardSet) -> Vec<AgentChange> {
         let Some(unsaved) = &mut self.unsaved else { return Vec::new() };
-        let keys: Vec<_> = std::iter::from_fn(|| unsaved.pop_first()).take(most).collect();
+        let keys = std::iter::from_fn(|| unsaved.pop_first()).filter(|(api, id)| owned.contains(Shard::of(api, *id)));
+        let keys: Vec<_> = keys.take(most).collect();
         let change = |key: AgentKey| {
             let saved = self.agent(&key.0, key.1).map(|agent| SavedAgent { told: agent.told(), live: agent.live() });
             (key, saved)
@@ -286,14 +307,20 @@ impl Agents {
         let Some(agents) = self.apis.get_mut(api) else { return };
         let Some(agent) = agents.get_mut(&id) else { return };
         let changed = agent.expire(now);
-        if agent.is_unused() && agent.told.is_none() && agent.live.is_none() && agent.listed.is_none() {
+        self.remove_if_unknown(api, id);
+        if changed {
+            self.mark_unsaved((api.clone(), id));
+        }
+    }
+
+    /// Removes an agent of which nothing is known.
+    fn remove_if_unknown(&mut self, api: &ApiName, id: AgentId) {
+        let Some(agents) = self.apis.get_mut(api) else { return };
+        if agents.get(&id).is_some_and(Agent::is_unknown) {
             agents.remove(&id);
         }
         if agents.is_empty() {
             self.apis.remove(api);
-        }
-        if changed {
-            self.mark_unsaved((api.clone(), id));
         }
     }
 
@@ -316,6 +343,11 @@ impl Agent {
     /// Whether it has no watch, and no run that may come back.
     fn is_unused(&self) -> bool {
         self.watches == 0 && self.inactive_runs == 0
+    }
+
+    /// Whether nothing refers to it and nothing is known of it.
+    fn is_unknown(&self) -> bool {
+        self.is_unused() && self.told.is_none() && self.live.is_none() && self.listed.is_none()
     }
 
     fn row(&self, api: &ApiName, id: AgentId) -> Option<AgentRow> {

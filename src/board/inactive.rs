@@ -69,6 +69,12 @@ impl InactiveRuns {
         (runs.len() > Self::MAX_PER_NAME).then(|| runs.pop()).flatten()
     }
 
+    /// Replaces the runs under a name, and returns those that were there.
+    pub(super) fn replace(&mut self, name: &WatchName, runs: Vec<SavedToggle>) -> Vec<SavedToggle> {
+        let old = if runs.is_empty() { self.runs.remove(name) } else { self.runs.insert(name.clone(), runs) };
+        old.unwrap_or_default()
+    }
+
     /// Takes the run that a watch defines.
     pub(super) fn take(&mut self, watch: &Watch) -> Option<SavedToggle> {
         let runs = self.runs.get_mut(&watch.name)?;

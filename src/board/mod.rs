@@ -8,6 +8,7 @@ mod agents;
 mod history;
 mod inactive;
 mod rows;
+mod shards;
 mod state;
 mod update;
 
@@ -19,10 +20,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::sources::{self, WatchChange};
-use crate::store::{SavedAgent, SavedToggle, UnsavedChanges};
+use crate::store::{self, SavedAgent, SavedToggle, ToggleChange, UnsavedChanges};
 use crate::toggle::{
     AgentDefinition, AgentId, AgentKey, AgentTransition, AgentView, ApiName, ClockJump, Drift, Event, Failure, Labels,
-    LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Timestamp, Toggle, ToldMocks, Transition, Watch, WatchName,
+    LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Shard, ShardSet, Timestamp, Toggle, ToldMocks, Transition,
+    Watch, WatchName,
 };
 pub use rows::ToggleRows;
 use state::BoardState;
@@ -123,6 +125,19 @@ pub struct StartedRun {
     pub finished: bool,
 }
 
+/// What an exporter begins and ceases to poll because it owns other shards.
+#[derive(Debug, Default)]
+pub struct OwnershipChange {
+    /// The runs in shards that it gained, sorted by the names of their watches.
+    pub gained_runs: Vec<StartedRun>,
+    /// The runs in shards that it lost.
+    pub lost_runs: Vec<RunId>,
+    /// The agents to ask in shards that it gained.
+    pub gained_agents: Vec<AgentKey>,
+    /// The agents in shards that it lost, whose mock status it asked for.
+    pub lost_agents: Vec<AgentKey>,
+}
+
 /// A run that a client waits for.
 #[derive(Debug, Clone)]
 pub struct AwaitedRun {
@@ -166,6 +181,33 @@ impl Board {
         }
     }
 
+    /// Owns these shards and no others from now on. Before, all are owned.
+    pub fn own(&self, owned: ShardSet, now: Timestamp) -> OwnershipChange {
+        self.write().own(owned, now)
+    }
+
+    /// The shards that are owned.
+    pub fn owned(&self) -> ShardSet {
+        self.read().owned
+    }
+
+    /// Whether this exporter polls and exposes a run.
+    pub fn owns(&self, run: RunId) -> bool {
+        self.read().owns(run)
+    }
+
+    /// Whether this exporter asks for the mock status of an agent and exposes it.
+    pub fn owns_agent(&self, api: &ApiName, id: AgentId) -> bool {
+        self.read().owned.contains(Shard::of(api, id))
+    }
+
+    /// Takes over the state of watches and agents that other exporters saved. What this one owns stays as it is.
+    pub fn replicate(&self, toggles: Vec<ToggleChange>, agents: Vec<store::AgentChange>, now: Timestamp) {
+        if !toggles.is_empty() || !agents.is_empty() {
+            self.write().replicate(toggles, agents, now);
+        }
+    }
+
     /// The watch of a run; `None` if it is stale.
     pub fn watch(&self, run: RunId) -> Option<Arc<Watch>> {
         Some(self.read().entry(run)?.row.toggle.watch.clone())
@@ -203,7 +245,10 @@ impl Board {
         now: Timestamp,
         next_poll: impl FnOnce(&LiveMocks) -> Timestamp,
     ) -> Option<AppliedAgentPoll> {
-        self.write().agents.apply(agent, outcome, asked, now, next_poll)
+        let mut state = self.write();
+        // An exporter that lost the shard meanwhile has no say in it.
+        state.owned.contains(Shard::of(&agent.0, agent.1)).then_some(())?;
+        state.agents.apply(agent, outcome, asked, now, next_poll)
     }
 
     /// Sets when the next poll of an agent is due.
@@ -340,6 +385,14 @@ impl Board {
         self.read().rows.clone()
     }
 
+    /// As [`Board::rows`], of the watches in shards that are owned.
+    pub fn owned_rows(&self) -> ToggleRows {
+        let state = self.read();
+        let (rows, owned) = (state.rows.clone(), state.owned);
+        drop(state);
+        rows.in_shards(owned)
+    }
+
     /// The row of the watch with this name.
     pub fn row(&self, name: &str) -> Option<ToggleRow> {
         self.with_row(name, ToggleRow::clone)
@@ -364,6 +417,13 @@ impl Board {
     /// Every agent that is asked or of which something was told, sorted by API and id.
     pub fn agents(&self, now: Timestamp) -> Vec<AgentRow> {
         self.agent_rows(true, now)
+    }
+
+    /// As [`Board::agents`], of the agents in shards that are owned.
+    pub fn owned_agents(&self, now: Timestamp) -> Vec<AgentRow> {
+        let (owned, mut agents) = (self.owned(), self.agents(now));
+        agents.retain(|agent| owned.contains(Shard::of(&agent.api, agent.id)));
+        agents
     }
 
     /// As [`Board::agents`], and every agent that has a watch.

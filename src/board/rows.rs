@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::ToggleRow;
 use crate::labels::watch_labels;
+use crate::toggle::{Shard, ShardSet};
 
 /// How many rows are copied together when one of them changes while somebody reads them.
 const BLOCK: usize = 32;
@@ -25,6 +26,8 @@ pub struct ToggleRows {
 #[derive(Debug, Clone)]
 struct RowBlock {
     entries: [Option<RowEntry>; BLOCK],
+    /// The shard of the watch in each slot that is used.
+    shards: [Option<Shard>; BLOCK],
     /// The labels of the series of each slot as text, one after the other.
     labels: Arc<str>,
     /// Where the labels of each slot end in that text.
@@ -88,6 +91,22 @@ impl ToggleRows {
         self.order.get(first..).unwrap_or_default().iter().filter_map(|slot| Some(&self.entry(*slot)?.row))
     }
 
+    /// The rows of the watches in these shards.
+    #[must_use]
+    pub fn in_shards(mut self, shards: ShardSet) -> Self {
+        if shards != ShardSet::ALL {
+            let order = self.slots().filter(|slot| self.shard(*slot).is_some_and(|shard| shards.contains(shard)));
+            self.order = Arc::new(order.collect());
+        }
+        self
+    }
+
+    /// The shard of the watch in a used slot.
+    pub(super) fn shard(&self, slot: u32) -> Option<Shard> {
+        let (block, within) = split(slot);
+        self.blocks.get(block)?.shards[within]
+    }
+
     /// The used slots, sorted by name.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
         self.order.iter().copied()
@@ -123,7 +142,9 @@ impl ToggleRows {
             self.blocks.push(Arc::default());
         }
         let block = Arc::make_mut(&mut self.blocks[block]);
-        block.label(within, &watch_labels(&entry.row.toggle.watch));
+        let watch = &entry.row.toggle.watch;
+        block.label(within, &watch_labels(watch));
+        block.shards[within] = Some(Shard::of(&watch.api, watch.agent_id));
         block.entries[within] = Some(entry);
     }
 
@@ -183,7 +204,7 @@ impl ToggleRows {
 
 impl Default for RowBlock {
     fn default() -> Self {
-        Self { entries: [const { None }; BLOCK], labels: "".into(), ends: [0; BLOCK] }
+        Self { entries: [const { None }; BLOCK], shards: [None; BLOCK], labels: "".into(), ends: [0; BLOCK] }
     }
 }
 

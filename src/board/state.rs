@@ -13,7 +13,7 @@ use super::inactive::InactiveRuns;
 use super::rows::{RowEntry, ToggleRows};
 use super::{AppliedPoll, RunId, ToggleRow};
 use crate::store::{SavedAgent, SavedToggle, UnsavedChanges};
-use crate::toggle::{AgentKey, ClockJump, Outcome, Run, Standing, Text, Timestamp, WatchName};
+use crate::toggle::{AgentKey, ClockJump, Outcome, Run, Shard, ShardSet, Standing, Text, Timestamp, WatchName};
 
 #[derive(Debug, Default)]
 pub(super) struct BoardState {
@@ -34,6 +34,8 @@ pub(super) struct BoardState {
     /// Clients that wait until a run finishes or goes stale.
     pub(super) waiters: HashMap<RunId, Arc<Notify>>,
     pub(super) inactive: InactiveRuns,
+    /// The shards whose watches and agents this exporter polls and exposes.
+    pub(super) owned: ShardSet,
     /// The watches that changed since they were saved; `None` if nothing is ever saved.
     unsaved: Option<BTreeSet<WatchName>>,
 }
@@ -112,7 +114,7 @@ impl BoardState {
         })
     }
 
-    /// Applies the outcome of a poll; `None` if the run is stale, or if the poll changed neither the status of the
+    /// Applies the outcome of a poll; `None` if the run is stale or not owned, or if the poll changed neither the status of the
     /// toggle nor its agent. The transitions are empty if only the agent may have changed.
     pub(super) fn apply(
         &mut self,
@@ -121,6 +123,7 @@ impl BoardState {
         now: Timestamp,
         next_poll: impl FnOnce(&Run) -> Option<Timestamp>,
     ) -> Option<AppliedPoll> {
+        self.owns(run).then_some(())?;
         let answered = outcome.is_ok();
         let outcome = self.share_message(outcome);
         let entry = self.entry_mut(run)?;
@@ -183,15 +186,25 @@ impl BoardState {
 
     /// Takes at most `most` watches and as many agents that changed since they were saved.
     pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> UnsavedChanges {
-        let Some(unsaved) = &mut self.unsaved else { return UnsavedChanges::default() };
-        let names: Vec<_> = std::iter::from_fn(|| unsaved.pop_first()).take(most).collect();
+        let Some(mut unsaved) = self.unsaved.take() else { return UnsavedChanges::default() };
+        let names = std::iter::from_fn(|| unsaved.pop_first()).filter(|name| self.saves(name));
+        let names: Vec<_> = names.take(most).collect();
+        self.unsaved = Some(unsaved);
         let change = |name: WatchName| {
             let current = self.entry_of(name.as_str()).map(|entry| self.to_save(entry, now));
             let runs = current.into_iter().chain(self.inactive.of(&name).iter().cloned()).collect();
             (name, runs)
         };
         let toggles = names.into_iter().map(change).collect();
-        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most) }
+        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most, self.owned) }
+    }
+
+    /// Whether this exporter saves the state under a name: it owns the shard of its run, or nothing is known of the name
+    /// any more.
+    fn saves(&self, name: &WatchName) -> bool {
+        let of_row = self.rows.slot_of(name.as_str()).and_then(|slot| self.rows.shard(slot));
+        let of_inactive = || self.inactive.of(name).first().map(|saved| Shard::of(&saved.api, saved.agent_id));
+        of_row.or_else(of_inactive).is_none_or(|shard| self.owned.contains(shard))
     }
 
     fn to_save(&self, entry: &RowEntry, now: Timestamp) -> SavedToggle {

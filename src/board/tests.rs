@@ -421,3 +421,75 @@ fn events_are_listed_newest_first_over_all_runs_of_a_watch_and_removed_with_it()
     listed.set(&[watch("a", "2"), watch("b", "1")], at(11));
     assert_eq!(listed.board.events("a"), Some(vec![]), "another watch has that slot");
 }
+
+/// Two boards with the same list, of which the first owns everything and the second nothing.
+fn owner_and_other(watches: &[Arc<Watch>]) -> [ListedBoard; 2] {
+    let (mut owner, mut other) = (ListedBoard::remembering(), ListedBoard::remembering());
+    other.board.own(ShardSet::NONE, at(0));
+    owner.set(watches, at(0));
+    other.set(watches, at(0));
+    [owner, other]
+}
+
+fn replicate(from: &ListedBoard, to: &ListedBoard, now: Timestamp) {
+    let UnsavedChanges { toggles, agents } = from.board.take_unsaved(usize::MAX, FAR);
+    to.board.replicate(toggles, agents, now);
+}
+
+#[tokio::test]
+async fn a_board_shows_what_the_owner_of_a_watch_saved_and_wakes_those_who_wait() {
+    let [owner, other] = owner_and_other(&[watch("a", "1")]);
+    let (theirs, ours) =
+        (owner.board.state.read().unwrap().run_of("a").unwrap(), other.board.awaited_run("a").unwrap());
+    let changed = ours.changed.notified();
+    owner.board.apply(theirs, Ok(completed(true)), at(1), |_| None).unwrap();
+    replicate(&owner, &other, at(2));
+    changed.await;
+    let row = other.board.row_of(ours.run).unwrap();
+    assert_eq!((row.toggle.run.last_answer.status, row.toggle.tally.completed), (Status::Completed, 1));
+    assert_eq!(other.board.events("a"), owner.board.events("a"));
+    assert_eq!(other.board.agents(FAR)[0].told, owner.board.agents(FAR)[0].told);
+    assert_eq!((other.board.owned_rows().len(), other.board.owned_agents(FAR).len()), (0, 0));
+    assert_eq!((owner.board.owned_rows().len(), owner.board.owned_agents(FAR).len()), (1, 1));
+}
+
+#[test]
+fn what_is_not_owned_is_neither_polled_nor_saved() {
+    let [_, other] = owner_and_other(&[watch("a", "1")]);
+    let run = other.board.awaited_run("a").unwrap().run;
+    assert!(other.board.apply(run, Ok(completed(true)), at(1), |_| None).is_none());
+    assert_eq!((other.board.row("a").unwrap().next_poll, other.board.is_polled("a")), (None, false));
+    assert!(other.board.take_unsaved(9, FAR).is_empty());
+}
+
+#[test]
+fn a_board_that_gains_a_shard_goes_on_where_the_owner_was() {
+    let [owner, mut other] = owner_and_other(&[watch("a", "1"), watch("b", "1")]);
+    let run = owner.board.awaited_run("a").unwrap().run;
+    owner.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+    replicate(&owner, &other, at(2));
+    let OwnershipChange { gained_runs, .. } = other.board.own(ShardSet::ALL, at(3));
+    assert_eq!(gained_runs.iter().map(|run| run.finished).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(other.board.row("b").unwrap().next_poll, Some(at(3)));
+    let lost = owner.board.own(ShardSet::NONE, at(3)).lost_runs;
+    assert_eq!(lost.len(), 2);
+    assert!(owner.board.apply(lost[1], Ok(completed(true)), at(4), |_| None).is_none());
+    // What the former owner saves late changes nothing here.
+    other.board.apply(gained_runs[1].run, Ok(completed(true)), at(4), |_| None).unwrap();
+    let late = vec![(watch("b", "1").name.clone(), vec![])];
+    other.board.replicate(late, vec![], at(5));
+    assert_eq!(other.board.row("b").unwrap().toggle.tally.completed, 1);
+    assert_eq!(other.set(&[watch("a", "1"), watch("b", "1")], at(6)).started.len(), 0);
+}
+
+#[test]
+fn state_that_arrives_before_its_watch_is_kept_for_it() {
+    let [owner, mut other] = owner_and_other(&[watch("a", "1")]);
+    other.set(&[watch("a", "0")], at(0));
+    let run = owner.board.awaited_run("a").unwrap().run;
+    owner.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+    replicate(&owner, &other, at(2));
+    assert_eq!(other.board.row("a").unwrap().toggle.run.last_answer.status, Status::Unknown);
+    other.set(&[watch("a", "1")], at(3));
+    assert_eq!(other.board.row("a").unwrap().toggle.run.last_answer.status, Status::Completed);
+}

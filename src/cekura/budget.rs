@@ -50,6 +50,12 @@ impl Rate {
         self.0
     }
 
+    /// The rate of each of several exporters that share this one.
+    #[must_use]
+    pub fn shared_by(self, exporters: NonZeroU32) -> Self {
+        Self(self.0 / f64::from(exporters.get()))
+    }
+
     /// The size of the bucket: the requests of one second, and at least one.
     fn burst(self) -> f64 {
         self.0.max(1.0)

@@ -77,8 +77,8 @@ impl Site {
         let format = negotiate::format(headers);
         let (board, metrics) = (self.board.clone(), self.metrics.clone());
         let source = move || {
-            let agents = board.agents(clock::now());
-            let snapshot = Snapshot::new(board.rows(), agents, metrics.sources(), metrics.gather(Instant::now()));
+            let agents = board.owned_agents(clock::now());
+            let snapshot = Snapshot::new(board.owned_rows(), agents, metrics.sources(), metrics.gather(Instant::now()));
             RenderingSource::Metrics(snapshot, format)
         };
         let mut response =

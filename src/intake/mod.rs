@@ -31,7 +31,7 @@ use crate::clock;
 use crate::config::{Config, Registrations};
 use crate::document::{Problem, Problems};
 use crate::exposition::Metrics;
-use crate::poller::{AgentListing, PollerSettings, PollerUpdate};
+use crate::poller::{AgentListing, PollerSettings, PollerUpdate, Replication};
 use crate::sources::{AgentList, DiscoveredAgents, EditResult, FileScan, ListedAgents, Origin, WatchList};
 use crate::store::{Registration, Store};
 use crate::toggle::{ApiName, Reason, Source, Watch, WatchName};
@@ -268,8 +268,15 @@ impl Intake {
         if settings.is_some() || !edited.changes.is_empty() || !agents.changes.is_empty() {
             let (taken, done) = oneshot::channel();
             let applied_jump = self.registrations.applied_jump();
-            let update =
-                PollerUpdate { settings, changes: edited.changes, agents: agents.changes, applied_jump, taken };
+            let replication = Replication::default();
+            let update = PollerUpdate {
+                settings,
+                changes: edited.changes,
+                agents: agents.changes,
+                replication,
+                applied_jump,
+                taken,
+            };
             // Both fail only if the poller is gone, and then the process ends.
             let _ = self.context.updates.send(update).await;
             let _ = done.await;

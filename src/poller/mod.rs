@@ -22,6 +22,7 @@ pub use schedule::Schedule;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,9 @@ use crate::config::Polling;
 use crate::exposition::Metrics;
 use crate::liveness::{Heartbeat, LastStatusChange};
 use crate::sources::{self, ListedAgents};
+use crate::store::{self, ToggleChange};
 use crate::threads::{BlockingTask, Thread};
-use crate::toggle::{AgentId, AgentKey, Answer, ApiName, ClockJump, Failure, MockStatus, Watch};
+use crate::toggle::{AgentId, AgentKey, Answer, ApiName, ClockJump, Failure, MockStatus, ShardSet, Watch};
 use queue::{ApiQueue, ReadyPoll};
 
 /// How often the board forgets agents that have been without a watch or unlisted for long.
@@ -54,10 +56,32 @@ pub struct PollerUpdate {
     pub changes: Vec<sources::WatchChange>,
     /// Changes of the list of agents. The settings have every API that an agent names.
     pub agents: Vec<sources::AgentChange>,
+    /// What other exporters did, if there are any.
+    pub replication: Replication,
     /// The sum of the clock's jumps that the times in the changes include.
     pub applied_jump: ClockJump,
     /// Resolves when every reader of the board sees the changes.
     pub taken: oneshot::Sender<()>,
+}
+
+/// What other exporters did that share the watches and agents.
+#[derive(Debug, Default)]
+pub struct Replication {
+    /// The state that they saved of watches.
+    pub toggles: Vec<ToggleChange>,
+    /// The state that they saved of agents.
+    pub agents: Vec<store::AgentChange>,
+    /// What this exporter polls from now on; `None` if that stays as it is.
+    pub share: Option<Share>,
+}
+
+/// The share of the work that an exporter does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The shards that it owns.
+    pub owned: ShardSet,
+    /// How many exporters there are, this one included.
+    pub replicas: NonZeroU32,
 }
 
 /// How the poller polls.
@@ -121,6 +145,8 @@ pub struct Poller {
     asks: mpsc::UnboundedReceiver<AgentKey>,
     listings: mpsc::UnboundedSender<AgentListing>,
     queues: BTreeMap<ApiName, ApiQueue>,
+    /// How many exporters share the budgets of the APIs.
+    replicas: NonZeroU32,
     /// How many queues there were so far.
     queue_count: u64,
     schedule: Schedule,
@@ -165,6 +191,7 @@ impl Poller {
             asks,
             listings: send_listing,
             queues: BTreeMap::new(),
+            replicas: NonZeroU32::MIN,
             queue_count: 0,
             schedule: Schedule::new(Instant::now()),
             requests: JoinSet::new(),

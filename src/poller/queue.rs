@@ -1,5 +1,6 @@
 //! The queue of one API: what is due, held back by its budget, its pauses and its outages.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub(super) struct ApiQueue {
     /// Distinguishes this queue from that of a removed API of the same name.
     pub(super) number: u64,
     budget: Budget,
+    /// How many exporters share the budget of the API.
+    replicas: NonZeroU32,
     /// The fields that were malformed in an answer and were logged.
     malformed: Vec<&'static str>,
     /// The runs that are due.
@@ -60,8 +63,17 @@ pub(super) struct ReadyPoll {
 // === impl ApiQueue ===
 
 impl ApiQueue {
-    pub(super) fn new(api: Api, client: Arc<Client>, metrics: Arc<ApiMetrics>, number: u64, now: Instant) -> Self {
-        let budget = Budget::new(api.requests_per_second, api.max_in_flight, now);
+    /// `replicas` is how many exporters share the budget of the API.
+    pub(super) fn new(
+        api: Api,
+        client: Arc<Client>,
+        metrics: Arc<ApiMetrics>,
+        number: u64,
+        replicas: NonZeroU32,
+        now: Instant,
+    ) -> Self {
+        let rate = api.requests_per_second.shared_by(replicas);
+        let budget = Budget::new(rate, share_of(api.max_in_flight, replicas), now);
         Self {
             api,
             client,
@@ -72,6 +84,7 @@ impl ApiQueue {
             route_generation: 0,
             number,
             budget,
+            replicas,
             malformed: Vec::new(),
             runs: Lane::default(),
             due_agents: Lane::default(),
@@ -86,7 +99,6 @@ impl ApiQueue {
     /// Applies other settings; running requests end with the old ones. Returns whether the API is reached in
     /// another way. Then everything that was learnt about the old way is forgotten.
     pub(super) fn reconfigure(&mut self, api: Api, client: Arc<Client>, now: Instant) -> bool {
-        self.budget.set(api.requests_per_second, api.max_in_flight, now);
         let route_changed = !self.api.has_same_upstream(&api);
         if route_changed {
             self.budget.unpause();
@@ -96,7 +108,18 @@ impl ApiQueue {
             self.route_generation += 1;
         }
         (self.api, self.client) = (api, client);
+        self.share_budget(self.replicas, now);
         route_changed
+    }
+
+    /// Shares the budget of the API with so many exporters, this one included.
+    pub(super) fn share_budget(&mut self, replicas: NonZeroU32, now: Instant) {
+        self.replicas = replicas;
+        self.budget.set(self.api.requests_per_second.shared_by(replicas), self.max_in_flight(), now);
+    }
+
+    fn max_in_flight(&self) -> NonZeroU32 {
+        share_of(self.api.max_in_flight, self.replicas)
     }
 
     /// Begins or ends the discovery of agents.
@@ -217,7 +240,7 @@ impl ApiQueue {
     /// Whether a request that is not the poll of a run may start. At most half of the requests in flight are such, so
     /// that slow ones leave room for runs.
     fn may_start_behind_runs(&self) -> bool {
-        self.behind_runs < self.api.max_in_flight.get().div_ceil(2)
+        self.behind_runs < self.max_in_flight().get().div_ceil(2)
     }
 
     /// Takes the next poll out of the queue, if it may start. `watch_of` is the watch of a run, if the run still exists.
@@ -336,4 +359,9 @@ impl ApiQueue {
             self.metrics.set_paused_until(pause.map(until));
         }
     }
+}
+
+/// The requests in flight that each of several exporters may have; at least one.
+fn share_of(max_in_flight: NonZeroU32, replicas: NonZeroU32) -> NonZeroU32 {
+    NonZeroU32::new(max_in_flight.get() / replicas).unwrap_or(NonZeroU32::MIN)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::queue::ApiQueue;
-use super::{PollTarget, Poller, PollerSettings, PollerUpdate, interval};
-use crate::board::{RunChanges, RunId, StartedRun, ToggleRow};
+use super::{PollTarget, Poller, PollerSettings, PollerUpdate, Replication, Share, interval};
+use crate::board::{OwnershipChange, RunChanges, RunId, StartedRun, ToggleRow};
 use crate::cekura::Renewal;
 use crate::clock;
 use crate::sources::AgentChange;
@@ -21,21 +21,12 @@ impl Poller {
             definition.started = definition.started.map(|started| started.shifted(unapplied));
         }
         let RunChanges { started, stale } = self.board.update(&update.changes, clock::now());
-        for run in stale {
-            self.queues.values_mut().for_each(|queue| queue.remove_run(run));
-            self.schedule.cancel(run);
-        }
-        self.schedule.reserve(started.len());
+        self.remove_runs(stale);
         let now = Instant::now();
         self.board.update_agents(&update.agents, clock::now());
         self.update_agents(&update.agents, now);
-        for StartedRun { run, finished } in started {
-            if finished {
-                self.plan_by_state(run, now);
-            } else {
-                self.plan_at_once(run, now);
-            }
-        }
+        self.plan_started(started, now);
+        self.apply_replication(update.replication, now);
         if let Some(apis) = apis {
             // Only now, because the watches of an API that is removed are gone before it is.
             for (api, _) in self.queues.extract_if(.., |api, _| !apis.contains(api)) {
@@ -44,6 +35,49 @@ impl Poller {
         }
         // Nobody may wait for it any more.
         let _ = update.taken.send(());
+    }
+
+    /// Takes over what other exporters did, and polls what this one owns from now on.
+    fn apply_replication(&mut self, replication: Replication, now: Instant) {
+        let Replication { toggles, agents, share } = replication;
+        self.board.replicate(toggles, agents, clock::now());
+        let Some(Share { owned, replicas }) = share else { return };
+        let OwnershipChange { gained_runs, lost_runs, gained_agents, lost_agents } =
+            self.board.own(owned, clock::now());
+        self.remove_runs(lost_runs);
+        for (api, agent) in lost_agents {
+            if let Some(queue) = self.queues.get_mut(&api) {
+                queue.remove_agent(agent);
+            }
+        }
+        for (api, agent) in gained_agents {
+            if let Some(queue) = self.queues.get_mut(&api) {
+                queue.add_agent(agent, now);
+            }
+        }
+        self.plan_started(gained_runs, now);
+        self.replicas = replicas;
+        self.queues.values_mut().for_each(|queue| queue.share_budget(replicas, now));
+    }
+
+    /// Ceases to poll these runs.
+    fn remove_runs(&mut self, runs: Vec<RunId>) {
+        for run in runs {
+            self.queues.values_mut().for_each(|queue| queue.remove_run(run));
+            self.schedule.cancel(run);
+        }
+    }
+
+    /// Plans the first polls of runs, as far as this exporter owns them.
+    fn plan_started(&mut self, started: Vec<StartedRun>, now: Instant) {
+        self.schedule.reserve(started.len());
+        for StartedRun { run, finished } in started {
+            if finished {
+                self.plan_by_state(run, now);
+            } else if self.board.owns(run) {
+                self.plan_at_once(run, now);
+            }
+        }
     }
 
     /// Asks new agents at once, and the others as before.
@@ -57,7 +91,8 @@ impl Poller {
                     let until = due.saturating_duration_since(now);
                     self.board.set_next_agent_poll(api, *agent, clock::now().after(until));
                 }
-                Some(_) => queue.add_agent(*agent, now),
+                Some(_) if self.board.owns_agent(api, *agent) => queue.add_agent(*agent, now),
+                Some(_) => {}
             }
         }
     }
@@ -75,7 +110,7 @@ impl Poller {
 
     /// Plans the next poll of a run by its state, counted from now.
     fn plan_by_state(&mut self, run: RunId, now: Instant) {
-        let Some(row) = self.board.row_of(run) else { return };
+        let Some(row) = self.board.row_of(run).filter(|_| self.board.owns(run)) else { return };
         let Some(queue) = self.queues.get_mut(&row.toggle.watch.api) else { return };
         let clock = clock::now();
         let delay = interval::next_delay(&row.toggle.run, &self.polling, clock, fastrand::f64());
@@ -105,7 +140,8 @@ impl Poller {
                 }
             } else {
                 self.queue_count += 1;
-                let mut queue = ApiQueue::new(api, client, self.metrics.api(&name), self.queue_count, now);
+                let mut queue =
+                    ApiQueue::new(api, client, self.metrics.api(&name), self.queue_count, self.replicas, now);
                 queue.discover(discover, now);
                 self.queues.insert(name, queue);
             }

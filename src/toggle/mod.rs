@@ -11,6 +11,7 @@ mod outcome;
 mod run;
 #[cfg(test)]
 pub(crate) mod sample;
+mod shard;
 mod standing;
 mod state_machine;
 mod tally;
@@ -27,6 +28,7 @@ pub use label::{LabelName, Labels};
 pub(crate) use named::named_enum;
 pub use outcome::{Answer, Failure, Outcome, Reason, ReportedStatus};
 pub use run::{FailureStreak, Finish, LastAnswer, RawStatuses, Run, Status};
+pub use shard::{Shard, ShardSet};
 pub use standing::Standing;
 pub use state_machine::{Toggle, Transition};
 pub use tally::{ProblemKind, Tally, ToggleProblem};
