@@ -34,6 +34,7 @@ pub mod store;
 pub mod systemd;
 pub mod telemetry;
 pub mod threads;
+pub mod tls;
 pub mod toggle;
 pub mod web;
 

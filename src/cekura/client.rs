@@ -16,7 +16,8 @@ use super::encoding::Encoding;
 use super::endpoint::{Endpoints, next_page, request_line};
 use super::json::not_documented;
 use super::key::{KeySource, Keyring, Secret, how_to_give_key};
-use super::{Api, CaBundle, Proxies, Renewal, answer, failure, response, tls};
+use super::{Api, Proxies, Renewal, answer, failure, response};
+use crate::tls::{self, CaBundle};
 use crate::toggle::{AgentId, Answer, ApiName, Failure, MockStatus, ProgressId, Reason, Redactions, Text};
 
 /// The `User-Agent` of the exporter.

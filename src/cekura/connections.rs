@@ -182,7 +182,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cekura::tls;
+    use crate::tls;
 
     fn connections() -> Connections {
         Connections::new(tls::client_config(None).unwrap(), None, Duration::from_secs(1)).unwrap()

@@ -17,7 +17,6 @@ mod key;
 mod proxy;
 mod resolve;
 mod response;
-mod tls;
 
 pub use agents::{AgentPage, decode_agent_page, decode_mock_status};
 pub use answer::{decode, error_detail};
@@ -29,13 +28,13 @@ pub use follow::{Renewal, follow_files};
 pub use key::{KEY_VARIABLE, KeyFile, KeySource, Keyring, Secret, how_to_give_key};
 pub use proxy::{BadProxy, Proxies};
 pub use response::retry_after;
-pub use tls::CaBundle;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use url::Url;
 
+use crate::tls::CaBundle;
 use crate::toggle::ApiName;
 
 /// One configured API.

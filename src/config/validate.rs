@@ -8,10 +8,11 @@ use std::time::Duration;
 use url::Url;
 
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
-use crate::cekura::{Api, CaBundle, KeyFile, KeySource, Rate};
+use crate::cekura::{Api, KeyFile, KeySource, Rate};
 use crate::document::{Node, Place, Section, Show, Value, not_empty_path, switch};
 use crate::input_file;
 use crate::sources::{self, WatchGlob};
+use crate::tls::CaBundle;
 use crate::toggle::{AgentDefinition, ApiName, Watch};
 
 /// The top-level keys.

@@ -62,7 +62,7 @@ struct Verifier {
 ///
 /// # Errors
 /// If the TLS library refuses its own defaults.
-pub(super) fn client_config(extra: Option<&CaBundle>) -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn client_config(extra: Option<&CaBundle>) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let mut roots = system_roots().clone();
