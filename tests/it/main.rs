@@ -29,6 +29,7 @@ mod openapi;
 mod openmetrics;
 mod page;
 mod polling;
+mod postgres;
 mod prometheus;
 mod protection;
 mod raw;

@@ -426,7 +426,7 @@ impl Drop for Exporter {
 }
 
 /// What a running child has started itself.
-fn children(child: &Child) -> Vec<rustix::process::Pid> {
+pub(super) fn children(child: &Child) -> Vec<rustix::process::Pid> {
     let pid = child.id();
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());

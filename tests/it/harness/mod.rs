@@ -1,5 +1,5 @@
-//! What the tests drive: the exporter as a process, a scripted upstream, a real Prometheus and a real
-//! Alertmanager.
+//! What the tests drive: the exporter as a process, a scripted upstream, and a real Prometheus, Alertmanager and
+//! PostgreSQL.
 
 mod alertmanager;
 mod authority;
@@ -11,6 +11,7 @@ mod exposition;
 mod fixtures;
 pub(crate) mod markdown;
 mod port;
+mod postgres;
 mod prometheus;
 mod tls_upstream;
 mod tool;
@@ -25,6 +26,7 @@ pub(crate) use exporter::{Exporter, Start, TLS, has_ipv6, run, run_through, run_
 pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;
+pub(crate) use postgres::{Postgres, psql};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use tls_upstream::TlsUpstream;
 pub(crate) use tool::tool;
