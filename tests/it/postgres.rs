@@ -1,9 +1,12 @@
-//! The database of the tests does what the tests of replicas rely on.
+//! The database of the tests, and the network that leads to it: both do what the tests of replicas rely on.
 
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Authority, FAR, Postgres, eventually, psql};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Authority, FAR, Postgres, Proxy, eventually, psql};
 
 /// Makes a table with one row.
 const TABLE: &str = "CREATE TABLE kept AS SELECT 1 AS row";
@@ -165,4 +168,53 @@ async fn nothing_is_left_of_a_cluster_of_a_test_that_fails() {
     assert!(failed.await.unwrap_err().is_panic());
     assert_eq!(processes_in(&folder), 0);
     assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn a_network_that_is_cut_lets_nothing_pass_until_it_is_healed() {
+    let postgres = Postgres::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut to_listener = Proxy::to(listener.local_addr().unwrap());
+    let mut to_postgres = Proxy::to(postgres.address());
+    let mut client = TcpStream::connect(to_listener.address()).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    client.write_all(b"before").await.unwrap();
+    let mut received = [0; 6];
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"before");
+
+    to_listener.cut();
+    to_postgres.cut();
+    client.write_all(b"during").await.unwrap();
+    let url = Postgres::url_through(&to_postgres);
+    assert!(refused(&impatient(&url), "SELECT 1").await.contains(SILENCE));
+    assert!(server.try_read(&mut received).is_err(), "it passed: {received:?}");
+
+    to_listener.heal();
+    to_postgres.heal();
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"during");
+    assert_eq!(psql(&url, "SELECT 1").await.unwrap(), [["1"]]);
+    drop(client);
+    assert_eq!(server.read(&mut received).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_network_that_refuses_closes_all_connections_until_it_is_healed() {
+    let postgres = Postgres::start().await;
+    let mut proxy = Proxy::to(postgres.address());
+    let url = Postgres::url_through(&proxy);
+    let kept = url.clone();
+    let connected = tokio::spawn(async move { psql(&kept, "SELECT pg_sleep(3600)").await });
+    let sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    eventually("a client is connected", async || (postgres.query(sleeping).await == [["1"]]).then_some(())).await;
+    proxy.refuse().await;
+    let lost = connected.await.unwrap().unwrap_err();
+    assert!(lost.contains("server closed the connection unexpectedly"), "{lost}");
+    assert!(refused(&url, "SELECT 1").await.contains("Connection refused"));
+    proxy.heal();
+    assert_eq!(psql(&url, "SELECT 1").await.unwrap(), [["1"]]);
+    proxy.refuse().await;
+    proxy.cut();
+    assert!(refused(&impatient(&url), "SELECT 1").await.contains(SILENCE));
 }

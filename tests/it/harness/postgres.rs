@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::exporter::{children, keep_text};
-use super::{Pair, ReservedPort, eventually, tool};
+use super::{Pair, Proxy, ReservedPort, eventually, tool};
 
 /// How the template of all clusters is made. Small segments of the write-ahead log make it small.
 const INITDB: [&str; 5] = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"];
@@ -140,6 +140,11 @@ impl Postgres {
     /// Its URL, without password and parameters.
     pub(crate) fn url(&self) -> String {
         url_at(self.address())
+    }
+
+    /// As [`Postgres::url`], through a proxy.
+    pub(crate) fn url_through(proxy: &Proxy) -> String {
+        url_at(proxy.address())
     }
 
     /// The rows that a statement yields. It needs neither a password nor TCP.
