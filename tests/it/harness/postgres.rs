@@ -29,6 +29,10 @@ const SETTINGS: [&str; 7] = [
     "wal_retrieve_retry_interval=100ms",
 ];
 
+/// How many bytes must be free in memory for clusters to be there. A small cluster takes 30 MB, and ten tests run
+/// at a time.
+const ROOM: u64 = 1 << 30;
+
 /// The user and the group `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 
@@ -328,7 +332,12 @@ fn succeed(command: &mut Command) {
 
 /// A folder of the user who runs the server. The path of a socket in it is short enough.
 fn private_folder() -> TempDir {
-    let folder = tempfile::Builder::new().prefix("postgres-").tempdir_in("/tmp").unwrap();
+    // A cluster has a thousand files. Some filesystems take a second to create so many after others were removed,
+    // so they are created in memory where there is room. A container may have little of it.
+    let memory = Path::new("/dev/shm");
+    let has_room = rustix::fs::statvfs(memory).is_ok_and(|memory| memory.f_bavail * memory.f_frsize >= ROOM);
+    let parent = if has_room { memory } else { Path::new("/tmp") };
+    let folder = tempfile::Builder::new().prefix("postgres-").tempdir_in(parent).unwrap();
     hand_over(folder.path());
     folder
 }
