@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cekura_exporter::demo::simulator::{Reply, Simulator};
 use cekura_exporter::store::{
-    AgentChange, FileStore, Registration, RegistrationChange, SavedAgent, SavedToggle, ToggleChange,
+    FileStore, Registration, RegistrationChange, SavedAgent, SavedAgentChange, SavedToggle, ToggleChange,
 };
 use cekura_exporter::toggle::{
     AgentId, ApiName, Expect, Finish, LabelName, LastAnswer, ProgressId, Run, Source, Status, Tally, Text, Timestamp,
@@ -282,7 +282,7 @@ fn saved_toggle(registration: &Registration, number: u32) -> ToggleChange {
     (watch.name.clone(), vec![SavedToggle::of(&toggle, u64::from(number) + 1)])
 }
 
-fn agent(number: u32, now: Timestamp) -> Result<AgentChange, Failure> {
+fn agent(number: u32, now: Timestamp) -> Result<SavedAgentChange, Failure> {
     let told = ToldMocks { newest: Some((now, 1)), enabled_since: Some(now), ..ToldMocks::default() };
     Ok(((ApiName::default_api(), agent_id(number)?), Some(SavedAgent { told, ..SavedAgent::default() })))
 }

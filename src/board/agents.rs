@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::{AgentRow, AppliedAgentPoll, AskedAgent};
 use crate::labels::agent_labels;
 use crate::sources::AgentChange as AgentListChange;
-use crate::store::{AgentChange, SavedAgent};
+use crate::store::{SavedAgent, SavedAgentChange};
 use crate::toggle::{
     AgentDefinition, AgentId, AgentKey, ApiName, Failure, LiveMocks, MockStatus, Provider, Run, Shard, ShardSet,
     Timestamp, ToldMocks, Watch,
@@ -291,7 +291,7 @@ impl Agents {
     }
 
     /// Takes at most `most` changes of agents in the shards that are owned, which are not saved yet.
-    pub(super) fn take_unsaved(&mut self, most: usize, owned: ShardSet) -> Vec<AgentChange> {
+    pub(super) fn take_unsaved(&mut self, most: usize, owned: ShardSet) -> Vec<SavedAgentChange> {
         let Some(unsaved) = &mut self.unsaved else { return Vec::new() };
         let keys = std::iter::from_fn(|| unsaved.pop_first()).filter(|(api, id)| owned.contains(Shard::of(api, *id)));
         let keys: Vec<_> = keys.take(most).collect();

@@ -202,7 +202,7 @@ impl Board {
     }
 
     /// Takes over the state of watches and agents that other exporters saved. What this one owns stays as it is.
-    pub fn replicate(&self, toggles: Vec<ToggleChange>, agents: Vec<store::AgentChange>, now: Timestamp) {
+    pub fn replicate(&self, toggles: Vec<ToggleChange>, agents: Vec<store::SavedAgentChange>, now: Timestamp) {
         if !toggles.is_empty() || !agents.is_empty() {
             self.write().replicate(toggles, agents, now);
         }

@@ -3,7 +3,7 @@
 use super::rows::RowEntry;
 use super::state::BoardState;
 use super::{OwnershipChange, RunId, StartedRun};
-use crate::store::{AgentChange, SavedToggle, ToggleChange};
+use crate::store::{SavedAgentChange, SavedToggle, ToggleChange};
 use crate::toggle::{Shard, ShardSet, Timestamp, WatchName};
 
 // === impl BoardState ===
@@ -42,7 +42,7 @@ impl BoardState {
     }
 
     /// Takes over the state of watches and agents that other exporters saved. What this one owns stays as it is.
-    pub(super) fn replicate(&mut self, toggles: Vec<ToggleChange>, agents: Vec<AgentChange>, now: Timestamp) {
+    pub(super) fn replicate(&mut self, toggles: Vec<ToggleChange>, agents: Vec<SavedAgentChange>, now: Timestamp) {
         for (name, runs) in toggles {
             self.replicate_toggle(&name, runs, now);
         }

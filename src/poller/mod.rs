@@ -70,7 +70,7 @@ pub struct Replication {
     /// The state that they saved of watches.
     pub toggles: Vec<ToggleChange>,
     /// The state that they saved of agents.
-    pub agents: Vec<store::AgentChange>,
+    pub agents: Vec<store::SavedAgentChange>,
     /// What this exporter polls from now on; `None` if that stays as it is.
     pub share: Option<Share>,
 }

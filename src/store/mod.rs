@@ -90,14 +90,14 @@ pub struct UnsavedChanges {
     /// Watches with the state of their current run and their inactive runs; an empty list removes the watch.
     pub toggles: Vec<ToggleChange>,
     /// Agents with their state; `None` removes the agent.
-    pub agents: Vec<AgentChange>,
+    pub agents: Vec<SavedAgentChange>,
 }
 
 /// The new state of a watch, as in [`Saved`]; empty to remove it.
 pub type ToggleChange = (WatchName, Vec<SavedToggle>);
 
 /// The new state of an agent; `None` to remove it.
-pub type AgentChange = ((ApiName, AgentId), Option<SavedAgent>);
+pub type SavedAgentChange = ((ApiName, AgentId), Option<SavedAgent>);
 
 // === impl Store ===
 

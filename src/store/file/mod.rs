@@ -12,7 +12,7 @@ use redb::{Database, TableDefinition, WriteTransaction};
 
 use self::backend::Disk;
 use super::error::StoreFault;
-use super::{AgentChange, RegistrationChange, Saved, StoreError, ToggleChange, record};
+use super::{RegistrationChange, Saved, SavedAgentChange, StoreError, ToggleChange, record};
 
 /// The state file, open and locked. All methods block until the disk is done.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl FileStore {
     ///
     /// # Errors
     /// As for [`FileStore::register`].
-    pub fn save(&self, toggles: &[ToggleChange], agents: &[AgentChange]) -> Result<(), StoreError> {
+    pub fn save(&self, toggles: &[ToggleChange], agents: &[SavedAgentChange]) -> Result<(), StoreError> {
         if toggles.is_empty() && agents.is_empty() {
             return Ok(());
         }
