@@ -34,8 +34,8 @@ impl Model<'_> {
             None if !asked.is_live_known() => Vec::new(),
             _ => drifts(&live, &self.should_be(number, asked, records, &told)),
         };
-        for drift in &drifts {
-            self.drift(slot, drift, served);
+        for (number, drift) in drifts.iter().enumerate() {
+            self.drift(slot, drift, &drifts[number + 1..], served);
         }
         self.unanswered(slot, asked, served);
         match asked.expect {
@@ -67,7 +67,8 @@ impl Model<'_> {
         should_be
     }
 
-    fn drift(&mut self, slot: &Slot, drift: &Drift, served: &AgentRecord) {
+    /// `later` are the drifts after this one.
+    fn drift(&mut self, slot: &Slot, drift: &Drift, later: &[Drift], served: &AgentRecord) {
         let (seen, seen_over) = (served.first_answer(drift.from), served.first_answer(drift.to));
         let wait = self.settings.scaled(300.0);
         // From the first scrape that shows it to the last evaluation of the last one.
@@ -76,7 +77,8 @@ impl Model<'_> {
             return;
         }
         let from = drift.from + wait;
-        let span = Span { from: (from, from), wait, shown: self.bounds.agent_detection, to: (drift.to, seen_over) };
+        let over = over_for_good(drift, later, self.kept("CekuraAgentMocksDrifted"), |at| served.first_answer(at));
+        let span = Span { from: (from, from), wait, shown: self.bounds.agent_detection, to: (drift.to, over) };
         self.of_agent("CekuraAgentMocksDrifted", slot, true, span);
     }
 
@@ -97,8 +99,7 @@ impl Model<'_> {
 
     /// When the agent was answered after this time. If an answer fails while the alert is kept firing, it goes on.
     fn answered_for_good(&self, at: Time, served: &AgentRecord) -> Time {
-        let alert = "CekuraAgentNotAnswering";
-        let kept = self.bounds.kept_firing.get(alert).copied().unwrap_or_default() + self.bounds.staleness();
+        let kept = self.kept("CekuraAgentNotAnswering");
         let mut answered = served.first_answer(at);
         for fault in &served.faults {
             if (answered..answered + kept).contains(fault) {
@@ -106,6 +107,11 @@ impl Model<'_> {
             }
         }
         answered
+    }
+
+    /// How long an alert is kept firing after its cause was last shown.
+    fn kept(&self, alert: &str) -> Time {
+        self.bounds.kept_firing.get(alert).copied().unwrap_or_default() + self.bounds.staleness()
     }
 
     /// Whether mocks were left on, as the API says.
@@ -159,6 +165,18 @@ impl AgentRecord {
     }
 }
 
+/// When a drift was seen to be over. If the mocks drift again while the alert is kept firing, however short, it goes on
+/// firing until that is over. `seen` is when the API first answered at that time or later.
+fn over_for_good(drift: &Drift, later: &[Drift], kept: Time, seen: impl Fn(Time) -> Time) -> Time {
+    let mut over = seen(drift.to);
+    for again in later.iter().filter(|again| again.expect == drift.expect) {
+        if seen(again.from) < over + kept {
+            over = over.max(seen(again.to));
+        }
+    }
+    over
+}
+
 /// The times in which mocks were on.
 fn spans_on(live: &[(Time, bool)]) -> Vec<(Time, Time)> {
     let (mut spans, mut since) = (Vec::new(), None);
@@ -208,6 +226,17 @@ mod tests {
             drifts(&[(0.0, true)], &[(0.0, Some(false)), (5.0, Some(false))]),
             [drift(0.0, f64::INFINITY, false)]
         );
+    }
+
+    #[test]
+    fn a_drift_goes_on_if_the_mocks_drift_again_while_the_alert_is_kept_firing() {
+        let drift = |from, to, expect| Drift { from, to, expect };
+        let until = |over| drift(0.0, over, false);
+        let over = |later: &[Drift]| until(over_for_good(&until(10.0), later, 5.0, |at| at + 1.0));
+        assert_eq!(over(&[]), until(11.0));
+        assert_eq!(over(&[drift(14.0, 15.0, false), drift(19.0, 21.0, false)]), until(22.0));
+        assert_eq!(over(&[drift(15.0, 16.0, false)]), until(11.0), "it was resolved before");
+        assert_eq!(over(&[drift(12.0, 13.0, true)]), until(11.0), "it is another alert");
     }
 
     #[test]
