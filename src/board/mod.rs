@@ -186,11 +186,6 @@ impl Board {
         self.write().own(owned, now)
     }
 
-    /// The shards that are owned.
-    pub fn owned(&self) -> ShardSet {
-        self.read().owned
-    }
-
     /// Whether this exporter polls and exposes a run.
     pub fn owns(&self, run: RunId) -> bool {
         self.read().owns(run)
@@ -198,7 +193,7 @@ impl Board {
 
     /// Whether this exporter asks for the mock status of an agent and exposes it.
     pub fn owns_agent(&self, api: &ApiName, id: AgentId) -> bool {
-        self.read().owned.contains(Shard::of(api, id))
+        self.read().owns_agent(api, id)
     }
 
     /// Takes over the state of watches and agents that other exporters saved. What this one owns stays as it is.
@@ -247,7 +242,7 @@ impl Board {
     ) -> Option<AppliedAgentPoll> {
         let mut state = self.write();
         // An exporter that lost the shard meanwhile has no say in it.
-        state.owned.contains(Shard::of(&agent.0, agent.1)).then_some(())?;
+        state.owns_agent(&agent.0, agent.1).then_some(())?;
         state.agents.apply(agent, outcome, asked, now, next_poll)
     }
 
@@ -421,8 +416,10 @@ impl Board {
 
     /// As [`Board::agents`], of the agents in shards that are owned.
     pub fn owned_agents(&self, now: Timestamp) -> Vec<AgentRow> {
-        let (owned, mut agents) = (self.owned(), self.agents(now));
-        agents.retain(|agent| owned.contains(Shard::of(&agent.api, agent.id)));
+        let (owned, mut agents) = (self.read().owned, self.agents(now));
+        if owned != ShardSet::ALL {
+            agents.retain(|agent| owned.contains(Shard::of(&agent.api, agent.id)));
+        }
         agents
     }
 

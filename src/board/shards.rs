@@ -4,7 +4,7 @@ use super::rows::RowEntry;
 use super::state::BoardState;
 use super::{OwnershipChange, RunId, StartedRun};
 use crate::store::{SavedAgentChange, SavedToggle, ToggleChange};
-use crate::toggle::{Shard, ShardSet, Timestamp, WatchName};
+use crate::toggle::{AgentId, ApiName, Shard, ShardSet, Timestamp, WatchName};
 
 // === impl BoardState ===
 
@@ -12,6 +12,11 @@ impl BoardState {
     /// Whether this exporter polls and exposes the run.
     pub(super) fn owns(&self, run: RunId) -> bool {
         self.rows.shard(run.slot).is_some_and(|shard| self.owned.contains(shard))
+    }
+
+    /// Whether this exporter asks for the mock status of the agent, and polls and exposes its watches.
+    pub(super) fn owns_agent(&self, api: &ApiName, id: AgentId) -> bool {
+        self.owned.contains(Shard::of(api, id))
     }
 
     /// Owns these shards and no others from now on.
@@ -47,7 +52,7 @@ impl BoardState {
             self.replicate_toggle(&name, runs, now);
         }
         for ((api, id), saved) in agents {
-            if !self.owned.contains(Shard::of(&api, id)) {
+            if !self.owns_agent(&api, id) {
                 self.agents.replicate(&api, id, saved);
             }
         }

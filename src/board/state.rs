@@ -114,8 +114,8 @@ impl BoardState {
         })
     }
 
-    /// Applies the outcome of a poll; `None` if the run is stale or not owned, or if the poll changed neither the status of the
-    /// toggle nor its agent. The transitions are empty if only the agent may have changed.
+    /// Applies the outcome of a poll; `None` if the run is stale or not owned, or if the poll changed neither the status
+    /// of the toggle nor its agent. The transitions are empty if only the agent may have changed.
     pub(super) fn apply(
         &mut self,
         run: RunId,
@@ -202,6 +202,9 @@ impl BoardState {
     /// Whether this exporter saves the state under a name: it owns the shard of its run, or nothing is known of the name
     /// any more.
     fn saves(&self, name: &WatchName) -> bool {
+        if self.owned == ShardSet::ALL {
+            return true;
+        }
         let of_row = self.rows.slot_of(name.as_str()).and_then(|slot| self.rows.shard(slot));
         let of_inactive = || self.inactive.of(name).first().map(|saved| Shard::of(&saved.api, saved.agent_id));
         of_row.or_else(of_inactive).is_none_or(|shard| self.owned.contains(shard))

@@ -112,14 +112,10 @@ impl BoardState {
         self.last_generation = self.last_generation.wrapping_add(1).max(1);
         let generation = NonZeroU32::new(self.last_generation).unwrap_or(NonZeroU32::MIN);
         let finished = row.toggle.run.finished.is_some();
-        row.next_poll = None;
+        let watch = &row.toggle.watch;
+        row.next_poll = (!finished && self.owns_agent(&watch.api, watch.agent_id)).then_some(now);
         self.rows.put(slot, RowEntry { row, place: place.unwrap_or(self.last_place), generation, polled: false });
         let run = RunId { slot, generation };
-        if self.owns(run)
-            && let Some(entry) = self.rows.entry_mut(slot)
-        {
-            entry.row.next_poll = (!finished).then_some(now);
-        }
         self.observe_finished(run);
         StartedRun { run, finished }
     }
