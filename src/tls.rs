@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
 
 use crate::{input_file, pem};
 
@@ -48,6 +51,17 @@ impl fmt::Debug for CaBundle {
     }
 }
 
+/// What a client wants to know of a server before it trusts it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ServerTrust<'a> {
+    /// Nothing. The connection is encrypted, but anyone may be at the other end.
+    Anyone,
+    /// It has a certificate of one of these authorities, for whatever name.
+    Authorities(&'a CaBundle),
+    /// It has a certificate for its name by one of these authorities; `None` for those of the machine.
+    Name(Option<&'a CaBundle>),
+}
+
 /// Verifies servers by authorities, and also accepts a certificate that the user added itself.
 ///
 /// A certificate made by `openssl req -x509` is its own authority. The verifier refuses an authority as a
@@ -56,25 +70,69 @@ impl fmt::Debug for CaBundle {
 struct Verifier {
     by_authority: Arc<WebPkiServerVerifier>,
     named: Vec<CertificateDer<'static>>,
+    /// Whether the certificate must be for the name of the server.
+    checks_name: bool,
 }
+
+/// Accepts every certificate whose key the server has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
 
 /// TLS settings of a client that trusts the root certificates of the machine and `extra`.
 ///
 /// # Errors
 /// If the TLS library refuses its own defaults.
 pub(crate) fn client_config(extra: Option<&CaBundle>) -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let (builder, provider) = client_builder()?;
     let mut roots = system_roots().clone();
     let Some(extra) = extra else { return Ok(builder.with_root_certificates(roots).with_no_client_auth()) };
     roots.add_parsable_certificates(extra.certificates.iter().cloned());
-    let by_authority = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let by_authority = by_authority.map_err(|error| rustls::Error::General(error.to_string()))?;
-    let verifier = Arc::new(Verifier { by_authority, named: extra.certificates.clone() });
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let verifier = Verifier::new(roots, &extra.certificates, provider)?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// TLS settings of a client that trusts servers as it is told, but for its own certificate.
+///
+/// # Errors
+/// If the TLS library refuses its own defaults.
+pub(crate) fn client_config_trusting(
+    trust: ServerTrust<'_>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let (builder, provider) = client_builder()?;
+    let by = |bundle: &CaBundle| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(bundle.certificates.iter().cloned());
+        Verifier::new(roots, &bundle.certificates, provider.clone())
+    };
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        ServerTrust::Anyone => Arc::new(AnyCertificate(provider)),
+        ServerTrust::Authorities(bundle) => Arc::new(Verifier { checks_name: false, ..by(bundle)? }),
+        ServerTrust::Name(Some(bundle)) => Arc::new(by(bundle)?),
+        ServerTrust::Name(None) => return Ok(builder.with_root_certificates(system_roots().clone())),
+    };
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+fn client_builder() -> Result<(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoProvider>), rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    Ok((builder, provider))
 }
 
 // === impl Verifier ===
+
+impl Verifier {
+    /// By these authorities, of which the user added some certificates.
+    fn new(
+        roots: RootCertStore,
+        added: &[CertificateDer<'static>],
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, rustls::Error> {
+        let by_authority = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let by_authority = by_authority.map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(Self { by_authority, named: added.to_vec(), checks_name: true })
+    }
+}
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
@@ -90,9 +148,13 @@ impl ServerCertVerifier for Verifier {
             // Its validity was verified before this error. Its purpose does not matter, because the key of an
             // authority can issue any certificate.
             Err(error) if is_used_as_end_entity(&error) && self.named.contains(certificate) => {
-                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                if self.checks_name {
+                    verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                }
                 Ok(ServerCertVerified::assertion())
             }
+            // The name is verified last, when everything else is known to be right.
+            Err(error) if !self.checks_name && is_for_another_name(&error) => Ok(ServerCertVerified::assertion()),
             verified => verified,
         }
     }
@@ -124,6 +186,53 @@ impl ServerCertVerifier for Verifier {
 fn is_used_as_end_entity(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// Whether a certificate is refused only because it is for another name.
+fn is_for_another_name(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        )
+    )
+}
+
+// === impl AnyCertificate ===
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// The root certificates of the machine, read once. Without any, polls fail with `tls`.

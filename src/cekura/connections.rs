@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use super::client::{BuildError, USER_AGENT};
-use super::resolve::SystemResolver;
+use crate::resolve::SystemResolver;
 
 /// How long a connection is kept idle. Load balancers usually close it after 60 seconds, and a request that
 /// is sent at that moment is lost.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use hyper_util::client::legacy::connect::HttpInfo;
 
-use super::resolve::ResolveError;
+use crate::resolve::ResolveError;
 use crate::toggle::{Failure, Reason, Redactions, Text};
 
 /// The failure of a request without a complete response.

@@ -15,7 +15,6 @@ mod follow;
 mod json;
 mod key;
 mod proxy;
-mod resolve;
 mod response;
 
 pub use agents::{AgentPage, decode_agent_page, decode_mock_status};

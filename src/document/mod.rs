@@ -12,5 +12,5 @@ pub(crate) mod yaml;
 pub(crate) use problem::{DocumentSource, show};
 pub use problem::{Position, Problem, Problems};
 pub(crate) use read::{not_empty_path, switch, text_of, validated};
-pub(crate) use section::{Node, Place, Section, Show, Validation};
+pub(crate) use section::{Node, Place, Section, Show, Validation, nearest};
 pub(crate) use value::{Map, Value, ValueKind, ValueOrigin};

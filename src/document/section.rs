@@ -323,7 +323,7 @@ impl Section<'_> {
 }
 
 /// The known key that was most likely meant.
-fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     // The beginning of a known key counts as a match, too. A long key may have more typing errors.
     let begun = known.iter().copied().find(|known| key.len() > 2 && known.starts_with(key));
     let compared: String = key.chars().take(MAX_COMPARED).collect();

@@ -1,4 +1,5 @@
-//! Name resolution with its own error type, so that the reason `dns` can be distinguished from `connect`.
+//! Name resolution with its own error type, so that a name that is not resolved can be distinguished from a server
+//! that is not reached.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -18,7 +19,7 @@ use crate::threads::Thread;
 /// A lookup can block for long and cannot be cancelled. So there is at most one thread for each name, and
 /// concurrent requests for a name share its lookup.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SystemResolver {
+pub(crate) struct SystemResolver {
     lookups: Arc<Mutex<HashMap<String, Lookup>>>,
     addresses: Arc<Mutex<Addresses>>,
 }
@@ -39,7 +40,7 @@ type LookupResult = Result<Vec<SocketAddr>, ResolveError>;
 
 /// A host name that was not resolved.
 #[derive(Debug, Clone)]
-pub(super) struct ResolveError(Arc<io::Error>);
+pub(crate) struct ResolveError(Arc<io::Error>);
 
 /// Removes a running lookup when dropped, even by a panic.
 struct RunningLookup {
@@ -50,8 +51,8 @@ struct RunningLookup {
 // === impl SystemResolver ===
 
 impl SystemResolver {
-    /// Waits for the running lookup of this name, or starts one.
-    async fn look_up(&self, name: &str) -> LookupResult {
+    /// The addresses of a name, with the port 0. Waits for the running lookup of this name, or starts one.
+    pub(crate) async fn look_up(&self, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
         let mut lookup = self.lookup(name)?;
         let found = lookup.wait_for(Option::is_some).await.map(|found| found.clone());
         // There is no result only if the lookup panicked.
@@ -78,7 +79,7 @@ impl SystemResolver {
     }
 
     /// Records that this address was reached, and the ones before it were not.
-    pub(super) fn reached(&self, address: IpAddr) {
+    pub(crate) fn reached(&self, address: IpAddr) {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).reached(address, Instant::now());
     }
 
