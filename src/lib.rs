@@ -56,7 +56,7 @@ use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
 use crate::exposition::Metrics;
 use crate::http::{Site, SiteData, WriteApi};
-use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader};
+use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader, StoreSettings};
 use crate::liveness::LastStatusChange;
 use crate::poller::{Poller, PollerHandle};
 use crate::store::{FileStore, Registration, Store};
@@ -282,11 +282,12 @@ impl Running {
             web: web.clone(),
             exposed,
         };
-        let state_file = config.state_file.as_ref().map(|file| file.path.clone());
+        let store_settings = StoreSettings::of(&config);
         let intake = Intake::start(config, context).await;
         let (intake, IntakeHandle { commands, files, config }) =
             intake.map_err(|e| RunError::new("the client of an API could not be set up", e))?;
-        let reloader = Reloader::new(load, state_file, clients, files, web_checks, commands.clone(), notifier.clone());
+        let reloader =
+            Reloader::new(load, store_settings, clients, files, web_checks, commands.clone(), notifier.clone());
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
         let write_api = WriteApi::new(commands, reloader.clone(), config.clone());

@@ -76,7 +76,7 @@ struct Verifier {
 
 /// Accepts every certificate whose key the server has.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct UnverifiedServer(Arc<CryptoProvider>);
 
 /// TLS settings of a client that trusts the root certificates of the machine and `extra`.
 ///
@@ -105,7 +105,7 @@ pub(crate) fn client_config_trusting(
         Verifier::new(roots, &bundle.certificates, provider.clone())
     };
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        ServerTrust::Anyone => Arc::new(AnyCertificate(provider)),
+        ServerTrust::Anyone => Arc::new(UnverifiedServer(provider)),
         ServerTrust::Authorities(bundle) => Arc::new(Verifier { checks_name: false, ..by(bundle)? }),
         ServerTrust::Name(Some(bundle)) => Arc::new(by(bundle)?),
         ServerTrust::Name(None) => return Ok(builder.with_root_certificates(system_roots().clone())),
@@ -198,9 +198,9 @@ fn is_for_another_name(error: &rustls::Error) -> bool {
     )
 }
 
-// === impl AnyCertificate ===
+// === impl UnverifiedServer ===
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for UnverifiedServer {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

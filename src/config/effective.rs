@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::{Config, ConnectionLimits, Registrations, format_duration};
 use crate::cekura::{Api, KeySource};
+use crate::database::{DatabaseSettings, UrlSource};
 use crate::toggle::{AgentDefinition, ApiName, Expect, Labels, Watch};
 
 /// Every key with the value in force. The text can be read back, except for the masked keys.
@@ -29,6 +30,9 @@ impl fmt::Display for Config {
         writeln!(f, "    completed: {}", format_duration(retention.completed))?;
         writeln!(f, "    failed: {}", format_duration(retention.failed))?;
         writeln!(f, "    unfinished: {}", format_duration(retention.unfinished))?;
+        if let Some(database) = &self.database {
+            write_database(f, database)?;
+        }
         let state_file = self.state_file.as_ref().map_or("", |file| &file.configured);
         writeln!(f, "state_file: {}", Quoted(state_file))?;
         writeln!(f, "external_url: {}", Quoted(self.external_url.as_deref().unwrap_or_default()))?;
@@ -54,6 +58,20 @@ fn write_api(f: &mut fmt::Formatter<'_>, api: &Api) -> fmt::Result {
     writeln!(f, "    max_in_flight: {}", api.max_in_flight)?;
     writeln!(f, "    requests_per_second: {}", api.requests_per_second.per_second())?;
     writeln!(f, "    discover_agents: {}", api.discover_agents)
+}
+
+fn write_database(f: &mut fmt::Formatter<'_>, database: &DatabaseSettings) -> fmt::Result {
+    writeln!(f, "database:")?;
+    match &database.url {
+        UrlSource::Given(url) => writeln!(f, "  url: {}", Quoted(&url.to_string()))?,
+        UrlSource::File(path) => writeln!(f, "  url_file: {}", Quoted(&path.to_string_lossy()))?,
+    }
+    for (key, path) in [("password_file", &database.password_file), ("ca_file", &database.ca_file)] {
+        if let Some(path) = path {
+            writeln!(f, "  {key}: {}", Quoted(&path.to_string_lossy()))?;
+        }
+    }
+    writeln!(f, "  lease: {}", format_duration(database.lease))
 }
 
 fn write_agent(f: &mut fmt::Formatter<'_>, agent: &AgentDefinition) -> fmt::Result {

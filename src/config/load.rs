@@ -9,8 +9,9 @@ use zeroize::Zeroize;
 use super::Config;
 use super::environment::{Variable, misspelt_variables, variables};
 use super::merge::merge;
-use super::validate::{ApiKeys, WATCHES, validate};
+use super::validate::{DATABASE, GivenSecrets, WATCHES, validate};
 use crate::cekura::{KEY_VARIABLE, KeySource, Secret, how_to_give_key, without_endpoint};
+use crate::database::{DatabaseSettings, DatabaseUrl, URL_VARIABLE};
 use crate::document::yaml::Parsed;
 use crate::document::{
     DocumentSource, Map, Node, Problem, Problems, Validation, Value, ValueKind, ValueOrigin, text_of, yaml,
@@ -18,7 +19,7 @@ use crate::document::{
 use crate::input_file::{self, Content};
 use crate::toggle::ApiName;
 
-/// The text that replaces a key in the tree.
+/// The text that replaces a secret in the tree.
 const LIFTED: &str = "<secret>";
 
 /// A configuration without problems, and its warnings.
@@ -34,6 +35,7 @@ pub struct LoadedConfig {
 struct Environment {
     overlays: Vec<Variable>,
     key_of_default: KeySource,
+    database_url: Option<Result<DatabaseUrl, String>>,
     problems: Vec<Problem>,
 }
 
@@ -100,7 +102,7 @@ fn usable(config: Option<Config>, problems: Vec<Problem>) -> Result<Config, Prob
 
 /// Lays the environment over the file, and validates. Without problems there is a configuration.
 fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environment: Environment) -> ConfigReport {
-    let Environment { mut overlays, key_of_default, problems: of_variables } = environment;
+    let Environment { mut overlays, key_of_default, database_url, problems: of_variables } = environment;
     let map = parsed.and_then(|(tree, problems)| match tree.kind {
         ValueKind::Map(map) => Ok((map, problems)),
         ValueKind::Null => Ok((Map::EMPTY, problems)),
@@ -113,12 +115,20 @@ fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environ
     };
     problems.extend(of_variables);
 
-    let mut keys = ApiKeys { given: BTreeMap::new(), of_default: key_of_default };
+    let mut secrets = GivenSecrets {
+        api_keys: BTreeMap::new(),
+        key_of_default,
+        database_url: None,
+        database_url_of_variable: database_url,
+    };
     if let Some(apis) = file.get_mut("apis") {
-        keys.lift_all(apis);
+        secrets.lift_keys(apis);
+    }
+    if let Some(database) = file.get_mut(DATABASE) {
+        secrets.lift_url_from(database);
     }
     for variable in &mut overlays {
-        variable.lift_keys(&mut keys);
+        variable.lift_secrets(&mut secrets);
     }
     let mut merged = merge(file, &overlays);
     let entries = merged.get_mut(WATCHES).map(Value::take_elements).unwrap_or_default();
@@ -127,7 +137,7 @@ fn assemble(source: DocumentSource<'_>, parsed: Result<Parsed, Problem>, environ
     let names: Vec<_> = overlays.into_iter().map(|variable| variable.name).collect();
     let validation = Validation::new(source, &names);
     let root = validation.root(&tree);
-    let config = validate(&root, entries, &keys);
+    let config = validate(&root, entries, &secrets);
     let warnings = config.as_ref().map(|config| warnings(config, &root)).unwrap_or_default();
     problems.extend(validation.into_problems());
     let warnings = if problems.is_empty() { warnings } else { Vec::new() };
@@ -167,6 +177,9 @@ fn warnings(config: &Config, root: &Node<'_>) -> Vec<Problem> {
         let what = format!("{what}; until that is mended, polls fail with `credentials`");
         warnings.push(root.warning_at(&["apis", name, key], what));
     }
+    for what in config.database.iter().flat_map(DatabaseSettings::warnings) {
+        warnings.push(root.warning_at(&[DATABASE], what));
+    }
     // Watch files and registrations may have watches, and agents are polled, too.
     let discovers = config.apis.iter().any(|api| api.discover_agents);
     let has_no_other_source =
@@ -203,6 +216,11 @@ fn key_of_default(environment: &[(OsString, OsString)]) -> KeySource {
     set.map_or(KeySource::None, |(_, value)| value.to_str().map_or(KeySource::Unusable("is not UTF-8 text"), given_key))
 }
 
+fn database_url(environment: &[(OsString, OsString)]) -> Option<Result<DatabaseUrl, String>> {
+    let (_, value) = environment.iter().find(|(name, value)| name == URL_VARIABLE && !value.is_empty())?;
+    Some(value.to_str().ok_or_else(|| "is not UTF-8 text".to_owned()).and_then(DatabaseUrl::parse))
+}
+
 fn given_key(text: &str) -> KeySource {
     Secret::parse(text).map_or_else(KeySource::Unusable, KeySource::Given)
 }
@@ -210,28 +228,43 @@ fn given_key(text: &str) -> KeySource {
 /// The largest configuration that is read, in bytes; the same limit as for a watch file.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-// === impl ApiKeys ===
+// === impl GivenSecrets ===
 
-impl ApiKeys {
+impl GivenSecrets {
     /// Takes the keys of all APIs out of the value of `apis`, because figment leaves copies of its input in memory.
-    fn lift_all(&mut self, apis: &mut Value) {
+    fn lift_keys(&mut self, apis: &mut Value) {
         for (name, api) in apis.as_map_mut().into_iter().flat_map(Map::iter_mut) {
-            self.lift_from(name, api);
+            self.lift_key_from(name, api);
         }
     }
 
-    fn lift_from(&mut self, name: &str, api: &mut Value) {
+    fn lift_key_from(&mut self, name: &str, api: &mut Value) {
         if let Some(key) = api.as_map_mut().and_then(|api| api.get_mut("api_key")) {
-            self.lift(name, key);
+            self.lift_key(name, key);
         }
     }
 
     /// Moves the key of an API out of the tree, and wipes it there.
-    fn lift(&mut self, name: &str, key: &mut Value) {
+    fn lift_key(&mut self, name: &str, key: &mut Value) {
         if let ValueKind::Text(key) = &mut key.kind {
-            self.given.insert(name.to_owned(), given_key(key));
+            self.api_keys.insert(name.to_owned(), given_key(key));
             key.zeroize();
             *key = LIFTED.into();
+        }
+    }
+
+    /// Takes the URL out of the value of `database`, because it may have a password.
+    fn lift_url_from(&mut self, database: &mut Value) {
+        if let Some(url) = database.as_map_mut().and_then(|database| database.get_mut("url")) {
+            self.lift_url(url);
+        }
+    }
+
+    fn lift_url(&mut self, url: &mut Value) {
+        if let ValueKind::Text(url) = &mut url.kind {
+            self.database_url = Some(DatabaseUrl::parse(url));
+            url.zeroize();
+            *url = LIFTED.into();
         }
     }
 }
@@ -239,12 +272,15 @@ impl ApiKeys {
 // === impl Variable ===
 
 impl Variable {
-    /// Moves out the keys that this variable gives: one key, that of one API, or those of all APIs.
-    fn lift_keys(&mut self, keys: &mut ApiKeys) {
+    /// Moves out the secrets that this variable gives: one key, that of one API, those of all APIs, or the URL of the
+    /// database.
+    fn lift_secrets(&mut self, secrets: &mut GivenSecrets) {
         match &self.keys.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["apis"] => keys.lift_all(&mut self.value),
-            ["apis", name] => keys.lift_from(name, &mut self.value),
-            ["apis", name, "api_key"] => keys.lift(name, &mut self.value),
+            ["apis"] => secrets.lift_keys(&mut self.value),
+            ["apis", name] => secrets.lift_key_from(name, &mut self.value),
+            ["apis", name, "api_key"] => secrets.lift_key(name, &mut self.value),
+            ["database"] => secrets.lift_url_from(&mut self.value),
+            ["database", "url"] => secrets.lift_url(&mut self.value),
             _ => {}
         }
     }
@@ -256,7 +292,8 @@ impl Environment {
     fn of(variables_of_process: Vec<(OsString, OsString)>) -> Self {
         let mut problems = Vec::new();
         let key_of_default = key_of_default(&variables_of_process);
+        let database_url = database_url(&variables_of_process);
         let overlays = variables(variables_of_process, &mut problems);
-        Self { overlays, key_of_default, problems }
+        Self { overlays, key_of_default, database_url, problems }
     }
 }

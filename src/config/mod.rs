@@ -20,6 +20,7 @@ pub use duration::{format_duration, parse_duration};
 pub use load::{ConfigReport, LoadedConfig, load, parse, read};
 
 use crate::cekura::Api;
+use crate::database::DatabaseSettings;
 use crate::sources::WatchGlob;
 use crate::toggle::{AgentDefinition, Watch};
 
@@ -38,7 +39,9 @@ pub struct Config {
     pub watch_files: Vec<WatchGlob>,
     /// The settings of registrations over HTTP.
     pub registrations: Registrations,
-    /// The file that keeps registrations and the state of runs and agents; `None` to keep them in memory only.
+    /// The database that keeps registrations and the state of runs and agents for several exporters.
+    pub database: Option<DatabaseSettings>,
+    /// The file that keeps them for this exporter alone; `None` if there is a database, or to keep them in memory only.
     pub state_file: Option<StateFile>,
     /// The URL at which people reach this exporter, without a slash at the end. Links to it begin with it.
     pub external_url: Option<Arc<str>>,
@@ -51,7 +54,7 @@ pub struct Config {
 /// Whether watches can be registered over HTTP, and how long they are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registrations {
-    /// Whether watches can be registered; if so, there is a state file.
+    /// Whether watches can be registered; if so, there is a state file or a database.
     pub enabled: bool,
     /// How long they are kept.
     pub retention: Retention,

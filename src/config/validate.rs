@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use url::Url;
 
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, KeyFile, KeySource, Rate};
+use crate::database::{DatabaseSettings, DatabaseUrl, URL_VARIABLE, UrlSource};
 use crate::document::{Node, Place, Section, Show, Value, not_empty_path, switch};
 use crate::input_file;
 use crate::sources::{self, WatchGlob};
@@ -16,13 +18,14 @@ use crate::tls::CaBundle;
 use crate::toggle::{AgentDefinition, ApiName, Watch};
 
 /// The top-level keys.
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "apis",
     AGENTS,
     "polling",
     WATCHES,
     "watch_files",
     "registrations",
+    DATABASE,
     "state_file",
     "external_url",
     "shutdown",
@@ -50,6 +53,9 @@ const AGENTS: &str = "agents";
 /// The top-level key that holds the watch list.
 pub(super) const WATCHES: &str = "watches";
 
+/// The top-level key that says where the database is.
+pub(super) const DATABASE: &str = "database";
+
 /// The public API.
 const DEFAULT_BASE_URL: &str = "https://api.cekura.ai";
 
@@ -61,13 +67,17 @@ const MAX_IN_FLIGHT: u32 = 10_000;
 /// The largest limit of connections: each takes a socket.
 const MAX_CONNECTIONS: u32 = 1_000_000;
 
-/// The API keys that were given as text. They do not pass through figment, which leaves copies in memory.
+/// The secrets that were given as text. They do not pass through figment, which leaves copies in memory.
 #[derive(Debug)]
-pub(super) struct ApiKeys {
+pub(super) struct GivenSecrets {
     /// The keys that the configuration gives, by API.
-    pub(super) given: BTreeMap<String, KeySource>,
+    pub(super) api_keys: BTreeMap<String, KeySource>,
     /// The key of the API `default` if the configuration gives it none.
-    pub(super) of_default: KeySource,
+    pub(super) key_of_default: KeySource,
+    /// The URL of the database that the configuration gives, or what is wrong with it.
+    pub(super) database_url: Option<Result<DatabaseUrl, String>>,
+    /// The URL of the database if the configuration gives none.
+    pub(super) database_url_of_variable: Option<Result<DatabaseUrl, String>>,
 }
 
 /// Whether the key at this path holds a list or a map.
@@ -75,7 +85,7 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     matches!(
         keys[..],
-        ["apis" | "agents" | "polling" | "watches" | "watch_files" | "registrations" | "shutdown" | "web"]
+        ["apis" | "agents" | "polling" | "watches" | "watch_files" | "registrations" | "database" | "shutdown" | "web"]
             | ["apis" | "agents" | "watches", _]
             | ["agents" | "watches", _, "labels"]
             | ["registrations", "retention"]
@@ -84,16 +94,27 @@ pub(super) fn holds_collection(keys: &[String]) -> bool {
 
 /// Validates the document, of which the entries of the watch list were taken out, and notes every problem. What is
 /// wrong is left out of the configuration.
-pub(super) fn validate(document: &Node<'_>, entries: Vec<Value>, keys: &ApiKeys) -> Option<Config> {
+pub(super) fn validate(document: &Node<'_>, entries: Vec<Value>, secrets: &GivenSecrets) -> Option<Config> {
     let root = document.section()?;
-    let apis = apis(&root, keys);
+    let apis = apis(&root, secrets);
     let polling = polling(&root);
     let names: Option<BTreeSet<_>> = apis.as_ref().map(|apis| apis.keys().cloned().collect());
     let agents = agents(&root, names.as_ref());
     let watches = watches(&root, entries, names.as_ref());
     let watch_files = watch_files(&root);
+    let database = database(&root, secrets);
     let state_file = state_file(&root);
-    let registrations = registrations(&root, state_file.is_some());
+    if state_file.is_some() {
+        match database {
+            DatabaseBlock::Set(_) => root.note(DATABASE, "is set beside state_file: keep one of them"),
+            DatabaseBlock::ByVariable(_) => {
+                root.note("state_file", format!("is set beside the variable {URL_VARIABLE}: keep one of them"));
+            }
+            DatabaseBlock::None => {}
+        }
+    }
+    let is_durable = state_file.is_some() || !matches!(database, DatabaseBlock::None);
+    let registrations = registrations(&root, is_durable);
     let external_url = external_url(&root);
     let linger = linger(&root);
     let connections = connections(&root);
@@ -106,6 +127,7 @@ pub(super) fn validate(document: &Node<'_>, entries: Vec<Value>, keys: &ApiKeys)
         watches,
         watch_files,
         registrations,
+        database: database.into_settings(),
         state_file,
         external_url,
         linger,
@@ -117,11 +139,11 @@ pub(super) fn validate(document: &Node<'_>, entries: Vec<Value>, keys: &ApiKeys)
 type Apis = BTreeMap<ApiName, Option<Api>>;
 
 /// The APIs; `None` if the block is not a map, so that their names are not known.
-fn apis(root: &Section<'_>, keys: &ApiKeys) -> Option<Apis> {
+fn apis(root: &Section<'_>, secrets: &GivenSecrets) -> Option<Apis> {
     // An empty block counts as none.
     let Some(node) = root.take("apis").filter(|node| !node.is_empty()) else {
         let name = ApiName::default_api();
-        let key = keys.of_default.clone();
+        let key = secrets.key_of_default.clone();
         let api = default_base_url().map(|url| api_with_defaults(name.clone(), url, key));
         return Some(Apis::from([(name, api)]));
     };
@@ -129,7 +151,7 @@ fn apis(root: &Section<'_>, keys: &ApiKeys) -> Option<Apis> {
     for (key, node) in node.entries()? {
         match ApiName::parse(key) {
             Ok(name) => {
-                let api = api(node, &name, keys);
+                let api = api(node, &name, secrets);
                 apis.insert(name, api);
             }
             Err(what) => node.note(what),
@@ -138,17 +160,14 @@ fn apis(root: &Section<'_>, keys: &ApiKeys) -> Option<Apis> {
     Some(apis)
 }
 
-fn api(node: Node<'_>, name: &ApiName, keys: &ApiKeys) -> Option<Api> {
+fn api(node: Node<'_>, name: &ApiName, secrets: &GivenSecrets) -> Option<Api> {
     let section = node.section()?;
     let base_url = match section.take("base_url") {
         Some(node) => node.parsed(Show::Nothing, base_url),
         None => default_base_url(),
     };
-    let key = key_source(&section, name, keys);
-    let ca = section.take("ca_file").map(|node| {
-        let path = node.resolve(node.parsed(Show::Nothing, not_empty_path)?.as_str());
-        CaBundle::read(&path).map_err(|what| node.note(format!("{} {what}", path.display()))).ok()
-    });
+    let key = key_source(&section, name, secrets);
+    let ca = section.take("ca_file").map(|node| authorities(&node));
     // An API key may have been written to the wrong key by mistake, so no value of this block is quoted.
     let timeout = section.parse_quietly("timeout", positive_duration);
     let max_in_flight = section.parse_quietly("max_in_flight", in_flight);
@@ -180,11 +199,22 @@ fn api_with_defaults(name: ApiName, base_url: Url, key: KeySource) -> Api {
     }
 }
 
+/// The authorities in the file that this value names.
+fn authorities(node: &Node<'_>) -> Option<CaBundle> {
+    let path = path(node)?;
+    CaBundle::read(&path).map_err(|what| node.note(format!("{} {what}", path.display()))).ok()
+}
+
+/// The path that this value names, which may be a secret by mistake.
+fn path(node: &Node<'_>) -> Option<PathBuf> {
+    node.parsed(Show::Nothing, not_empty_path).map(|path| node.resolve(&path))
+}
+
 fn default_base_url() -> Option<Url> {
     DEFAULT_BASE_URL.parse().ok()
 }
 
-fn key_source(section: &Section<'_>, name: &ApiName, keys: &ApiKeys) -> Option<KeySource> {
+fn key_source(section: &Section<'_>, name: &ApiName, secrets: &GivenSecrets) -> Option<KeySource> {
     let text = section.take("api_key");
     let file = section.take("api_key_file");
     match (text, file) {
@@ -194,13 +224,10 @@ fn key_source(section: &Section<'_>, name: &ApiName, keys: &ApiKeys) -> Option<K
         }
         (Some(text), None) => {
             text.text()?;
-            keys.given.get(name.as_str()).cloned()
+            secrets.api_keys.get(name.as_str()).cloned()
         }
-        (None, Some(file)) => {
-            let path = file.parsed(Show::Nothing, not_empty_path)?;
-            Some(KeySource::File(KeyFile::new(file.resolve(&path))))
-        }
-        (None, None) if *name == ApiName::default_api() => Some(keys.of_default.clone()),
+        (None, Some(file)) => path(&file).map(|path| KeySource::File(KeyFile::new(path))),
+        (None, None) if *name == ApiName::default_api() => Some(secrets.key_of_default.clone()),
         (None, None) => Some(KeySource::None),
     }
 }
@@ -251,6 +278,92 @@ fn watch_files(root: &Section<'_>) -> Vec<WatchGlob> {
     globs
 }
 
+/// The block `database`, of which the settings are `None` if they have problems.
+enum DatabaseBlock {
+    Set(Option<DatabaseSettings>),
+    /// The URL is that of the variable, and there is no block.
+    ByVariable(Option<DatabaseSettings>),
+    None,
+}
+
+fn database(root: &Section<'_>, secrets: &GivenSecrets) -> DatabaseBlock {
+    // An empty block counts as none.
+    match root.take(DATABASE).filter(|node| !node.is_empty()) {
+        Some(node) => DatabaseBlock::Set(node.section().and_then(|section| database_settings(&section, secrets))),
+        None => match &secrets.database_url_of_variable {
+            Some(Ok(url)) => {
+                let settings = DatabaseSettings::new(UrlSource::Given(url.clone()));
+                let wrong = settings.contradiction(url).map(|(key, what)| root.note(DATABASE, format!("{key} {what}")));
+                DatabaseBlock::ByVariable(wrong.is_none().then_some(settings))
+            }
+            Some(Err(what)) => {
+                root.note(DATABASE, of_variable(what));
+                DatabaseBlock::ByVariable(None)
+            }
+            None => DatabaseBlock::None,
+        },
+    }
+}
+
+fn database_settings(section: &Section<'_>, secrets: &GivenSecrets) -> Option<DatabaseSettings> {
+    let url = url_source(section, secrets);
+    let password_file = section.take("password_file").map(|node| path(&node));
+    let ca = section.take("ca_file").map(|node| authorities(&node));
+    let lease = section.parse("lease", lease);
+    section.finish();
+    let (source, url) = url?;
+    let mut settings = DatabaseSettings::new(source);
+    settings.password_file = password_file.map_or(Some(None), |path| path.map(Some))?;
+    settings.ca_file = ca.map_or(Some(None), |ca| ca.map(|ca| Some(ca.path().to_owned())))?;
+    settings.lease = lease.unwrap_or(settings.lease);
+    if let Some((key, what)) = settings.contradiction(&url) {
+        section.note(key, what);
+        return None;
+    }
+    Some(settings)
+}
+
+/// Where the URL of the database is, and the URL itself.
+fn url_source(section: &Section<'_>, secrets: &GivenSecrets) -> Option<(UrlSource, DatabaseUrl)> {
+    let given = |url: &DatabaseUrl| (UrlSource::Given(url.clone()), url.clone());
+    match (section.take("url"), section.take("url_file")) {
+        (Some(_), Some(file)) => {
+            file.note("is set beside url: keep one of them");
+            None
+        }
+        (Some(text), None) => {
+            text.text()?;
+            let url = secrets.database_url.as_ref()?;
+            url.as_ref().map(given).map_err(|what| text.note(what)).ok()
+        }
+        (None, Some(file)) => {
+            let source = UrlSource::File(path(&file)?);
+            let url = source.read().map_err(|what| file.note(what)).ok()?;
+            Some((source, url))
+        }
+        (None, None) => {
+            let missing = || format!("is missing: set url, url_file or the variable {URL_VARIABLE}");
+            let url = secrets.database_url_of_variable.as_ref().ok_or_else(missing);
+            let url = url.and_then(|url| url.as_ref().map_err(|what| of_variable(what)));
+            url.map(given).map_err(|what| section.note("url", what)).ok()
+        }
+    }
+}
+
+/// What is wrong with the URL of the variable.
+fn of_variable(what: &str) -> String {
+    format!("the variable {URL_VARIABLE} {what}")
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    let [min, max] = [DatabaseSettings::MIN_LEASE, DatabaseSettings::MAX_LEASE];
+    if (min..=max).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(format!("is not a lease: it is from {} to {}", format_duration(min), format_duration(max)))
+}
+
 fn state_file(root: &Section<'_>) -> Option<StateFile> {
     let node = root.take("state_file")?;
     let configured = node.text().filter(|text| !text.is_empty())?.to_owned();
@@ -274,14 +387,14 @@ fn external_url(root: &Section<'_>) -> Option<Arc<str>> {
     Some(url.as_str().trim_end_matches('/').into())
 }
 
-fn registrations(root: &Section<'_>, has_state_file: bool) -> Registrations {
+fn registrations(root: &Section<'_>, is_durable: bool) -> Registrations {
     let Some(section) = root.take("registrations").and_then(|node| node.section()) else {
         return Registrations::default();
     };
     let enabled = section.take("enabled").and_then(|node| {
         let enabled = node.parsed(Show::Value, switch)?;
-        if enabled && !has_state_file {
-            node.note("needs state_file: a registration that was answered must not be lost");
+        if enabled && !is_durable {
+            node.note("needs state_file or database: a registration that was answered must not be lost");
         }
         Some(enabled)
     });
@@ -316,6 +429,17 @@ fn connections(root: &Section<'_>) -> ConnectionLimits {
     let per_peer = section.parse("max_connections_per_peer", number);
     section.finish();
     ConnectionLimits { total: total.unwrap_or(defaults.total), per_peer: per_peer.unwrap_or(defaults.per_peer) }
+}
+
+// === impl DatabaseBlock ===
+
+impl DatabaseBlock {
+    fn into_settings(self) -> Option<DatabaseSettings> {
+        match self {
+            Self::Set(settings) | Self::ByVariable(settings) => settings,
+            Self::None => None,
+        }
+    }
 }
 
 /// An interval, and where it was set.

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, Socket};
 
 use super::settings::{Access, DatabaseSettings};
 use super::tls::{HandshakeError, Handshakes, TlsStream};
-use super::url::{ChannelBindingMode, Host, Server, SessionTarget, SslMode};
+use super::url::{ChannelBindingMode, DatabaseServer, Host, SessionTarget, SslMode};
 use crate::resolve::SystemResolver;
 use crate::threads::{BlockingTask, Thread};
 use crate::toggle::{Redactions, Text};
@@ -106,7 +106,7 @@ impl Connector {
     }
 
     /// Connects to a server, at the first of its addresses that answers.
-    async fn connect_to(&self, server: &Server, access: &Access) -> Result<(Client, Connection), Attempt> {
+    async fn connect_to(&self, server: &DatabaseServer, access: &Access) -> Result<(Client, Connection), Attempt> {
         let mut last = None;
         for address in self.addresses(server, access.url.connect_timeout).await? {
             match access.connect(server, address).await {
@@ -118,7 +118,7 @@ impl Connector {
     }
 
     /// The addresses of a server; `None` as the one of a socket of this machine.
-    async fn addresses(&self, server: &Server, limit: Duration) -> Result<Vec<Option<IpAddr>>, Attempt> {
+    async fn addresses(&self, server: &DatabaseServer, limit: Duration) -> Result<Vec<Option<IpAddr>>, Attempt> {
         let Host::Tcp(host) = &server.host else { return Ok(vec![None]) };
         if let Ok(address) = host.parse() {
             return Ok(vec![Some(address)]);
@@ -141,7 +141,7 @@ impl fmt::Debug for Connector {
 
 impl Access {
     /// Connects to a server at this address.
-    async fn connect(&self, server: &Server, address: Option<IpAddr>) -> Result<(Client, Connection), Attempt> {
+    async fn connect(&self, server: &DatabaseServer, address: Option<IpAddr>) -> Result<(Client, Connection), Attempt> {
         let encryption = match (&server.host, self.url.ssl_mode) {
             // Nobody else can read there, and servers do not encrypt it.
             (Host::Socket(_), _) | (_, SslMode::Disable) => Encryption::Disable,
@@ -171,7 +171,7 @@ impl Access {
 
     async fn attempt(
         &self,
-        server: &Server,
+        server: &DatabaseServer,
         address: Option<IpAddr>,
         encryption: Encryption,
     ) -> Result<(Client, Connection), tokio_postgres::Error> {

@@ -49,6 +49,17 @@ impl DatabaseSettings {
     /// How long an exporter that went silent keeps its share if nothing is configured.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 
+    /// The shortest lease. It is renewed at a third of its length, and a slow answer must not look like a dead replica.
+    pub const MIN_LEASE: Duration = Duration::from_secs(3);
+
+    /// The longest lease: toggles of a replica that died are not polled for as long.
+    pub const MAX_LEASE: Duration = Duration::from_mins(10);
+
+    /// The defaults, with the URL from here.
+    pub fn new(url: UrlSource) -> Self {
+        Self { url, password_file: None, ca_file: None, lease: Self::DEFAULT_LEASE }
+    }
+
     /// What is wrong with these settings for this URL: the key of the configuration, and a sentence for the user.
     pub fn contradiction(&self, url: &DatabaseUrl) -> Option<(&'static str, String)> {
         let mode = url.ssl_mode;
@@ -64,6 +75,14 @@ impl DatabaseSettings {
         } else {
             None
         }
+    }
+
+    /// The weakness of connections as they are configured now, and why the files cannot be used now. Blocks.
+    pub fn warnings(&self) -> Vec<String> {
+        let weakness = self.url.read().ok().and_then(|url| url.weakness(self.ca_file.is_some()));
+        let unreadable =
+            self.read().err().map(|what| format!("{what}; until that is mended, the database is not reached"));
+        weakness.into_iter().chain(unreadable).collect()
     }
 
     /// Reads all files. Blocks.
@@ -104,7 +123,7 @@ impl UrlSource {
 ///
 /// # Errors
 /// The file and what is wrong with it, as a sentence for the user that does not quote it.
-pub(crate) fn read_password(path: &Path) -> Result<DatabasePassword, String> {
+pub(super) fn read_password(path: &Path) -> Result<DatabasePassword, String> {
     let password = read_text(path, |text| {
         let line = text.strip_suffix('\n').unwrap_or(text);
         match line.strip_suffix('\r').unwrap_or(line) {

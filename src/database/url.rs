@@ -17,7 +17,7 @@ use crate::document::nearest;
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     /// At least one, in the order in which they are tried.
-    pub(super) servers: Vec<Server>,
+    pub(super) servers: Vec<DatabaseServer>,
     pub(super) user: String,
     pub(super) password: Option<DatabasePassword>,
     /// `None` for the database that has the name of the user.
@@ -35,7 +35,7 @@ pub struct DatabaseUrl {
 
 /// One of the servers that a URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
+pub(super) struct DatabaseServer {
     pub(super) host: Host,
     pub(super) port: u16,
 }
@@ -129,7 +129,7 @@ struct Parameters(Vec<(&'static str, Zeroizing<String>)>);
 struct Authority {
     user: Option<String>,
     password: Option<Zeroizing<String>>,
-    servers: Option<Vec<Server>>,
+    servers: Option<Vec<DatabaseServer>>,
     database: Option<String>,
 }
 
@@ -308,14 +308,14 @@ fn given_twice(name: &str) -> String {
 }
 
 /// The servers of the parameters `host` and `port`.
-fn servers(hosts: &str, ports: Option<&str>) -> Result<Vec<Server>, String> {
+fn servers(hosts: &str, ports: Option<&str>) -> Result<Vec<DatabaseServer>, String> {
     let hosts: Vec<_> = hosts.split(',').collect();
     let ports: Vec<_> = ports.unwrap_or_default().split(',').map(port).collect::<Result<_, _>>()?;
     if ports.len() > 1 && ports.len() != hosts.len() {
         return Err("has another number of ports than of hosts: give one for all, or one for each".to_owned());
     }
     let ports = ports.iter().copied().cycle();
-    hosts.into_iter().zip(ports).map(|(host, port)| Ok(Server { host: Host::parse(host)?, port })).collect()
+    hosts.into_iter().zip(ports).map(|(host, port)| Ok(DatabaseServer { host: Host::parse(host)?, port })).collect()
 }
 
 /// A port; empty text is the port of PostgreSQL.
@@ -358,7 +358,7 @@ impl Authority {
                 "has a second `/` behind the hosts: write %2F where it belongs to the name of the database".to_owned()
             );
         }
-        let servers = hosts.split(',').map(Server::parse).collect::<Result<_, _>>();
+        let servers = hosts.split(',').map(DatabaseServer::parse).collect::<Result<_, _>>();
         Ok(Self {
             user: user.filter(|user| !user.is_empty()),
             password: password.filter(|password| !password.is_empty()),
@@ -368,9 +368,9 @@ impl Authority {
     }
 }
 
-// === impl Server ===
+// === impl DatabaseServer ===
 
-impl Server {
+impl DatabaseServer {
     /// Parses a host with or without a port.
     fn parse(text: &str) -> Result<Self, String> {
         let (host, after) = match text.strip_prefix('[') {
@@ -385,7 +385,7 @@ impl Server {
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for DatabaseServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Tcp(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),

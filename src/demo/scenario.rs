@@ -98,6 +98,7 @@ impl Scenario {
             watches: self.watches()?,
             watch_files: Vec::new(),
             registrations: Registrations::default(),
+            database: None,
             state_file: None,
             external_url: None,
             linger: Duration::ZERO,

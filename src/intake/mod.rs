@@ -15,7 +15,7 @@ mod watch_files;
 
 pub use events::configuration_warning;
 pub use follow::FileFollower;
-pub use reloader::{ConfigLoader, PreparedReload, Reloader};
+pub use reloader::{ConfigLoader, PreparedReload, Reloader, StoreSettings};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Reading the configuration again, on request or on SIGHUP.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::follow::{FileFollower, Rescan};
 use super::{IntakeCommand, problem};
 use crate::cekura::{ApiClients, Clients};
 use crate::config::{Config, LoadedConfig};
+use crate::database::DatabaseSettings;
 use crate::document::Problems;
 use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Thread, ThreadError};
@@ -28,8 +29,7 @@ pub type ConfigLoader = Arc<dyn Fn() -> Result<LoadedConfig, Problems> + Send + 
 /// Reloads run one after the other. All requests that come during one share the next one.
 pub struct Reloader {
     load: Option<ConfigLoader>,
-    /// The path of the state file, which cannot change.
-    state_file: Option<PathBuf>,
+    store: StoreSettings,
     clients: Arc<Clients>,
     files: FileFollower,
     read_timeout: Duration,
@@ -39,6 +39,14 @@ pub struct Reloader {
     turn: Arc<Mutex<ReloadTurn>>,
     /// The result of the next reload, which has not begun.
     next: std::sync::Mutex<Arc<OnceCell<ReloadResult>>>,
+}
+
+/// Where the state is kept, which cannot change while the exporter runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The path of the state file.
+    state_file: Option<PathBuf>,
+    database: Option<DatabaseSettings>,
 }
 
 /// Held by the reload that runs. It carries the read that timed out, if there is one: a read cannot be
@@ -62,11 +70,10 @@ type ReloadResult = Option<Result<(), Problems>>;
 // === impl Reloader ===
 
 impl Reloader {
-    /// `load` is `None` if the configuration is in no file. `state_file` is the path of the state file that
-    /// is open.
+    /// `load` is `None` if the configuration is in no file. `store` is where the state is kept.
     pub fn new(
         load: Option<ConfigLoader>,
-        state_file: Option<PathBuf>,
+        store: StoreSettings,
         clients: Arc<Clients>,
         files: FileFollower,
         web: WebChecks,
@@ -75,7 +82,7 @@ impl Reloader {
     ) -> Self {
         Self {
             load,
-            state_file,
+            store,
             clients,
             files,
             read_timeout: READ_TIMEOUT,
@@ -166,10 +173,10 @@ impl Reloader {
         }
         let thread =
             Thread::start("reload").map_err(|refused| problem("", ThreadError::Refused(refused).to_string()))?;
-        let (clients, state_file) = (self.clients.clone(), self.state_file.clone());
+        let (clients, store) = (self.clients.clone(), self.store.clone());
         let mut reading = thread.run(move || {
             let checked = load()?;
-            refuse_what_needs_a_restart(&checked.config, state_file.as_deref())?;
+            store.refuse_another(&checked.config)?;
             let clients = clients.of(checked.config.apis.clone());
             let clients = clients.map_err(|error| problem("apis", format!("cannot be set up: {error}")))?;
             Ok((checked, clients))
@@ -182,12 +189,27 @@ impl Reloader {
     }
 }
 
-fn refuse_what_needs_a_restart(config: &Config, state_file: Option<&Path>) -> Result<(), Problems> {
-    if config.state_file.as_ref().map(|file| &*file.path) == state_file {
-        return Ok(());
+// === impl StoreSettings ===
+
+impl StoreSettings {
+    /// Where this configuration keeps the state.
+    pub fn of(config: &Config) -> Self {
+        let state_file = config.state_file.as_ref().map(|file| file.path.clone());
+        Self { state_file, database: config.database.clone() }
     }
-    let what = "cannot change while the exporter runs: restart it, or set the old one again";
-    Err(problem("state_file", what.to_owned()))
+
+    fn refuse_another(&self, config: &Config) -> Result<(), Problems> {
+        let other = Self::of(config);
+        let key = if other.database != self.database {
+            "database"
+        } else if other.state_file != self.state_file {
+            "state_file"
+        } else {
+            return Ok(());
+        };
+        let what = "cannot change while the exporter runs: restart it, or set the old one again";
+        Err(problem(key, what.to_owned()))
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +238,8 @@ mod tests {
         let (commands, taken) = mpsc::channel(8);
         let (clients, files) = (Arc::new(Clients::new(Proxies::default())), FileFollower::start(commands.clone()));
         let notifier = Arc::new(Notifier::from_env());
-        let reloader = Reloader::new(Some(load), None, clients, files, looks, commands, notifier);
+        let store = StoreSettings { state_file: None, database: None };
+        let reloader = Reloader::new(Some(load), store, clients, files, looks, commands, notifier);
         (reloader, taken, begun, go)
     }
 

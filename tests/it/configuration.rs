@@ -60,7 +60,10 @@ fn the_reference_configuration_is_valid_and_has_every_key_at_its_default() {
     assert_eq!(load(&reference), load(&empty));
     // What is shown as in force has every key but the optional ones, and all of those are described.
     let text = fs::read_to_string(&reference).unwrap();
-    for key in ["api_key_file", "api_key", "ca_file", "name", "agent_id", "progress_id", "expect", "api", "labels"] {
+    let of_apis = ["api_key_file", "api_key", "ca_file"];
+    let of_watches = ["name", "agent_id", "progress_id", "expect", "api", "labels"];
+    let of_database = ["database", "url", "url_file", "password_file", "ca_file", "lease"];
+    for key in [&of_apis[..], &of_watches, &of_database].concat() {
         assert!(text.contains(&format!("{key}:")), "{key} is not in config.yaml");
     }
     for line in load(&empty).lines() {
@@ -171,6 +174,83 @@ fn files_registrations_state_shutdown_and_web_can_be_set_by_variable() {
     }
     let whole = in_force("watch_files: [a.yaml]\n", &[("CEKURA_EXPORTER__WATCH_FILES", "[c.yaml]")]).unwrap();
     assert!(whole.contains("  - c.yaml\n") && !whole.contains("a.yaml"), "{whole}");
+}
+
+/// A URL of a database with a password.
+const DATABASE_URL: &str = "postgresql://u:sk-fixture@h1,h2:5433/d?sslmode=verify-full";
+
+/// It as it is shown.
+const SHOWN_DATABASE_URL: &str = "url: \"postgresql://u:<secret>@h1:5432,h2:5433/d?sslmode=verify-full\"";
+
+#[test]
+fn a_database_is_shown_without_its_password_whoever_gives_the_url() {
+    let all = "database: {url: x, lease: 1m}";
+    for (text, variables) in [
+        (format!("database:\n  url: {DATABASE_URL}\n"), vec![]),
+        (String::new(), vec![("CEKURA_DATABASE_URL", DATABASE_URL)]),
+        ("database: {lease: 15s}".to_owned(), vec![("CEKURA_DATABASE_URL", DATABASE_URL)]),
+        (all.replace("1m", "15s"), vec![("CEKURA_EXPORTER__DATABASE__URL", DATABASE_URL)]),
+        (all.replace("1m", "15s"), vec![("CEKURA_EXPORTER__DATABASE", "{url: 'DATABASE_URL'}")]),
+        (format!("database: {{url: '{DATABASE_URL}'}}"), vec![("CEKURA_DATABASE_URL", "is not used")]),
+        (format!("database: {{url: '{DATABASE_URL}'}}"), vec![("CEKURA_EXPORTER__DATABASE__LEASE", "15s")]),
+    ] {
+        let variables: Vec<_> =
+            variables.into_iter().map(|(name, value)| (name, value.replace("DATABASE_URL", DATABASE_URL))).collect();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+        let shown = in_force(&text, &variables).unwrap();
+        let block = shown.split("database:\n").nth(1).unwrap_or_else(|| panic!("{text}: {shown}"));
+        assert!(block.starts_with(&format!("  {SHOWN_DATABASE_URL}\n  lease: 15s\nstate_file: ")), "{text}: {shown}");
+        assert!(!shown.contains("sk-fixture"), "{shown}");
+        assert_eq!(in_force(&shown, &[]).unwrap(), shown);
+    }
+}
+
+#[test]
+fn the_files_of_a_database_are_shown_by_their_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("url"), "postgresql://u@h?sslmode=verify-full\n").unwrap();
+    let text = format!("database: {{url_file: {}, password_file: {}, lease: 3s}}", path("url"), path("password"));
+    let expected =
+        format!("database:\n  url_file: {}\n  password_file: {}\n  lease: 3s\n", path("url"), path("password"));
+    let shown = in_force(&format!("{text}\nregistrations: {{enabled: true}}"), &[]).unwrap();
+    assert!(shown.contains(&expected), "{shown}");
+    assert_eq!(in_force(&shown, &[]).unwrap(), shown);
+    for (content, what) in [
+        ("postgresql://u:sk-fixture@h:x", "database.url_file: PATH has a port that is not a number"),
+        (
+            "postgresql://u:sk-fixture@h",
+            "database.password_file: is set beside a password in the URL: keep one of them",
+        ),
+        ("", "database.url_file: PATH is empty: write it like postgresql://"),
+    ] {
+        fs::write(path("url"), content).unwrap();
+        let problems = in_force(&text, &[]).unwrap_err();
+        assert!(problems.starts_with("FILE:1:") && problems.lines().count() == 1, "{problems}");
+        assert!(
+            problems.contains(&what.replace("PATH", &path("url"))) && !problems.contains("sk-fixture"),
+            "{problems}"
+        );
+    }
+    fs::remove_file(path("url")).unwrap();
+    assert!(in_force(&text, &[]).unwrap_err().contains("database.url_file: "));
+}
+
+#[test]
+fn a_bad_variable_of_the_database_is_named_and_its_value_is_not() {
+    let bad = ("CEKURA_DATABASE_URL", "postgresql://u:sk-fixture@h:x");
+    for (text, start) in [
+        ("", "FILE: database: the variable CEKURA_DATABASE_URL has a port"),
+        ("database: {lease: 15s}", "FILE:1:1: database.url: the variable CEKURA_DATABASE_URL has a port"),
+    ] {
+        let problems = in_force(text, &[bad]).unwrap_err();
+        assert!(problems.starts_with(start) && !problems.contains("sk-fixture"), "{problems}");
+    }
+    let good = ("CEKURA_DATABASE_URL", DATABASE_URL);
+    let both = in_force("state_file: state", &[good]).unwrap_err();
+    assert!(both.ends_with("state_file: is set beside the variable CEKURA_DATABASE_URL: keep one of them"), "{both}");
+    let authorities = in_force("", &[(good.0, "postgresql://u@h?sslmode=verify-ca")]).unwrap_err();
+    assert!(authorities.contains("database: ca_file is missing: sslmode=verify-ca needs it"), "{authorities}");
 }
 
 #[test]

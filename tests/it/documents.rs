@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cekura_exporter::config;
+use cekura_exporter::database::SCHEMA;
 use cekura_exporter::demo::simulator::Reply;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -76,7 +77,7 @@ fn the_documents_name_only_metrics_and_alerts_that_exist() {
     for page in pages().into_iter().chain(["README.md".to_owned()]) {
         let text = read(&page);
         for word in text.split(|c| !is_of_name(c)) {
-            if word.starts_with("cekura_") {
+            if word.starts_with("cekura_") && word != SCHEMA {
                 let family = FAMILY_ENDINGS.iter().find_map(|ending| word.strip_suffix(ending)).unwrap_or(word);
                 assert!(metrics.contains(word) || metrics.contains(family), "{page}: there is no metric {word}");
             } else if word.strip_prefix("Cekura").is_some_and(|rest| rest.starts_with(char::is_uppercase)) {
@@ -195,6 +196,7 @@ fn the_table_of_keys_has_those_of_the_configuration() {
         "watches": [map()],
         "polling": map(),
         "registrations": {UNKNOWN: "x", "retention": map()},
+        "database": map(),
         "shutdown": map(),
         "web": map(),
     });
@@ -224,8 +226,9 @@ fn the_table_of_keys_has_the_defaults_of_the_configuration() {
     let variable = |(key, default): (&String, &Option<String>)| {
         let name = key.replace("NAME", "DEFAULT").replace('.', "__").to_uppercase();
         let default = default.clone()?;
-        // An empty configuration has no keys of list elements.
-        (!key.contains("[]")).then(|| (format!("CEKURA_EXPORTER__{name}"), default.trim_matches('"').to_owned()))
+        // An empty configuration has no keys of list elements and of the database.
+        (!key.contains("[]") && !key.starts_with("database."))
+            .then(|| (format!("CEKURA_EXPORTER__{name}"), default.trim_matches('"').to_owned()))
     };
     let variables: Vec<_> = documented.iter().filter_map(variable).collect();
     assert_eq!(in_force(&variables), defaults);
@@ -233,6 +236,10 @@ fn the_table_of_keys_has_the_defaults_of_the_configuration() {
     let of_lists = ["agents: []", "watches: []"];
     let values: Vec<_> = defaults.lines().filter(|line| !line.ends_with(':') && !of_lists.contains(line)).collect();
     assert_eq!(variables.len(), values.len(), "{variables:#?}\n{values:#?}");
+    let with_database = "database: {url: \"postgresql://u@localhost\"}\n";
+    fs::write(&empty, with_database).unwrap();
+    let lease = documented["database.lease"].as_deref().unwrap();
+    assert!(in_force(&[]).contains(&format!("\n  lease: {lease}\n")), "{lease}");
 }
 
 #[test]

@@ -55,7 +55,14 @@ async fn a_bad_configuration_is_refused_whole_and_the_one_in_force_stays() {
             format!("{}  - {{name: y, agent_id: 0, progress_id: p}}\n", Exporter::quick(&upstream, W)),
             "watches[1].agent_id",
         ),
-        (Exporter::quick(&upstream, "state_file: elsewhere\n"), "restart"),
+        (
+            Exporter::quick(&upstream, "state_file: elsewhere\n"),
+            "state_file: cannot change while the exporter runs: restart",
+        ),
+        (
+            Exporter::quick(&upstream, "database: {url: \"postgresql://u@h?sslmode=verify-full\"}\n"),
+            "database: cannot change while the exporter runs: restart",
+        ),
         ("watches: [".to_owned(), "is not YAML"),
     ] {
         exporter.reconfigure(config);

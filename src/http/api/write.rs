@@ -147,7 +147,7 @@ impl WriteApi {
         match refusal {
             RegistrationError::Disabled => method_not_allowed(
                 self.toggle_methods(),
-                "registrations are not enabled: set registrations.enabled and state_file in the configuration",
+                "registrations are not enabled: set registrations.enabled and state_file or database in the configuration",
             ),
             RegistrationError::NameTaken(source) => {
                 let what = format!("the name belongs to a watch of another source ({})", source.as_str());
