@@ -112,6 +112,8 @@ Environment:
   CEKURA_EXPORTER__…  set a key of the configuration: its path in capitals, levels joined by two
                       underscores, as in CEKURA_EXPORTER__APIS__DEFAULT__BASE_URL
   CEKURA_API_KEY      the key of the API `default` where the configuration gives it none
+  CEKURA_DATABASE_URL
+                      the URL of the database where the configuration gives it none
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
                       proxies for polling
   NO_COLOR            log text without colours
@@ -122,7 +124,8 @@ Signals:
 
 Exit codes:
   0                   clean stop, or a good check
-  1                   could not start or run; with --config.check=online also: an API did not answer validly
+  1                   could not start or run; with --config.check also: the database cannot be used; with
+                      --config.check=online also: an API did not answer validly
   2                   bad usage or configuration
 
 Documentation: README.md and docs/, and config.yaml for every key; a running exporter has its runbooks at /runbooks.";

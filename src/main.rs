@@ -15,7 +15,7 @@ use cekura_exporter::document::{Problem, Problems};
 use cekura_exporter::signals::{self, CaughtSignal, Signals};
 use cekura_exporter::systemd::{self, Notifier, SocketError};
 use cekura_exporter::web::WebFile;
-use cekura_exporter::{BUILD, Service, demo, http, intake, run, telemetry, threads, web};
+use cekura_exporter::{BUILD, Service, database, demo, http, intake, run, telemetry, threads, web};
 use tokio::signal::unix::SignalKind;
 
 /// Sent when a write exceeds the limit of the size of a file. The number is the same on all supported systems.
@@ -67,7 +67,23 @@ fn check(cli: &Cli, kind: ConfigCheck) -> Result<(), Box<dyn Error>> {
         return Err(Problems(problems).into());
     };
     print(&format!("{}: {found}: good", file.display()));
-    if kind == ConfigCheck::Online { check_online(found, proxies) } else { Ok(()) }
+    let database = check_database(&found);
+    let apis = if kind == ConfigCheck::Online { check_online(found, proxies) } else { Ok(()) };
+    match (database, apis) {
+        (Err(of_database), Err(of_apis)) => {
+            print_error(&of_database.to_string());
+            Err(of_apis)
+        }
+        (database, apis) => database.and(apis),
+    }
+}
+
+/// Connects to the database, if there is one, and prints what it is.
+fn check_database(found: &CheckResult) -> Result<(), Box<dyn Error>> {
+    let Some(connector) = found.connector() else { return Ok(()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    print(&format!("database: {}", runtime.block_on(database::check(&connector))?));
+    Ok(())
 }
 
 /// Sends a few requests to each API, and prints the answers.

@@ -1,4 +1,4 @@
-//! `--config.check`: checks the files that a configuration names, and what its APIs answer.
+//! `--config.check`: checks the files that a configuration names, its database, and what its APIs answer.
 
 mod online;
 
@@ -12,6 +12,7 @@ pub use online::{RequestCheck, requests};
 
 use crate::cekura::{Api, BadProxy, Proxies};
 use crate::config::Config;
+use crate::database::{Connector, DatabaseSettings};
 use crate::document::{Problem, Problems};
 use crate::sources::{
     AgentEdit, AgentList, AgentOrigin, EditResult, FileEvent, FileScan, Origin, WatchFiles, WatchList,
@@ -28,6 +29,7 @@ pub struct CheckResult {
     watches: Vec<Arc<Watch>>,
     /// The agents of the configuration and its watch files that take effect, sorted by API and id.
     agents: Vec<Arc<AgentDefinition>>,
+    database: Option<DatabaseSettings>,
     /// How many watch files there are; `None` if none are configured.
     files: Option<usize>,
 }
@@ -60,12 +62,13 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
         }
     }
     let (apis, files) = (config.apis.clone(), (!config.watch_files.is_empty()).then_some(scan.files.len()));
+    let database = config.database.clone();
     let (watches, agents) = merged(config, scan);
     warnings.extend(refused_watches(&watches));
     warnings.extend(refused_agents(&agents));
     let watches = watches.changes.into_iter().filter_map(|change| change.definition).map(|definition| definition.watch);
     let agents = agents.changes.into_iter().filter_map(|change| change.definition);
-    Some(CheckResult { apis, watches: watches.collect(), agents: agents.collect(), files })
+    Some(CheckResult { apis, watches: watches.collect(), agents: agents.collect(), database, files })
 }
 
 /// The proxies that these variables name.
@@ -147,6 +150,13 @@ fn refused_agents(edited: &AgentEdit) -> Vec<Problem> {
 }
 
 // === impl CheckResult ===
+
+impl CheckResult {
+    /// Connects to the database of the configuration, if it has one.
+    pub fn connector(&self) -> Option<Connector> {
+        self.database.clone().map(Connector::new)
+    }
+}
 
 impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

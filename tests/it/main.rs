@@ -12,6 +12,7 @@ mod compression;
 mod configuration;
 mod corpora;
 mod curves;
+mod database;
 mod demo;
 mod deploy;
 mod discovery;
