@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::settings::read_password;
 use super::*;
+use crate::config;
 
 /// A URL as it is shown.
 fn shown(url: &str) -> String {
@@ -223,13 +224,13 @@ proptest! {
         by_parameter in any::<bool>(),
         more in prop::sample::select(vec!["", "/d", "/d?sslmode=no", "?x=y", ":99999", "/a/b", ",?port=1,2,3"]),
     ) {
-        let written = match encoded {
-            true => percent_encoding::utf8_percent_encode(&password, percent_encoding::NON_ALPHANUMERIC).to_string(),
-            false => password.clone(),
-        };
-        let url = match by_parameter {
-            true => format!("postgresql://u@h{more}{}password={written}", if more.contains('?') { '&' } else { '?' }),
-            false => format!("postgresql://u:{written}@h{more}"),
+        let written = percent_encoding::utf8_percent_encode(&password, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let written = if encoded { written } else { password.clone() };
+        let before_it = if more.contains('?') { '&' } else { '?' };
+        let url = if by_parameter {
+            format!("postgresql://u@h{more}{before_it}password={written}")
+        } else {
+            format!("postgresql://u:{written}@h{more}")
         };
         let said = match DatabaseUrl::parse(&url) {
             Ok(read) => {
@@ -243,6 +244,11 @@ proptest! {
             }
             Err(what) => what,
         };
+        let in_force = match config::parse(&format!("database: {{url: '{}'}}", url.replace('\'', "''"))) {
+            Ok(config) => format!("{config} {config:?}"),
+            Err(problems) => format!("{problems} {problems:?}"),
+        };
+        let said = said + &in_force;
         // A password that is a parameter and not encoded may end in an ampersand, behind which another one begins.
         let ends = !encoded && by_parameter && password.contains(['&', '#']);
         prop_assert!(ends || !said.contains("Hunter2"), "{}: {}", url, said);

@@ -155,7 +155,7 @@ async fn scripted(answers: Vec<Vec<u8>>) -> SocketAddr {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
             for answer in &answers {
-                client.read(&mut [0; 1024]).await.unwrap();
+                assert_ne!(client.read(&mut [0; 1024]).await.unwrap(), 0);
                 client.write_all(answer).await.unwrap();
             }
         }
