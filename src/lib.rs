@@ -28,6 +28,7 @@ mod labels;
 pub mod liveness;
 mod pem;
 pub mod poller;
+pub mod replicas;
 mod resolve;
 pub mod saving;
 pub mod signals;
@@ -54,12 +55,14 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use crate::board::Board;
 use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
+use crate::database::Connector;
 use crate::exposition::Metrics;
 use crate::http::{Site, SiteData, WriteApi};
 use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader, StoreSettings};
 use crate::liveness::LastStatusChange;
 use crate::poller::{Poller, PollerHandle};
-use crate::store::{FileStore, Registration, Store};
+use crate::replicas::Coordinator;
+use crate::store::{DatabaseStore, FileStore, Registration, Store};
 use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Panicked, Thread, Worker};
 use crate::web::{WebFile, WebFollower};
@@ -96,11 +99,21 @@ pub struct RunError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
+/// What an earlier process saved.
+#[derive(Default)]
+struct OpenedState {
+    /// Where the state is saved; `None` if it is only in memory.
+    store: Option<Store>,
+    /// The board, with the state of watches and agents.
+    board: Arc<Board>,
+    registrations: Vec<Registration>,
+}
+
 /// The service while it runs.
 struct Running {
     site: Arc<Site>,
-    /// Tasks that never end, unless they panic.
-    tasks: JoinSet<()>,
+    /// Tasks that end only with an error, unless they panic.
+    tasks: JoinSet<RunError>,
     last_change: LastStatusChange,
     config: watch::Receiver<ConfigSnapshot>,
     drain: watch::Sender<bool>,
@@ -160,16 +173,21 @@ pub async fn run(
     Ok(())
 }
 
-/// Opens the state file, if one is configured. Returns it, the board with the state that it has, and the
-/// registrations that it has.
-async fn open_state(config: &Config) -> Result<(Option<Store>, Arc<Board>, Vec<Registration>), RunError> {
-    let Some(file) = config.state_file.clone() else { return Ok((None, Arc::default(), Vec::new())) };
+/// Opens the state file, if one is configured. A database is opened later, because it may be away at the start.
+async fn open_state(config: &Config) -> Result<OpenedState, RunError> {
+    if let Some(database) = &config.database {
+        let id = replicas::new_id();
+        let store = DatabaseStore::new(&Connector::new(database.clone()), database.lease, id);
+        let store = Some(Store::Database(Arc::new(store)));
+        return Ok(OpenedState { store, board: Arc::new(Board::shared()), registrations: Vec::new() });
+    }
+    let Some(file) = config.state_file.clone() else { return Ok(OpenedState::default()) };
     let open = move || FileStore::open(&file.path).map_err(|error| format!("{} {error}", file.path.display()));
     match threads::try_run("state-file", open).await {
         Ok(Ok((store, mut saved))) => {
             saved.no_later_than(clock::now());
             let board = Arc::new(Board::restored(saved.toggles, saved.agents));
-            Ok((Some(Store::File(Arc::new(store))), board, saved.registrations))
+            Ok(OpenedState { store: Some(Store::File(Arc::new(store))), board, registrations: saved.registrations })
         }
         Ok(Err(error)) => Err(RunError::new("the state file cannot be used", error)),
         Err(lost) => Err(RunError::new("the state file could not be read", lost)),
@@ -204,6 +222,12 @@ async fn notify_and_reload(
 /// Feeds the watchdog of systemd for as long as the site is healthy. Never returns.
 async fn feed_watchdog(site: Arc<Site>, notifier: Arc<Notifier>) {
     notifier.feed_watchdog(|| site.unhealthy_reason().is_none()).await;
+}
+
+/// A task that never ends.
+async fn for_ever(task: impl Future<Output = ()>) -> RunError {
+    task.await;
+    RunError { what: "a task that runs for ever ended", source: None }
 }
 
 /// Waits until the last status change of any run is as old as `linger`.
@@ -257,7 +281,7 @@ impl Running {
     /// Builds all parts but the server and spawns them. `exposed` says whether other machines can connect.
     async fn start(service: Service, exposed: bool, notifier: Arc<Notifier>) -> Result<Self, RunError> {
         let Service { config, demo_watches, load, web, hangups, telemetry_path, proxies } = service;
-        let (store, board, registrations) = open_state(&config).await?;
+        let OpenedState { store, board, registrations } = open_state(&config).await?;
         let asked_before = board.agents_asked_before();
         let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
         let metrics = Arc::new(metrics);
@@ -290,17 +314,22 @@ impl Running {
             Reloader::new(load, store_settings, clients, files, web_checks, commands.clone(), notifier.clone());
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
-        let write_api = WriteApi::new(commands, reloader.clone(), config.clone());
-        let data = SiteData { board: board.clone(), metrics, heartbeat, asks };
+        let write_api = WriteApi::new(commands.clone(), reloader.clone(), config.clone());
+        let data = SiteData { board: board.clone(), metrics: metrics.clone(), heartbeat, asks };
         let site = Site::new(data, renderer, write_api, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         let mut tasks = JoinSet::new();
-        tasks.spawn(intake.run(demo_watches));
-        tasks.spawn(web_follower.run());
-        tasks.spawn(feed_watchdog(site.clone(), notifier.clone()));
-        tasks.spawn(notify_and_reload(site.clone(), reloader, hangups, notifier));
+        if let Some(Store::Database(database)) = &store {
+            let coordinator = Coordinator::new(database.clone(), board.clone(), metrics.clone(), commands.clone());
+            let coordinating = coordinator.run();
+            tasks.spawn(async { RunError::new("the database cannot be used", coordinating.await.to_string()) });
+        }
+        tasks.spawn(for_ever(intake.run(demo_watches)));
+        tasks.spawn(for_ever(web_follower.run()));
+        tasks.spawn(for_ever(feed_watchdog(site.clone(), notifier.clone())));
+        tasks.spawn(for_ever(notify_and_reload(site.clone(), reloader, hangups, notifier)));
         let (stop_saving, saving_stops) = oneshot::channel();
-        let saving = tokio::spawn(saving::run(board, store, saving_stops));
+        let saving = tokio::spawn(saving::run(board, metrics, store, saving_stops));
         Ok(Self { site, tasks, last_change, config, drain, polling, stop_polling, saving, stop_saving })
     }
 }
@@ -316,9 +345,9 @@ impl RunError {
         Self::new("the server panicked", panic)
     }
 
-    fn of_task(ended: Result<(), JoinError>) -> Self {
+    fn of_task(ended: Result<Self, JoinError>) -> Self {
         match ended {
-            Ok(()) => Self { what: "a task that runs for ever ended", source: None },
+            Ok(error) => error,
             Err(panic) => Self::new("a task that runs for ever panicked", panic),
         }
     }

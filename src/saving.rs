@@ -8,29 +8,39 @@ use tokio::time::MissedTickBehavior;
 
 use crate::board::Board;
 use crate::clock;
-use crate::store::Store;
+use crate::exposition::Metrics;
+use crate::store::{Store, UnsavedChanges};
+use crate::toggle::{Shard, ShardSet};
 
 /// How often changes are saved, and so the most that a crash can lose. When a run finishes, that is saved at
 /// once.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The most watches, and the most agents, that are saved in one transaction. Registrations wait for a
+/// The most watches, and the most agents, that are saved in one transaction of a state file. Registrations wait for a
 /// transaction to end before theirs can begin.
-const BATCH: usize = 100;
+const FILE_BATCH: usize = 100;
+
+/// As [`FILE_BATCH`], for a database, where registrations do not wait.
+const DATABASE_BATCH: usize = 1000;
+
+/// The most watches, and the most agents, of which only counters changed that are saved in a database at each interval,
+/// by all replicas together. So what a database has to write does not depend on how much is polled.
+const COUNTED: u32 = 120;
 
 /// Saves the state of the board.
 struct Saver {
     board: Arc<Board>,
+    metrics: Arc<Metrics>,
     store: Store,
     /// Why the last save failed, so that each reason is logged once.
     problem: Option<String>,
 }
 
-/// Saves the state of the board until `stop` resolves, and a last time after it. Without a state file it only
-/// waits for `stop`.
-pub async fn run(board: Arc<Board>, store: Option<Store>, stop: oneshot::Receiver<()>) {
+/// Saves the state of the board until `stop` resolves, and a last time after it. Without a store it only waits for
+/// `stop`.
+pub async fn run(board: Arc<Board>, metrics: Arc<Metrics>, store: Option<Store>, stop: oneshot::Receiver<()>) {
     match store {
-        Some(store) => Saver { board, store, problem: None }.run(stop).await,
+        Some(store) => Saver { board, metrics, store, problem: None }.run(stop).await,
         None => drop(stop.await),
     }
 }
@@ -44,16 +54,25 @@ impl Saver {
         loop {
             tokio::select! {
                 _ = &mut stop => break,
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => self.board.save_counted(self.counted()),
                 // The API may no longer know the run when the next process asks for it.
                 () = self.board.run_finished() => {}
             }
             self.save().await;
         }
-        if self.save().await {
-            // If that fails, the next process counts from zero, as after a crash.
+        self.board.save_counted_in(ShardSet::ALL);
+        let all = self.save().await;
+        if all || matches!(self.store, Store::Database(_)) {
+            // If that fails for a file, the next process counts from zero, as after a crash. If it fails for a database,
+            // the other replicas wait until the lease has expired.
             let _ = self.store.end().await;
         }
+    }
+
+    /// How many watches are saved at each interval of which only counters changed.
+    fn counted(&self) -> usize {
+        let Store::Database(database) = &self.store else { return 0 };
+        (COUNTED * database.leases().owned().len()).div_ceil(u32::from(Shard::COUNT)) as usize
     }
 
     /// Saves everything that changed until now, and returns whether that worked. What cannot be saved is
@@ -68,26 +87,32 @@ impl Saver {
     }
 
     async fn save_batches(&mut self) -> bool {
+        let batch = if matches!(self.store, Store::File(_)) { FILE_BATCH } else { DATABASE_BATCH };
         loop {
-            let unsaved = Arc::new(self.board.take_unsaved(BATCH, clock::now()));
+            let unsaved = Arc::new(self.board.take_unsaved(batch, clock::now()));
             if unsaved.is_empty() {
                 return true;
             }
             // What changes meanwhile is saved in the next round.
-            let is_last = unsaved.toggles.len() < BATCH && unsaved.agents.len() < BATCH;
-            if let Err(error) = self.store.save(unsaved.clone()).await {
-                self.board.mark_unsaved(&unsaved);
-                self.failed(error.to_string());
-                return false;
+            let is_last = unsaved.toggles.len() < batch && unsaved.agents.len() < batch;
+            match self.store.save(unsaved.clone()).await {
+                Ok(shards) => self.saved(&unsaved, shards),
+                Err(error) => {
+                    self.board.mark_unsaved(&unsaved);
+                    self.failed(error.to_string());
+                    return false;
+                }
             }
-            self.saved();
             if is_last {
                 return true;
             }
         }
     }
 
-    fn saved(&mut self) {
+    fn saved(&mut self, changes: &UnsavedChanges, shards: ShardSet) {
+        for run in changes.finished.iter().filter(|run| shards.contains(run.shard)) {
+            self.metrics.count_run(run);
+        }
         if self.problem.take().is_some() {
             tracing::info!("state is saved again");
         }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::rotation::Rotation;
 use super::{AgentRow, AppliedAgentPoll, AskedAgent};
 use crate::labels::agent_labels;
 use crate::sources::AgentChange as AgentListChange;
 use crate::store::{SavedAgent, SavedAgentChange};
 use crate::toggle::{
-    AgentDefinition, AgentId, AgentKey, ApiName, Failure, LiveMocks, MockStatus, Provider, Run, Shard, ShardSet,
-    Timestamp, ToldMocks, Watch,
+    AgentDefinition, AgentId, AgentKey, AgentTransition, ApiName, Failure, LiveMocks, MockStatus, Provider, Run, Shard,
+    ShardSet, Timestamp, ToldMocks, Watch,
 };
 
 /// All agents, and which of them are not saved yet.
@@ -21,6 +22,8 @@ pub(super) struct Agents {
     apis: BTreeMap<ApiName, BTreeMap<AgentId, Agent>>,
     /// The agents that changed since they were saved; `None` if nothing is ever saved.
     unsaved: Option<BTreeSet<AgentKey>>,
+    /// Those of which only counters and the time of the last answer changed, where other exporters share the state.
+    counted: Option<Rotation<AgentKey>>,
     /// Clients that wait for the next answer about an agent.
     waiters: HashMap<AgentKey, Arc<Notify>>,
 }
@@ -60,12 +63,19 @@ impl Agents {
         agents
     }
 
+    /// No agents yet, of those that other exporters share.
+    pub(super) fn shared() -> Self {
+        Self { counted: Some(Rotation::default()), ..Self::restored([]) }
+    }
+
     /// Applies `map` to every time.
     pub(super) fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         for (api, agents) in &mut self.apis {
             for (id, agent) in agents {
                 agent.map_times(&map);
+                // Shared times are those of the database's clock, which did not jump.
                 if let Some(unsaved) = &mut self.unsaved
+                    && self.counted.is_none()
                     && (agent.told.is_some() || agent.live.is_some())
                 {
                     unsaved.insert((api.clone(), *id));
@@ -120,7 +130,12 @@ impl Agents {
             let (definition, live) = (listed.definition.clone(), (**live).clone());
             AppliedAgentPoll { definition, live, transitions }
         });
-        self.mark_unsaved((api.clone(), *id));
+        let is_repetition =
+            applied.as_ref().is_none_or(|applied| applied.transitions.iter().all(AgentTransition::is_repetition));
+        match &mut self.counted {
+            Some(counted) if is_repetition => counted.insert((api.clone(), *id)),
+            _ => self.mark_unsaved((api.clone(), *id)),
+        }
         self.wake(api, *id);
         applied
     }
@@ -287,6 +302,20 @@ impl Agents {
     pub(super) fn mark_unsaved(&mut self, key: AgentKey) {
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.insert(key);
+        }
+    }
+
+    /// Marks at most `most` agents as unsaved of which only counters changed.
+    pub(super) fn save_counted(&mut self, most: usize) {
+        if let (Some(unsaved), Some(counted)) = (&mut self.unsaved, &mut self.counted) {
+            unsaved.extend(counted.take(most));
+        }
+    }
+
+    /// As [`Agents::save_counted`], for all agents in these shards.
+    pub(super) fn save_counted_in(&mut self, shards: ShardSet) {
+        if let (Some(unsaved), Some(counted)) = (&mut self.unsaved, &mut self.counted) {
+            unsaved.extend(counted.take_matching(|(api, id)| shards.contains(Shard::of(api, *id))));
         }
     }
 

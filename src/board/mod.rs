@@ -7,6 +7,7 @@
 mod agents;
 mod history;
 mod inactive;
+mod rotation;
 mod rows;
 mod shards;
 mod state;
@@ -33,7 +34,7 @@ use state::BoardState;
 #[derive(Debug, Default)]
 pub struct Board {
     state: RwLock<BoardState>,
-    /// Notified when a run finishes, because that should be saved soon.
+    /// Notified when a run finishes, or something else should be saved soon.
     finished: Notify,
     /// Incremented by every change that readers can see.
     revision: AtomicU64,
@@ -159,6 +160,17 @@ impl Board {
         agents: impl IntoIterator<Item = (AgentKey, SavedAgent)>,
     ) -> Self {
         Self { state: RwLock::new(BoardState::restored(toggles, agents)), ..Self::default() }
+    }
+
+    /// A board whose state other exporters share. It owns nothing until [`Board::own`] is called. Changes are collected,
+    /// to be saved.
+    pub fn shared() -> Self {
+        Self { state: RwLock::new(BoardState::shared()), ..Self::default() }
+    }
+
+    /// Whether other exporters share the state. Then runs that finish are counted when they are saved.
+    pub fn is_shared(&self) -> bool {
+        self.read().is_shared()
     }
 
     /// Shifts every time by a jump of the clock. `set_clock` sets the clock before any reader sees the shifted times.
@@ -349,6 +361,23 @@ impl Board {
         let mut state = self.write_unseen();
         changes.toggles.iter().for_each(|(name, _)| state.mark_unsaved(name));
         changes.agents.iter().for_each(|(key, _)| state.agents.mark_unsaved(key.clone()));
+        state.count_later(&changes.finished);
+    }
+
+    /// Marks at most `most` watches, and as many agents, as unsaved of which only counters and the time of the last answer
+    /// changed. Where no other exporter shares the state, they are anyway.
+    pub fn save_counted(&self, most: usize) {
+        self.write_unseen().save_counted(most);
+    }
+
+    /// As [`Board::save_counted`], for all watches and agents in these shards.
+    pub fn save_counted_in(&self, shards: ShardSet) {
+        self.write_unseen().save_counted_in(shards);
+    }
+
+    /// Has everything saved soon that changed until now.
+    pub fn save_soon(&self) {
+        self.finished.notify_one();
     }
 
     /// Begins a save, and returns its number for [`Board::finish_save`].

@@ -66,7 +66,11 @@ impl BoardState {
         let entry = run.and_then(|run| Some((run, self.entry_mut(run)?)));
         let current = entry.and_then(|(run, entry)| {
             let at = runs.iter().position(|saved| saved.is_run_of(&entry.row.toggle.watch))?;
-            let saved = runs.remove(at);
+            let mut saved = runs.remove(at);
+            // Counters are saved late. Those that this exporter exposed before must not go back.
+            let known = &entry.row.toggle.tally;
+            saved.tally.polls = saved.tally.polls.max(known.polls);
+            saved.tally.failures = saved.tally.failures.max(known.failures);
             (entry.row.toggle.run, entry.row.toggle.tally, entry.place) = (saved.run, saved.tally, saved.place);
             Some((run, entry.row.toggle.run.finished.is_some(), saved.events, saved.place))
         });

@@ -10,10 +10,13 @@ use tokio::sync::Notify;
 use super::agents::Agents;
 use super::history::History;
 use super::inactive::InactiveRuns;
+use super::rotation::Rotation;
 use super::rows::{RowEntry, ToggleRows};
 use super::{AppliedPoll, RunId, ToggleRow};
-use crate::store::{SavedAgent, SavedToggle, UnsavedChanges};
-use crate::toggle::{AgentKey, ClockJump, Outcome, Run, Shard, ShardSet, Standing, Text, Timestamp, WatchName};
+use crate::store::{FinishedRun, SavedAgent, SavedToggle, UnsavedChanges};
+use crate::toggle::{
+    AgentKey, ClockJump, Outcome, Run, Shard, ShardSet, Standing, Text, Timestamp, Transition, WatchName,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct BoardState {
@@ -38,6 +41,18 @@ pub(super) struct BoardState {
     pub(super) owned: ShardSet,
     /// The watches that changed since they were saved; `None` if nothing is ever saved.
     unsaved: Option<BTreeSet<WatchName>>,
+    /// What is saved in another way where other exporters share the state; `None` if none do.
+    deferred: Option<DeferredChanges>,
+}
+
+/// Changes of shared state that are not saved at once, because a database that many exporters write to is slower than
+/// a file.
+#[derive(Debug, Default)]
+struct DeferredChanges {
+    /// The watches of which nothing but counters and the time of the last answer changed.
+    counted: Rotation<WatchName>,
+    /// The runs that finished and are counted when they are saved.
+    finished: Vec<FinishedRun>,
 }
 
 // === impl BoardState ===
@@ -68,6 +83,18 @@ impl BoardState {
         }
     }
 
+    /// An empty state that other exporters share. None of it is owned yet.
+    pub(super) fn shared() -> Self {
+        let restored = Self::restored(BTreeMap::new(), []);
+        let agents = Agents::shared();
+        Self { agents, owned: ShardSet::NONE, deferred: Some(DeferredChanges::default()), ..restored }
+    }
+
+    /// Whether other exporters share the state.
+    pub(super) fn is_shared(&self) -> bool {
+        self.deferred.is_some()
+    }
+
     /// Shifts every time by a jump of the clock.
     pub(super) fn shift_times(&mut self, jump: ClockJump) {
         let shifted = |time: Timestamp| time.shifted(jump);
@@ -81,7 +108,8 @@ impl BoardState {
         self.inactive.iter_mut().for_each(|saved| saved.map_times(shifted));
         self.history.map_times(shifted);
         self.agents.map_times(shifted);
-        if let Some(unsaved) = &mut self.unsaved {
+        // Shared times are those of the database's clock, which did not jump.
+        if let Some(unsaved) = self.unsaved.as_mut().filter(|_| self.deferred.is_none()) {
             unsaved.extend(self.rows.iter().map(|row| row.toggle.watch.name.clone()));
             unsaved.extend(self.inactive.names().cloned());
         }
@@ -131,7 +159,7 @@ impl BoardState {
         entry.row.next_poll = next_poll(&entry.row.toggle.run);
         entry.polled = true;
         let decides_agent = answered && entry.row.toggle.run.finished.is_some();
-        self.mark_run_unsaved(run);
+        self.mark_polled(run, &transitions);
         if transitions.is_empty() && !decides_agent {
             return None;
         }
@@ -143,6 +171,7 @@ impl BoardState {
         let applied = AppliedPoll { toggle, transitions };
         if applied.is_finish() {
             self.wake(run);
+            self.count_when_saved(&applied);
             self.agents.run_finished(&applied.toggle.watch.api, applied.toggle.watch.agent_id, now);
         }
         Some(applied)
@@ -187,16 +216,20 @@ impl BoardState {
     /// Takes at most `most` watches and as many agents that changed since they were saved.
     pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> UnsavedChanges {
         let Some(mut unsaved) = self.unsaved.take() else { return UnsavedChanges::default() };
+        let mut finished =
+            self.deferred.as_mut().map(|deferred| std::mem::take(&mut deferred.finished)).unwrap_or_default();
         let names = std::iter::from_fn(|| unsaved.pop_first()).filter(|name| self.saves(name));
         let names: Vec<_> = names.take(most).collect();
+        let later: Vec<_> = finished.extract_if(.., |run| unsaved.contains(&run.toggle)).collect();
         self.unsaved = Some(unsaved);
+        self.count_later(&later);
         let change = |name: WatchName| {
             let current = self.entry_of(name.as_str()).map(|entry| self.to_save(entry, now));
             let runs = current.into_iter().chain(self.inactive.of(&name).iter().cloned()).collect();
             (name, runs)
         };
         let toggles = names.into_iter().map(change).collect();
-        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most, self.owned) }
+        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most, self.owned), finished }
     }
 
     /// Whether this exporter saves the state under a name: it owns the shard of its run, or nothing is known of the name
@@ -205,9 +238,13 @@ impl BoardState {
         if self.owned == ShardSet::ALL {
             return true;
         }
+        self.shard_of(name).is_none_or(|shard| self.owned.contains(shard))
+    }
+
+    /// The shard of the run under a name, or of the newest inactive one; `None` if nothing is known of the name.
+    fn shard_of(&self, name: &WatchName) -> Option<Shard> {
         let of_row = self.rows.slot_of(name.as_str()).and_then(|slot| self.rows.shard(slot));
-        let of_inactive = || self.inactive.of(name).first().map(|saved| Shard::of(&saved.api, saved.agent_id));
-        of_row.or_else(of_inactive).is_none_or(|shard| self.owned.contains(shard))
+        of_row.or_else(|| self.inactive.of(name).first().map(SavedToggle::shard))
     }
 
     fn to_save(&self, entry: &RowEntry, now: Timestamp) -> SavedToggle {
@@ -219,12 +256,57 @@ impl BoardState {
         SavedToggle { events, ..SavedToggle::of(toggle, entry.place) }
     }
 
-    fn mark_run_unsaved(&mut self, run: RunId) {
-        if self.unsaved.is_some()
-            && let Some(name) = self.entry(run).map(|entry| entry.row.toggle.watch.name.clone())
-        {
-            self.mark_unsaved(&name);
+    /// Marks the watch of a run as changed by a poll.
+    fn mark_polled(&mut self, run: RunId, transitions: &[Transition]) {
+        if self.unsaved.is_none() {
+            return;
         }
+        let Some(name) = self.entry(run).map(|entry| entry.row.toggle.watch.name.clone()) else { return };
+        match &mut self.deferred {
+            Some(deferred) if transitions.iter().all(Transition::is_repetition) => deferred.counted.insert(name),
+            _ => self.mark_unsaved(&name),
+        }
+    }
+
+    /// Keeps a run that finished, to be counted when it is saved, if other exporters share the state.
+    fn count_when_saved(&mut self, applied: &AppliedPoll) {
+        let Some(deferred) = &mut self.deferred else { return };
+        let watch = &applied.toggle.watch;
+        for transition in &applied.transitions {
+            if let Transition::Finished { status, duration, mismatch } = *transition {
+                let (toggle, api, shard) =
+                    (watch.name.clone(), watch.api.clone(), Shard::of(&watch.api, watch.agent_id));
+                deferred.finished.push(FinishedRun { toggle, api, shard, status, duration, mismatch });
+            }
+        }
+    }
+
+    /// Keeps runs that finished and could not be saved.
+    pub(super) fn count_later(&mut self, finished: &[FinishedRun]) {
+        if let Some(deferred) = &mut self.deferred {
+            deferred.finished.extend_from_slice(finished);
+        }
+    }
+
+    /// Marks at most `most` watches, and as many agents, as unsaved of which only counters changed.
+    pub(super) fn save_counted(&mut self, most: usize) {
+        if let (Some(unsaved), Some(deferred)) = (&mut self.unsaved, &mut self.deferred) {
+            unsaved.extend(deferred.counted.take(most));
+        }
+        self.agents.save_counted(most);
+    }
+
+    /// As [`BoardState::save_counted`], for all watches and agents in these shards.
+    pub(super) fn save_counted_in(&mut self, shards: ShardSet) {
+        if let Some(mut deferred) = self.deferred.take() {
+            let is_in = |name: &WatchName| self.shard_of(name).is_none_or(|shard| shards.contains(shard));
+            let names = deferred.counted.take_matching(is_in);
+            for name in &names {
+                self.mark_unsaved(name);
+            }
+            self.deferred = Some(deferred);
+        }
+        self.agents.save_counted_in(shards);
     }
 
     /// Replaces the message of an answer by an equal one that another run has, so that they share their memory.

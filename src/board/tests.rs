@@ -57,7 +57,7 @@ impl ListedBoard {
 
     /// What another process has that starts with what this one saved.
     fn restarted(&self) -> Self {
-        let UnsavedChanges { toggles, agents } = self.board.take_unsaved(usize::MAX, FAR);
+        let UnsavedChanges { toggles, agents, .. } = self.board.take_unsaved(usize::MAX, FAR);
         let toggles = toggles.into_iter().filter(|(_, runs)| !runs.is_empty()).collect();
         let agents = agents.into_iter().filter_map(|(key, mock)| Some((key, mock?)));
         Self { list: WatchList::default(), board: Board::restored(toggles, agents) }
@@ -432,7 +432,7 @@ fn owner_and_other(watches: &[Arc<Watch>]) -> [ListedBoard; 2] {
 }
 
 fn replicate(from: &ListedBoard, to: &ListedBoard, now: Timestamp) {
-    let UnsavedChanges { toggles, agents } = from.board.take_unsaved(usize::MAX, FAR);
+    let UnsavedChanges { toggles, agents, .. } = from.board.take_unsaved(usize::MAX, FAR);
     to.board.replicate(toggles, agents, now);
 }
 

@@ -56,10 +56,7 @@ impl Site {
             Route::Runbooks => self.runbooks(query, headers),
             Route::Overview => self.overview(layout, headers).await,
             Route::Toggle(name) => self.toggle(name, query).await,
-            Route::Events(name) => match self.board.events(name) {
-                Some(events) => json(&EventList::of(&events)),
-                None => no_such_watch(),
-            },
+            Route::Events(name) => self.events(name).await,
             Route::Agents => self.agents(layout, headers).await,
             Route::Agent(api, id) => self.agent(api, id, query).await,
             Route::Toggles => match Selection::parse(query) {
@@ -93,11 +90,23 @@ impl Site {
             Ok(query) => query,
             Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
         };
-        match query.wait(name, &self.board, self.draining.clone()).await {
-            WaitOutcome::Over(row) => json(&ToggleJson::of(&row)),
-            WaitOutcome::Gone => no_such_watch(),
-            WaitOutcome::OtherRun => problem(StatusCode::CONFLICT, "another run is watched under that name"),
-            WaitOutcome::Draining => try_again("the exporter stops"),
+        let caught_up = self.write_api.catch_up().await;
+        match (query.wait(name, &self.board, self.draining.clone()).await, caught_up) {
+            (WaitOutcome::Over(row), _) => json(&ToggleJson::of(&row)),
+            (WaitOutcome::Draining, _) => try_again("the exporter stops"),
+            (WaitOutcome::Gone | WaitOutcome::OtherRun, Err(why)) => may_be_registered(&why),
+            (WaitOutcome::Gone, Ok(())) => no_such_watch(),
+            (WaitOutcome::OtherRun, Ok(())) => problem(StatusCode::CONFLICT, "another run is watched under that name"),
+        }
+    }
+
+    /// The events of a toggle.
+    async fn events(&self, name: &str) -> HttpResponse {
+        let caught_up = self.write_api.catch_up().await;
+        match (self.board.events(name), caught_up) {
+            (Some(events), _) => json(&EventList::of(&events)),
+            (None, Err(why)) => may_be_registered(&why),
+            (None, Ok(())) => no_such_watch(),
         }
     }
 
@@ -143,8 +152,10 @@ impl Site {
             Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
         };
         let Some(key) = agent_key(api, id) else { return problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT) };
+        let caught_up = self.write_api.catch_up().await;
         match query.wait(&key, &self.board, &self.asks, self.draining.clone()).await {
             AgentOutcome::Over(row) => json(&AgentJson::of(&row)),
+            AgentOutcome::Gone if caught_up.is_err() => may_be_registered(&caught_up.err().unwrap_or_default()),
             AgentOutcome::Gone => problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT),
             AgentOutcome::NotAsked => problem(StatusCode::CONFLICT, NOT_ASKED),
             AgentOutcome::Draining => try_again("the exporter stops"),
@@ -273,6 +284,11 @@ fn health(unhealthy_reason: Option<&str>, healthy: &'static str) -> HttpResponse
         None => ok(TEXT, healthy),
         Some(reason) => problem(StatusCode::SERVICE_UNAVAILABLE, reason),
     }
+}
+
+/// What a client asks for is not known here, and the other replicas cannot be asked.
+fn may_be_registered(why: &str) -> HttpResponse {
+    try_again(&format!("not known to this replica, but another one may have registered it: {why}"))
 }
 
 fn no_such_watch() -> HttpResponse {

@@ -10,6 +10,7 @@ mod follow;
 mod registrations;
 mod reload;
 mod reloader;
+mod replication;
 mod table;
 mod watch_files;
 
@@ -58,6 +59,10 @@ pub enum IntakeCommand {
     Reload(Result<Box<PreparedReload>, Problems>, Responder<Result<(), Problems>>),
     /// Apply a scan of the watch files. The number is that of the rescan whose globs it used.
     Scanned(u64, FileScan),
+    /// Read what other replicas registered; with the reason if that failed, as a sentence.
+    CatchUp(Responder<Result<(), String>>),
+    /// Take over what other replicas did.
+    Replicate(Box<Replication>, Responder<()>),
 }
 
 /// Takes the reply to a command.
@@ -85,9 +90,9 @@ pub enum RegistrationError {
     UnknownApi,
     /// There are [`MAX_REGISTRATIONS`].
     Full,
-    /// The state file could not be written, for this reason.
+    /// The state file or the database could not be written, for this reason; a sentence.
     NotStored(String),
-    /// The state file could not be written because its disk is full; with the error.
+    /// The state file could not be written because its disk is full; with the error, as a sentence.
     DiskFull(String),
 }
 
@@ -112,7 +117,7 @@ pub struct IntakeContext {
     pub renewals: mpsc::UnboundedSender<(ApiName, Renewal)>,
     /// The listings of agents that ended.
     pub listings: mpsc::UnboundedReceiver<AgentListing>,
-    /// The state file, where registrations are kept.
+    /// The state file or the database, where registrations are kept.
     pub store: Option<Store>,
     /// The registrations that the state file had at the start.
     pub registrations: Vec<Registration>,
@@ -252,6 +257,11 @@ impl Intake {
                     next = self.change_registrations(command).await;
                 }
                 IntakeCommand::Reload(loaded, responder) => reply(responder, self.reload(loaded).await),
+                IntakeCommand::CatchUp(responder) => next = self.catch_up_for(responder).await,
+                IntakeCommand::Replicate(replication, responder) => {
+                    self.replicate(*replication).await;
+                    reply(responder, ());
+                }
                 IntakeCommand::Scanned(rescan, scan) if rescan == self.rescan => self.apply_scan(scan).await,
                 // It used other globs than those in force. The next scan finds the same files again, but no
                 // longer reports them as changed.
@@ -262,13 +272,18 @@ impl Intake {
 
     /// Sends the changes of both lists to the poller, and waits until every reader sees them.
     async fn publish(&mut self, edited: EditResult, settings: Option<PollerSettings>) {
+        self.publish_with(edited, settings, Replication::default()).await;
+    }
+
+    /// As [`Intake::publish`], together with what other replicas did.
+    async fn publish_with(&mut self, edited: EditResult, settings: Option<PollerSettings>, replication: Replication) {
         edited.refused.iter().for_each(events::refused);
         let agents = self.agents.finish_edit();
         agents.refused.iter().for_each(events::agent_refused);
-        if settings.is_some() || !edited.changes.is_empty() || !agents.changes.is_empty() {
+        let changed = !edited.changes.is_empty() || !agents.changes.is_empty() || !replication.is_empty();
+        if settings.is_some() || changed {
             let (taken, done) = oneshot::channel();
             let applied_jump = self.registrations.applied_jump();
-            let replication = Replication::default();
             let update = PollerUpdate {
                 settings,
                 changes: edited.changes,

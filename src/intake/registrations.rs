@@ -7,7 +7,7 @@ use super::table::RegistrationTable;
 use super::{Intake, IntakeCommand, MAX_REGISTRATIONS, Registered, RegistrationError, Responder, events, reply};
 use crate::clock;
 use crate::sources::Origin;
-use crate::store::{Registration, RegistrationChange, StoreError};
+use crate::store::{Registration, RegistrationChange, Store, StoreError};
 use crate::toggle::{Source, Watch, WatchName};
 
 /// The most registrations that share a commit.
@@ -42,7 +42,7 @@ impl RegistrationBatch {
         let name = match command {
             IntakeCommand::Register(watch, _) => &watch.name,
             IntakeCommand::Deregister(name, _) => name,
-            IntakeCommand::Reload(..) | IntakeCommand::Scanned(..) => return false,
+            _ => return false,
         };
         !self.names.contains(name)
     }
@@ -61,6 +61,10 @@ impl Intake {
     /// Carries out this command together with those behind it in the queue, as long as they change
     /// registrations, too, and of other names. Returns the first command that does not.
     pub(super) async fn change_registrations(&mut self, first: IntakeCommand) -> Option<IntakeCommand> {
+        if let Err(error) = self.catch_up().await {
+            refuse(first, &RegistrationError::of_store(&error));
+            return None;
+        }
         let mut batch = RegistrationBatch::default();
         let mut next = Some(first);
         let mut taken = 0;
@@ -68,8 +72,8 @@ impl Intake {
             match command {
                 IntakeCommand::Register(watch, responder) => self.add_registration(watch, responder, &mut batch),
                 IntakeCommand::Deregister(name, responder) => self.add_removal(name, responder, &mut batch),
-                // The batch accepts neither.
-                IntakeCommand::Reload(..) | IntakeCommand::Scanned(..) => {}
+                // The batch accepts no others.
+                _ => {}
             }
             taken += 1;
             // After a full batch, the other work of the intake gets a turn.
@@ -226,7 +230,7 @@ impl Intake {
     async fn write(&mut self, changes: &[RegistrationChange]) -> Result<(), RegistrationError> {
         let written = match &self.context.store {
             Some(store) => store.register(changes.to_vec()).await.map_err(|error| RegistrationError::of_store(&error)),
-            None => Err(RegistrationError::NotStored("there is no state file".to_owned())),
+            None => Err(RegistrationError::NotStored("there is no state file and no database".to_owned())),
         };
         let names = changes.iter().map(RegistrationChange::name);
         match &written {
@@ -237,7 +241,10 @@ impl Intake {
                 }
             }
             Err(error) => {
-                self.uncertain.extend(names.cloned());
+                // Whether a database has them is seen at the next catch-up.
+                if let Some(Store::File(_)) = &self.context.store {
+                    self.uncertain.extend(names.cloned());
+                }
                 if self.write_error.as_ref() != Some(error) {
                     events::not_stored(error);
                     self.write_error = Some(error.clone());
@@ -248,10 +255,20 @@ impl Intake {
     }
 }
 
+/// Refuses a command that changes a registration.
+fn refuse(command: IntakeCommand, error: &RegistrationError) {
+    match command {
+        IntakeCommand::Register(_, responder) => reply(responder, Err(error.clone())),
+        IntakeCommand::Deregister(_, responder) => reply(responder, Err(error.clone())),
+        _ => {}
+    }
+}
+
 // === impl RegistrationError ===
 
 impl RegistrationError {
     fn of_store(error: &StoreError) -> Self {
-        if error.is_disk_full() { Self::DiskFull(error.to_string()) } else { Self::NotStored(error.to_string()) }
+        let problem = format!("{} {error}", error.subject());
+        if error.is_disk_full() { Self::DiskFull(problem) } else { Self::NotStored(problem) }
     }
 }

@@ -1,7 +1,7 @@
 //! The registrations in memory, and when to check whether each of them has expired.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::board::{Board, ToggleRow};
@@ -36,6 +36,9 @@ struct KeptRegistration {
 
 /// The least time that an unfinished run is kept if it was not polled since the start.
 const UNPOLLED: Duration = Duration::from_secs(30);
+
+/// When to check again whether this exporter is the one that removes a registration.
+const OWNER_CHECK: Duration = Duration::from_mins(1);
 
 /// The time of a check that is due, whatever the clock says.
 const AT_ONCE: Timestamp = Timestamp::from_millis(0);
@@ -118,6 +121,11 @@ impl RegistrationTable {
         self.registrations.remove(name);
     }
 
+    /// The names of all registrations but these.
+    pub(super) fn names_without(&self, names: &BTreeSet<WatchName>) -> Vec<WatchName> {
+        self.registrations.keys().filter(|name| !names.contains(*name)).cloned().collect()
+    }
+
     /// The definition of a registration, for the watch list.
     pub(super) fn definition(registration: &Registration) -> WatchDefinition {
         WatchDefinition { watch: registration.watch.clone(), started: Some(registration.started) }
@@ -154,6 +162,12 @@ impl RegistrationTable {
             let Some(Reverse((_, number, name))) = self.checks.pop() else { break };
             // It may have been removed, and registered again since.
             let Some(kept) = self.registrations.get(&name).filter(|kept| kept.check == number) else { continue };
+            let watch = &kept.registration.watch;
+            if !board.owns_agent(&watch.api, watch.agent_id) {
+                // The exporter that owns it removes it.
+                self.check(now.after(OWNER_CHECK).min(self.retention.earliest(now)), name);
+                continue;
+            }
             let expiry = expiry(&kept.registration, board, &self.retention, now);
             if expiry <= now {
                 expired.push(name);
@@ -176,7 +190,8 @@ impl RegistrationTable {
         }
     }
 
-    fn check_all(&mut self) {
+    /// Checks all registrations at once.
+    pub(super) fn check_all(&mut self) {
         self.checks.clear();
         let names: Vec<_> = self.registrations.keys().cloned().collect();
         self.check_again(names);

@@ -30,15 +30,23 @@ fn agent_span(api: &ApiName, agent: AgentId) -> Span {
     error_span!("poll", api = api.as_str(), agent_id = agent.get())
 }
 
-/// Logs and counts what a poll changed. Links to runbooks begin with the external URL, if there is one.
-pub(super) fn report(applied: &AppliedPoll, metrics: &ApiMetrics, external_url: impl Fn() -> Option<Arc<str>>) {
+/// Logs and counts what a poll changed; runs that finished only if `counts_runs`. Links to runbooks begin with the
+/// external URL, if there is one.
+pub(super) fn report(
+    applied: &AppliedPoll,
+    metrics: &ApiMetrics,
+    counts_runs: bool,
+    external_url: impl Fn() -> Option<Arc<str>>,
+) {
     if applied.transitions.is_empty() {
         return;
     }
     // Counters come first, because the board shows the new status already.
     for transition in &applied.transitions {
         match transition {
-            Transition::Finished { status, duration, mismatch } => metrics.count_run(*status, *duration, *mismatch),
+            Transition::Finished { status, duration, mismatch } if counts_runs => {
+                metrics.count_run(*status, *duration, *mismatch);
+            }
             Transition::UnrecognisedStatus { .. } => metrics.unknown_statuses.inc(),
             _ => {}
         }

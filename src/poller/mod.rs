@@ -71,8 +71,19 @@ pub struct Replication {
     pub toggles: Vec<ToggleChange>,
     /// The state that they saved of agents.
     pub agents: Vec<store::SavedAgentChange>,
+    /// The sum of the clock's jumps that the times in these states include.
+    pub jumps: ClockJump,
     /// What this exporter polls from now on; `None` if that stays as it is.
     pub share: Option<Share>,
+}
+
+// === impl Replication ===
+
+impl Replication {
+    /// Whether others did nothing.
+    pub fn is_empty(&self) -> bool {
+        self.toggles.is_empty() && self.agents.is_empty() && self.share.is_none()
+    }
 }
 
 /// The share of the work that an exporter does.
@@ -80,6 +91,8 @@ pub struct Replication {
 pub struct Share {
     /// The shards that it owns.
     pub owned: ShardSet,
+    /// Those of them that it has just been given. Their state is the saved one, even where it polled them before.
+    pub given: ShardSet,
     /// How many exporters there are, this one included.
     pub replicas: NonZeroU32,
 }

@@ -83,7 +83,7 @@ impl Poller {
                 self.plan_agent(&poll.api, watch.agent_id, ended);
             }
             let queue = self.queues.get(&poll.api)?;
-            events::report(&applied, &queue.metrics, || self.metrics.external_url());
+            events::report(&applied, &queue.metrics, !self.board.is_shared(), || self.metrics.external_url());
         }
         change
     }

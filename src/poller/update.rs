@@ -9,7 +9,7 @@ use crate::board::{OwnershipChange, RunChanges, RunId, StartedRun, ToggleRow};
 use crate::cekura::Renewal;
 use crate::clock;
 use crate::sources::AgentChange;
-use crate::toggle::{AgentId, ApiName, LiveMocks, Reason};
+use crate::toggle::{AgentId, ApiName, ClockJump, LiveMocks, Reason, ShardSet, Timestamp};
 
 impl Poller {
     /// Applies changes of the settings and the watch list.
@@ -39,11 +39,28 @@ impl Poller {
 
     /// Takes over what other exporters did, and polls what this one owns from now on.
     fn apply_replication(&mut self, replication: Replication, now: Instant) {
-        let Replication { toggles, agents, share } = replication;
+        let Replication { mut toggles, mut agents, jumps, share } = replication;
+        let unapplied = clock::total_jump() - jumps;
+        if unapplied != ClockJump::default() {
+            let shifted = |time: Timestamp| time.shifted(unapplied);
+            toggles.iter_mut().flat_map(|(_, runs)| runs).for_each(|run| run.map_times(shifted));
+            agents.iter_mut().filter_map(|(_, agent)| agent.as_mut()).for_each(|agent| agent.map_times(shifted));
+        }
+        if let Some(Share { owned, given, .. }) = share {
+            self.own(owned.without(given), now);
+        }
         self.board.replicate(toggles, agents, clock::now());
-        let Some(Share { owned, replicas }) = share else { return };
+        if let Some(Share { owned, replicas, .. }) = share {
+            self.own(owned, now);
+            self.replicas = replicas;
+            self.queues.values_mut().for_each(|queue| queue.share_budget(replicas, now));
+        }
+    }
+
+    /// Polls what is in these shards from now on, and nothing else.
+    fn own(&mut self, shards: ShardSet, now: Instant) {
         let OwnershipChange { gained_runs, lost_runs, gained_agents, lost_agents } =
-            self.board.own(owned, clock::now());
+            self.board.own(shards, clock::now());
         self.remove_runs(lost_runs);
         for (api, agent) in lost_agents {
             if let Some(queue) = self.queues.get_mut(&api) {
@@ -56,8 +73,6 @@ impl Poller {
             }
         }
         self.plan_started(gained_runs, now);
-        self.replicas = replicas;
-        self.queues.values_mut().for_each(|queue| queue.share_budget(replicas, now));
     }
 
     /// Ceases to poll these runs.

@@ -4,14 +4,15 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use super::database::DatabaseFault;
 use crate::threads::ThreadError;
 
-/// What is wrong with the store and how to repair it: a sentence without its subject, the path of the state file, which
-/// the caller writes before it.
+/// What is wrong with the store and how to repair it: a sentence without its subject, which is
+/// [`StoreError::subject`], or the path of the state file.
 #[derive(Debug)]
 pub struct StoreError(StoreFault);
 
-/// What is wrong with the state file.
+/// What is wrong with the state file or the database.
 #[derive(Debug)]
 pub(super) enum StoreFault {
     /// Its folder does not exist.
@@ -32,6 +33,8 @@ pub(super) enum StoreFault {
     Unwritten { what: String, full: bool },
     /// There was no thread to write it on.
     Lost(ThreadError),
+    /// It is a fault of the database.
+    Database(DatabaseFault),
 }
 
 // === impl StoreFault ===
@@ -57,6 +60,19 @@ impl StoreFault {
 // === impl StoreError ===
 
 impl StoreError {
+    /// What the error is about.
+    pub fn subject(&self) -> &'static str {
+        match self.0 {
+            StoreFault::Database(_) => "the database",
+            _ => "the state file",
+        }
+    }
+
+    /// Whether this program can never use the database.
+    pub fn is_final(&self) -> bool {
+        matches!(&self.0, StoreFault::Database(fault) if fault.is_final())
+    }
+
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self.0, StoreFault::Unwritten { full: true, .. })
@@ -66,6 +82,12 @@ impl StoreError {
 impl From<StoreFault> for StoreError {
     fn from(fault: StoreFault) -> Self {
         Self(fault)
+    }
+}
+
+impl From<DatabaseFault> for StoreError {
+    fn from(fault: DatabaseFault) -> Self {
+        Self(StoreFault::Database(fault))
     }
 }
 
@@ -98,6 +120,7 @@ impl fmt::Display for StoreError {
                 write!(f, "cannot be written ({what}): make sure that its disk works and has room")
             }
             StoreFault::Lost(lost) => write!(f, "cannot be written: {lost}"),
+            StoreFault::Database(fault) => fault.fmt(f),
         }
     }
 }

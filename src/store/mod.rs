@@ -2,19 +2,22 @@
 //!
 //! What is kept and what the program uses are different types; `record` converts between them.
 
+mod database;
 mod error;
 mod file;
 mod record;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use self::database::{DatabaseStore, Leases, Membership, OwnerState, SharedChanges};
 pub use self::error::StoreError;
 pub use self::file::FileStore;
 use crate::threads::{self, ThreadError};
 use crate::toggle::{
-    AgentId, ApiName, ClockJump, Event, LiveMocks, ProgressId, Run, Tally, Timestamp, Toggle, ToldMocks, Watch,
-    WatchName,
+    AgentId, ApiName, ClockJump, Event, LiveMocks, ProgressId, Run, Shard, ShardSet, Status, Tally, Timestamp, Toggle,
+    ToldMocks, Watch, WatchName,
 };
 
 /// Where state is kept.
@@ -22,6 +25,17 @@ use crate::toggle::{
 pub enum Store {
     /// In a file.
     File(Arc<FileStore>),
+    /// In a database that several replicas share.
+    Database(Arc<DatabaseStore>),
+}
+
+/// The registrations that are new to a replica.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NewRegistrations {
+    /// What changed, in the order in which it was stored.
+    pub changes: Vec<RegistrationChange>,
+    /// Whether these are all registrations, so that others are gone.
+    pub is_complete: bool,
 }
 
 /// A watch that was registered over HTTP.
@@ -91,6 +105,26 @@ pub struct UnsavedChanges {
     pub toggles: Vec<ToggleChange>,
     /// Agents with their state; `None` removes the agent.
     pub agents: Vec<SavedAgentChange>,
+    /// The runs among them that finished, as far as they are to be counted when they are saved.
+    pub finished: Vec<FinishedRun>,
+}
+
+/// A run that finished. Where several exporters share the work, it is counted when it is saved: of two that see the same
+/// run finish, only one can save it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedRun {
+    /// The name of its watch.
+    pub toggle: WatchName,
+    /// Its API.
+    pub api: ApiName,
+    /// Its shard.
+    pub shard: Shard,
+    /// How it ended.
+    pub status: Status,
+    /// How long it took; `None` if it had finished before it was first asked for.
+    pub duration: Option<Duration>,
+    /// Whether it completed in another state than expected.
+    pub mismatch: bool,
 }
 
 /// The new state of a watch, as in [`Saved`]; empty to remove it.
@@ -110,26 +144,44 @@ impl Store {
     pub async fn register(&self, changes: Vec<RegistrationChange>) -> Result<(), StoreError> {
         match self {
             Self::File(file) => blocking("registrations", file, move |file| file.register(&changes)).await,
+            Self::Database(database) => database.register(&changes).await,
+        }
+    }
+
+    /// The registrations that other replicas changed since this was last called.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn new_registrations(&self) -> Result<NewRegistrations, StoreError> {
+        match self {
+            Self::File(_) => Ok(NewRegistrations::default()),
+            Self::Database(database) => database.new_registrations().await,
         }
     }
 
     /// Saves the state of watches and agents in one transaction, which is as durable as that of [`Store::register`].
+    /// Returns the shards that were saved: all, or those that this replica owns if several share the store.
     ///
     /// # Errors
     /// As for [`Store::register`].
-    pub async fn save(&self, changes: Arc<UnsavedChanges>) -> Result<(), StoreError> {
+    pub async fn save(&self, changes: Arc<UnsavedChanges>) -> Result<ShardSet, StoreError> {
         match self {
-            Self::File(file) => blocking("saver", file, move |file| file.save(&changes.toggles, &changes.agents)).await,
+            Self::File(file) => {
+                let save = move |file: &FileStore| file.save(&changes.toggles, &changes.agents);
+                blocking("saver", file, save).await.map(|()| ShardSet::ALL)
+            }
+            Self::Database(database) => database.save(&changes).await,
         }
     }
 
-    /// Records that everything is saved. Nothing may be saved after this.
+    /// Records that everything is saved, or gives the shards to the other replicas. Nothing may be saved after this.
     ///
     /// # Errors
     /// As for [`Store::register`].
     pub async fn end(&self) -> Result<(), StoreError> {
         match self {
             Self::File(file) => blocking("saver", file, FileStore::end).await,
+            Self::Database(database) => database.leave().await,
         }
     }
 }
@@ -186,7 +238,7 @@ impl Saved {
 
 impl SavedAgent {
     /// Applies `map` to every time.
-    fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
+    pub fn map_times(&mut self, map: impl Fn(Timestamp) -> Timestamp) {
         self.told.map_times(&map);
         self.live.map_times(&map);
     }
@@ -210,6 +262,17 @@ impl UnsavedChanges {
     /// Whether there is nothing to save.
     pub fn is_empty(&self) -> bool {
         self.toggles.is_empty() && self.agents.is_empty()
+    }
+
+    /// The watches of which nothing is known any more.
+    fn removed_toggles(&self) -> impl Iterator<Item = &WatchName> {
+        self.toggles.iter().filter(|(_, runs)| runs.is_empty()).map(|(name, _)| name)
+    }
+
+    /// The shards of the watches and agents of which something is known, and of all other agents.
+    fn shards(&self) -> impl Iterator<Item = Shard> {
+        let of_toggles = self.toggles.iter().filter_map(|(_, runs)| Some(runs.first()?.shard()));
+        of_toggles.chain(self.agents.iter().map(|((api, id), _)| Shard::of(api, *id)))
     }
 }
 
@@ -237,6 +300,11 @@ impl SavedToggle {
         for event in &mut self.events {
             event.at = map(event.at);
         }
+    }
+
+    /// The shard of its agent.
+    pub fn shard(&self) -> Shard {
+        Shard::of(&self.api, self.agent_id)
     }
 
     /// Whether this is the run of the watch.

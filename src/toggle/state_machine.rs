@@ -72,6 +72,15 @@ pub enum Transition {
     },
 }
 
+// === impl Transition ===
+
+impl Transition {
+    /// Whether it only says again what an earlier one said.
+    pub fn is_repetition(&self) -> bool {
+        matches!(self, Self::PollFailed { changed: false } | Self::UnrecognisedStatus { first: false, .. })
+    }
+}
+
 // === impl Toggle ===
 
 impl Toggle {

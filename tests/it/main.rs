@@ -39,6 +39,7 @@ mod reasons;
 mod registrations;
 mod reloading;
 mod renewals;
+mod replicas;
 mod restarts;
 mod runbooks;
 mod serving;

@@ -13,7 +13,8 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Registry
 use super::SourceSeries;
 use super::process::ProcessCollector;
 use crate::labels::{discovery_labels, source_labels};
-use crate::toggle::{AgentSource, ApiName, Source, Timestamp, named_enum};
+use crate::store::FinishedRun;
+use crate::toggle::{AgentSource, ApiName, ShardSet, Source, Timestamp, named_enum};
 use api::ApiFamilies;
 pub use api::{ApiLoad, ApiMetrics};
 use declare::families;
@@ -83,6 +84,15 @@ families! {
             "Open HTTP connections.";
         connection_errors: IntCounterVec ["reason"] = "cekura_exporter_http_connection_errors_total",
             "Connections that were refused or ended early, by reason.";
+        // Those of replicas have labels or none, so that they are absent without a database.
+        database_up: IntGaugeVec [] = "cekura_exporter_database_up",
+            "Whether this replica reached the database when it last tried (1) or not (0); absent without a database.";
+        replicas: IntGaugeVec [] = "cekura_exporter_replicas",
+            "Replicas whose lease has not expired, as the database last said; absent without a database.";
+        shards: IntGaugeVec ["state"] = "cekura_exporter_shards",
+            "Shards that this replica owns (owned) and that there are (all); absent without a database.";
+        takeovers: IntCounterVec [] = "cekura_exporter_takeovers_total",
+            "Shards that this replica took over from one that is gone; absent without a database.";
     }
 }
 
@@ -137,6 +147,35 @@ impl Metrics {
     /// The current load of every API.
     pub fn loads(&self) -> Vec<ApiLoad> {
         lock(&self.apis).iter().map(|api| api.load()).collect()
+    }
+
+    /// Counts a run that finished.
+    pub fn count_run(&self, run: &FinishedRun) {
+        if let Some(api) = lock(&self.apis).iter().find(|api| *api.name() == run.api) {
+            api.count_run(run.status, run.duration, run.mismatch);
+        }
+    }
+
+    /// Sets whether the database was reached.
+    pub fn set_database_up(&self, up: bool) {
+        self.families.database_up.with_label_values::<&str>(&[]).set(i64::from(up));
+    }
+
+    /// Sets how many replicas there are.
+    pub fn set_replicas(&self, replicas: u32) {
+        self.families.replicas.with_label_values::<&str>(&[]).set(i64::from(replicas));
+    }
+
+    /// Sets which shards this replica owns.
+    pub fn set_shards(&self, owned: ShardSet) {
+        for (state, shards) in [("owned", owned), ("all", ShardSet::ALL)] {
+            self.families.shards.with_label_values(&[state]).set(i64::from(shards.len()));
+        }
+    }
+
+    /// Counts shards that were taken over from a replica that is gone.
+    pub fn count_takeovers(&self, shards: usize) {
+        self.families.takeovers.with_label_values::<&str>(&[]).inc_by(shards as u64);
     }
 
     /// Sets how many watches of a source are on the list, and how many are refused.

@@ -118,6 +118,18 @@ impl WriteApi {
         }
     }
 
+    /// Reads what other replicas registered, so that everything is on the board that was acknowledged before; at once if
+    /// there are none.
+    ///
+    /// # Errors
+    /// If that cannot be read: why, as a sentence.
+    pub(crate) async fn catch_up(&self) -> Result<(), String> {
+        if self.in_force.borrow().config.database.is_none() {
+            return Ok(());
+        }
+        self.send(IntakeCommand::CatchUp).await.unwrap_or_else(|| Err("the exporter stops".to_owned()))
+    }
+
     /// Sends a command and waits for its reply; `None` if the process ends before that.
     async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> IntakeCommand) -> Option<T> {
         let (reply, done) = oneshot::channel();
@@ -162,9 +174,9 @@ impl WriteApi {
                 let what = format!("the limit of {most} registrations is reached: remove some, or shorten retention");
                 problem(StatusCode::INSUFFICIENT_STORAGE, &what)
             }
-            RegistrationError::NotStored(what) => try_again(&format!("it could not be stored: the state file {what}")),
+            RegistrationError::NotStored(what) => try_again(&format!("it could not be stored: {what}")),
             RegistrationError::DiskFull(what) => {
-                let what = format!("it could not be stored: the state file {what}");
+                let what = format!("it could not be stored: {what}");
                 problem(StatusCode::INSUFFICIENT_STORAGE, &what)
             }
         }

@@ -77,6 +77,15 @@ pub enum AgentTransition {
     },
 }
 
+// === impl AgentTransition ===
+
+impl AgentTransition {
+    /// Whether it only says again what an earlier one said.
+    pub fn is_repetition(&self) -> bool {
+        matches!(self, Self::PollFailed { changed: false })
+    }
+}
+
 // === impl LiveMocks ===
 
 impl LiveMocks {

@@ -1,0 +1,400 @@
+//! Several exporters that share a database: one of them polls and exposes each watch, and all answer for all of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cekura_exporter::demo::simulator::Reply;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Exporter, Exposition, Postgres, Proxy, Start, Upstream, by_clock, eventually};
+
+/// The lease of the replicas: the shortest that can be configured.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// How many watches each test has in its configuration: enough that each of three replicas has some.
+const WATCHES: u64 = 24;
+
+fn configuration(upstream: &Upstream, url: &str) -> String {
+    let watches: Vec<_> = (1..=WATCHES).map(watch).collect();
+    let watches = watches.concat();
+    Exporter::quick(
+        upstream,
+        &format!(
+            "watches:\n{watches}database: {{url: \"{url}\", lease: {LEASE:?}}}\nregistrations: {{enabled: true}}\n"
+        ),
+    )
+}
+
+fn watch(agent: u64) -> String {
+    format!("- {{name: w{agent}, agent_id: {agent}, progress_id: p{agent}}}\n")
+}
+
+fn replica(upstream: &Upstream, url: &str) -> Start {
+    Exporter::with(configuration(upstream, url))
+}
+
+/// Starts two replicas at the same time.
+async fn two_replicas(upstream: &Upstream, url: &str) -> [Exporter; 2] {
+    tokio::join!(replica(upstream, url).start(), replica(upstream, url).start()).into()
+}
+
+/// Starts three replicas at the same time.
+async fn three_replicas(upstream: &Upstream, url: &str) -> [Exporter; 3] {
+    let start = || replica(upstream, url).start();
+    tokio::join!(start(), start(), start()).into()
+}
+
+fn task(agent: u64, progress_id: &str) -> Value {
+    json!({"agent_id": agent, "progress_id": progress_id})
+}
+
+/// How many shards a replica owns.
+fn shards(exposition: &Exposition) -> u64 {
+    whole(exposition.value("cekura_exporter_shards", &[("state", "owned")]))
+}
+
+/// The value of a series that counts something; 0 without one.
+fn whole(value: Option<f64>) -> u64 {
+    format!("{:.0}", value.unwrap_or_default()).parse().unwrap()
+}
+
+/// The toggles that are exposed, and by how many of the replicas.
+async fn exposed(replicas: &[&Exporter]) -> BTreeMap<String, usize> {
+    let mut toggles = BTreeMap::new();
+    for replica in replicas {
+        let text = replica.scrape().await.text;
+        for line in text.lines().filter(|line| line.starts_with("cekura_toggle_info{")) {
+            let name = line.split("toggle=\"").nth(1).unwrap().split('"').next().unwrap();
+            *toggles.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    toggles
+}
+
+/// Waits until these replicas, and no others, share all shards, and each watch is exposed by one of them.
+async fn share(replicas: &[&Exporter], watches: u64) {
+    eventually("the replicas share everything", async || {
+        let mut owned = 0;
+        for replica in replicas {
+            let exposition = replica.scrape().await;
+            let known = whole(exposition.value("cekura_exporter_replicas", &[]));
+            (known == replicas.len() as u64 && shards(&exposition) > 0).then_some(())?;
+            owned += shards(&exposition);
+        }
+        (owned == 64).then_some(())?;
+        let exposed = exposed(replicas).await;
+        (exposed.len() as u64 == watches && exposed.values().all(|count| *count == 1)).then_some(())
+    })
+    .await;
+}
+
+/// The sum of a counter of a toggle over those that expose it.
+async fn counted(replicas: &[&Exporter], name: &str, labels: &[(&str, &str)]) -> u64 {
+    let mut sum = 0;
+    for replica in replicas {
+        sum += whole(replica.scrape().await.value(name, labels));
+    }
+    sum
+}
+
+#[tokio::test]
+async fn each_watch_is_exposed_by_one_replica_and_each_replica_answers_for_all() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let [a, b, c] = three_replicas(&upstream, &postgres.url()).await;
+    let all = [&a, &b, &c];
+    share(&all, WATCHES).await;
+    for replica in all {
+        assert_eq!(replica.scrape().await.value("cekura_exporter_database_up", &[]), Some(1.0));
+        let (status, list) = replica.get("/api/v1/toggles").await;
+        assert_eq!((status, list.matches("\"progress_id\"").count() as u64), (200, WATCHES));
+    }
+    for agent in 100..112_u64 {
+        let name = format!("r{agent}");
+        let (put, get) = if agent % 2 == 0 { (0, 1) } else { (2, 0) };
+        assert_eq!(all[put].put(&name, &task(agent, "first")).await.0, 201);
+        assert_eq!(all[get].toggle(&name).await["progress_id"], "first");
+        assert_eq!(all[get].put(&name, &task(agent, "second")).await.0, 200);
+        assert_eq!(all[put].toggle(&name).await["progress_id"], "second");
+        assert_eq!(all[get].put(&name, &task(agent, "second")).await.0, 200, "the same again");
+    }
+    share(&all, WATCHES + 12).await;
+    for (delete, name) in all.iter().zip(["r100", "r101", "r102"]) {
+        assert_eq!(delete.delete(name).await, 204);
+        for replica in all {
+            assert_eq!(replica.get(&format!("/api/v1/toggles/{name}")).await.0, 404);
+            assert_eq!(replica.delete(name).await, 404);
+        }
+    }
+    share(&all, WATCHES + 9).await;
+}
+
+#[tokio::test]
+async fn a_wait_on_any_replica_ends_when_the_run_does_on_another() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let [a, b] = two_replicas(&upstream, &postgres.url()).await;
+    share(&[&a, &b], WATCHES).await;
+    for agent in 1..=4 {
+        upstream.script(&format!("p{agent}"), [Reply::task("completed", Some(true))]);
+        for replica in [&a, &b] {
+            let begun = Instant::now();
+            let (status, toggle) = replica.get(&format!("/api/v1/toggles/w{agent}?wait=1m&progress_id=p{agent}")).await;
+            assert_eq!(status, 200);
+            assert!(toggle.contains("\"status\":\"completed\""), "{toggle}");
+            assert!(begun.elapsed() < Duration::from_secs(50));
+            assert_eq!(replica.get(&format!("/api/v1/toggles/w{agent}?progress_id=other")).await.0, 409);
+        }
+        let events = b.get(&format!("/api/v1/toggles/w{agent}/events")).await.1;
+        assert!(events.contains("completed"), "{events}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_replica_owned_is_taken_over_and_no_run_is_counted_twice() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    (1..=WATCHES).for_each(|agent| upstream.script(&format!("p{agent}"), [Reply::task("completed", Some(true))]));
+    let [a, b, c] = three_replicas(&upstream, &postgres.url()).await;
+    let all = [&a, &b, &c];
+    share(&all, WATCHES).await;
+    let finished = async |replicas: &[&Exporter]| {
+        counted(replicas, "cekura_api_runs_finished_total", &[("outcome", "completed")]).await
+    };
+    eventually("all runs are counted", async || (finished(&all).await == WATCHES).then_some(())).await;
+    let before = finished(&[&b, &c]).await;
+    let owned = shards(&a.scrape().await);
+    let begun = Instant::now();
+    a.kill().await;
+    share(&[&b, &c], WATCHES).await;
+    assert!(begun.elapsed() < LEASE + Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(counted(&[&b, &c], "cekura_exporter_takeovers_total", &[]).await, owned);
+    for agent in 1..=WATCHES {
+        let labels = [("toggle", &*format!("w{agent}")), ("status", "completed")];
+        eventually("the finish is still known, and counted once", async || {
+            (counted(&[&b, &c], "cekura_toggle_finished_total", &labels).await == 1).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(finished(&[&b, &c]).await, before, "runs that another replica counted are not counted again");
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_properly_gives_its_shards_to_the_others_at_once() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let [a, b] = two_replicas(&upstream, &postgres.url()).await;
+    share(&[&a, &b], WATCHES).await;
+    a.stop().await;
+    share(&[&b], WATCHES).await;
+    assert_eq!(counted(&[&b], "cekura_exporter_takeovers_total", &[]).await, 0, "they were given, not taken");
+    assert_eq!(postgres.query("SELECT count(*) FROM cekura_exporter.replicas").await, [["1"]]);
+    let polls = |exposition: &Exposition| exposition.value("cekura_toggle_polls_total", &[("toggle", "w1")]).unwrap();
+    let before = polls(&b.scrape().await);
+    b.scrape_until("it polls", |exposition| polls(exposition) > before).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_stood_still_for_longer_than_its_lease_saves_nothing_of_what_others_own_now() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let [a, b] = two_replicas(&upstream, &postgres.url()).await;
+    share(&[&a, &b], WATCHES).await;
+    a.signal(Signal::STOP);
+    share_alone(&b).await;
+    let name = "late";
+    (100..104).for_each(|agent| upstream.script(&format!("q{agent}"), [Reply::task("failed", None)]));
+    for agent in 100..104 {
+        assert_eq!(b.put(&format!("{name}{agent}"), &task(agent, &format!("q{agent}"))).await.0, 201);
+    }
+    let owners = "SELECT count(DISTINCT owner) FROM cekura_exporter.shards";
+    assert_eq!(postgres.query(owners).await, [["1"]]);
+    a.signal(Signal::CONT);
+    // It joins again as if it were new.
+    share(&[&a, &b], WATCHES + 4).await;
+    for agent in 100..104 {
+        eventually("what happened meanwhile is known", async || {
+            (a.toggle(&format!("{name}{agent}")).await["status"] == "failed").then_some(())
+        })
+        .await;
+    }
+    let finished = counted(&[&a, &b], "cekura_api_runs_finished_total", &[("outcome", "failed")]).await;
+    assert_eq!(finished, 4);
+}
+
+/// Waits until a replica owns everything, although others do not know.
+async fn share_alone(replica: &Exporter) {
+    replica.scrape_until("it owns everything", |exposition| shards(exposition) == 64).await;
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_polling_goes_on_and_registrations_are_refused() {
+    let (upstream, mut postgres) = (Upstream::start().await, Postgres::start().await);
+    let [a, b] = two_replicas(&upstream, &postgres.url()).await;
+    assert_eq!(a.put("before", &task(100, "p")).await.0, 201);
+    share(&[&a, &b], WATCHES + 1).await;
+    postgres.stop();
+    for replica in [&a, &b] {
+        replica.scrape_until("it says so", |e| e.value("cekura_exporter_database_up", &[]) == Some(0.0)).await;
+        let (status, answer) = replica.put("during", &task(101, "p")).await;
+        assert_eq!(status, 503, "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains("the database cannot be reached"), "{answer}");
+        assert_eq!(replica.delete("before").await, 503);
+        assert_eq!(replica.get("/api/v1/toggles/before").await.0, 200);
+        let (status, answer) = replica.get("/api/v1/toggles/unknown").await;
+        assert_eq!(status, 503, "{answer}");
+    }
+    upstream.script("p1", [Reply::task("failed", None)]);
+    upstream.script("p2", [Reply::task("completed", Some(true))]);
+    eventually("what happens is exposed", async || {
+        let failed = counted(&[&a, &b], "cekura_toggle_status", &[("toggle", "w1"), ("status", "failed")]).await;
+        let completed = counted(&[&a, &b], "cekura_toggle_status", &[("toggle", "w2"), ("status", "completed")]).await;
+        ((failed, completed) == (1, 1)).then_some(())
+    })
+    .await;
+    tokio::time::sleep(LEASE + LEASE).await;
+    assert_eq!(exposed(&[&a, &b]).await.len() as u64, WATCHES + 1, "nobody gives up anything");
+    postgres.start_again().await;
+    share(&[&a, &b], WATCHES + 1).await;
+    assert_eq!(counted(&[&a, &b], "cekura_exporter_takeovers_total", &[]).await, 0);
+    eventually("it is taken again", async || (a.put("after", &task(102, "p")).await.0 == 201).then_some(())).await;
+    let finished =
+        async |outcome: &str| counted(&[&a, &b], "cekura_api_runs_finished_total", &[("outcome", outcome)]).await;
+    eventually("what finished meanwhile is counted", async || {
+        ((finished("failed").await, finished("completed").await) == (1, 1)).then_some(())
+    })
+    .await;
+    b.kill().await;
+    share(&[&a], WATCHES + 2).await;
+    assert_eq!(a.toggle("w1").await["status"], "failed");
+}
+
+#[tokio::test]
+async fn without_a_database_since_the_start_everything_is_polled_after_one_lease() {
+    let upstream = Upstream::start().await;
+    let mut postgres = Postgres::start().await;
+    postgres.stop();
+    let [a, b] = two_replicas(&upstream, &postgres.url()).await;
+    for replica in [&a, &b] {
+        replica.scrape_until("it polls everything", |e| e.count("cekura_toggle_up") as u64 == WATCHES).await;
+        assert_eq!(shards(&replica.scrape().await), 64);
+    }
+    postgres.start_again().await;
+    share(&[&a, &b], WATCHES).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_cut_off_from_the_database_is_replaced_and_comes_back() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let mut proxy = Proxy::to(postgres.address());
+    let a = replica(&upstream, &Postgres::url_through(&proxy)).start().await;
+    let b = replica(&upstream, &postgres.url()).start().await;
+    share(&[&a, &b], WATCHES).await;
+    proxy.cut();
+    share_alone(&b).await;
+    a.scrape_until("it says so", |e| e.value("cekura_exporter_database_up", &[]) == Some(0.0)).await;
+    assert!(shards(&a.scrape().await) > 0, "it goes on, because nobody told it that others took over");
+    upstream.script("p3", [Reply::task("failed", None)]);
+    eventually("each exposes it", async || {
+        let labels = [("toggle", "w3"), ("status", "failed")];
+        (counted(&[&b], "cekura_toggle_status", &labels).await == 1).then_some(())
+    })
+    .await;
+    proxy.heal();
+    share(&[&a, &b], WATCHES).await;
+    let finished = async || counted(&[&a, &b], "cekura_api_runs_finished_total", &[("outcome", "failed")]).await;
+    assert_eq!(finished().await, 1);
+    assert_eq!(counted(&[&a, &b], "cekura_toggle_finished_total", &[("toggle", "w3"), ("status", "failed")]).await, 1);
+}
+
+#[tokio::test]
+async fn a_standby_that_is_promoted_has_everything_that_was_acknowledged() {
+    let upstream = Upstream::start().await;
+    let mut primary = Postgres::start().await;
+    let standby = primary.synchronous_standby().await;
+    let url = format!(
+        "postgresql://postgres@{},{}/postgres?target_session_attrs=read-write",
+        primary.address(),
+        standby.address()
+    );
+    let [a, b] = two_replicas(&upstream, &url).await;
+    share(&[&a, &b], WATCHES).await;
+    for agent in 100..110 {
+        assert_eq!((if agent % 2 == 0 { &a } else { &b }).put(&format!("r{agent}"), &task(agent, "p")).await.0, 201);
+    }
+    primary.stop();
+    standby.promote().await;
+    share(&[&a, &b], WATCHES + 10).await;
+    eventually("it is taken again", async || (a.put("after", &task(110, "p")).await.0 < 300).then_some(())).await;
+    assert_eq!(b.toggle("after").await["progress_id"], "p");
+    let c = replica(&upstream, &url).start().await;
+    share(&[&a, &b, &c], WATCHES + 11).await;
+}
+
+#[tokio::test]
+async fn clocks_of_replicas_may_be_hours_apart() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let a = by_clock(replica(&upstream, &postgres.url()), -3600.0).start().await;
+    let b = by_clock(replica(&upstream, &postgres.url()), 3600.0).start().await;
+    share(&[&a, &b], WATCHES).await;
+    upstream.script("p5", [Reply::task("completed", Some(true))]);
+    let times = async |replica: &Exporter| {
+        let toggle = replica.toggle("w5").await;
+        toggle["finished_at"].as_str().map(|time| (time.to_owned(), toggle["started_at"].to_string()))
+    };
+    let (of_a, of_b) =
+        eventually("both know that it finished", async || Some((times(&a).await?, times(&b).await?))).await;
+    assert_ne!(of_a, of_b, "each says it by its own clock");
+    a.kill().await;
+    share(&[&b], WATCHES).await;
+    let labels = [("toggle", "w5"), ("status", "completed")];
+    b.scrape_until("it is still known", |e| e.value("cekura_toggle_finished_total", &labels) == Some(1.0)).await;
+    assert_eq!(times(&b).await.unwrap(), of_b);
+}
+
+#[tokio::test]
+async fn an_older_version_that_meets_a_newer_schema_says_so_and_stops() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let mut a = replica(&upstream, &postgres.url()).start().await;
+    share(&[&a], WATCHES).await;
+    postgres.query("UPDATE cekura_exporter.schema_version SET version = 1000").await;
+    assert!(!a.ended().await.success());
+    let errors = a.errors();
+    assert!(errors.contains("was written by a newer version of cekura-exporter (its schema is 1000"), "{errors}");
+}
+
+#[tokio::test]
+async fn nothing_that_was_acknowledged_is_lost_by_kills_amid_a_storm_of_registrations() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let url = postgres.url();
+    let mut replicas = Vec::from(three_replicas(&upstream, &url).await);
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let http = replicas[0].http();
+        let urls: Vec<_> = replicas.iter().map(|replica| replica.urls[0].clone()).collect();
+        let storm = (0..60).map(|n: usize| {
+            let (agent, url) = (1000 + 100 * round + n as u64, &urls[n % 3]);
+            let request = http
+                .put(format!("{url}/api/v1/toggles/s{agent}"))
+                .body(task(agent, "p").to_string())
+                .header("content-type", "application/json");
+            async move {
+                tokio::time::sleep(Duration::from_millis(5 * n as u64)).await;
+                let answer = request.send().await;
+                answer.is_ok_and(|answer| answer.status().is_success()).then(|| format!("s{agent}"))
+            }
+        });
+        let storm: Vec<_> = storm.map(tokio::spawn).collect();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        replicas.remove(usize::from(round % 2 == 0)).kill().await;
+        for put in storm {
+            acknowledged.extend(put.await.unwrap());
+        }
+        replicas.push(replica(&upstream, &url).start().await);
+    }
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    for replica in &replicas {
+        for name in &acknowledged {
+            assert_eq!(replica.get(&format!("/api/v1/toggles/{name}")).await.0, 200, "{name}");
+        }
+    }
+    let all: Vec<_> = replicas.iter().collect();
+    let stored = postgres.query("SELECT count(*) FROM cekura_exporter.registrations WHERE record IS NOT NULL").await;
+    share(&all, WATCHES + stored[0][0].parse::<u64>().unwrap()).await;
+}
