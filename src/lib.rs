@@ -57,11 +57,11 @@ use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
 use crate::database::Connector;
 use crate::exposition::Metrics;
-use crate::http::{Site, SiteData, WriteApi};
+use crate::http::{ReplicaAccess, Site, SiteData, WriteApi};
 use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader, StoreSettings};
 use crate::liveness::LastStatusChange;
 use crate::poller::{Poller, PollerHandle};
-use crate::replicas::Coordinator;
+use crate::replicas::{Coordinator, ReplicaLinks};
 use crate::store::{DatabaseStore, FileStore, Registration, Store};
 use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Panicked, Thread, Worker};
@@ -286,7 +286,7 @@ impl Running {
         let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
         let metrics = Arc::new(metrics);
         let (web_follower, web, web_checks) = WebFollower::new(web, metrics.clone());
-        let (poller, PollerHandle { updates, renewals, asks, listings, heartbeat, last_change }) =
+        let (poller, PollerHandle { updates, renewals, asks, forwarded, listings, heartbeat, last_change }) =
             Poller::new(board.clone(), metrics.clone());
         let (stop_polling, polling_stops) = oneshot::channel();
         let polling = start_poller(poller, polling_stops).await?;
@@ -315,12 +315,18 @@ impl Running {
         let reloader = Arc::new(reloader);
         let (drain, draining) = watch::channel(false);
         let write_api = WriteApi::new(commands.clone(), reloader.clone(), config.clone());
-        let data = SiteData { board: board.clone(), metrics: metrics.clone(), heartbeat, asks };
+        let (synchronized, is_synchronized) = watch::channel(false);
+        let replica = match &store {
+            Some(Store::Database(database)) => Some(ReplicaAccess { database: database.clone(), is_synchronized }),
+            _ => None,
+        };
+        let data = SiteData { board: board.clone(), metrics: metrics.clone(), heartbeat, asks: asks.clone(), replica };
         let site = Site::new(data, renderer, write_api, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         let mut tasks = JoinSet::new();
         if let Some(Store::Database(database)) = &store {
-            let coordinator = Coordinator::new(database.clone(), board.clone(), metrics.clone(), commands.clone());
+            let links = ReplicaLinks { commands, asks, forwarded, synchronized };
+            let coordinator = Coordinator::new(database.clone(), board.clone(), metrics.clone(), links);
             let coordinating = coordinator.run();
             tasks.spawn(async { RunError::new("the database cannot be used", coordinating.await.to_string()) });
         }

@@ -24,6 +24,8 @@ pub(super) struct Agents {
     unsaved: Option<BTreeSet<AgentKey>>,
     /// Those of which only counters and the time of the last answer changed, where other exporters share the state.
     counted: Option<Rotation<AgentKey>>,
+    /// The agents about which another exporter waits for an answer.
+    urgent: BTreeSet<AgentKey>,
     /// Clients that wait for the next answer about an agent.
     waiters: HashMap<AgentKey, Arc<Notify>>,
 }
@@ -140,6 +142,22 @@ impl Agents {
         applied
     }
 
+    /// Saves the next answer about an agent at once, if it is listed.
+    pub(super) fn set_urgent(&mut self, agent: &AgentKey) {
+        if self.is_listed(&agent.0, agent.1) {
+            self.urgent.insert(agent.clone());
+        }
+    }
+
+    /// Whether the answer about an agent that has just come is to be saved at once. Then it is marked as unsaved.
+    pub(super) fn take_urgent(&mut self, agent: &AgentKey) -> bool {
+        let is_urgent = self.urgent.remove(agent);
+        if is_urgent {
+            self.mark_unsaved(agent.clone());
+        }
+        is_urgent
+    }
+
     /// Sets when the next poll of an agent is due.
     pub(super) fn set_next_poll(&mut self, api: &ApiName, id: AgentId, next_poll: Timestamp) {
         if let Some(listed) = self.agent_mut(api, id).and_then(|agent| agent.listed.as_mut()) {
@@ -165,8 +183,13 @@ impl Agents {
 
     /// Takes over the state of an agent that another exporter saved; `None` if it removed that.
     pub(super) fn replicate(&mut self, api: &ApiName, id: AgentId, saved: Option<SavedAgent>) {
-        let SavedAgent { told, live } = saved.unwrap_or_default();
+        let SavedAgent { told, mut live } = saved.unwrap_or_default();
         let agent = self.entry(api, id);
+        if let Some(known) = &agent.live {
+            // Counters are saved late. Those that this exporter exposed before must not go back.
+            live.polls = live.polls.max(known.polls);
+            live.failures = live.failures.max(known.failures);
+        }
         agent.told = (told != ToldMocks::default()).then(|| Box::new(told));
         agent.set_live(live);
         self.remove_if_unknown(api, id);

@@ -255,7 +255,17 @@ impl Board {
         let mut state = self.write();
         // An exporter that lost the shard meanwhile has no say in it.
         state.owns_agent(&agent.0, agent.1).then_some(())?;
-        state.agents.apply(agent, outcome, asked, now, next_poll)
+        let applied = state.agents.apply(agent, outcome, asked, now, next_poll);
+        if state.agents.take_urgent(agent) {
+            state.mark_news();
+            self.finished.notify_one();
+        }
+        applied
+    }
+
+    /// Saves the next answer about an agent at once, because another exporter waits for it.
+    pub fn save_next_answer(&self, agent: &AgentKey) {
+        self.write_unseen().agents.set_urgent(agent);
     }
 
     /// Sets when the next poll of an agent is due.
@@ -310,8 +320,10 @@ impl Board {
     /// Forgets what was told of an agent until a newer run sets it. Returns whether it was known. The change is saved
     /// soon.
     pub fn forget_agent(&self, api: &ApiName, id: AgentId, now: Timestamp) -> bool {
-        let forgotten = self.write().agents.forget(api, id, now);
+        let mut state = self.write();
+        let forgotten = state.agents.forget(api, id, now);
         if forgotten {
+            state.mark_news();
             self.finished.notify_one();
         }
         forgotten
@@ -362,6 +374,9 @@ impl Board {
         changes.toggles.iter().for_each(|(name, _)| state.mark_unsaved(name));
         changes.agents.iter().for_each(|(key, _)| state.agents.mark_unsaved(key.clone()));
         state.count_later(&changes.finished);
+        if changes.is_news {
+            state.mark_news();
+        }
     }
 
     /// Marks at most `most` watches, and as many agents, as unsaved of which only counters and the time of the last answer

@@ -53,6 +53,8 @@ struct DeferredChanges {
     counted: Rotation<WatchName>,
     /// The runs that finished and are counted when they are saved.
     finished: Vec<FinishedRun>,
+    /// Whether the other exporters should read the unsaved changes as soon as they are saved.
+    is_news: bool,
 }
 
 // === impl BoardState ===
@@ -216,8 +218,10 @@ impl BoardState {
     /// Takes at most `most` watches and as many agents that changed since they were saved.
     pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> UnsavedChanges {
         let Some(mut unsaved) = self.unsaved.take() else { return UnsavedChanges::default() };
-        let mut finished =
-            self.deferred.as_mut().map(|deferred| std::mem::take(&mut deferred.finished)).unwrap_or_default();
+        let (mut finished, is_news) = match &mut self.deferred {
+            Some(deferred) => (std::mem::take(&mut deferred.finished), std::mem::take(&mut deferred.is_news)),
+            None => (Vec::new(), false),
+        };
         let names = std::iter::from_fn(|| unsaved.pop_first()).filter(|name| self.saves(name));
         let names: Vec<_> = names.take(most).collect();
         let later: Vec<_> = finished.extract_if(.., |run| unsaved.contains(&run.toggle)).collect();
@@ -229,7 +233,7 @@ impl BoardState {
             (name, runs)
         };
         let toggles = names.into_iter().map(change).collect();
-        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most, self.owned), finished }
+        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most, self.owned), finished, is_news }
     }
 
     /// Whether this exporter saves the state under a name: it owns the shard of its run, or nothing is known of the name
@@ -277,7 +281,15 @@ impl BoardState {
                 let (toggle, api, shard) =
                     (watch.name.clone(), watch.api.clone(), Shard::of(&watch.api, watch.agent_id));
                 deferred.finished.push(FinishedRun { toggle, api, shard, status, duration, mismatch });
+                deferred.is_news = true;
             }
+        }
+    }
+
+    /// Has other exporters read the unsaved changes as soon as they are saved.
+    pub(super) fn mark_news(&mut self) {
+        if let Some(deferred) = &mut self.deferred {
+            deferred.is_news = true;
         }
     }
 

@@ -23,9 +23,10 @@ use super::responses::renderings::{Document, RenderError, RenderingKey, Renderin
 use super::responses::response::{HTML, HttpResponse, JSON, TEXT, YAML, encode_json, json, ok, problem, response};
 use super::route::Route;
 use super::selection::Selection;
-use super::site::Site;
+use super::site::{ReplicaAccess, Site};
 use crate::clock;
 use crate::exposition::Snapshot;
+use crate::store::{AgentRequest, DatabaseStore};
 use crate::toggle::{AgentId, AgentKey, ApiName};
 
 const NO_SUCH_AGENT: &str = "no such agent: no watch has it and no source lists it";
@@ -34,6 +35,9 @@ const NOT_ASKED: &str = "the exporter does not ask for the mock status of this a
 
 /// How long a response may wait for the state file.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often is looked whether another replica has forgotten an agent.
+const FORGET_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A configuration with at most this many watches is rendered on this thread.
 const FEW_WATCHES: usize = 100;
@@ -164,13 +168,39 @@ impl Site {
 
     /// Forgets what was told of an agent, and responds when the change is on the disk.
     pub(super) async fn forget_agent(&self, api: &str, id: &str) -> HttpResponse {
-        let forgotten = agent_key(api, id).is_some_and(|(api, id)| self.board.forget_agent(&api, id, clock::now()));
-        if !forgotten {
-            return problem(StatusCode::NOT_FOUND, "nothing is known of the mocks of such an agent");
+        let Some((api, id)) = agent_key(api, id) else { return nothing_told() };
+        if let Some(ReplicaAccess { database, .. }) = &self.replica
+            && !self.board.owns_agent(&api, id)
+        {
+            return self.forget_elsewhere(database, (api, id)).await;
+        }
+        if !self.board.forget_agent(&api, id, clock::now()) {
+            return nothing_told();
         }
         match tokio::time::timeout(SAVE_TIMEOUT, self.board.all_saved()).await {
             Ok(()) => response(StatusCode::NO_CONTENT, None, ""),
             Err(_) => try_again("it is forgotten, but that is not saved yet: a restart would bring it back"),
+        }
+    }
+
+    /// Has the replica that owns an agent forget what was told of it, and responds when that is known here.
+    async fn forget_elsewhere(&self, database: &DatabaseStore, agent: AgentKey) -> HttpResponse {
+        let is_told =
+            || self.board.agent(&agent.0, agent.1, clock::now()).is_some_and(|row| row.told.enabled().is_some());
+        if !is_told() {
+            return nothing_told();
+        }
+        if let Err(error) = database.request(&AgentRequest::Forget(agent.clone())).await {
+            return try_again(&format!("another replica has to forget it: {} {error}", error.subject()));
+        }
+        let forgotten = async {
+            while is_told() {
+                tokio::time::sleep(FORGET_INTERVAL).await;
+            }
+        };
+        match tokio::time::timeout(SAVE_TIMEOUT, forgotten).await {
+            Ok(()) => response(StatusCode::NO_CONTENT, None, ""),
+            Err(_) => try_again("another replica has to forget it, and has not confirmed it yet"),
         }
     }
 
@@ -289,6 +319,10 @@ fn health(unhealthy_reason: Option<&str>, healthy: &'static str) -> HttpResponse
 /// What a client asks for is not known here, and the other replicas cannot be asked.
 fn may_be_registered(why: &str) -> HttpResponse {
     try_again(&format!("not known to this replica, but another one may have registered it: {why}"))
+}
+
+fn nothing_told() -> HttpResponse {
+    problem(StatusCode::NOT_FOUND, "nothing is known of the mocks of such an agent")
 }
 
 fn no_such_watch() -> HttpResponse {

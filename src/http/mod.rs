@@ -16,4 +16,4 @@ mod site;
 pub use api::write::WriteApi;
 pub use connections::listen::{addresses, bind};
 pub use connections::server::serve;
-pub use site::{Site, SiteData};
+pub use site::{ReplicaAccess, Site, SiteData};

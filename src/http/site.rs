@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::exposition::Metrics;
 use crate::liveness::Heartbeat;
+use crate::store::DatabaseStore;
 use crate::threads::Worker;
 use crate::toggle::{AgentKey, ClockJump, Timestamp};
 use crate::web::{Users, Web};
@@ -34,6 +35,7 @@ pub struct Site {
     pub(super) metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
     pub(super) asks: mpsc::UnboundedSender<AgentKey>,
+    pub(super) replica: Option<ReplicaAccess>,
     pub(super) write_api: WriteApi,
     pub(super) web: watch::Receiver<Arc<Web>>,
     authenticator: Authenticator,
@@ -62,6 +64,16 @@ pub struct SiteData {
     pub heartbeat: Heartbeat,
     /// Asks for the mock status of an agent ahead of its plan.
     pub asks: mpsc::UnboundedSender<AgentKey>,
+    /// The other replicas, if there can be any.
+    pub replica: Option<ReplicaAccess>,
+}
+
+/// How the site reaches the other replicas.
+pub struct ReplicaAccess {
+    /// The database that they share.
+    pub database: Arc<DatabaseStore>,
+    /// Whether the watches and agents of the others are known.
+    pub is_synchronized: watch::Receiver<bool>,
 }
 
 // === impl Site ===
@@ -80,12 +92,13 @@ impl Site {
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> io::Result<Self> {
-        let SiteData { board, metrics, heartbeat, asks } = data;
+        let SiteData { board, metrics, heartbeat, asks, replica } = data;
         Ok(Self {
             board,
             metrics,
             heartbeat,
             asks,
+            replica,
             write_api,
             web,
             authenticator: Authenticator::new()?,
@@ -121,10 +134,12 @@ impl Site {
     pub(super) fn not_ready_reason(&self) -> Option<&'static str> {
         if self.refuses_readiness.load(Ordering::Relaxed) {
             Some("draining")
-        } else if *self.listening.borrow() {
-            None
-        } else {
+        } else if !*self.listening.borrow() {
             Some("starting")
+        } else if self.replica.as_ref().is_some_and(|replica| !*replica.is_synchronized.borrow()) {
+            Some("starting: the database has not been read yet")
+        } else {
+            None
         }
     }
 

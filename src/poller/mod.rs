@@ -113,6 +113,8 @@ pub struct PollerHandle {
     pub renewals: mpsc::UnboundedSender<(ApiName, Renewal)>,
     /// Asks for the mock status of an agent ahead of its plan.
     pub asks: mpsc::UnboundedSender<AgentKey>,
+    /// The agents whose mock status was asked for and that another exporter owns.
+    pub forwarded: mpsc::UnboundedReceiver<AgentKey>,
     /// The listings of agents that ended.
     pub listings: mpsc::UnboundedReceiver<AgentListing>,
     /// Whether the poller is alive.
@@ -156,6 +158,7 @@ pub struct Poller {
     updates: mpsc::Receiver<PollerUpdate>,
     renewals: mpsc::UnboundedReceiver<(ApiName, Renewal)>,
     asks: mpsc::UnboundedReceiver<AgentKey>,
+    forwarded: mpsc::UnboundedSender<AgentKey>,
     listings: mpsc::UnboundedSender<AgentListing>,
     queues: BTreeMap<ApiName, ApiQueue>,
     /// How many exporters share the budgets of the APIs.
@@ -193,6 +196,7 @@ impl Poller {
         let (send_update, updates) = mpsc::channel(1);
         let (send_renewal, renewals) = mpsc::unbounded_channel();
         let (send_ask, asks) = mpsc::unbounded_channel();
+        let (send_forwarded, forwarded) = mpsc::unbounded_channel();
         let (send_listing, listings) = mpsc::unbounded_channel();
         let (heartbeat, last_change) = (Heartbeat::new(Instant::now()), LastStatusChange::default());
         let poller = Self {
@@ -202,6 +206,7 @@ impl Poller {
             updates,
             renewals,
             asks,
+            forwarded: send_forwarded,
             listings: send_listing,
             queues: BTreeMap::new(),
             replicas: NonZeroU32::MIN,
@@ -216,6 +221,7 @@ impl Poller {
             updates: send_update,
             renewals: send_renewal,
             asks: send_ask,
+            forwarded,
             listings,
             heartbeat,
             last_change,

@@ -229,6 +229,11 @@ impl Poller {
 
     /// Asks for the mock status of an agent ahead of its plan, but not more often than at the shortest interval.
     pub(super) fn ask_soon(&mut self, api: &ApiName, agent: AgentId) {
+        if !self.board.owns_agent(api, agent) {
+            // The receiver is gone only if no other exporter shares the work, or while the process stops.
+            let _ = self.forwarded.send((api.clone(), agent));
+            return;
+        }
         let Some(queue) = self.queues.get_mut(api) else { return };
         let due = queue.agents.earliest(agent, self.polling.min_interval, Instant::now());
         if queue.agents.due(agent).is_some_and(|planned| planned > due) {

@@ -10,16 +10,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use self::plan::SharePlan;
 use crate::board::Board;
+use crate::clock;
 use crate::exposition::Metrics;
 use crate::intake::IntakeCommand;
 use crate::poller::{Replication, Share};
-use crate::store::{DatabaseStore, Membership, OwnerState, SharedChanges, StoreError};
-use crate::toggle::{Shard, ShardSet};
+use crate::store::{AgentRequest, DatabaseStore, Membership, OwnerState, SharedChanges, StoreError};
+use crate::toggle::{AgentKey, Shard, ShardSet};
 
 /// How often the database is read, unless a notification comes. What others did is shown within two seconds.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,12 +35,24 @@ pub fn new_id() -> String {
     format!("{host}-{:08x}", fastrand::u32(..))
 }
 
+/// How the coordinator reaches the rest of the program.
+pub struct ReplicaLinks {
+    /// The queue of the intake.
+    pub commands: mpsc::Sender<IntakeCommand>,
+    /// Asks for the mock status of an agent that this replica owns, ahead of its plan.
+    pub asks: mpsc::UnboundedSender<AgentKey>,
+    /// The agents whose mock status was asked for and that another replica owns.
+    pub forwarded: mpsc::UnboundedReceiver<AgentKey>,
+    /// Turns true when the watches and agents of the others are known, or when it is clear that they will not be soon.
+    pub synchronized: watch::Sender<bool>,
+}
+
 /// Divides the work with other replicas.
 pub struct Coordinator {
     store: Arc<DatabaseStore>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
-    commands: mpsc::Sender<IntakeCommand>,
+    links: ReplicaLinks,
     /// The versions of the shards that were read.
     seen: [i64; Shard::COUNT as usize],
     /// What the poller was told.
@@ -56,24 +69,21 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// A coordinator that has not joined the others yet.
-    pub fn new(
-        store: Arc<DatabaseStore>,
-        board: Arc<Board>,
-        metrics: Arc<Metrics>,
-        commands: mpsc::Sender<IntakeCommand>,
-    ) -> Self {
+    pub fn new(store: Arc<DatabaseStore>, board: Arc<Board>, metrics: Arc<Metrics>, links: ReplicaLinks) -> Self {
         metrics.set_database_up(false);
         metrics.set_replicas(1);
         metrics.set_shards(ShardSet::NONE);
         metrics.count_takeovers(0);
         let seen = [0; Shard::COUNT as usize];
-        Self { store, board, metrics, commands, seen, share: None, alone: false, joined: None, problem: None }
+        Self { store, board, metrics, links, seen, share: None, alone: false, joined: None, problem: None }
     }
 
     /// Divides the work until it is dropped. Returns only if this version can never use the database.
     pub async fn run(mut self) -> StoreError {
         let alone_at = Instant::now() + self.store.lease();
         loop {
+            // Nobody could be asked while the database was away. Whoever waits asks again.
+            while self.links.forwarded.try_recv().is_ok() {}
             let error = match self.coordinate().await {
                 Ok(never) => match never {},
                 Err(error) if error.is_final() => return error,
@@ -107,8 +117,32 @@ impl Coordinator {
                 _ = renewals.tick() => self.store.renew().await?,
                 () = store.notified() => {}
                 () = tokio::time::sleep(INTERVAL) => {}
+                Some(agent) = self.links.forwarded.recv() => {
+                    self.store.request(&AgentRequest::Ask(agent)).await?;
+                    continue;
+                }
+                request = store.next_request() => {
+                    self.answer(request);
+                    continue;
+                }
             }
             self.divide().await?;
+        }
+    }
+
+    /// Does what another replica asks for, if this one owns the agent.
+    fn answer(&self, request: AgentRequest) {
+        let (AgentRequest::Ask((api, id)) | AgentRequest::Forget((api, id))) = &request;
+        if !self.board.owns_agent(api, *id) {
+            return;
+        }
+        match request {
+            AgentRequest::Ask(agent) => {
+                self.board.save_next_answer(&agent);
+                // The receiver is gone only while the process stops.
+                let _ = self.links.asks.send(agent);
+            }
+            AgentRequest::Forget((api, id)) => _ = self.board.forget_agent(&api, id, clock::now()),
         }
     }
 
@@ -187,10 +221,11 @@ impl Coordinator {
         if !replication.is_empty() {
             let (responder, done) = oneshot::channel();
             // Both fail only if the intake is gone, and then the process ends.
-            let _ = self.commands.send(IntakeCommand::Replicate(Box::new(replication), responder)).await;
+            let _ = self.links.commands.send(IntakeCommand::Replicate(Box::new(replication), responder)).await;
             let _ = done.await;
         }
         self.share = Some(Share { given: ShardSet::NONE, ..share });
+        self.links.synchronized.send_replace(true);
         self.metrics.set_shards(owned);
         self.metrics.set_replicas(replicas);
     }

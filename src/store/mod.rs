@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::database::{DatabaseStore, Leases, Membership, OwnerState, SharedChanges};
+pub use self::database::{AgentRequest, DatabaseStore, Leases, Membership, OwnerState, SharedChanges};
 pub use self::error::StoreError;
 pub use self::file::FileStore;
 use crate::threads::{self, ThreadError};
@@ -73,7 +73,7 @@ pub struct SavedToggle {
 pub struct SavedAgent {
     /// What its toggle tasks told of its mocks.
     pub told: ToldMocks,
-    /// What its mock status said. Its counters are not saved.
+    /// What its mock status said.
     pub live: LiveMocks,
 }
 
@@ -107,6 +107,8 @@ pub struct UnsavedChanges {
     pub agents: Vec<SavedAgentChange>,
     /// The runs among them that finished, as far as they are to be counted when they are saved.
     pub finished: Vec<FinishedRun>,
+    /// Whether the other exporters that share the state should read it at once.
+    pub is_news: bool,
 }
 
 /// A run that finished. Where several exporters share the work, it is counted when it is saved: of two that see the same

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cekura_exporter::demo::simulator::Reply;
+use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -15,8 +16,8 @@ const LEASE: Duration = Duration::from_secs(3);
 /// How many watches each test has in its configuration: enough that each of three replicas has some.
 const WATCHES: u64 = 24;
 
-fn configuration(upstream: &Upstream, url: &str) -> String {
-    let watches: Vec<_> = (1..=WATCHES).map(watch).collect();
+fn configuration(upstream: &Upstream, url: &str, watches: u64) -> String {
+    let watches: Vec<_> = (1..=watches).map(watch).collect();
     let watches = watches.concat();
     Exporter::quick(
         upstream,
@@ -31,7 +32,7 @@ fn watch(agent: u64) -> String {
 }
 
 fn replica(upstream: &Upstream, url: &str) -> Start {
-    Exporter::with(configuration(upstream, url))
+    Exporter::with(configuration(upstream, url, WATCHES))
 }
 
 /// Starts two replicas at the same time.
@@ -147,6 +148,48 @@ async fn a_wait_on_any_replica_ends_when_the_run_does_on_another() {
         let events = b.get(&format!("/api/v1/toggles/w{agent}/events")).await.1;
         assert!(events.contains("completed"), "{events}");
     }
+}
+
+#[tokio::test]
+async fn what_the_api_says_of_an_agent_can_be_awaited_and_forgotten_on_any_replica() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let agents: Vec<_> = (1..=4).map(|agent| format!("- {{agent_id: {agent}}}\n")).collect();
+    for agent in 1..=4 {
+        upstream.mock_status(agent, [Reply::mock_status(false, "vapi")]);
+        upstream.script(&format!("p{agent}"), [Reply::task("completed", Some(true))]);
+    }
+    // No other toggles, because agents are asked while no toggle waits, and those of the others fail again and again.
+    let config = format!("{}agents:\n{}", configuration(&upstream, &postgres.url(), 4), agents.concat());
+    let start = || Exporter::with(config.clone()).start();
+    let (a, b) = tokio::join!(start(), start());
+    share(&[&a, &b], 4).await;
+    for agent in 1..=4 {
+        let path = format!("/api/v1/agents/default/{agent}");
+        for replica in [&a, &b] {
+            eventually("what the toggle told is known", async || {
+                replica.get(&path).await.1.contains("\"mock_enabled\":true").then_some(())
+            })
+            .await;
+        }
+        assert_eq!(a.request(Method::DELETE, &path).await.status(), 204);
+        assert_eq!(a.request(Method::DELETE, &path).await.status(), 404, "it is forgotten");
+        eventually("the other one knows it, too", async || {
+            b.get(&path).await.1.contains("\"mock_enabled\":null").then_some(())
+        })
+        .await;
+        let waits = [&a, &b].map(|replica| replica.get_later(&format!("{path}?wait=50s&live=enabled")));
+        upstream.mock_status(agent, [Reply::mock_status(true, "vapi")]);
+        for wait in waits {
+            let (status, answer) = wait.await.unwrap();
+            assert!(status == 200 && answer.contains("\"mocks_live\":true"), "{status} {answer}");
+        }
+    }
+    let before = counted(&[&a, &b], "cekura_agent_polls_total", &[("agent_id", "1")]).await;
+    a.stop().await;
+    eventually("its counters go on", async || {
+        (counted(&[&b], "cekura_agent_polls_total", &[("agent_id", "1")]).await >= before).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -14,6 +14,12 @@ use crate::toggle::{AgentKey, Expect};
 /// The longest time that a request waits, whatever it asks for.
 const MAX_WAIT: Duration = Duration::from_mins(10);
 
+/// How often an agent is asked for anew while somebody waits for an answer.
+const ASK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How far the clocks of two replicas may be apart without this being corrected.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
 /// The query of a toggle's path.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct WaitQuery {
@@ -149,7 +155,11 @@ impl AgentQuery {
                 return if self.0.is_some() { AgentOutcome::NotAsked } else { AgentOutcome::Over(Box::new(row)) };
             };
             let deadline = began + *wait;
-            let since = clock::now().before(began.elapsed());
+            let mut since = clock::now().before(began.elapsed());
+            if !board.owns_agent(api, *id) {
+                // The clock of the replica that asks may be a little ahead.
+                since = since.after(CLOCK_TOLERANCE);
+            }
             let is_so = asked.live.asked >= Some(since) && state.is_met_by(asked.live.enabled);
             if is_so || Instant::now() >= deadline {
                 return AgentOutcome::Over(Box::new(row));
@@ -159,6 +169,8 @@ impl AgentQuery {
             tokio::select! {
                 () = changed => {}
                 () = tokio::time::sleep_until(deadline) => {}
+                // Another replica may not have got the request.
+                () = tokio::time::sleep(ASK_INTERVAL) => {}
                 _ = draining.wait_for(|draining| *draining) => return AgentOutcome::Draining,
             }
         }

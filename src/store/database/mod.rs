@@ -6,19 +6,21 @@
 mod clock;
 mod fault;
 mod replica;
+mod request;
 mod schema;
 mod session;
 
 use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use self::clock::DatabaseClock;
 pub(in crate::store) use self::fault::DatabaseFault;
 pub use self::replica::{Leases, Membership, OwnerState, SharedChanges};
+pub use self::request::AgentRequest;
 use self::session::{Parameter, Session};
 use super::{NewRegistrations, RegistrationChange, SavedToggle, StoreError, UnsavedChanges, record};
 use crate::database::Connector;
@@ -42,6 +44,7 @@ pub struct DatabaseStore {
     saver: Mutex<Session>,
     coordinator: Mutex<Session>,
     notified: Arc<Notify>,
+    requests: Mutex<mpsc::UnboundedReceiver<String>>,
 }
 
 /// The session for registrations.
@@ -57,18 +60,19 @@ struct Registrar {
 impl DatabaseStore {
     /// A store that connects when it is first used.
     pub fn new(connector: &Connector, lease: Duration, id: String) -> Self {
-        let session = |greeting| Session::new(connector.clone(), greeting);
-        let coordinator = session("LISTEN cekura_exporter");
+        let session = || Session::new(connector.clone(), "").0;
+        let (coordinator, requests) = Session::new(connector.clone(), "LISTEN cekura_exporter");
         Self {
             id,
             lease,
             clock: DatabaseClock::default(),
             leases: SyncMutex::default(),
             away: SyncMutex::default(),
-            registrar: Mutex::new(Registrar { session: session(""), seen: 0 }),
-            saver: Mutex::new(session("")),
+            registrar: Mutex::new(Registrar { session: session(), seen: 0 }),
+            saver: Mutex::new(session()),
             notified: coordinator.notified(),
             coordinator: Mutex::new(coordinator),
+            requests: Mutex::new(requests),
         }
     }
 
@@ -99,6 +103,35 @@ impl DatabaseStore {
     /// Resolves when another replica did something that this one should know soon, or when the connection is lost.
     pub async fn notified(&self) {
         self.notified.notified().await;
+    }
+
+    /// Sends a request to the replica that owns an agent.
+    ///
+    /// # Errors
+    /// If the database does not confirm it.
+    pub async fn request(&self, request: &AgentRequest) -> Result<(), StoreError> {
+        const REQUEST: &str = "SELECT pg_notify('cekura_exporter', $1)::text";
+        self.check_presence()?;
+        let payload = request.to_string();
+        let session = &mut self.registrar.lock().await.session;
+        self.noted(session.query(REQUEST, &[(&payload, Type::TEXT)]).await)?;
+        Ok(())
+    }
+
+    /// The next request of any replica, also of this one.
+    pub async fn next_request(&self) -> AgentRequest {
+        let mut requests = self.requests.lock().await;
+        loop {
+            match requests.recv().await {
+                Some(payload) => {
+                    if let Some(request) = AgentRequest::parse(&payload) {
+                        return request;
+                    }
+                }
+                // The session, which sends them, lives as long as the store.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Stores registrations and removals, one after the other, in one transaction.
@@ -243,7 +276,6 @@ impl DatabaseStore {
         let (held_shards, epochs): (Vec<i16>, Vec<i64>) = held.into_iter().unzip();
         let toggles = self.toggle_columns(changes)?;
         let agents = self.agent_columns(changes)?;
-        let is_news = !changes.finished.is_empty();
         let parameters: [Parameter<'_>; 12] = [
             (&held_shards, Type::INT2_ARRAY),
             (&epochs, Type::INT8_ARRAY),
@@ -256,7 +288,7 @@ impl DatabaseStore {
             (&agents.ids, Type::TEXT_ARRAY),
             (&agents.shards, Type::INT2_ARRAY),
             (&agents.records, Type::TEXT_ARRAY),
-            (&is_news, Type::BOOL),
+            (&changes.is_news, Type::BOOL),
         ];
         let saved = self.noted(session.query(SAVE, &parameters).await)?;
         let saved: Option<Vec<i16>> = cell(saved.first(), 0)?;
@@ -300,7 +332,7 @@ impl DatabaseStore {
                 Some(saved) => {
                     let mut saved = saved.clone();
                     saved.map_times(|time| time.shifted(shift));
-                    Some(json(record::write_agent(&saved))?)
+                    Some(json(record::write_agent(&saved, 0))?)
                 }
                 None => None,
             });

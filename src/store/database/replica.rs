@@ -301,7 +301,7 @@ fn toggle_change(row: &Row, shift: ClockJump) -> Result<Option<ToggleChange>, Da
 fn agent_change(row: &Row, shift: ClockJump) -> Result<Option<SavedAgentChange>, DatabaseFault> {
     let (api, id, record): (&str, &str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let read = || {
-        let mut agent = record.map(|record| record::read_agent(record.as_bytes())).transpose()?;
+        let mut agent = record.map(|record| record::read_agent(record.as_bytes(), 0)).transpose()?;
         if let Some(agent) = &mut agent {
             agent.map_times(|time| time.shifted(shift));
         }

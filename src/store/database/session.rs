@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Row};
@@ -32,6 +32,8 @@ pub(super) struct Session {
     greeting: &'static str,
     /// Notified when a notification arrives, and when the connection ends.
     notified: Arc<Notify>,
+    /// Takes the payloads of notifications.
+    payloads: mpsc::UnboundedSender<String>,
 }
 
 #[derive(Debug)]
@@ -43,9 +45,11 @@ struct OpenSession {
 // === impl Session ===
 
 impl Session {
-    /// A session that is not open yet. Whenever it is opened, it begins with the statements in `greeting`.
-    pub(super) fn new(connector: Connector, greeting: &'static str) -> Self {
-        Self { connector, open: None, greeting, notified: Arc::default() }
+    /// A session that is not open yet, and the payloads of the notifications that it gets. Whenever it is opened, it
+    /// begins with the statements in `greeting`.
+    pub(super) fn new(connector: Connector, greeting: &'static str) -> (Self, mpsc::UnboundedReceiver<String>) {
+        let (payloads, received) = mpsc::unbounded_channel();
+        (Self { connector, open: None, greeting, notified: Arc::default(), payloads }, received)
     }
 
     /// Notified when a notification arrives, and when the connection ends.
@@ -71,7 +75,7 @@ impl Session {
 
     async fn connect(&self) -> Result<OpenSession, DatabaseFault> {
         let (client, connection) = self.connector.connect().await.map_err(DatabaseFault::Unreachable)?;
-        let driver = tokio::spawn(drive(connection, self.notified.clone())).abort_handle();
+        let driver = tokio::spawn(drive(connection, self.notified.clone(), self.payloads.clone())).abort_handle();
         let mut open = OpenSession { client, driver };
         in_time(open.client.batch_execute(SETTINGS)).await?;
         let migrated = tokio::time::timeout(TIME_LIMIT, schema::migrate(&mut open.client)).await;
@@ -89,10 +93,14 @@ async fn in_time<T>(statement: impl Future<Output = Result<T, tokio_postgres::Er
 }
 
 /// Moves the bytes of a connection until it ends.
-async fn drive(mut connection: Connection, notified: Arc<Notify>) {
+async fn drive(mut connection: Connection, notified: Arc<Notify>, payloads: mpsc::UnboundedSender<String>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if matches!(message, AsyncMessage::Notification(_)) {
+        let AsyncMessage::Notification(notification) = message else { continue };
+        if notification.payload().is_empty() {
             notified.notify_one();
+        } else {
+            // The receiver lives as long as the store.
+            let _ = payloads.send(notification.payload().to_owned());
         }
     }
     notified.notify_one();

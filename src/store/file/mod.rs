@@ -138,7 +138,7 @@ impl FileStore {
             for ((api, id), agent) in agents {
                 let key = (api.as_str(), id.get());
                 match agent {
-                    Some(agent) => table.insert(key, record::write_agent(agent)?.as_slice())?,
+                    Some(agent) => table.insert(key, record::write_agent(agent, self.session.number)?.as_slice())?,
                     None => table.remove(key)?,
                 };
             }

@@ -243,7 +243,7 @@ fn read_tables(database: &Database) -> Result<(Saved, Session), StoreFault> {
     });
     let toggles = toggles.map_err(|_| StoreFault::Damaged("it cannot be decoded".into()))?;
     let agents = read_records(&transaction, AGENTS, "agent", |(api, id), json| {
-        Ok(((ApiName::parse(api)?, record::agent_id(id)?), record::read_agent(json)?))
+        Ok(((ApiName::parse(api)?, record::agent_id(id)?), record::read_agent(json, session.counting_since)?))
     });
     let saved = Saved { registrations: registrations?, toggles: toggles?.into_iter().collect(), agents: agents? };
     Ok((saved, session))

@@ -171,19 +171,22 @@ fn counters_go_on_after_a_good_end_and_count_from_zero_after_any_other() {
     let (_folder, path) = folder();
     let saved = || vec![(name("a"), vec![SavedToggle::of(&completed("a"), 0)])];
     let counted = |saved: &Saved, name: &str| saved.toggles[name][0].tally.polls;
+    let (key, mut mock) = agent();
+    (mock.live.polls, mock.live.failures) = (7, 2);
+    let of_agent = |saved: &Saved| (saved.agents[0].1.live.polls, saved.agents[0].1.live.failures);
     let (store, _) = open(&path);
-    store.save(&saved(), &[]).unwrap();
+    store.save(&saved(), &[(key, Some(mock))]).unwrap();
     store.end().unwrap();
     drop(store);
     let (store, both) = open(&path);
-    assert_eq!(counted(&both, "a"), 1);
+    assert_eq!((counted(&both, "a"), of_agent(&both)), (1, (7, 2)));
     // Not ended: what it may have counted and not saved is not known.
     store.save(&[(name("b"), vec![SavedToggle::of(&completed("b"), 0)])], &[]).unwrap();
     drop(store);
     let (store, both) = open(&path);
     let tally = &both.toggles["a"][0].tally;
     assert_eq!((tally.polls, tally.completed, tally.last_completed), (0, 0, completed("a").tally.last_completed));
-    assert_eq!(counted(&both, "b"), 0);
+    assert_eq!((counted(&both, "b"), of_agent(&both)), (0, (0, 0)));
     // What was not saved since stays at zero, what was goes on.
     store.save(&[(name("b"), vec![SavedToggle::of(&completed("b"), 0)])], &[]).unwrap();
     store.end().unwrap();

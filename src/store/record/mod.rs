@@ -58,9 +58,12 @@ struct AgentRecord<'r> {
     unwatched_since: Option<u64>,
     #[serde(borrow, skip_serializing_if = "is_default")]
     live: LiveRecord<'r>,
+    /// The number of the process that saved it.
+    #[serde(skip_serializing_if = "is_default")]
+    session: u64,
 }
 
-/// What the mock status said. Its counters are not saved.
+/// What the mock status said.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct LiveRecord<'r> {
@@ -80,6 +83,10 @@ struct LiveRecord<'r> {
     tool_endpoints: Option<u32>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     failing: Option<FailingRecord<'r>>,
+    #[serde(skip_serializing_if = "is_default")]
+    polls: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    failures: u64,
     #[serde(skip_serializing_if = "is_default")]
     run_finished: Option<u64>,
     #[serde(skip_serializing_if = "is_default")]
@@ -124,7 +131,7 @@ pub(super) fn read_registration(name: WatchName, json: &[u8]) -> Result<Registra
 
 // === Agents ===
 
-pub(super) fn write_agent(agent: &SavedAgent) -> io::Result<Vec<u8>> {
+pub(super) fn write_agent(agent: &SavedAgent, session: u64) -> io::Result<Vec<u8>> {
     let SavedAgent { told: ToldMocks { newest, enabled_since, told_by, forgotten, unwatched_since }, live } = agent;
     json(&AgentRecord {
         newest: newest.map(|(at, place)| (at.as_millis(), place)),
@@ -134,11 +141,16 @@ pub(super) fn write_agent(agent: &SavedAgent) -> io::Result<Vec<u8>> {
         forgotten: *forgotten,
         unwatched_since: timestamp_millis(*unwatched_since),
         live: LiveRecord::of(live),
+        session,
     })
 }
 
-pub(super) fn read_agent(json: &[u8]) -> Result<SavedAgent, String> {
-    let record: AgentRecord<'_> = parse(json)?;
+/// The state of an agent. Its counters start from zero if a process with a lower number than `counting_since` saved them.
+pub(super) fn read_agent(json: &[u8], counting_since: u64) -> Result<SavedAgent, String> {
+    let mut record: AgentRecord<'_> = parse(json)?;
+    if record.session < counting_since {
+        (record.live.polls, record.live.failures) = (0, 0);
+    }
     let newest = record.newest.map(|(at, place)| (Timestamp::from_millis(at), place));
     let is_known = newest.is_some() && !record.forgotten;
     let told_by = match record.told_by.filter(|_| is_known) {
@@ -166,6 +178,8 @@ impl<'r> LiveRecord<'r> {
             mcp_endpoints: live.mcp_endpoints,
             tool_endpoints: live.tool_endpoints,
             failing: live.failing.as_deref().map(FailingRecord::of),
+            polls: live.polls,
+            failures: live.failures,
             run_finished: timestamp_millis(live.run_finished),
             unlisted_since: timestamp_millis(live.unlisted_since),
         }
@@ -182,9 +196,10 @@ impl<'r> LiveRecord<'r> {
             mcp_endpoints: self.mcp_endpoints,
             tool_endpoints: self.tool_endpoints,
             failing: self.failing.and_then(FailingRecord::restore).map(Arc::new),
+            polls: self.polls,
+            failures: self.failures,
             run_finished: timestamp(self.run_finished),
             unlisted_since: timestamp(self.unlisted_since),
-            ..LiveMocks::default()
         }
     }
 }

@@ -284,6 +284,15 @@ impl Exporter {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
+    /// As [`Exporter::get`], in the background.
+    pub(crate) fn get_later(&self, path: &str) -> tokio::task::JoinHandle<(u16, String)> {
+        let request = self.http.get(format!("{}{path}", self.urls[0])).send();
+        tokio::spawn(async {
+            let response = request.await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
+        })
+    }
+
     pub(crate) async fn scrape(&self) -> Exposition {
         let (status, text) = self.get("/metrics").await;
         assert_eq!(status, 200, "{text}");
