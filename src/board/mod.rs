@@ -24,8 +24,8 @@ use crate::sources::{self, WatchChange};
 use crate::store::{self, SavedAgent, SavedToggle, ToggleChange, UnsavedChanges};
 use crate::toggle::{
     AgentDefinition, AgentId, AgentKey, AgentTransition, AgentView, ApiName, ClockJump, Drift, Event, Failure, Labels,
-    LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Shard, ShardSet, Timestamp, Toggle, ToldMocks, Transition,
-    Watch, WatchName,
+    LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Shard, ShardOwners, ShardSet, Timestamp, Toggle, ToldMocks,
+    Transition, Watch, WatchName,
 };
 pub use rows::ToggleRows;
 use state::BoardState;
@@ -42,6 +42,8 @@ pub struct Board {
     saves: AtomicU64,
     /// The number of the last save that saved everything.
     last_save: watch::Sender<u64>,
+    /// Who owns the shards, where several exporters share the state.
+    owners: RwLock<Option<Arc<ShardOwners>>>,
 }
 
 /// One run of one watch. The id becomes stale when the run is replaced or the watch is removed; stale ids are ignored.
@@ -196,6 +198,21 @@ impl Board {
     /// Owns these shards and no others from now on. Before, all are owned.
     pub fn own(&self, owned: ShardSet, now: Timestamp) -> OwnershipChange {
         self.write().own(owned, now)
+    }
+
+    /// Who owns the shards; `None` if no other exporters share the state, or if it is not known yet.
+    pub fn owners(&self) -> Option<Arc<ShardOwners>> {
+        self.owners.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets who owns the shards.
+    pub fn set_owners(&self, owners: ShardOwners) {
+        let mut known = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() != Some(&owners) {
+            *known = Some(Arc::new(owners));
+            drop(known);
+            drop(self.write());
+        }
     }
 
     /// Whether this exporter polls and exposes a run.

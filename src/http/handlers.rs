@@ -96,7 +96,7 @@ impl Site {
         };
         let caught_up = self.write_api.catch_up().await;
         match (query.wait(name, &self.board, self.draining.clone()).await, caught_up) {
-            (WaitOutcome::Over(row), _) => json(&ToggleJson::of(&row)),
+            (WaitOutcome::Over(row), _) => json(&ToggleJson::of(&row, self.board.owners().as_deref())),
             (WaitOutcome::Draining, _) => try_again("the exporter stops"),
             (WaitOutcome::Gone | WaitOutcome::OtherRun, Err(why)) => may_be_registered(&why),
             (WaitOutcome::Gone, Ok(())) => no_such_watch(),
@@ -124,7 +124,8 @@ impl Site {
         let (board, document) = (self.board.clone(), Document::Toggles(selection.clone(), layout));
         let source = move || {
             let rows = board.rows();
-            let list = encode_json(&ToggleList::of(&rows, &selection, clock::now()));
+            let owners = board.owners();
+            let list = encode_json(&ToggleList::of(&rows, owners.as_deref(), &selection, clock::now()));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
         let mut response = self.render_response(document, JSON, headers, source).await;
@@ -141,7 +142,7 @@ impl Site {
         }
         let board = self.board.clone();
         let source = move || {
-            let list = encode_json(&AgentListJson::of(&board.all_agents(clock::now())));
+            let list = encode_json(&AgentListJson::of(&board.all_agents(clock::now()), board.owners().as_deref()));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
         let mut response = self.render_response(Document::Agents(layout), JSON, headers, source).await;
@@ -158,7 +159,7 @@ impl Site {
         let Some(key) = agent_key(api, id) else { return problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT) };
         let caught_up = self.write_api.catch_up().await;
         match query.wait(&key, &self.board, &self.asks, self.draining.clone()).await {
-            AgentOutcome::Over(row) => json(&AgentJson::of(&row)),
+            AgentOutcome::Over(row) => json(&AgentJson::of(&row, self.board.owners().as_deref())),
             AgentOutcome::Gone if caught_up.is_err() => may_be_registered(&caught_up.err().unwrap_or_default()),
             AgentOutcome::Gone => problem(StatusCode::NOT_FOUND, NO_SUCH_AGENT),
             AgentOutcome::NotAsked => problem(StatusCode::CONFLICT, NOT_ASKED),
@@ -234,11 +235,12 @@ impl Site {
             let (started_at, telemetry_path) = (self.started_at(), self.telemetry_path.clone());
             let source = move || {
                 let now = clock::now();
-                let (agents, rows) = (board.agents(now), board.rows());
+                let (agents, rows, owners) = (board.agents(now), board.rows(), board.owners());
                 let page = StatusPage {
                     overview: &Overview::of(&rows, &agents, apis(), started_at, now),
                     rows: &rows,
                     agents: &agents,
+                    owners: owners.as_deref(),
                     selection: &selection,
                     telemetry_path: &telemetry_path,
                     now,

@@ -203,6 +203,7 @@ impl Coordinator {
         let since_seen: Vec<_> =
             since.iter().map(|state| (state.shard, self.seen[usize::from(state.shard.number())])).collect();
         let changes = self.store.changes(&since_seen).await?;
+        self.board.set_owners(membership.owners());
         let versions: Vec<_> = since.iter().map(|state| (state.shard, state.version)).collect();
         let given = self.store.adopt(membership);
         self.apply(changes, self.store.leases().owned(), given, live(membership)).await;

@@ -28,7 +28,7 @@ pub use label::{LabelName, Labels};
 pub(crate) use named::named_enum;
 pub use outcome::{Answer, Failure, Outcome, Reason, ReportedStatus};
 pub use run::{FailureStreak, Finish, LastAnswer, RawStatuses, Run, Status};
-pub use shard::{Shard, ShardSet};
+pub use shard::{Shard, ShardOwners, ShardSet};
 pub use standing::Standing;
 pub use state_machine::{Toggle, Transition};
 pub use tally::{ProblemKind, Tally, ToggleProblem};

@@ -1,5 +1,7 @@
 //! Shards: the parts that watches and agents are divided into, so that several exporters can share them.
 
+use std::sync::Arc;
+
 use super::{AgentId, ApiName};
 
 /// A part of the watches and agents. An agent and all of its watches are in the same shard, so that their series are
@@ -10,6 +12,10 @@ pub struct Shard(u8);
 /// A set of shards.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ShardSet(u64);
+
+/// The names of the owners of the shards, as far as they are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardOwners([Option<Arc<str>>; Shard::COUNT as usize]);
 
 // === impl Shard ===
 
@@ -91,6 +97,25 @@ impl ShardSet {
     /// The shards of the set, sorted.
     pub fn iter(self) -> impl Iterator<Item = Shard> {
         Shard::all().filter(move |shard| self.contains(*shard))
+    }
+}
+
+// === impl ShardOwners ===
+
+impl ShardOwners {
+    /// The owner of an agent and its watches; `None` if nobody owns them at present.
+    pub fn of(&self, api: &ApiName, agent: AgentId) -> Option<&str> {
+        self.0[usize::from(Shard::of(api, agent).0)].as_deref()
+    }
+}
+
+impl FromIterator<(Shard, Arc<str>)> for ShardOwners {
+    fn from_iter<I: IntoIterator<Item = (Shard, Arc<str>)>>(owners: I) -> Self {
+        let mut of_shards = [const { None }; Shard::COUNT as usize];
+        for (shard, owner) in owners {
+            of_shards[usize::from(shard.0)] = Some(owner);
+        }
+        Self(of_shards)
     }
 }
 

@@ -110,6 +110,16 @@ async fn each_watch_is_exposed_by_one_replica_and_each_replica_answers_for_all()
         let (status, list) = replica.get("/api/v1/toggles").await;
         assert_eq!((status, list.matches("\"progress_id\"").count() as u64), (200, WATCHES));
     }
+    let polled_by = |toggle: &Value| toggle["replica"].as_str().unwrap().to_owned();
+    let mut by_replica = BTreeMap::<_, usize>::new();
+    for agent in 1..=WATCHES {
+        let name = format!("w{agent}");
+        let seen = [polled_by(&a.toggle(&name).await), polled_by(&b.toggle(&name).await)];
+        assert_eq!(seen[0], seen[1]);
+        assert!(c.get("/").await.1.contains(&format!("polled by {}", seen[0])));
+        *by_replica.entry(seen[0].clone()).or_default() += 1;
+    }
+    assert_eq!(by_replica.len(), 3, "{by_replica:?}");
     for agent in 100..112_u64 {
         let name = format!("r{agent}");
         let (put, get) = if agent % 2 == 0 { (0, 1) } else { (2, 0) };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::board::{AgentRow, AskedAgent};
-use crate::toggle::{Expect, Labels, LiveMocks, Provider, Text, Timestamp, ToldBy, should_be};
+use crate::toggle::{Expect, Labels, LiveMocks, Provider, ShardOwners, Text, Timestamp, ToldBy, should_be};
 
 /// Agents, sorted by API and id.
 #[derive(Serialize)]
@@ -44,20 +44,23 @@ pub(crate) struct AgentJson<'a> {
     next_poll_at: Option<String>,
     polls: Option<u64>,
     poll_failures: Option<u64>,
+    /// Which replica asks for its mock status; only where there are replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica: Option<&'a str>,
 }
 
 // === impl AgentListJson ===
 
 impl<'a> AgentListJson<'a> {
-    pub(crate) fn of(rows: &'a [AgentRow]) -> Self {
-        Self { agents: rows.iter().map(AgentJson::of).collect() }
+    pub(crate) fn of(rows: &'a [AgentRow], owners: Option<&'a ShardOwners>) -> Self {
+        Self { agents: rows.iter().map(|row| AgentJson::of(row, owners)).collect() }
     }
 }
 
 // === impl AgentJson ===
 
 impl<'a> AgentJson<'a> {
-    pub(crate) fn of(row: &'a AgentRow) -> Self {
+    pub(crate) fn of(row: &'a AgentRow, owners: Option<&'a ShardOwners>) -> Self {
         let AgentRow { api, id, told, asked } = row;
         let asked = asked.as_ref();
         let definition = asked.map(|asked| &*asked.definition);
@@ -96,6 +99,7 @@ impl<'a> AgentJson<'a> {
             next_poll_at: time(asked.and_then(|asked| asked.next_poll)),
             polls: live.map(|live| live.polls),
             poll_failures: live.map(|live| live.failures),
+            replica: owners.and_then(|owners| owners.of(api, *id)),
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::board::{ToggleRow, ToggleRows};
 use crate::http::selection::Selection;
-use crate::toggle::{Expect, Text, Timestamp};
+use crate::toggle::{Expect, ShardOwners, Text, Timestamp};
 
 /// Toggles, sorted by name.
 #[derive(Serialize)]
@@ -50,15 +50,23 @@ pub(crate) struct ToggleJson<'a> {
     next_poll_at: Option<String>,
     polls: u64,
     poll_failures: u64,
+    /// Which replica polls it; only where there are replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica: Option<&'a str>,
 }
 
 // === impl ToggleList ===
 
 impl<'a> ToggleList<'a> {
-    pub(crate) fn of(rows: &'a ToggleRows, selection: &'a Selection, now: Timestamp) -> Self {
+    pub(crate) fn of(
+        rows: &'a ToggleRows,
+        owners: Option<&'a ShardOwners>,
+        selection: &'a Selection,
+        now: Timestamp,
+    ) -> Self {
         let mut selected = selection.select(rows, now);
-        let toggles: Vec<_> =
-            selected.by_ref().take(selection.limit.unwrap_or(usize::MAX)).map(ToggleJson::of).collect();
+        let limit = selection.limit.unwrap_or(usize::MAX);
+        let toggles: Vec<_> = selected.by_ref().take(limit).map(|row| ToggleJson::of(row, owners)).collect();
         let goes_on = selected.next().is_some();
         let next = selection.limit.map(|_| NextPage(toggles.last().map(|last| last.name).filter(|_| goes_on)));
         Self { toggles, next }
@@ -68,7 +76,7 @@ impl<'a> ToggleList<'a> {
 // === impl ToggleJson ===
 
 impl<'a> ToggleJson<'a> {
-    pub(crate) fn of(row: &'a ToggleRow) -> Self {
+    pub(crate) fn of(row: &'a ToggleRow, owners: Option<&'a ShardOwners>) -> Self {
         let ToggleRow { toggle, next_poll, .. } = row;
         let (watch, run, shown) = (&toggle.watch, &toggle.run, &toggle.run.last_answer);
         let failing = run.failing.as_ref();
@@ -99,6 +107,7 @@ impl<'a> ToggleJson<'a> {
             next_poll_at: time(*next_poll),
             polls: toggle.tally.polls,
             poll_failures: toggle.tally.failures,
+            replica: owners.and_then(|owners| owners.of(&watch.api, watch.agent_id)),
         }
     }
 }

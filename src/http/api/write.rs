@@ -142,7 +142,8 @@ impl WriteApi {
         let Some(row) = board.row(name) else {
             return problem(StatusCode::CONFLICT, "it was registered, and removed again since");
         };
-        let mut response = crate::http::responses::response::json(&toggles::ToggleJson::of(&row));
+        let mut response =
+            crate::http::responses::response::json(&toggles::ToggleJson::of(&row, board.owners().as_deref()));
         if registered == Registered::Created {
             *response.status_mut() = StatusCode::CREATED;
             let external_url = self.in_force.borrow().config.external_url.clone();

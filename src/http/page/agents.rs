@@ -8,7 +8,7 @@ use super::row::{Badge, Time, begin_cell, count_of, write_labels, write_poll_fai
 use super::{AGENT_COLUMNS, MAX_ROWS, write_table_head};
 use crate::board::{AgentRow, AskedAgent};
 use crate::http::selection::{self, Selection};
-use crate::toggle::{Expect, LiveMocks, Provider, Text, should_be};
+use crate::toggle::{Expect, LiveMocks, Provider, ShardOwners, Text, should_be};
 
 /// How an agent stands, the worst first. `status.js` decides it in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,7 @@ enum AgentStanding {
 pub(super) struct AgentSection<'a> {
     /// All agents of which something is known.
     rows: Vec<&'a AgentRow>,
+    owners: Option<&'a ShardOwners>,
     selection: &'a Selection,
 }
 
@@ -97,9 +98,9 @@ impl AgentStanding {
 
 impl<'a> AgentSection<'a> {
     /// `agents` are sorted by API and id.
-    pub(super) fn new(agents: &'a [AgentRow], selection: &'a Selection) -> Self {
+    pub(super) fn new(agents: &'a [AgentRow], owners: Option<&'a ShardOwners>, selection: &'a Selection) -> Self {
         let rows = agents.iter().filter(|agent| agent.asked.is_some() || agent.told.enabled().is_some()).collect();
-        Self { rows, selection }
+        Self { rows, owners, selection }
     }
 
     /// Writes how many agents have a problem, with a link to the table.
@@ -132,7 +133,7 @@ impl<'a> AgentSection<'a> {
         )?;
         write_table_head(page, AGENT_COLUMNS)?;
         for row in rows {
-            write_row(page, row)?;
+            write_row(page, row, self.owners)?;
         }
         page.push_str(
             "</tbody>\n</table>\n<p><button id=\"more-agents\" type=\"button\" hidden>Show more agents</button></p>\n</section>\n",
@@ -185,7 +186,7 @@ fn contains(agent: &AgentRow, word: &str) -> bool {
 }
 
 /// Writes a row of the table.
-fn write_row(page: &mut String, agent: &AgentRow) -> fmt::Result {
+fn write_row(page: &mut String, agent: &AgentRow, owners: Option<&ShardOwners>) -> fmt::Result {
     let (api, id) = (Escaped(agent.api.as_str()), agent.id);
     write!(page, "<tr role=\"row\" data-name=\"{api}/{id}\">")?;
     write_standing(page, agent)?;
@@ -200,7 +201,7 @@ fn write_row(page: &mut String, agent: &AgentRow) -> fmt::Result {
     page.push_str("</th>");
     write_live(page, agent)?;
     write_should_be(page, agent)?;
-    write_agent_polls(page, agent)?;
+    write_agent_polls(page, agent, owners)?;
     begin_cell(page, "Endpoints")?;
     if let Some(asked) = &agent.asked {
         write_endpoints(page, &asked.live)?;
@@ -274,10 +275,11 @@ fn write_should_be(page: &mut String, agent: &AgentRow) -> fmt::Result {
     Ok(())
 }
 
-fn write_agent_polls(page: &mut String, agent: &AgentRow) -> fmt::Result {
+fn write_agent_polls(page: &mut String, agent: &AgentRow, owners: Option<&ShardOwners>) -> fmt::Result {
     begin_cell(page, "Polls")?;
     if let Some(AskedAgent { live, next_poll, .. }) = &agent.asked {
-        write_polls(page, live.last_success, *next_poll, [live.polls, live.failures])?;
+        let replica = owners.and_then(|owners| owners.of(&agent.api, agent.id));
+        write_polls(page, live.last_success, *next_poll, [live.polls, live.failures], replica)?;
         if let Some(failing) = &live.failing {
             write_poll_failure(page, failing)?;
             write_what_to_do(page, agent, "cekuraagentnotanswering")?;
@@ -335,7 +337,7 @@ mod tests {
 
     fn rendered(agents: &[AgentRow], words: &str) -> String {
         let selection = Selection { text: words.to_owned(), ..Selection::default() };
-        let (section, mut page) = (AgentSection::new(agents, &selection), String::new());
+        let (section, mut page) = (AgentSection::new(agents, None, &selection), String::new());
         section.write_summary(&mut page).unwrap();
         section.write(&mut page).unwrap();
         page

@@ -19,7 +19,7 @@ use row::{Badge, count_of};
 use crate::board::{AgentRow, ToggleRow, ToggleRows};
 use crate::http::api::overview::{ApiHealth, Overview};
 use crate::http::selection::{MAX_TEXT, Selection};
-use crate::toggle::{Standing, Status, Timestamp};
+use crate::toggle::{ShardOwners, Standing, Status, Timestamp};
 
 /// How many toggles, and how many agents, are shown without the script.
 const MAX_ROWS: usize = 500;
@@ -57,6 +57,8 @@ pub(super) struct StatusPage<'a> {
     pub(super) rows: &'a ToggleRows,
     /// All agents of which something is known, sorted by API and id.
     pub(super) agents: &'a [AgentRow],
+    /// Which replica polls what, if there are replicas.
+    pub(super) owners: Option<&'a ShardOwners>,
     pub(super) selection: &'a Selection,
     /// The path of the metrics.
     pub(super) telemetry_path: &'a str,
@@ -79,7 +81,7 @@ impl StatusPage<'_> {
         page.push_str("<a class=\"skip\" href=\"#toggles\">Skip to the toggles</a>\n");
         self.write_header(page)?;
         page.push_str("<main>\n<p id=\"trouble\" role=\"alert\" hidden></p>\n");
-        let agents = AgentSection::new(self.agents, self.selection);
+        let agents = AgentSection::new(self.agents, self.owners, self.selection);
         self.write_counts(page)?;
         agents.write_summary(page)?;
         self.write_apis(page)?;
@@ -174,7 +176,7 @@ impl StatusPage<'_> {
         );
         write_table_head(page, TOGGLE_COLUMNS)?;
         for row in rows {
-            row::write_row(page, row, self.now)?;
+            row::write_row(page, row, self.owners, self.now)?;
         }
         page.push_str(
             "</tbody>\n</table>\n<p><button id=\"more\" type=\"button\" hidden>Show more</button></p>\n</section>\n",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::html::Escaped;
 use crate::board::ToggleRow;
 use crate::config::format_duration;
-use crate::toggle::{Expect, FailureStreak, Labels, Reason, Standing, Status, Text, Timestamp, Toggle};
+use crate::toggle::{Expect, FailureStreak, Labels, Reason, ShardOwners, Standing, Status, Text, Timestamp, Toggle};
 
 /// The shape and the word that show a standing. The style adds a colour. Each of the three is enough to tell it.
 pub(super) struct Badge {
@@ -75,7 +75,12 @@ fn mismatch_meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str 
 const SHORT_TEXT: usize = 80;
 
 /// Writes a row of the table. The style cuts long texts.
-pub(super) fn write_row(page: &mut String, row: &ToggleRow, now: Timestamp) -> fmt::Result {
+pub(super) fn write_row(
+    page: &mut String,
+    row: &ToggleRow,
+    owners: Option<&ShardOwners>,
+    now: Timestamp,
+) -> fmt::Result {
     let (toggle, watch) = (&row.toggle, &row.toggle.watch);
     let standing = Standing::of(toggle, now);
     write!(page, "<tr role=\"row\" data-name=\"{}\">", Escaped(watch.name.as_str()))?;
@@ -90,7 +95,7 @@ pub(super) fn write_row(page: &mut String, row: &ToggleRow, now: Timestamp) -> f
     begin_cell(page, "Agent")?;
     write!(page, "{}<span class=\"more\">{}</span></td>", watch.agent_id.get(), Escaped(watch.api.as_str()))?;
     write_mocks(page, row)?;
-    write_times(page, row)?;
+    write_times(page, row, owners)?;
     write_texts(page, row)?;
     begin_cell(page, "Tools")?;
     let answer = &toggle.run.last_answer;
@@ -161,7 +166,7 @@ fn write_mocks(page: &mut String, row: &ToggleRow) -> fmt::Result {
     Ok(())
 }
 
-fn write_times(page: &mut String, row: &ToggleRow) -> fmt::Result {
+fn write_times(page: &mut String, row: &ToggleRow, owners: Option<&ShardOwners>) -> fmt::Result {
     let (run, tally) = (&row.toggle.run, &row.toggle.tally);
     begin_cell(page, "Run")?;
     write!(page, "watched {}", Time(run.started))?;
@@ -175,25 +180,32 @@ fn write_times(page: &mut String, row: &ToggleRow) -> fmt::Result {
     }
     page.push_str("</td>");
     begin_cell(page, "Polls")?;
-    write_polls(page, run.last_success, row.next_poll, [tally.polls, tally.failures])?;
+    let replica = owners.and_then(|owners| owners.of(&row.toggle.watch.api, row.toggle.watch.agent_id));
+    write_polls(page, run.last_success, row.next_poll, [tally.polls, tally.failures], replica)?;
     page.push_str("</td>");
     Ok(())
 }
 
-/// Writes how polls went: the last answer, the next poll, how many there were, and how many of them failed.
+/// Writes how polls went: the last answer, the next poll, how many there were, how many of them failed, and which
+/// replica polls, if there are replicas. When another one polls next, this one does not know.
 pub(super) fn write_polls(
     page: &mut String,
     last_success: Option<Timestamp>,
     next_poll: Option<Timestamp>,
     [polls, failures]: [u64; 2],
+    replica: Option<&str>,
 ) -> fmt::Result {
     match last_success {
         Some(last) => write!(page, "answered {}", Time(last))?,
         None => page.push_str("no answer yet"),
     }
-    match next_poll {
-        Some(next) => write!(page, "<span class=\"more\">due {}</span>", Time(next))?,
-        None => page.push_str("<span class=\"more\">no more polls</span>"),
+    match (next_poll, replica) {
+        (Some(next), _) => write!(page, "<span class=\"more\">due {}</span>", Time(next))?,
+        (None, None) => page.push_str("<span class=\"more\">no more polls</span>"),
+        (None, Some(_)) => {}
+    }
+    if let Some(replica) = replica {
+        write!(page, "<span class=\"more\">polled by {}</span>", Escaped(replica))?;
     }
     write!(page, "<span class=\"more\">{}, {failures} failed</span>", count_of(polls, "poll"))
 }

@@ -7,7 +7,7 @@
  *   labels: Object<string, string>, status: string, raw_status: ?string, problem: ?string, mock_enabled: ?boolean, mismatch: ?boolean,
  *   mcp_endpoints: ?number, mcp_tools: ?number, message: ?string, error: ?string, up: ?boolean,
  *   poll_error: ?string, poll_error_detail: ?string, started_at: string, finished_at: ?string,
- *   last_success_at: ?string, next_poll_at: ?string, polls: number, poll_failures: number}} Toggle
+ *   last_success_at: ?string, next_poll_at: ?string, polls: number, poll_failures: number, replica?: string}} Toggle
  * @typedef {{at: string, event: string, from?: string, to?: string, text?: ?string, mismatch?: boolean,
  *   duration_seconds?: ?number, reason?: string, detail?: ?string, lasted_seconds?: number, status?: string,
  *   progress_id?: string}} Happened
@@ -18,7 +18,7 @@
  *   mocks_live: ?boolean, mocks_live_since: ?string, should_be: ?string, mocks_drift: ?boolean, expect: ?string,
  *   mock_enabled: ?boolean, told_by: ?string, told_at: ?string, mcp_endpoints: ?number, tool_endpoints: ?number,
  *   up: ?boolean, poll_error: ?string, poll_error_detail: ?string, last_success_at: ?string, next_poll_at: ?string,
- *   polls: ?number, poll_failures: ?number}} Agent
+ *   polls: ?number, poll_failures: ?number, replica?: string}} Agent
  * @typedef {{version: string, revision: string, started_at: string, statuses: Object<string, number>,
  *   standings: Object<string, number>, apis: Api[]}} Overview
  */
@@ -236,7 +236,9 @@ const runOf = (t) => {
 /** @param {Toggle|Agent} polled */
 const pollsOf = (polled) => [
     ...(polled.last_success_at ? ["answered ", time(polled.last_success_at)] : ["no answer yet"]),
-    polled.next_poll_at ? moreOf("due ", time(polled.next_poll_at)) : moreOf("no more polls"),
+    // When another replica polls next, this one does not know.
+    ...(polled.next_poll_at ? [moreOf("due ", time(polled.next_poll_at))] : polled.replica ? [] : [moreOf("no more polls")]),
+    ...(polled.replica ? [moreOf("polled by ", polled.replica)] : []),
     moreOf(`${counted(polled.polls ?? 0, "poll")}, ${polled.poll_failures ?? 0} failed`),
 ];
 

@@ -1,5 +1,7 @@
 //! Who owns which shard, and what other replicas saved.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -8,7 +10,7 @@ use super::session::Parameter;
 use super::{DatabaseStore, agent_key, cell, number, readable, schema, shard};
 use crate::clock;
 use crate::store::{SavedAgentChange, StoreError, ToggleChange, record};
-use crate::toggle::{ClockJump, Shard, ShardSet, Timestamp, WatchName};
+use crate::toggle::{ClockJump, Shard, ShardOwners, ShardSet, Timestamp, WatchName};
 
 /// How many shards are read at a time by a replica that has read nothing yet.
 const SHARDS_AT_A_TIME: usize = 8;
@@ -75,6 +77,16 @@ impl Leases {
     /// Owns a shard in an epoch, or owns it no more.
     pub fn set(&mut self, shard: Shard, epoch: Option<i64>) {
         self.0[usize::from(shard.number())] = epoch;
+    }
+}
+
+// === impl Membership ===
+
+impl Membership {
+    /// The owners of the shards.
+    pub fn owners(&self) -> ShardOwners {
+        let owned = |state: &OwnerState| Some((state.shard, Arc::from(state.owner.as_deref()?)));
+        self.shards.iter().filter_map(owned).collect()
     }
 }
 
