@@ -50,6 +50,11 @@ requests under way get, and some more. */}}
 {{- $seconds }}
 {{- end }}
 
+{{- /* Whether the exporter keeps its state on a volume: `true` or nothing. */}}
+{{- define "cekura-exporter.stateful" -}}
+{{- if and .Values.persistence.enabled (not .Values.database.existingSecret) }}true{{ end }}
+{{- end }}
+
 {{- /* What keeps a container from more than it needs. */}}
 {{- define "cekura-exporter.confined" -}}
 allowPrivilegeEscalation: false
