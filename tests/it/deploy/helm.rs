@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use super::kubernetes::{central, checked, rendered as kustomized, text_of};
+use super::kubernetes::{Database, central, central_with, checked, checked_with, rendered as kustomized, text_of};
 use super::pods::{Pod, dangling, each, hardened, name, of_kind, pods, selects, unrestricted};
 use super::{file, printed, validated, yaml};
 use crate::harness::tool;
@@ -42,6 +42,9 @@ fn choices() -> Vec<Value> {
         json!({"serviceMonitor": monitoring, "podMonitor": monitoring, "prometheusRule": monitoring}),
         json!({"persistence": {"enabled": false}, "config": {"registrations": {"enabled": false}}}),
         json!({"persistence": {"existingClaim": "theirs"}}),
+        json!({"database": {"existingSecret": "cekura-database"}}),
+        json!({"replicas": 3, "database": {"existingSecret": "theirs", "passwordKey": "password", "caKey": "ca.crt"}}),
+        json!({"replicas": 2, "persistence": {"enabled": false}, "config": {"registrations": {"enabled": false}}}),
         json!({"networkPolicy": {"enabled": false}, "podDisruptionBudget": {"enabled": false}}),
         json!({"networkPolicy": {"from": [{"podSelector": {}}], "egress": [{"ports": [{"port": 3128}]}]}}),
         json!({"externalUrl": "https://exporter.example.com"}),
@@ -60,8 +63,9 @@ fn choices() -> Vec<Value> {
     ]
 }
 
-#[test]
-fn whatever_is_chosen_is_valid_hardened_and_whole() {
+#[tokio::test]
+async fn whatever_is_chosen_is_valid_hardened_and_whole() {
+    let database = Database::start().await;
     for values in choices() {
         let objects = rendered(&values);
         let missing: Vec<_> =
@@ -89,7 +93,7 @@ fn whatever_is_chosen_is_valid_hardened_and_whole() {
             }
         }
         for map in of_kind(&objects, "ConfigMap").filter(|map| map["data"]["config.yaml"].is_string()) {
-            checked(map["data"]["config.yaml"].as_str().unwrap(), None);
+            checked_with(&database, map["data"]["config.yaml"].as_str().unwrap());
         }
     }
 }
@@ -170,6 +174,11 @@ fn substances(objects: &[Value]) -> BTreeMap<String, Value> {
     substances
 }
 
+/// A configuration for kustomize that is that of the chart with a database.
+const WITH_DATABASE: &str = "apis: {default: {api_key_file: /run/secrets/cekura/api-key}}\n\
+                             registrations: {enabled: true}\n\
+                             database: {url_file: /run/secrets/database/url, lease: 15s}\n";
+
 #[test]
 fn the_chart_makes_what_kustomize_makes() {
     let enabled = json!({"enabled": true});
@@ -182,6 +191,13 @@ fn the_chart_makes_what_kustomize_makes() {
         (
             central(&["prometheus-operator", "tls"]),
             json!({"tls": enabled, "serviceMonitor": enabled, "podMonitor": enabled, "prometheusRule": enabled}),
+        ),
+        (
+            central_with(&["replicas", "prometheus-operator", "tls"], WITH_DATABASE),
+            json!({
+                "replicas": 3, "database": {"existingSecret": "cekura-database"},
+                "tls": enabled, "serviceMonitor": enabled, "podMonitor": enabled, "prometheusRule": enabled,
+            }),
         ),
         (nightly, json!({"central": {"enabled": false}, "cronJob": enabled, "image": registry})),
     ] {
@@ -327,6 +343,98 @@ fn a_web_configuration_claim_and_secrets_of_theirs_are_mounted() {
 }
 
 #[test]
+fn the_keys_of_the_secret_of_the_database_are_the_files_of_the_configuration() {
+    let database = |keys: Value| {
+        let mut values = json!({"database": {"existingSecret": "theirs"}});
+        values["database"].as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let objects = rendered(&values);
+        let config = of_kind(&objects, "ConfigMap").next().unwrap()["data"]["config.yaml"].as_str().unwrap();
+        let config = meaning(config);
+        assert_eq!(config["state_file"], Value::Null);
+        let deployment = of_kind(&objects, "Deployment").next().unwrap();
+        (config["database"].clone(), deployment["spec"]["template"].clone())
+    };
+    let (config, pod) = database(json!({}));
+    assert_eq!(config, json!({"url_file": "/run/secrets/database/url", "lease": "15s"}));
+    let mount = each(&pod["spec"]["containers"][0]["volumeMounts"]);
+    let mount = mount.into_iter().find(|mount| mount["mountPath"] == "/run/secrets/database").unwrap();
+    let volume = each(&pod["spec"]["volumes"]).find(|volume| volume["name"] == mount["name"]).unwrap();
+    assert_eq!(volume["secret"], json!({"secretName": "theirs", "defaultMode": 0o440}));
+    let (config, _) =
+        database(json!({"urlKey": "uri", "passwordKey": "password", "caKey": "ca.crt", "lease": "1m30s"}));
+    let expected = json!({
+        "url_file": "/run/secrets/database/uri", "password_file": "/run/secrets/database/password",
+        "ca_file": "/run/secrets/database/ca.crt", "lease": "1m30s",
+    });
+    assert_eq!(config, expected);
+}
+
+/// The values that a `helm` command of a page sets.
+fn values_of_command(page: &str) -> Value {
+    let text = std::fs::read_to_string(file(page)).unwrap();
+    let (_, command) = text.split_once("```sh\nhelm install ").unwrap();
+    let (command, _) = command.split_once("```").unwrap();
+    let mut values = json!({});
+    for (key, value) in command.split("--set ").skip(1).map(|set| set.split_once('=').unwrap()) {
+        let value = value.split_whitespace().next().unwrap();
+        let keys = key.split('.');
+        let place = keys.fold(&mut values, |values, key| &mut values[key]);
+        *place = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+    }
+    values
+}
+
+#[test]
+fn the_commands_of_the_pages_install_what_the_pages_say() {
+    let single = rendered(&values_of_command("docs/kubernetes.md"));
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule", "PersistentVolumeClaim"] {
+        assert_eq!(of_kind(&single, kind).count(), 1, "{kind}");
+    }
+    let several = rendered(&values_of_command("docs/replicas.md"));
+    assert_eq!(of_kind(&several, "PersistentVolumeClaim").count(), 0);
+    let deployment = &of_kind(&several, "Deployment").next().unwrap()["spec"];
+    assert_eq!(deployment["replicas"], 3);
+    let config = meaning(of_kind(&several, "ConfigMap").next().unwrap()["data"]["config.yaml"].as_str().unwrap());
+    // The keys of the Secret that the page creates.
+    let database = json!({
+        "url_file": "/run/secrets/database/url", "password_file": "/run/secrets/database/password", "lease": "15s",
+    });
+    assert_eq!(config["database"], database);
+}
+
+#[test]
+fn replicas_of_a_release_are_spread_over_nodes_unless_the_values_say_how() {
+    let pod_of = |values: &Value| central_pod(values)["spec"]["topologySpreadConstraints"].clone();
+    let database = json!({"existingSecret": "cekura-database"});
+    let spread = pod_of(&json!({"replicas": 2, "database": database}));
+    // Not over those of other releases.
+    let own = json!({"app.kubernetes.io/name": "cekura-exporter", "app.kubernetes.io/instance": "cekura-exporter"});
+    assert_eq!(spread[0]["labelSelector"]["matchLabels"], own);
+    let theirs = json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]);
+    let values = json!({"replicas": 2, "database": database, "topologySpreadConstraints": theirs});
+    assert_eq!(pod_of(&values), theirs);
+    assert_eq!(pod_of(&json!({"database": database})), Value::Null);
+}
+
+#[test]
+fn exporters_that_share_no_file_overlap_in_a_rollout() {
+    let strategy_of = |values: Value| {
+        let objects = rendered(&values);
+        let deployment = &of_kind(&objects, "Deployment").next().unwrap()["spec"];
+        (deployment["replicas"].clone(), deployment["strategy"].clone())
+    };
+    let overlapping = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    let database = json!({"existingSecret": "cekura-database"});
+    for (values, replicas) in [
+        (json!({"database": database}), 1),
+        (json!({"replicas": 0, "database": database}), 0),
+        (json!({"replicas": 2, "persistence": {"enabled": false}, "config": {"registrations": {"enabled": false}}}), 2),
+    ] {
+        assert_eq!(strategy_of(values), (json!(replicas), overlapping.clone()));
+    }
+}
+
+#[test]
 fn a_pod_is_given_the_time_that_it_lingers() {
     let lingering = |linger: &str| json!({"shutdown": {"linger": linger}});
     for (linger, seconds) in [("0s", 30), ("500ms", 30), ("5m", 330), ("1h30m", 5430), ("1d2h3m4s5ms", 93_814)] {
@@ -399,6 +507,18 @@ fn what_is_wrong_in_values_is_named() {
             "config.state_file",
         ),
         (json!({"config": {"state_file": "/data/state"}}), "config.state_file"),
+        (json!({"replicas": 2}), "database.existingSecret"),
+        (json!({"replicas": 2, "persistence": {"enabled": false}}), "database.existingSecret"),
+        (json!({"replicas": 2, "config": {"registrations": {"enabled": false}}}), "database.existingSecret"),
+        (json!({"replicas": "3"}), "replicas"),
+        (json!({"database": {"url": "postgresql://user:sk-inline@db/cekura"}}), "url"),
+        (json!({"database": {"lease": "15 s"}}), "lease"),
+        (json!({"database": {"existingSecret": "a", "urlKey": ""}}), "urlKey"),
+        (json!({"config": {"database": {"url": "postgresql://user:sk-inline@db/cekura"}}}), "config.database"),
+        (
+            json!({"database": {"existingSecret": "a"}, "config": {"state_file": "/var/lib/cekura-exporter/state"}}),
+            "config.state_file",
+        ),
         (json!({"cronJob": {"name": "n".repeat(53)}}), "cronJob"),
     ] {
         let problem = try_rendering(&file(CHART), "cekura-exporter", &values).unwrap_err();

@@ -1,5 +1,6 @@
 //! The manifests for Kubernetes, rendered by kustomize.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::pods::{dangling, each, hardened, name, of_kind, pods, selects, unrestricted};
 use super::{file, validated, yaml};
-use crate::harness::{Authority, FAR, run, tool};
+use crate::harness::{Authority, FAR, Postgres, run, tool};
 
 /// What kustomize makes of a folder of `deploy/kubernetes`, or of one beside it.
 pub(super) fn rendered(folder: &Path) -> Vec<Value> {
@@ -32,17 +33,27 @@ fn of_user(files: &[(&str, &str)]) -> Vec<Value> {
 
 /// The central exporter with these components.
 pub(super) fn central(components: &[&str]) -> Vec<Value> {
-    let components: Vec<_> = components.iter().map(|name| format!("../kubernetes/components/{name}")).collect();
-    let text = json!({"resources": ["../kubernetes/base"], "components": components}).to_string();
-    of_user(&[("kustomization.yaml", &text)])
+    of_user(&[("kustomization.yaml", &kustomization(components).to_string())])
 }
 
-/// All choices of components for the central exporter.
+/// As [`central`], with a configuration of the user's.
+pub(super) fn central_with(components: &[&str], config: &str) -> Vec<Value> {
+    let mut own = kustomization(components);
+    own["configMapGenerator"] = json!([{"name": "cekura-exporter", "behavior": "replace", "files": ["config.yaml"]}]);
+    of_user(&[("kustomization.yaml", &own.to_string()), ("config.yaml", config)])
+}
+
+fn kustomization(components: &[&str]) -> Value {
+    let components: Vec<_> = components.iter().map(|name| format!("../kubernetes/components/{name}")).collect();
+    json!({"resources": ["../kubernetes/base"], "components": components})
+}
+
+/// All choices of components that concern scraping, and replicas with none and with all of these.
 fn choices() -> Vec<Vec<&'static str>> {
     let all = ["prometheus-operator", "scrape-annotations", "tls"];
-    (0..8)
-        .map(|bits| all.into_iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1).map(|(_, name)| name).collect())
-        .collect()
+    let choice = |bits: u32| all.into_iter().enumerate().filter(move |(n, _)| bits >> n & 1 == 1).map(|(_, name)| name);
+    let replicas = [0, 7].map(|bits| std::iter::once("replicas").chain(choice(bits)).collect());
+    (0..8).map(|bits| choice(bits).collect()).chain(replicas).collect()
 }
 
 /// The labels of the only pod.
@@ -114,6 +125,53 @@ fn state_outlives_the_pod_and_belongs_to_one_at_a_time() {
 }
 
 #[test]
+fn replicas_keep_their_state_in_the_database_of_a_secret_and_not_on_a_volume() {
+    let objects = central(&["replicas"]);
+    assert_eq!(of_kind(&objects, "PersistentVolumeClaim").count(), 0);
+    let pod = only_pod(&objects);
+    let volumes: BTreeMap<_, _> = each(&pod.exporter()["volumeMounts"])
+        .map(|mount| (mount["mountPath"].as_str().unwrap(), pod.volume(&mount["name"])))
+        .collect();
+    assert_eq!(
+        volumes.keys().copied().collect::<Vec<_>>(),
+        ["/etc/cekura-exporter", "/run/secrets/cekura", "/run/secrets/database"]
+    );
+    // Readable for the group of the pod, and for nobody else.
+    let secret = json!({"secretName": "cekura-database", "defaultMode": 0o440});
+    assert_eq!(volumes["/run/secrets/database"]["secret"], secret);
+    assert_eq!(each(&pod.spec["volumes"]).count(), volumes.len());
+    let policy = &of_kind(&objects, "NetworkPolicy").next().unwrap()["spec"];
+    let ports: Vec<_> = each(&policy["egress"]).flat_map(|to| each(&to["ports"])).map(|port| &port["port"]).collect();
+    assert_eq!(ports, [53, 53, 443, 5432]);
+}
+
+#[test]
+fn replicas_are_on_different_nodes_and_all_but_one_stay_up_in_a_rollout_and_a_drain() {
+    let objects = central(&["replicas"]);
+    let deployment = of_kind(&objects, "Deployment").next().unwrap();
+    let rollout = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    assert_eq!((&deployment["spec"]["replicas"], &deployment["spec"]["strategy"]), (&json!(3), &rollout));
+    let pod = only_pod(&objects);
+    let [spread] = &pod.spec["topologySpreadConstraints"].as_array().unwrap()[..] else { panic!("{}", pod.spec) };
+    assert_eq!(spread["topologyKey"], "kubernetes.io/hostname");
+    // A cluster with fewer nodes runs all of them, too.
+    assert_eq!(spread["whenUnsatisfiable"], "ScheduleAnyway");
+    assert_eq!(spread["labelSelector"], deployment["spec"]["selector"]);
+    assert_eq!(of_kind(&objects, "PodDisruptionBudget").next().unwrap()["spec"]["maxUnavailable"], 1);
+}
+
+#[test]
+fn an_overlay_decides_how_many_replicas_there_are() {
+    let mut own = kustomization(&["replicas"]);
+    own["replicas"] = json!([{"name": "cekura-exporter", "count": 5}]);
+    let objects = of_user(&[("kustomization.yaml", &own.to_string())]);
+    assert_eq!(of_kind(&objects, "Deployment").next().unwrap()["spec"]["replicas"], 5);
+    let example = rendered(&file("deploy/kubernetes/overlays/example-replicas"));
+    assert_eq!(of_kind(&example, "Deployment").next().unwrap()["spec"]["replicas"], 3);
+    assert_eq!(dangling(&example), [] as [String; 0]);
+}
+
+#[test]
 fn tls_is_asked_for_wherever_it_is_served() {
     let objects = central(&["prometheus-operator", "scrape-annotations", "tls"]);
     let endpoint = &of_kind(&objects, "ServiceMonitor").next().unwrap()["spec"]["endpoints"][0];
@@ -136,16 +194,51 @@ pub(super) fn text_of<'a>(objects: &'a [Value], map: &str, key: &str) -> &'a str
     map.unwrap_or_else(|| panic!("no such ConfigMap"))["data"][key].as_str().unwrap()
 }
 
+/// A database whose URL, password and authority are in a Secret.
+pub(super) struct Database {
+    postgres: Postgres,
+    authority: Authority,
+}
+
+impl Database {
+    pub(super) async fn start() -> Self {
+        let authority = Authority::new("databases");
+        Self { postgres: Postgres::with().tls(&authority.server(FAR)).start().await, authority }
+    }
+
+    /// The keys and values of the Secret that suits a configuration.
+    fn secret(&self, config: &str) -> [(&'static str, String); 3] {
+        let names_authority =
+            config.lines().any(|line| line.trim_start().starts_with("ca_file: /run/secrets/database/"));
+        let mode = if names_authority { "?sslmode=verify-full" } else { "" };
+        let url = format!("{}{mode}", self.postgres.url());
+        [("url", url), ("password", "hush".to_owned()), ("ca.crt", self.authority.pem())]
+    }
+}
+
 /// Checks a configuration with the program, with the folders of a pod elsewhere.
 pub(super) fn checked(config: &str, web: Option<&str>) {
+    checked_with_secret(config, web, &[]);
+}
+
+/// As [`checked`], with a database.
+pub(super) fn checked_with(database: &Database, config: &str) {
+    checked_with_secret(config, None, &database.secret(config));
+}
+
+fn checked_with_secret(config: &str, web: Option<&str>, secret: &[(&str, String)]) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    for name in ["state", "toggles", "tls", "secrets"] {
+    for name in ["state", "toggles", "tls", "secrets", "database"] {
         std::fs::create_dir(path(name)).unwrap();
+    }
+    for (key, value) in secret {
+        std::fs::write(Path::new(&path("database")).join(key), value).unwrap();
     }
     let elsewhere = |text: &str| {
         text.replace("/var/lib/cekura-exporter", &path("state"))
             .replace("/run/secrets/cekura", &path("secrets"))
+            .replace("/run/secrets/database", &path("database"))
             .replace("/toggles", &path("toggles"))
             .replace("/etc/tls", &path("tls"))
     };
@@ -176,6 +269,23 @@ fn the_program_accepts_each_configuration_that_is_shipped() {
     assert!(config.contains("\nexternal_url: https://"), "{config}");
     let nightly = rendered(&file("deploy/kubernetes/overlays/example-cronjob"));
     checked(text_of(&nightly, "cekura-exporter-sidecar", "config.yaml"), None);
+}
+
+#[tokio::test]
+async fn the_program_accepts_the_configuration_of_the_example_with_replicas() {
+    let database = Database::start().await;
+    let example = rendered(&file("deploy/kubernetes/overlays/example-replicas"));
+    let config = text_of(&example, "cekura-exporter", "config.yaml");
+    assert!(!config.contains("state_file"), "{config}");
+    checked_with(&database, config);
+    // The component says in a comment which lines a configuration needs.
+    let component = std::fs::read_to_string(file("deploy/kubernetes/components/replicas/kustomization.yaml")).unwrap();
+    let (_, lines) = component.split_once("instead of state_file:\n").unwrap();
+    let lines: Vec<_> = lines.lines().map_while(|line| line.strip_prefix("#   ")).collect();
+    assert_eq!(lines.first(), Some(&"database:"), "{lines:?}");
+    for lines in [lines.join("\n"), lines.join("\n").replace("  # ", "  ")] {
+        checked_with(&database, &lines);
+    }
 }
 
 #[test]
