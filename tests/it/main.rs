@@ -39,6 +39,7 @@ mod reasons;
 mod registrations;
 mod reloading;
 mod renewals;
+mod replica_operations;
 mod replicas;
 mod restarts;
 mod runbooks;

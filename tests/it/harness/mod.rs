@@ -27,7 +27,7 @@ pub(crate) use exporter::{Exporter, Start, TLS, has_ipv6, run, run_through, run_
 pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
 pub(crate) use port::ReservedPort;
-pub(crate) use postgres::{Postgres, psql};
+pub(crate) use postgres::{Postgres, postgres_programs, psql};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::Proxy;
 pub(crate) use tls_upstream::TlsUpstream;

@@ -259,7 +259,7 @@ impl Drop for Postgres {
 /// The rows that a statement yields to a client with this URL, or what the client says is wrong.
 pub(crate) async fn psql(url: &str, sql: &str) -> Result<Vec<Vec<String>>, String> {
     let (column, row) = ('\x1f', '\x1e');
-    let mut command = tokio::process::Command::new(programs().join("psql"));
+    let mut command = tokio::process::Command::new(postgres_programs().join("psql"));
     command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
     command.args(["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]);
     command.arg(format!("--field-separator={column}")).arg(format!("--record-separator={row}"));
@@ -282,7 +282,7 @@ fn name(address: SocketAddr) -> String {
 }
 
 /// The folder of the programs of the newest PostgreSQL, which Debian keeps outside `PATH`.
-fn programs() -> PathBuf {
+pub(crate) fn postgres_programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().map(|entry| entry.unwrap().path());
     let complete = versions.filter(|folder| folder.join("bin/initdb").is_file());
     let newest = complete.max_by_key(|folder| version_of(folder).parse::<u32>().ok());
@@ -306,7 +306,7 @@ fn server_program(name: &str) -> Command {
     if is_root() {
         command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
     }
-    command.arg("--").arg(programs().join(name));
+    command.arg("--").arg(postgres_programs().join(name));
     command
 }
 
@@ -359,7 +359,7 @@ fn hand_over(path: &Path) {
 /// tests, each of which may be a process of its own, and kept for the next run.
 fn template() -> PathBuf {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let version = version_of(programs().parent().unwrap()).to_owned();
+    let version = version_of(postgres_programs().parent().unwrap()).to_owned();
     let template = kept.join(format!("postgresql-{version}{}", INITDB.concat()));
     let lock = File::create(kept.join("postgresql.lock")).unwrap();
     lock.lock().unwrap();
