@@ -12,7 +12,7 @@ use super::{file, yaml};
 use crate::harness::{Authority, Exporter, Exposition, Upstream, markdown, tool};
 
 const RULES: &str = "deploy/prometheus/rules.yaml";
-const TESTS: [&str; 2] = ["rules_test.yaml", "rules_day_test.yaml"];
+const TESTS: [&str; 3] = ["rules_test.yaml", "rules_day_test.yaml", "rules_replicas_test.yaml"];
 const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 
 /// What each link in the rules begins with.
@@ -25,7 +25,7 @@ const BASE: &str = concat!(
 const TARGET_LABELS: [&str; 4] = ["job", "instance", "namespace", "pod"];
 
 /// Words of expressions that name no metric and no label.
-const WORDS: [&str; 28] = [
+const WORDS: [&str; 29] = [
     "and",
     "or",
     "offset",
@@ -47,6 +47,7 @@ const WORDS: [&str; 28] = [
     "rate",
     "increase",
     "last_over_time",
+    "quantile_over_time",
     "up",
     "d",
     "h",

@@ -19,7 +19,7 @@ const project = createRequire(join(top, "deploy/grafana/package.json"));
 const { parser } = await import(pathToFileURL(project.resolve("@prometheus-io/lezer-promql")));
 
 const rulesFile = "deploy/prometheus/rules.yaml";
-const testFiles = ["deploy/prometheus/rules_test.yaml", "deploy/prometheus/rules_day_test.yaml"];
+const testFiles = ["rules_test", "rules_day_test", "rules_replicas_test"].map((name) => `deploy/prometheus/${name}.yaml`);
 const listFile = "tests/it/deploy/mutants.txt";
 
 const { values: options } = parseArgs({ options: { every: { type: "string", default: "1" }, only: { type: "string", default: "" } } });
