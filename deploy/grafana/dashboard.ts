@@ -11,7 +11,7 @@ import {
     VariableSort,
 } from "@grafana/grafana-foundation-sdk/dashboard";
 
-import { bars, counts, graph, holds, rows, source, spread, timeline } from "./panels.js";
+import { bars, counts, graph, holds, rows, shares, source, spread, timeline } from "./panels.js";
 import * as q from "./queries.js";
 
 /** A variable that takes the values of a label. */
@@ -172,8 +172,8 @@ const upstream = [
     ),
     graph(
         { title: "Budget", description: "Polls that are in progress, and polls that are due but held back by the budget, the limit of concurrent requests or a pause. If polls always wait, the budget is too small.", width: 6, height: 8 },
-        [`max by (api) (${q.api("requests_in_flight")})`, "{{api}}, under way"],
-        [`max by (api) (${q.api("polls_waiting")})`, "{{api}}, waiting"],
+        [`sum by (api) (${q.api("requests_in_flight")})`, "{{api}}, under way"],
+        [`sum by (api) (${q.api("polls_waiting")})`, "{{api}}, waiting"],
     ),
     graph(
         { title: "Held back", description: "How many polls wait on average, and how much longer an API is paused by a Retry-After or an outage.", width: 6, height: 8, unit: "s" },
@@ -245,6 +245,28 @@ const program = [
     ),
 ];
 
+const replicas = [
+    holds(
+        { title: "Database", description: "1: the last query of the database succeeded. 0: it failed, so this replica refuses registrations and polls on with what it knows. Empty without a database.", width: 6, height: 7 },
+        [`min by (instance) (${q.exporter("cekura_exporter_database_up")})`, "{{instance}}"],
+        1,
+    ).noValue("no database"),
+    graph(
+        { title: "Live replicas", description: "Replicas that renew their lease, according to the database, and replicas that are scraped. If they differ for long, Prometheus cannot scrape one, or one does not reach the database.", width: 6, height: 7 },
+        [`max by (job) (${q.exporter("cekura_exporter_replicas")})`, "{{job}}, live"],
+        [`count by (job) (${q.exporter("cekura_exporter_shards", 'state="owned"')})`, "{{job}}, scraped"],
+    ),
+    shares(
+        { title: "Shards by owner", description: "How many shards each replica owns. Together they should reach the line of all shards: toggles and agents in the others are not polled. While a replica does not reach the database, it may count shards that others have taken over.", width: 6, height: 7 },
+        [q.exporter("cekura_exporter_shards", 'state="owned"'), "{{instance}}"],
+        [`max by (job) (${q.exporter("cekura_exporter_shards", 'state="all"')})`, "{{job}}, all"],
+    ),
+    bars(
+        { title: "Takeovers", description: "Shards that a replica took over from one that no longer renewed its lease, because it was killed or cut off. A replica that stops properly hands its shards over, which is not counted.", width: 6, height: 7 },
+        [`sum by (instance) (${q.increase(q.exporter("cekura_exporter_takeovers_total"))})`, "{{instance}}"],
+    ),
+];
+
 /** The dashboard. */
 export const board = new DashboardBuilder("Cekura mock toggles")
     .uid("cekura-exporter")
@@ -269,6 +291,7 @@ for (const [title, panels] of [
     ["Runs", runs],
     ["APIs", upstream],
     ["Watches", lists],
+    ["Replicas", replicas],
     ["The exporter", program],
 ] as const) {
     board.withRow(new RowBuilder(title).id(++id));

@@ -114,6 +114,17 @@ export const bars = (about: About, ...queries: Query[]): timeseries.PanelBuilder
         .fillOpacity(80)
         .stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal));
 
+/** How a whole was shared, as areas that add up, and the whole as a line above them. */
+export const shares = (about: About, parts: Query, whole: Query): timeseries.PanelBuilder =>
+    graph(about, parts, whole)
+        .fillOpacity(40)
+        .stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal))
+        .overrideByQuery("B", [
+            { id: "custom.stacking", value: { mode: common.StackingMode.None } },
+            { id: "custom.fillOpacity", value: 0 },
+            { id: "custom.lineStyle", value: { fill: "dash" } },
+        ]);
+
 /** How a histogram went. */
 export const spread = (about: About, expression: string): heatmap.PanelBuilder =>
     new heatmap.PanelBuilder()

@@ -7,7 +7,7 @@ const apis = 'job=~"$job", api=~"$api"';
 /** What the variables select of series of the exporter. */
 const exporters = 'job=~"$job"';
 
-/** The series of a toggle metric. While a pod moves there are two of it, and it is one toggle. */
+/** The series of a toggle metric. While it moves to another pod or replica there are two of it, and it is one toggle. */
 export const toggle = (metric: string, more = ""): string =>
     `max without (instance, pod) (cekura_toggle_${metric}{${toggles}${more && `, ${more}`}})`;
 
@@ -33,7 +33,7 @@ export const onUnexpectedly = [
 export const api = (metric: string, more = ""): string => `cekura_api_${metric}{${apis}${more && `, ${more}`}}`;
 
 /** The selector of the exporter's own series. */
-export const exporter = (metric: string): string => `${metric}{${exporters}}`;
+export const exporter = (metric: string, more = ""): string => `${metric}{${exporters}${more && `, ${more}`}}`;
 
 /** The selector of the buckets of how long runs took. */
 export const durations = `cekura_toggle_duration_seconds_bucket{${apis}}`;
@@ -65,7 +65,7 @@ export const stuck =
 /** How a status is told as a number, the worst highest. */
 export const statuses = { completed: 0, in_progress: 1, unknown: 2, failed: 3 } as const;
 
-/** The status of each toggle as such a number. */
-export const status = `sum by (toggle, api, agent_id) (${Object.entries(statuses)
+/** The status of each toggle as such a number. Two replicas may disagree for a moment: then the worse one counts. */
+export const status = `max by (toggle, api, agent_id) (${Object.entries(statuses)
     .map(([name, number]) => `${toggle("status", `status="${name}"`)} * ${number}`)
     .join(" or ")})`;
