@@ -8,7 +8,7 @@ use cekura_exporter::demo::simulator::Reply;
 use cekura_exporter::toggle::Standing;
 use serde_json::{Value, json};
 
-use super::{file, yaml};
+use super::{REPLICA, file, yaml};
 use crate::harness::{Authority, Exporter, Exposition, Upstream, markdown, tool};
 
 const RULES: &str = "deploy/prometheus/rules.yaml";
@@ -459,7 +459,8 @@ fn the_limits_of_alerts_are_those_of_the_status_page() {
 
 #[tokio::test]
 async fn the_rules_ask_for_metrics_and_labels_that_the_exporter_has() {
-    let exposed = exposed(&talkative(&Upstream::start().await, &Authority::new("servers")).await);
+    let mut exposed = exposed(&talkative(&Upstream::start().await, &Authority::new("servers")).await);
+    exposed.extend(self::exposed(&Exposition::parse(REPLICA.to_owned())));
     let rules = rules();
     let recorded: BTreeSet<_> = rules.iter().filter_map(|rule| rule["record"].as_str()).collect();
     let all_labels: BTreeSet<_> = exposed.values().flatten().map(String::as_str).chain(TARGET_LABELS).collect();

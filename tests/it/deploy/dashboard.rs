@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use cekura_exporter::demo::simulator::Reply;
+use cekura_exporter::demo::simulator::{Reply, Simulator};
 use serde_json::{Value, json};
 
 use super::pods::each;
-use super::{file, printed};
+use super::{REPLICA, file, printed};
 use crate::harness::{Authority, Client, Exporter, Exposition, FAR, Prometheus, TLS, Upstream, eventually, tool};
 
 /// Labels that Prometheus gives what it scrapes, in Kubernetes too.
@@ -127,11 +127,13 @@ async fn every_query_is_promql_names_what_there_is_and_has_data() {
     let (upstream, authority) = (Upstream::start().await, Authority::new("servers"));
     let demo = Exporter::with("").arg("--demo").start().await;
     let trouble = in_trouble(&upstream, &authority).await;
+    let replica = Simulator::start(|_| Reply::new(200, REPLICA)).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, authority.pem()).unwrap();
     let prometheus = Prometheus::with(&json!({"scrape_configs": [
         {"job_name": "demo", "static_configs": [{"targets": [demo.address()]}]},
+        {"job_name": "replica", "static_configs": [{"targets": [replica.address()]}]},
         {
             "job_name": "trouble",
             "scheme": "https",
@@ -154,9 +156,11 @@ async fn every_query_is_promql_names_what_there_is_and_has_data() {
     let in_trouble = trouble.scrape_until("it is refused and paused", |e| {
         e.count("cekura_toggle_poll_error") >= 2 && e.count("cekura_api_paused_until_timestamp_seconds") > 0
     });
-    let (more_metrics, more_labels) = names_of(&in_trouble.await);
-    metrics.extend(more_metrics);
-    labels.extend(more_labels);
+    for more in [in_trouble.await, Exposition::parse(REPLICA.to_owned())] {
+        let (more_metrics, more_labels) = names_of(&more);
+        metrics.extend(more_metrics);
+        labels.extend(more_labels);
+    }
 
     let (mut queries, mut panels_with_data) = (0, BTreeSet::new());
     for query in each(&asked["queries"]).chain(each(&asked["variables"])) {

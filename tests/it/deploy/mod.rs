@@ -21,6 +21,15 @@ use serde_json::Value;
 
 use crate::harness::tool;
 
+/// What a replica exposes of its group and its database, which an exporter without a database does not.
+const REPLICA: &str = "\
+cekura_exporter_database_up 1
+cekura_exporter_replicas 3
+cekura_exporter_shards{state=\"owned\"} 22
+cekura_exporter_shards{state=\"all\"} 64
+cekura_exporter_takeovers_total 0
+";
+
 /// A file of the repository.
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
