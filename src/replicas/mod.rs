@@ -25,6 +25,9 @@ use crate::toggle::{AgentKey, Shard, ShardSet};
 /// How often the database is read, unless a notification comes. What others did is shown within two seconds.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often what was removed long ago is deleted from the database.
+const PURGE_INTERVAL: Duration = Duration::from_hours(1);
+
 /// How long the state of shards may take to be saved before these are given to another replica.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -112,9 +115,11 @@ impl Coordinator {
         self.found();
         let store = self.store.clone();
         let mut renewals = tokio::time::interval(self.store.lease() / 3);
+        let mut purges = tokio::time::interval(PURGE_INTERVAL);
         loop {
             tokio::select! {
                 _ = renewals.tick() => self.store.renew().await?,
+                _ = purges.tick() => self.store.purge().await?,
                 () = store.notified() => {}
                 () = tokio::time::sleep(INTERVAL) => {}
                 Some(agent) = self.links.forwarded.recv() => {

@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::markdown::{broken_links, code, links, rows, section};
-use crate::harness::{Authority, Exporter, Exposition, KEY, Upstream, run};
+use crate::harness::{Authority, Exporter, Exposition, KEY, Postgres, Upstream, run};
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -321,7 +321,7 @@ fn exposed(exposition: &Exposition) -> BTreeMap<String, Described> {
 }
 
 /// An exporter whose toggles and configuration make it expose every metric, also those that the demo lacks.
-async fn configured(upstream: &Upstream, authority: &Authority) -> Exporter {
+async fn configured(upstream: &Upstream, authority: &Authority, postgres: &Postgres) -> Exporter {
     for (id, reply) in [
         ("completed", Reply::task("completed", Some(true))),
         ("mismatched", Reply::task("completed", Some(false))),
@@ -347,6 +347,7 @@ async fn configured(upstream: &Upstream, authority: &Authority) -> Exporter {
             watch("refused", 4, "default"), watch("paused", 5, "pausing"),
         ],
         "watch_files": ["nowhere/*.json"],
+        "database": {"url": postgres.url()},
         "external_url": "https://exporter.example.com",
     });
     Exporter::with(config.to_string()).tls(authority, &[]).start().await
@@ -354,8 +355,8 @@ async fn configured(upstream: &Upstream, authority: &Authority) -> Exporter {
 
 #[tokio::test]
 async fn the_tables_of_metrics_have_those_of_the_program_with_their_types_and_labels() {
-    let (upstream, authority) = (Upstream::start().await, Authority::new("servers"));
-    let exporter = configured(&upstream, &authority).await;
+    let (upstream, authority, postgres) = (Upstream::start().await, Authority::new("servers"), Postgres::start().await);
+    let exporter = configured(&upstream, &authority, &postgres).await;
     let told = |e: &Exposition| {
         let count = |name| e.count(name);
         count("cekura_toggle_up") == 5

@@ -271,6 +271,35 @@ async fn a_replica_that_stood_still_for_longer_than_its_lease_saves_nothing_of_w
     assert_eq!(finished, 4);
 }
 
+#[tokio::test]
+async fn a_replica_that_missed_a_removal_forgets_the_registration_even_if_the_removal_was_purged() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let [a, b] = two_replicas(&upstream, &postgres.url()).await;
+    for agent in 100..104 {
+        assert_eq!(a.put(&format!("r{agent}"), &task(agent, "p")).await.0, 201);
+    }
+    share(&[&a, &b], WATCHES + 4).await;
+    b.signal(Signal::STOP);
+    share_alone(&a).await;
+    assert_eq!(a.delete("r100").await, 204);
+    let removed = "SELECT count(*) FROM cekura_exporter.toggles WHERE record IS NULL";
+    eventually("its state is removed", async || (postgres.query(removed).await == [["1"]]).then_some(())).await;
+    for table in ["registrations", "toggles"] {
+        postgres.query(&format!("UPDATE cekura_exporter.{table} SET changed = changed - interval '25 hours'")).await;
+    }
+    // It purges when it starts.
+    let c = replica(&upstream, &postgres.url()).start().await;
+    let rows = "SELECT count(*) FROM cekura_exporter.registrations";
+    eventually("the removal is purged", async || (postgres.query(rows).await == [["3"]]).then_some(())).await;
+    assert_eq!(postgres.query(removed).await, [["0"]]);
+    b.signal(Signal::CONT);
+    share(&[&a, &b, &c], WATCHES + 3).await;
+    for replica in [&a, &b, &c] {
+        assert_eq!(replica.get("/api/v1/toggles/r100").await.0, 404);
+        assert_eq!(replica.toggle("r103").await["progress_id"], "p");
+    }
+}
+
 /// Waits until a replica owns everything, although others do not know.
 async fn share_alone(replica: &Exporter) {
     replica.scrape_until("it owns everything", |exposition| shards(exposition) == 64).await;

@@ -29,6 +29,10 @@ use crate::toggle::{AgentId, ApiName, Shard, ShardSet, WatchName};
 /// The most rows that are read at a time.
 const PAGE: i64 = 5_000;
 
+/// How long it is kept that something was removed, as PostgreSQL writes it. A replica that was away for longer reads
+/// all registrations anew.
+const PURGED: &str = "1 day";
+
 /// A database that replicas share. Its methods can be called at the same time, and dropped at any time.
 #[derive(Debug)]
 pub struct DatabaseStore {
@@ -181,36 +185,56 @@ impl DatabaseStore {
     /// # Errors
     /// If they cannot be read.
     pub async fn new_registrations(&self) -> Result<NewRegistrations, StoreError> {
+        self.check_presence()?;
+        let Registrar { session, seen } = &mut *self.registrar.lock().await;
+        loop {
+            let (purged, newest) = self.versions(session).await?;
+            // What was purged since this replica last read cannot be told from what was never there.
+            let is_complete = purged > *seen;
+            if newest == *seen {
+                return Ok(NewRegistrations::default());
+            }
+            let since = if is_complete { 0 } else { *seen };
+            let (changes, version) = self.registrations_since(session, since).await?;
+            if self.versions(session).await?.0 == purged {
+                *seen = version.max(newest);
+                return Ok(NewRegistrations { changes, is_complete });
+            }
+        }
+    }
+
+    /// The versions of the newest removal that was purged, and of the newest registration.
+    async fn versions(&self, session: &mut Session) -> Result<(i64, i64), DatabaseFault> {
         const VERSIONS: &str = "SELECT name, value FROM cekura_exporter.counters ORDER BY name";
+        let versions = self.noted(session.query(VERSIONS, &[]).await)?;
+        Ok((cell(versions.first(), 1)?, cell(versions.get(1), 1)?))
+    }
+
+    /// The registrations that are newer than a version, and the version of the newest one.
+    async fn registrations_since(
+        &self,
+        session: &mut Session,
+        since: i64,
+    ) -> Result<(Vec<RegistrationChange>, i64), DatabaseFault> {
         const READ: &str = "
             SELECT name, record, version FROM cekura_exporter.registrations
             WHERE (version, name) > ($1, $2) ORDER BY version, name LIMIT $3";
-        self.check_presence()?;
-        let Registrar { session, seen } = &mut *self.registrar.lock().await;
-        let versions = self.noted(session.query(VERSIONS, &[]).await)?;
-        let (purged, newest): (i64, i64) = (cell(versions.first(), 1)?, cell(versions.get(1), 1)?);
-        // What was purged since this replica last read cannot be told from what was never there.
-        let is_complete = purged > *seen;
-        let mut read = NewRegistrations { changes: Vec::new(), is_complete };
-        if newest == *seen {
-            return Ok(read);
-        }
-        let (mut version, mut name) = (if is_complete { 0 } else { *seen }, "\u{10ffff}".to_owned());
+        // No name comes after this one.
+        let (mut version, mut name) = (since, "\u{10ffff}".to_owned());
+        let mut changes = Vec::new();
         loop {
             let parameters: [Parameter<'_>; 3] = [(&version, Type::INT8), (&name, Type::TEXT), (&PAGE, Type::INT8)];
             let rows = self.noted(session.query(READ, &parameters).await)?;
             for row in &rows {
-                read.changes.extend(self.registration(row)?);
+                changes.extend(self.registration(row)?);
             }
             if let Some(last) = rows.last() {
                 (name, version) = (cell(Some(last), 0)?, cell(Some(last), 2)?);
             }
             if i64::try_from(rows.len()).is_ok_and(|rows| rows < PAGE) {
-                break;
+                return Ok((changes, version));
             }
         }
-        *seen = version.max(newest);
-        Ok(read)
     }
 
     /// A registration or a removal; `None` if the record cannot be read, which is logged.
@@ -225,6 +249,29 @@ impl DatabaseStore {
             Ok(RegistrationChange::Put(registration))
         };
         Ok(readable("registration", name, read()))
+    }
+
+    /// Deletes what says that something was removed long ago.
+    ///
+    /// # Errors
+    /// If the database does not confirm it.
+    pub async fn purge(&self) -> Result<(), StoreError> {
+        const PURGE: &str = "
+            WITH registrations AS (
+                DELETE FROM cekura_exporter.registrations
+                WHERE record IS NULL AND changed < clock_timestamp() - $1::text::interval RETURNING version
+            ), toggles AS (
+                DELETE FROM cekura_exporter.toggles
+                WHERE record IS NULL AND changed < clock_timestamp() - $1::text::interval
+            ), agents AS (
+                DELETE FROM cekura_exporter.agents
+                WHERE record IS NULL AND changed < clock_timestamp() - $1::text::interval
+            )
+            UPDATE cekura_exporter.counters SET value = greatest(value, (SELECT max(version) FROM registrations))
+            WHERE name = 'purged' AND EXISTS (SELECT FROM registrations)";
+        let mut session = self.coordinator.lock().await;
+        self.noted(session.query(PURGE, &[(&PURGED, Type::TEXT)]).await)?;
+        Ok(())
     }
 
     /// Saves the state of watches and agents in shards that this replica owns, in one transaction, and returns these
