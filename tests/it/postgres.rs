@@ -104,6 +104,23 @@ async fn a_promoted_standby_has_what_was_committed_on_the_primary() {
 }
 
 #[tokio::test]
+async fn a_primary_that_failed_can_follow_its_successor_and_succeed_it() {
+    let mut first = Postgres::start().await;
+    let mut second = first.synchronous_standby().await;
+    first.query(TABLE).await;
+    first.stop();
+    second.promote().await;
+    let address = first.address();
+    first.start_again_as_standby_of(&second).await;
+    assert_eq!(first.address(), address);
+    second.query("INSERT INTO kept VALUES (2)").await;
+    second.stop();
+    first.promote().await;
+    first.query("INSERT INTO kept VALUES (3)").await;
+    assert_eq!(first.query(ROWS).await, [["1"], ["2"], ["3"]]);
+}
+
+#[tokio::test]
 async fn a_commit_waits_for_a_synchronous_standby() {
     let primary = Postgres::start().await;
     let standby = primary.synchronous_standby().await;

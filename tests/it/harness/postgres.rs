@@ -1,6 +1,7 @@
 //! A real PostgreSQL.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -14,8 +15,11 @@ use tempfile::TempDir;
 use super::exporter::{children, keep_text};
 use super::{Pair, Proxy, ReservedPort, eventually, tool};
 
-/// How the template of all clusters is made. Small segments of the write-ahead log make it small.
-const INITDB: [&str; 5] = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"];
+/// How clusters are made.
+const INITDB: [&str; 4] = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"];
+
+/// Small segments of the write-ahead log make the template of clusters small.
+const SMALL_SEGMENTS: &str = "--wal-segsize=1";
 
 /// What every server is started with: it takes little memory, leaves nothing in `/dev/shm` even when it is
 /// killed, and a standby keeps up with a primary that is restarted.
@@ -33,6 +37,9 @@ const SETTINGS: [&str; 7] = [
 /// at a time.
 const ROOM: u64 = 1 << 30;
 
+/// Where clusters are otherwise. The path of a socket must be short.
+const DISK: &str = "/tmp";
+
 /// The user and the group `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 
@@ -41,13 +48,18 @@ pub(crate) struct Postgres {
     server: Child,
     log: Arc<Mutex<String>>,
     settings: Vec<String>,
-    port: ReservedPort,
+    port: Arc<ReservedPort>,
     folder: TempDir,
 }
+
+/// What a durable server is started with besides: as much memory as a small one of users has, and room for sixteen
+/// clients of a benchmark.
+const DURABLE: [&str; 3] = ["fsync=on", "max_connections=100", "shared_buffers=128MB"];
 
 /// How a cluster is started.
 #[derive(Default)]
 pub(crate) struct PostgresStart {
+    is_durable: bool,
     settings: Vec<String>,
     password: Option<String>,
     tls: Option<Pair>,
@@ -59,6 +71,12 @@ impl PostgresStart {
     /// Changes a setting of the server: `name=value`.
     pub(crate) fn setting(mut self, setting: &str) -> Self {
         self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// Has it on disk, synchronised at each commit, as users have it. For benchmarks.
+    pub(crate) fn durable(mut self) -> Self {
+        self.is_durable = true;
         self
     }
 
@@ -76,9 +94,15 @@ impl PostgresStart {
 
     /// Starts the cluster and waits until it answers.
     pub(crate) async fn start(mut self) -> Postgres {
-        let folder = private_folder();
+        let folder = if self.is_durable { private_folder_in(DISK.as_ref()) } else { private_folder() };
         let data = folder.path().join("data");
-        succeed(Command::new("cp").arg("--archive").arg(template()).arg(&data));
+        if self.is_durable {
+            // The segments have the usual size: small ones would be created all the time.
+            succeed(server_program("initdb").args(INITDB).arg("--pgdata").arg(&data));
+            self.settings.extend(DURABLE.map(str::to_owned));
+        } else {
+            succeed(Command::new("cp").arg("--archive").arg(template()).arg(&data));
+        }
         if self.password.is_some() {
             let logins = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
             fs::write(data.join("pg_hba.conf"), logins).unwrap();
@@ -89,7 +113,7 @@ impl PostgresStart {
             self.settings.push("ssl=on".to_owned());
         }
         let settings = SETTINGS.iter().map(ToString::to_string).chain(self.settings).collect();
-        let postgres = Postgres::run(folder, settings).await;
+        let postgres = Postgres::run(folder, settings, Arc::new(ReservedPort::new())).await;
         if let Some(password) = &self.password {
             postgres.query(&format!("ALTER ROLE postgres PASSWORD '{password}'")).await;
         }
@@ -111,8 +135,7 @@ impl Postgres {
     }
 
     /// Runs the cluster in the folder `data` of this folder.
-    async fn run(folder: TempDir, settings: Vec<String>) -> Self {
-        let port = ReservedPort::new();
+    async fn run(folder: TempDir, settings: Vec<String>, port: Arc<ReservedPort>) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let server = spawn(folder.path(), &settings, port.address, &log);
         let mut postgres = Self { server, log, settings, port, folder };
@@ -208,14 +231,20 @@ impl Postgres {
 
     /// A standby, which follows it and may be a little behind.
     pub(crate) async fn standby(&self) -> Self {
-        let folder = private_folder();
+        self.standby_at(Arc::new(ReservedPort::new())).await
+    }
+
+    async fn standby_at(&self, port: Arc<ReservedPort>) -> Self {
+        let parent = self.folder.path().parent().unwrap();
+        let folder = private_folder_in(parent);
         let mut backup = server_program("pg_basebackup");
         backup.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--pgdata"]);
         backup.arg(folder.path().join("data")).arg("--dbname").arg(self.local_url());
         succeed(&mut backup);
-        // It does not wait for the standbys of its primary when it is promoted.
-        let own = ["synchronous_standby_names=".to_owned()];
-        let standby = Self::run(folder, self.settings.iter().cloned().chain(own).collect()).await;
+        // It does not wait for the standbys of its primary when it is promoted. The last line counts.
+        let mut own = File::options().append(true).open(folder.path().join("data/postgresql.auto.conf")).unwrap();
+        own.write_all(b"synchronous_standby_names = ''\n").unwrap();
+        let standby = Self::run(folder, self.settings.clone(), port).await;
         self.follows(&standby, "async").await;
         standby
     }
@@ -223,11 +252,23 @@ impl Postgres {
     /// A standby that has everything that is committed from now on: commits wait for it.
     pub(crate) async fn synchronous_standby(&self) -> Self {
         let standby = self.standby().await;
+        self.wait_for(&standby).await;
+        standby
+    }
+
+    /// Starts it again after [`Postgres::stop`], at the same address, as a synchronous standby of another cluster,
+    /// whose data takes the place of its own.
+    pub(crate) async fn start_again_as_standby_of(&mut self, primary: &Self) {
+        *self = primary.standby_at(self.port.clone()).await;
+        primary.wait_for(self).await;
+    }
+
+    /// Has commits wait for a standby.
+    async fn wait_for(&self, standby: &Self) {
         let name = name(standby.address());
         self.query(&format!("ALTER SYSTEM SET synchronous_standby_names TO '{name}'")).await;
         self.query("SELECT pg_reload_conf()").await;
-        self.follows(&standby, "sync").await;
-        standby
+        self.follows(standby, "sync").await;
     }
 
     /// Waits until a standby follows it in this way.
@@ -336,7 +377,10 @@ fn private_folder() -> TempDir {
     // so they are created in memory where there is room. A container may have little of it.
     let memory = Path::new("/dev/shm");
     let has_room = rustix::fs::statvfs(memory).is_ok_and(|memory| memory.f_bavail * memory.f_frsize >= ROOM);
-    let parent = if has_room { memory } else { Path::new("/tmp") };
+    private_folder_in(if has_room { memory } else { DISK.as_ref() })
+}
+
+fn private_folder_in(parent: &Path) -> TempDir {
     let folder = tempfile::Builder::new().prefix("postgres-").tempdir_in(parent).unwrap();
     hand_over(folder.path());
     folder
@@ -360,13 +404,13 @@ fn hand_over(path: &Path) {
 fn template() -> PathBuf {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let version = version_of(postgres_programs().parent().unwrap()).to_owned();
-    let template = kept.join(format!("postgresql-{version}{}", INITDB.concat()));
+    let template = kept.join(format!("postgresql-{version}{}{SMALL_SEGMENTS}", INITDB.concat()));
     let lock = File::create(kept.join("postgresql.lock")).unwrap();
     lock.lock().unwrap();
     if !template.exists() {
         let folder = private_folder();
         let made = folder.path().join("data");
-        succeed(server_program("initdb").args(INITDB).arg("--no-sync").arg("--pgdata").arg(&made));
+        succeed(server_program("initdb").args(INITDB).args([SMALL_SEGMENTS, "--no-sync"]).arg("--pgdata").arg(&made));
         let whole = tempfile::tempdir_in(kept).unwrap();
         succeed(Command::new("cp").arg("--archive").arg(&made).arg(whole.path()));
         fs::rename(whole.path().join("data"), &template).unwrap();
