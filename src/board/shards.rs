@@ -4,7 +4,7 @@ use super::rows::RowEntry;
 use super::state::BoardState;
 use super::{OwnershipChange, RunId, StartedRun};
 use crate::store::{SavedAgentChange, SavedToggle, ToggleChange};
-use crate::toggle::{AgentId, ApiName, Shard, ShardSet, Timestamp, WatchName};
+use crate::toggle::{AgentId, ApiName, Shard, ShardSet, Tally, Timestamp, WatchName};
 
 // === impl BoardState ===
 
@@ -63,23 +63,11 @@ impl BoardState {
         if run.is_some_and(|run| self.owns(run)) {
             return;
         }
-        let entry = run.and_then(|run| Some((run, self.entry_mut(run)?)));
-        let current = entry.and_then(|(run, entry)| {
-            let at = runs.iter().position(|saved| saved.is_run_of(&entry.row.toggle.watch))?;
-            let mut saved = runs.remove(at);
-            // Counters are saved late. Those that this exporter exposed before must not go back.
-            let known = &entry.row.toggle.tally;
-            saved.tally.polls = saved.tally.polls.max(known.polls);
-            saved.tally.failures = saved.tally.failures.max(known.failures);
-            (entry.row.toggle.run, entry.row.toggle.tally, entry.place) = (saved.run, saved.tally, saved.place);
-            Some((run, entry.row.toggle.run.finished.is_some(), saved.events, saved.place))
-        });
-        if let Some((run, finished, events, place)) = current {
-            self.last_place = self.last_place.max(place);
-            self.history.clear(run.slot);
-            self.history.restore(run.slot, events);
-            if finished {
-                self.wake(run);
+        let watch = run.and_then(|run| Some((run, self.entry(run)?.row.toggle.watch.clone())));
+        if let Some((run, watch)) = watch {
+            match runs.iter().position(|saved| saved.is_run_of(&watch)) {
+                Some(at) => self.replicate_run(run, runs.remove(at)),
+                None => self.replicate_history(run, &mut runs),
             }
         }
         for saved in &runs {
@@ -89,4 +77,38 @@ impl BoardState {
             self.agents.remove_inactive_run(&saved.api, saved.agent_id, now);
         }
     }
+
+    /// Takes over the saved state of a current run.
+    fn replicate_run(&mut self, run: RunId, saved: SavedToggle) {
+        let Some(entry) = self.entry_mut(run) else { return };
+        let toggle = &mut entry.row.toggle;
+        toggle.tally = counted_on(saved.tally, &toggle.tally);
+        (toggle.run, entry.place) = (saved.run, saved.place);
+        let finished = toggle.run.finished.is_some();
+        self.last_place = self.last_place.max(saved.place);
+        self.history.clear(run.slot);
+        self.history.restore(run.slot, saved.events);
+        if finished {
+            self.wake(run);
+        }
+    }
+
+    /// Takes over what a watch has counted over other runs, because nothing is saved of its current one yet. If that one
+    /// comes after them, as a run does that was registered before its owner saved them, their events are before its own.
+    fn replicate_history(&mut self, run: RunId, saved: &mut [SavedToggle]) {
+        let (Some(newest), Some(entry)) = (saved.first_mut(), self.entry_mut(run)) else { return };
+        let toggle = &mut entry.row.toggle;
+        toggle.tally = counted_on(newest.tally.clone(), &toggle.tally);
+        let (watch, started) = (toggle.watch.clone(), toggle.run.started);
+        if newest.run.started < started {
+            self.history.clear(run.slot);
+            self.history.restore(run.slot, std::mem::take(&mut newest.events));
+            self.record_start(run.slot, &watch, started);
+        }
+    }
+}
+
+/// What was saved of a tally. Polls are saved late, and those that this exporter exposed before must not go back.
+fn counted_on(saved: Tally, known: &Tally) -> Tally {
+    Tally { polls: saved.polls.max(known.polls), failures: saved.failures.max(known.failures), ..saved }
 }

@@ -483,6 +483,23 @@ fn a_board_that_gains_a_shard_goes_on_where_the_owner_was() {
 }
 
 #[test]
+fn a_run_that_is_known_before_the_state_of_the_last_one_goes_on_with_its_counters_and_events() {
+    let [owner, mut other] = owner_and_other(&[watch("a", "1")]);
+    let run = owner.board.awaited_run("a").unwrap().run;
+    owner.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+    other.set(&[watch("a", "2")], at(2));
+    replicate(&owner, &other, at(3));
+    let row = other.board.row("a").unwrap();
+    assert_eq!((row.toggle.run.last_answer.status, row.toggle.tally.completed), (Status::Unknown, 1));
+    let started = EventKind::RunStarted { progress_id: watch("a", "2").progress_id.clone() };
+    let events = [vec![Event { at: at(2), kind: started }], owner.board.events("a").unwrap()].concat();
+    assert_eq!(other.board.events("a"), Some(events));
+    let OwnershipChange { gained_runs, .. } = other.board.own(ShardSet::ALL, at(4));
+    other.board.apply(gained_runs[0].run, Ok(completed(true)), at(5), |_| None).unwrap();
+    assert_eq!(other.board.row("a").unwrap().toggle.tally.completed, 2);
+}
+
+#[test]
 fn state_that_arrives_before_its_watch_is_kept_for_it() {
     let [owner, mut other] = owner_and_other(&[watch("a", "1")]);
     other.set(&[watch("a", "0")], at(0));

@@ -101,7 +101,7 @@ impl BoardState {
     }
 
     /// Records that the run of a watch starts.
-    fn record_start(&mut self, slot: u32, watch: &Watch, now: Timestamp) {
+    pub(super) fn record_start(&mut self, slot: u32, watch: &Watch, now: Timestamp) {
         let kind = EventKind::RunStarted { progress_id: watch.progress_id.clone() };
         self.history.record(slot, Event { at: now, kind });
     }
