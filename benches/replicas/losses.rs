@@ -82,6 +82,8 @@ struct Counted {
     /// How many runs more than finished were counted at most, by all processes together, and by a toggle.
     too_many: u32,
     too_many_of_toggle: u32,
+    /// The runs that each toggle counted at most.
+    by_toggle: HashMap<String, u32>,
     scrapes: u32,
 }
 
@@ -163,21 +165,25 @@ pub(crate) async fn measure() -> Result<Table, Failure> {
             goal(counted.too_many == 0)
         ),
     );
-    let of_toggles = toggles_counted(&fleet, &shared.api).await;
+    let mut at_end = Counted::default();
+    at_end.add(&scrapes(&fleet.addresses(), END_LIMIT).await, &shared.api);
+    let too_many = counted.too_many_of_toggle.max(at_end.too_many_of_toggle);
+    let gone_back = at_end.less_than(&counted);
+    let of_toggles: u32 = at_end.by_toggle.values().sum();
     table.row(
         "toggle_finished_total",
         format!(
-            "{} at the end, {} too many at most (goal 0: {}), {} scrapes",
-            of_toggles.0,
-            counted.too_many_of_toggle.max(of_toggles.1),
-            goal(counted.too_many_of_toggle.max(of_toggles.1) == 0),
+            "{of_toggles} at the end, {too_many} too many at most (goal 0: {}), {gone_back} went back (goal 0: {}), {} \
+             scrapes",
+            goal(too_many == 0),
+            goal(gone_back == 0),
             counted.scrapes
         ),
     );
-    let is_good = counted.too_many == 0 && counted.too_many_of_toggle == 0 && of_toggles.1 == 0;
+    let is_good = counted.too_many == 0 && too_many == 0 && gone_back == 0;
     match known {
         Ok(()) if is_good => Ok(table),
-        Ok(()) => Err(format!("{table}A run was counted twice.").into()),
+        Ok(()) => Err(format!("{table}A run was counted twice, or not any more.").into()),
         Err((_, missing)) => Err(format!("{table}{missing}").into()),
     }
 }
@@ -258,15 +264,6 @@ async fn list(address: SocketAddr) -> Result<HashMap<String, Listed>, Failure> {
     let body = http.get(format!("http://{address}/api/v1/toggles")).send().await?.error_for_status()?.bytes().await?;
     let List { toggles } = serde_json::from_slice(&body)?;
     Ok(toggles.into_iter().map(|listed| (listed.name.clone(), listed)).collect())
-}
-
-/// How many runs the toggles count at the end, and how many of a toggle were counted too often at most.
-async fn toggles_counted(fleet: &Fleet, api: &ShortTasks) -> (u32, u32) {
-    let mut counted = Counted::default();
-    let texts = scrapes(&fleet.addresses(), END_LIMIT).await;
-    counted.add(&texts, api);
-    let lines = texts.iter().filter_map(|(_, text)| text.as_ref()).flat_map(|text| text.lines());
-    (lines.filter(|line| line.starts_with(FINISHED_BY_TOGGLE)).filter_map(value_of).sum(), counted.too_many_of_toggle)
 }
 
 const FINISHED_BY_TOGGLE: &str = "cekura_toggle_finished_total{";
@@ -384,11 +381,19 @@ impl Counted {
                     *by_toggle.entry(toggle).or_default() += value;
                 }
                 for (toggle, counted) in by_toggle {
+                    let most = self.by_toggle.entry(toggle.to_owned()).or_default();
+                    *most = counted.max(*most);
                     let finished = runs.by_watch.get(toggle).copied().unwrap_or_default();
                     self.too_many_of_toggle = self.too_many_of_toggle.max(counted.saturating_sub(finished));
                 }
             }
         });
+    }
+
+    /// How many toggles count less here than they did at most then.
+    fn less_than(&self, earlier: &Self) -> usize {
+        let now = |toggle: &str| self.by_toggle.get(toggle).copied().unwrap_or_default();
+        earlier.by_toggle.iter().filter(|(toggle, most)| now(toggle) < **most).count()
     }
 }
 
