@@ -96,7 +96,13 @@ impl Saver {
             // What changes meanwhile is saved in the next round.
             let is_last = unsaved.toggles.len() < batch && unsaved.agents.len() < batch;
             match self.store.save(unsaved.clone()).await {
-                Ok(shards) => self.saved(&unsaved, shards),
+                Ok(shards) => {
+                    self.saved(&unsaved, shards);
+                    if self.board.mark_refused(&unsaved, shards) {
+                        // Another replica owns some of the shards, which the coordinator will find out.
+                        return false;
+                    }
+                }
                 Err(error) => {
                     self.board.mark_unsaved(&unsaved);
                     self.failed(error.to_string());

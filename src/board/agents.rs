@@ -192,6 +192,9 @@ impl Agents {
         }
         agent.told = (told != ToldMocks::default()).then(|| Box::new(told));
         agent.set_live(live);
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.remove(&(api.clone(), id));
+        }
         self.remove_if_unknown(api, id);
         self.wake(api, id);
     }
@@ -342,11 +345,11 @@ impl Agents {
         }
     }
 
-    /// Takes at most `most` changes of agents in the shards that are owned, which are not saved yet.
-    pub(super) fn take_unsaved(&mut self, most: usize, owned: ShardSet) -> Vec<SavedAgentChange> {
+    /// Takes at most `most` changes of agents in these shards, which are not saved yet.
+    pub(super) fn take_unsaved(&mut self, most: usize, shards: ShardSet) -> Vec<SavedAgentChange> {
         let Some(unsaved) = &mut self.unsaved else { return Vec::new() };
-        let keys = std::iter::from_fn(|| unsaved.pop_first()).filter(|(api, id)| owned.contains(Shard::of(api, *id)));
-        let keys: Vec<_> = keys.take(most).collect();
+        let is_in = |(api, id): &AgentKey| shards == ShardSet::ALL || shards.contains(Shard::of(api, *id));
+        let keys: Vec<_> = unsaved.extract_if(.., |key| is_in(key)).take(most).collect();
         let change = |key: AgentKey| {
             let saved = self.agent(&key.0, key.1).map(|agent| SavedAgent { told: agent.told(), live: agent.live() });
             (key, saved)

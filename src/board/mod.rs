@@ -21,7 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::sources::{self, WatchChange};
-use crate::store::{self, SavedAgent, SavedToggle, ToggleChange, UnsavedChanges};
+use crate::store::{self, Leases, SavedAgent, SavedToggle, ToggleChange, UnsavedChanges};
 use crate::toggle::{
     AgentDefinition, AgentId, AgentKey, AgentTransition, AgentView, ApiName, ClockJump, Drift, Event, Failure, Labels,
     LiveMocks, MockStatus, Outcome, Provider, Reason, Run, Shard, ShardOwners, ShardSet, Timestamp, Toggle, ToldMocks,
@@ -198,6 +198,11 @@ impl Board {
     /// Owns these shards and no others from now on. Before, all are owned.
     pub fn own(&self, owned: ShardSet, now: Timestamp) -> OwnershipChange {
         self.write().own(owned, now)
+    }
+
+    /// Saves the state of watches and agents only in these epochs of their shards from now on.
+    pub fn set_leases(&self, leases: Leases) {
+        self.write_unseen().set_leases(leases);
     }
 
     /// Who owns the shards; `None` if no other exporters share the state, or if it is not known yet.
@@ -389,11 +394,13 @@ impl Board {
     pub fn mark_unsaved(&self, changes: &UnsavedChanges) {
         let mut state = self.write_unseen();
         changes.toggles.iter().for_each(|(name, _)| state.mark_unsaved(name));
-        changes.agents.iter().for_each(|(key, _)| state.agents.mark_unsaved(key.clone()));
-        state.count_later(&changes.finished);
-        if changes.is_news {
-            state.mark_news();
-        }
+        state.mark_unsaved_in(changes, ShardSet::NONE);
+    }
+
+    /// Marks changes as unsaved that were taken and that another exporter's ownership kept from being saved: those that
+    /// are not in the shards `saved`. Returns whether there are any.
+    pub fn mark_refused(&self, changes: &UnsavedChanges, saved: ShardSet) -> bool {
+        self.write_unseen().mark_unsaved_in(changes, saved)
     }
 
     /// Marks at most `most` watches, and as many agents, as unsaved of which only counters and the time of the last answer

@@ -66,9 +66,14 @@ impl BoardState {
         let watch = run.and_then(|run| Some((run, self.entry(run)?.row.toggle.watch.clone())));
         if let Some((run, watch)) = watch {
             match runs.iter().position(|saved| saved.is_run_of(&watch)) {
-                Some(at) => self.replicate_run(run, runs.remove(at)),
+                Some(at) => {
+                    self.replicate_run(run, runs.remove(at));
+                    self.mark_replaced(name);
+                }
                 None => self.replicate_history(run, &mut runs),
             }
+        } else {
+            self.mark_replaced(name);
         }
         for saved in &runs {
             self.agents.add_inactive_run(&saved.api, saved.agent_id);

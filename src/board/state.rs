@@ -13,7 +13,7 @@ use super::inactive::InactiveRuns;
 use super::rotation::Rotation;
 use super::rows::{RowEntry, ToggleRows};
 use super::{AppliedPoll, RunId, ToggleRow};
-use crate::store::{FinishedRun, SavedAgent, SavedToggle, UnsavedChanges};
+use crate::store::{FinishedRun, Leases, SavedAgent, SavedToggle, UnsavedChanges};
 use crate::toggle::{
     AgentKey, ClockJump, Outcome, Run, Shard, ShardSet, Standing, Text, Timestamp, Transition, WatchName,
 };
@@ -53,6 +53,8 @@ struct DeferredChanges {
     counted: Rotation<WatchName>,
     /// The runs that finished and are counted when they are saved.
     finished: Vec<FinishedRun>,
+    /// The epochs of the shards in which this exporter may save.
+    leases: Leases,
     /// Whether the other exporters should read the unsaved changes as soon as they are saved.
     is_news: bool,
 }
@@ -218,31 +220,72 @@ impl BoardState {
     /// Takes at most `most` watches and as many agents that changed since they were saved.
     pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> UnsavedChanges {
         let Some(mut unsaved) = self.unsaved.take() else { return UnsavedChanges::default() };
-        let (mut finished, is_news) = match &mut self.deferred {
-            Some(deferred) => (std::mem::take(&mut deferred.finished), std::mem::take(&mut deferred.is_news)),
-            None => (Vec::new(), false),
+        let (mut finished, is_news, leases) = match &mut self.deferred {
+            Some(of) => (std::mem::take(&mut of.finished), std::mem::take(&mut of.is_news), of.leases),
+            None => (Vec::new(), false, Leases::default()),
         };
-        let names = std::iter::from_fn(|| unsaved.pop_first()).filter(|name| self.saves(name));
-        let names: Vec<_> = names.take(most).collect();
+        // The others stay unsaved. If this exporter gains their shards before anybody replaces their state, it saves them.
+        let names: Vec<_> = unsaved.extract_if(.., |name| self.saves(name)).take(most).collect();
         let later: Vec<_> = finished.extract_if(.., |run| unsaved.contains(&run.toggle)).collect();
         self.unsaved = Some(unsaved);
-        self.count_later(&later);
+        if let Some(deferred) = &mut self.deferred {
+            deferred.finished = later;
+        }
         let change = |name: WatchName| {
             let current = self.entry_of(name.as_str()).map(|entry| self.to_save(entry, now));
             let runs = current.into_iter().chain(self.inactive.of(&name).iter().cloned()).collect();
             (name, runs)
         };
         let toggles = names.into_iter().map(change).collect();
-        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most, self.owned), finished, is_news }
+        let shards = if self.is_shared() { leases.owned() } else { ShardSet::ALL };
+        UnsavedChanges { toggles, agents: self.agents.take_unsaved(most, shards), finished, is_news, leases }
     }
 
-    /// Whether this exporter saves the state under a name: it owns the shard of its run, or nothing is known of the name
-    /// any more.
+    /// Whether this exporter may save the state under a name: it has a lease of the shard of its run, or of any if
+    /// nothing is known of the name any more.
     fn saves(&self, name: &WatchName) -> bool {
-        if self.owned == ShardSet::ALL {
-            return true;
+        let Some(DeferredChanges { leases, .. }) = &self.deferred else { return true };
+        match self.shard_of(name) {
+            Some(shard) => leases.epoch(shard).is_some(),
+            None => !leases.owned().is_empty(),
         }
-        self.shard_of(name).is_none_or(|shard| self.owned.contains(shard))
+    }
+
+    /// Saves only in these epochs from now on.
+    pub(super) fn set_leases(&mut self, leases: Leases) {
+        if let Some(deferred) = &mut self.deferred {
+            deferred.leases = leases;
+        }
+    }
+
+    /// Marks changes as unsaved that were taken and are not in the shards `saved`, except for removals. Returns whether
+    /// there are any. Runs whose shard had another owner since are not counted, because that one may have counted them.
+    pub(super) fn mark_unsaved_in(&mut self, changes: &UnsavedChanges, saved: ShardSet) -> bool {
+        let is_unsaved = |shard: Shard| !saved.contains(shard);
+        let toggles =
+            changes.toggles.iter().filter(|(_, runs)| runs.first().is_some_and(|run| is_unsaved(run.shard())));
+        let toggles: Vec<_> = toggles.map(|(name, _)| name).collect();
+        let agents: Vec<_> = changes.agents.iter().filter(|((api, id), _)| is_unsaved(Shard::of(api, *id))).collect();
+        toggles.iter().for_each(|name| self.mark_unsaved(name));
+        agents.iter().for_each(|(key, _)| self.agents.mark_unsaved(key.clone()));
+        let is_any = !toggles.is_empty() || !agents.is_empty();
+        if let Some(deferred) = &mut self.deferred {
+            let is_ours = |shard: Shard| changes.leases.epoch(shard) == deferred.leases.epoch(shard);
+            let later = changes.finished.iter().filter(|run| is_unsaved(run.shard) && is_ours(run.shard));
+            deferred.finished.extend(later.cloned());
+            deferred.is_news |= is_any && changes.is_news;
+        }
+        is_any
+    }
+
+    /// Takes note that another exporter's state of a watch has replaced this one's.
+    pub(super) fn mark_replaced(&mut self, name: &WatchName) {
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.remove(name);
+        }
+        if let Some(deferred) = &mut self.deferred {
+            deferred.finished.retain(|run| run.toggle != *name);
+        }
     }
 
     /// The shard of the run under a name, or of the newest inactive one; `None` if nothing is known of the name.
@@ -290,13 +333,6 @@ impl BoardState {
     pub(super) fn mark_news(&mut self) {
         if let Some(deferred) = &mut self.deferred {
             deferred.is_news = true;
-        }
-    }
-
-    /// Keeps runs that finished and could not be saved.
-    pub(super) fn count_later(&mut self, finished: &[FinishedRun]) {
-        if let Some(deferred) = &mut self.deferred {
-            deferred.finished.extend_from_slice(finished);
         }
     }
 

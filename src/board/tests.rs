@@ -66,6 +66,19 @@ impl ListedBoard {
     fn remembering() -> Self {
         Self { list: WatchList::default(), board: Board::restored(BTreeMap::new(), []) }
     }
+
+    /// One whose state others share, and that owns nothing.
+    fn shared() -> Self {
+        Self { list: WatchList::default(), board: Board::shared() }
+    }
+
+    /// Owns everything in an epoch, or nothing.
+    fn own(&self, epoch: Option<i64>, now: Timestamp) -> OwnershipChange {
+        let mut leases = Leases::default();
+        Shard::all().for_each(|shard| leases.set(shard, epoch));
+        self.board.set_leases(leases);
+        self.board.own(leases.owned(), now)
+    }
 }
 
 #[test]
@@ -424,8 +437,8 @@ fn events_are_listed_newest_first_over_all_runs_of_a_watch_and_removed_with_it()
 
 /// Two boards with the same list, of which the first owns everything and the second nothing.
 fn owner_and_other(watches: &[Arc<Watch>]) -> [ListedBoard; 2] {
-    let (mut owner, mut other) = (ListedBoard::remembering(), ListedBoard::remembering());
-    other.board.own(ShardSet::NONE, at(0));
+    let (mut owner, mut other) = (ListedBoard::shared(), ListedBoard::shared());
+    owner.own(Some(1), at(0));
     owner.set(watches, at(0));
     other.set(watches, at(0));
     [owner, other]
@@ -468,10 +481,10 @@ fn a_board_that_gains_a_shard_goes_on_where_the_owner_was() {
     let run = owner.board.awaited_run("a").unwrap().run;
     owner.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
     replicate(&owner, &other, at(2));
-    let OwnershipChange { gained_runs, .. } = other.board.own(ShardSet::ALL, at(3));
+    let OwnershipChange { gained_runs, .. } = other.own(Some(2), at(3));
     assert_eq!(gained_runs.iter().map(|run| run.finished).collect::<Vec<_>>(), [true, false]);
     assert_eq!(other.board.row("b").unwrap().next_poll, Some(at(3)));
-    let lost = owner.board.own(ShardSet::NONE, at(3)).lost_runs;
+    let lost = owner.own(None, at(3)).lost_runs;
     assert_eq!(lost.len(), 2);
     assert!(owner.board.apply(lost[1], Ok(completed(true)), at(4), |_| None).is_none());
     // What the former owner saves late changes nothing here.
@@ -494,9 +507,64 @@ fn a_run_that_is_known_before_the_state_of_the_last_one_goes_on_with_its_counter
     let started = EventKind::RunStarted { progress_id: watch("a", "2").progress_id.clone() };
     let events = [vec![Event { at: at(2), kind: started }], owner.board.events("a").unwrap()].concat();
     assert_eq!(other.board.events("a"), Some(events));
-    let OwnershipChange { gained_runs, .. } = other.board.own(ShardSet::ALL, at(4));
+    let OwnershipChange { gained_runs, .. } = other.own(Some(2), at(4));
     other.board.apply(gained_runs[0].run, Ok(completed(true)), at(5), |_| None).unwrap();
     assert_eq!(other.board.row("a").unwrap().toggle.tally.completed, 2);
+}
+
+#[test]
+fn what_was_not_saved_before_a_shard_was_lost_is_saved_when_it_comes_back_unless_another_replaced_it() {
+    for is_replaced in [false, true] {
+        let [mut owner, other] = owner_and_other(&[watch("a", "1")]);
+        owner.board.take_unsaved(9, FAR);
+        let run = owner.board.awaited_run("a").unwrap().run;
+        owner.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+        let taken = owner.board.take_unsaved(9, FAR);
+        assert_eq!((taken.toggles.len(), taken.finished.len()), (1, 1));
+        owner.own(None, at(2));
+        owner.board.mark_unsaved(&taken);
+        assert!(owner.board.take_unsaved(9, FAR).is_empty());
+        if is_replaced {
+            other.own(Some(2), at(3));
+            replicate(&other, &owner, at(4));
+            assert_eq!(owner.board.row("a").unwrap().toggle.run.finished, None);
+        }
+        owner.own(Some(3), at(5));
+        let again = owner.board.take_unsaved(9, FAR);
+        assert_eq!(again.toggles.len(), usize::from(!is_replaced));
+        assert!(again.finished.is_empty(), "another owner may have counted it");
+        owner.set(&[], at(6));
+    }
+}
+
+#[test]
+fn what_is_refused_is_saved_in_the_next_epoch_and_counted_only_if_there_was_no_other_owner() {
+    let [owner, _] = owner_and_other(&[watch("a", "1")]);
+    let run = owner.board.awaited_run("a").unwrap().run;
+    owner.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+    let taken = owner.board.take_unsaved(9, FAR);
+    assert!(!owner.board.mark_refused(&taken, ShardSet::ALL));
+    assert!(owner.board.take_unsaved(9, FAR).is_empty());
+    assert!(owner.board.mark_refused(&taken, ShardSet::NONE));
+    let again = owner.board.take_unsaved(9, FAR);
+    assert_eq!((again.toggles.len(), again.finished.len()), (1, 1));
+    owner.own(Some(2), at(2));
+    assert!(owner.board.mark_refused(&again, ShardSet::NONE));
+    let last = owner.board.take_unsaved(9, FAR);
+    assert_eq!((last.toggles.len(), last.finished.len()), (1, 0));
+    assert_eq!(last.leases.epoch(Shard::all().next().unwrap()), Some(2));
+}
+
+#[test]
+fn what_happened_before_anything_was_owned_is_saved_when_it_is() {
+    let [_, other] = owner_and_other(&[watch("a", "1")]);
+    other.board.own(ShardSet::ALL, at(1));
+    let run = other.board.awaited_run("a").unwrap().run;
+    other.board.apply(run, Ok(completed(true)), at(1), |_| None).unwrap();
+    assert!(other.board.take_unsaved(9, FAR).is_empty());
+    other.own(Some(1), at(2));
+    let taken = other.board.take_unsaved(9, FAR);
+    assert_eq!((taken.toggles.len(), taken.finished.len()), (1, 1));
 }
 
 #[test]

@@ -37,7 +37,7 @@ use crate::config::Polling;
 use crate::exposition::Metrics;
 use crate::liveness::{Heartbeat, LastStatusChange};
 use crate::sources::{self, ListedAgents};
-use crate::store::{self, ToggleChange};
+use crate::store::{self, Leases, ToggleChange};
 use crate::threads::{BlockingTask, Thread};
 use crate::toggle::{AgentId, AgentKey, Answer, ApiName, ClockJump, Failure, MockStatus, ShardSet, Watch};
 use queue::{ApiQueue, ReadyPoll};
@@ -91,6 +91,8 @@ impl Replication {
 pub struct Share {
     /// The shards that it owns.
     pub owned: ShardSet,
+    /// In which epochs it owns them, so that their state is saved only in these.
+    pub leases: Leases,
     /// Those of them that it has just been given. Their state is the saved one, even where it polled them before.
     pub given: ShardSet,
     /// How many exporters there are, this one included.

@@ -157,15 +157,23 @@ impl Coordinator {
             // Others may be in the same situation. Everything is polled until it is clear who is there.
             return Ok(());
         }
-        self.alone = false;
+        let was_alone = std::mem::take(&mut self.alone);
         let membership = self.store.membership().await?;
+        if !was_alone {
+            // What was lost is dropped before any of it can be claimed: the state of it is what others saved.
+            self.follow(&membership).await?;
+        }
         let plan = SharePlan::of(self.store.id(), &membership, &self.store.leases(), self.may_take_over());
+        if plan == SharePlan::default() {
+            return if was_alone { self.follow(&membership).await } else { Ok(()) };
+        }
         self.give(&membership, plan.give).await?;
         if !plan.claim.is_empty() {
             let claimed = self.store.claim(&plan.claim).await?;
             self.count_takeovers(&plan.claim, claimed);
         }
-        let membership = if plan.claim.is_empty() { membership } else { self.store.membership().await? };
+        // Who owned what before is out of date, and what others saved until now is complete.
+        let membership = self.store.membership().await?;
         self.follow(&membership).await
     }
 
@@ -220,7 +228,8 @@ impl Coordinator {
 
     /// Has the intake and the poller take over what others saved, and own these shards.
     async fn apply(&mut self, changes: SharedChanges, owned: ShardSet, given: ShardSet, replicas: u32) {
-        let share = Share { owned, given, replicas: NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN) };
+        let replicas_or_one = NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN);
+        let share = Share { owned, leases: self.store.leases(), given, replicas: replicas_or_one };
         let known = self.share.map(|share| Share { given: ShardSet::NONE, ..share });
         let SharedChanges { toggles, agents, jumps } = changes;
         let replication = Replication { toggles, agents, jumps, share: (known != Some(share)).then_some(share) };

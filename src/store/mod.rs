@@ -107,6 +107,8 @@ pub struct UnsavedChanges {
     pub agents: Vec<SavedAgentChange>,
     /// The runs among them that finished, as far as they are to be counted when they are saved.
     pub finished: Vec<FinishedRun>,
+    /// The epochs in which this exporter owned the shards when the changes were taken, if others share the state.
+    pub leases: Leases,
     /// Whether the other exporters that share the state should read it at once.
     pub is_news: bool,
 }

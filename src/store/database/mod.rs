@@ -312,7 +312,8 @@ impl DatabaseStore {
         if !removed.is_empty() {
             shards.extend(self.shards_of(&mut session, &removed).await?);
         }
-        let leases = self.leases();
+        // Not the leases of now: another replica may have replaced this state since it was taken.
+        let leases = changes.leases;
         let mut held: Vec<(i16, i64)> =
             shards.into_iter().filter_map(|shard| Some((number(shard), leases.epoch(shard)?))).collect();
         held.sort_unstable();

@@ -19,7 +19,7 @@ const SHARDS_AT_A_TIME: usize = 8;
 const FORGOTTEN: &str = "1 hour";
 
 /// The epochs of the shards that a replica owns, by number.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leases([Option<i64>; Shard::COUNT as usize]);
 
 /// The live replicas, and who owns the shards.
@@ -64,6 +64,21 @@ impl Default for Leases {
 }
 
 impl Leases {
+    /// What the database says that a replica owns.
+    pub fn of(id: &str, membership: &Membership) -> Self {
+        let mut leases = Self::default();
+        for state in membership.shards.iter().filter(|state| state.owner.as_deref() == Some(id)) {
+            leases.set(state.shard, Some(state.epoch));
+        }
+        leases
+    }
+
+    /// The shards that the replica did not own before, or only in an earlier epoch.
+    pub fn gained_since(&self, before: &Self) -> ShardSet {
+        let is_gained = |shard: &Shard| self.epoch(*shard).is_some() && self.epoch(*shard) != before.epoch(*shard);
+        Shard::all().filter(is_gained).collect()
+    }
+
     /// The epoch in which the replica owns a shard; `None` if it does not.
     pub fn epoch(&self, shard: Shard) -> Option<i64> {
         self.0[usize::from(shard.number())]
@@ -160,7 +175,8 @@ impl DatabaseStore {
     }
 
     /// Takes the ownership of shards that nobody owns, or whose owner has not renewed its lease. Each is given with the
-    /// epoch that it had when that was seen. Returns those that were taken.
+    /// epoch that it had when that was seen. Returns those that were taken. They are owned when a [`Membership`] that says
+    /// so is adopted, because only what is read after this is the state that their last owner left.
     ///
     /// # Errors
     /// If the database does not confirm it. What was taken nevertheless is seen in the next [`Membership`].
@@ -171,7 +187,7 @@ impl DatabaseStore {
             WHERE shards.shard = claimed.shard AND shards.epoch = claimed.epoch AND (owner IS NULL OR NOT EXISTS (
                 SELECT FROM cekura_exporter.replicas WHERE id = owner AND expires > clock_timestamp()
             ))
-            RETURNING shards.shard, shards.epoch";
+            RETURNING shards.shard";
         if shards.is_empty() {
             return Ok(ShardSet::NONE);
         }
@@ -180,29 +196,19 @@ impl DatabaseStore {
             [(&self.id, Type::TEXT), (&numbers, Type::INT2_ARRAY), (&epochs, Type::INT8_ARRAY)];
         let mut session = self.coordinator.lock().await;
         let claimed = self.noted(session.query(CLAIM, &parameters).await)?;
-        let mut leases = self.leases();
         let mut taken = Vec::new();
         for row in &claimed {
-            let (number, epoch): (i16, i64) = (cell(Some(row), 0)?, cell(Some(row), 1)?);
-            if let Some(shard) = shard(number) {
-                leases.set(shard, Some(epoch));
-                taken.push(shard);
-            }
+            taken.extend(shard(cell(Some(row), 0)?));
         }
-        self.set_leases(&leases);
         Ok(taken.into_iter().collect())
     }
 
     /// Owns exactly the shards that the database says this replica owns. Returns those that it did not own before, or
     /// only in an earlier epoch.
     pub fn adopt(&self, membership: &Membership) -> ShardSet {
-        let (before, mut leases) = (self.leases(), Leases::default());
-        for state in membership.shards.iter().filter(|state| state.owner.as_deref() == Some(self.id())) {
-            leases.set(state.shard, Some(state.epoch));
-        }
+        let (before, leases) = (self.leases(), Leases::of(self.id(), membership));
         self.set_leases(&leases);
-        let is_new = |shard: &Shard| leases.epoch(*shard).is_some() && leases.epoch(*shard) != before.epoch(*shard);
-        Shard::all().filter(is_new).collect()
+        leases.gained_since(&before)
     }
 
     /// Gives shards that this replica owns to other replicas, or to nobody.
@@ -218,7 +224,7 @@ impl DatabaseStore {
                 RETURNING shards.shard
             )
             SELECT count(*), pg_notify('cekura_exporter', '')::text FROM given";
-        let mut leases = self.leases();
+        let leases = self.leases();
         let held = shards.iter().filter_map(|(shard, owner)| Some((*shard, leases.epoch(*shard)?, owner.as_deref())));
         let held: Vec<(Shard, i64, Option<&str>)> = held.collect();
         let numbers: Vec<_> = held.iter().map(|(shard, ..)| number(*shard)).collect();
@@ -226,11 +232,6 @@ impl DatabaseStore {
         let owners: Vec<_> = held.iter().map(|(.., owner)| *owner).collect();
         let parameters: [Parameter<'_>; 3] =
             [(&numbers, Type::INT2_ARRAY), (&epochs, Type::INT8_ARRAY), (&owners, Type::TEXT_ARRAY)];
-        // Nothing of them is saved from now on, whether or not the database confirms it.
-        for (shard, ..) in &held {
-            leases.set(*shard, None);
-        }
-        self.set_leases(&leases);
         let mut session = self.coordinator.lock().await;
         self.noted(session.query(HAND_OVER, &parameters).await)?;
         Ok(())
