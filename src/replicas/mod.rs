@@ -4,6 +4,8 @@
 //! the database is away, this replica keeps what it owns. If the database was away since the start, this replica polls
 //! everything after one lease, because nobody may have seen the others.
 
+#[cfg(test)]
+mod model;
 mod plan;
 
 use std::num::NonZeroU32;
