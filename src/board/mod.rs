@@ -201,7 +201,7 @@ impl Board {
     }
 
     /// Saves the state of watches and agents only in these epochs of their shards from now on.
-    pub fn set_leases(&self, leases: Leases) {
+    pub fn set_leases(&self, leases: &Leases) {
         self.write_unseen().set_leases(leases);
     }
 

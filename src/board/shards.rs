@@ -87,7 +87,7 @@ impl BoardState {
     fn replicate_run(&mut self, run: RunId, saved: SavedToggle) {
         let Some(entry) = self.entry_mut(run) else { return };
         let toggle = &mut entry.row.toggle;
-        toggle.tally = counted_on(saved.tally, &toggle.tally);
+        toggle.tally = counted_on(&saved.tally, &toggle.tally);
         (toggle.run, entry.place) = (saved.run, saved.place);
         let finished = toggle.run.finished.is_some();
         self.last_place = self.last_place.max(saved.place);
@@ -103,7 +103,7 @@ impl BoardState {
     fn replicate_history(&mut self, run: RunId, saved: &mut [SavedToggle]) {
         let (Some(newest), Some(entry)) = (saved.first_mut(), self.entry_mut(run)) else { return };
         let toggle = &mut entry.row.toggle;
-        toggle.tally = counted_on(newest.tally.clone(), &toggle.tally);
+        toggle.tally = counted_on(&newest.tally, &toggle.tally);
         let (watch, started) = (toggle.watch.clone(), toggle.run.started);
         if newest.run.started < started {
             self.history.clear(run.slot);
@@ -114,6 +114,6 @@ impl BoardState {
 }
 
 /// What was saved of a tally. Polls are saved late, and those that this exporter exposed before must not go back.
-fn counted_on(saved: Tally, known: &Tally) -> Tally {
-    Tally { polls: saved.polls.max(known.polls), failures: saved.failures.max(known.failures), ..saved }
+fn counted_on(saved: &Tally, known: &Tally) -> Tally {
+    Tally { polls: saved.polls.max(known.polls), failures: saved.failures.max(known.failures), ..saved.clone() }
 }

@@ -252,9 +252,9 @@ impl BoardState {
     }
 
     /// Saves only in these epochs from now on.
-    pub(super) fn set_leases(&mut self, leases: Leases) {
+    pub(super) fn set_leases(&mut self, leases: &Leases) {
         if let Some(deferred) = &mut self.deferred {
-            deferred.leases = leases;
+            deferred.leases = *leases;
         }
     }
 
@@ -266,8 +266,12 @@ impl BoardState {
             changes.toggles.iter().filter(|(_, runs)| runs.first().is_some_and(|run| is_unsaved(run.shard())));
         let toggles: Vec<_> = toggles.map(|(name, _)| name).collect();
         let agents: Vec<_> = changes.agents.iter().filter(|((api, id), _)| is_unsaved(Shard::of(api, *id))).collect();
-        toggles.iter().for_each(|name| self.mark_unsaved(name));
-        agents.iter().for_each(|(key, _)| self.agents.mark_unsaved(key.clone()));
+        for name in &toggles {
+            self.mark_unsaved(name);
+        }
+        for (key, _) in &agents {
+            self.agents.mark_unsaved(key.clone());
+        }
         let is_any = !toggles.is_empty() || !agents.is_empty();
         if let Some(deferred) = &mut self.deferred {
             let is_ours = |shard: Shard| changes.leases.epoch(shard) == deferred.leases.epoch(shard);

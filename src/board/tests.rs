@@ -76,7 +76,7 @@ impl ListedBoard {
     fn own(&self, epoch: Option<i64>, now: Timestamp) -> OwnershipChange {
         let mut leases = Leases::default();
         Shard::all().for_each(|shard| leases.set(shard, epoch));
-        self.board.set_leases(leases);
+        self.board.set_leases(&leases);
         self.board.own(leases.owned(), now)
     }
 }

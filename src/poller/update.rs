@@ -52,7 +52,7 @@ impl Poller {
         self.board.replicate(toggles, agents, clock::now());
         if let Some(Share { owned, leases, replicas, .. }) = share {
             // State that another replica replaced is never saved in the new epoch.
-            self.board.set_leases(leases);
+            self.board.set_leases(&leases);
             self.own(owned, now);
             self.replicas = replicas;
             self.queues.values_mut().for_each(|queue| queue.share_budget(replicas, now));

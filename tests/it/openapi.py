@@ -74,7 +74,7 @@ def form_faults(description):
         if "properties" in schema:
             if schema.get("additionalProperties") is not False:
                 yield f"{name}: takes fields that it does not name"
-            if name != "Registration" and not set(schema["required"]) >= set(schema["properties"]) - {"next"}:
+            if name != "Registration" and not set(schema["required"]) >= set(schema["properties"]) - {"next", "replica"}:
                 yield f"{name}: does not require every field"
     text = json.dumps(description.document)
     for kind, parts in description.document["components"].items():
