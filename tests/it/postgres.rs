@@ -44,7 +44,7 @@ async fn a_cluster_answers_and_yields_rows_as_they_are() {
 
 #[tokio::test]
 async fn a_cluster_does_not_wait_for_the_disk_unless_it_is_told_to() {
-    let [quick, durable] = [Postgres::with(), Postgres::with().setting("fsync=on")];
+    let [quick, durable] = [Postgres::with(), Postgres::with().durable()];
     assert_eq!(quick.start().await.query("SHOW fsync").await, [["off"]]);
     assert_eq!(durable.start().await.query("SHOW fsync").await, [["on"]]);
 }
