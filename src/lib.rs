@@ -328,7 +328,7 @@ impl Running {
             let links = ReplicaLinks { commands, asks, forwarded, synchronized };
             let coordinator = Coordinator::new(database.clone(), board.clone(), metrics.clone(), links);
             let coordinating = coordinator.run();
-            tasks.spawn(async { RunError::new("the database cannot be used", coordinating.await.to_string()) });
+            tasks.spawn(async { RunError::new("the database cannot be used", format!("it {}", coordinating.await)) });
         }
         tasks.spawn(for_ever(intake.run(demo_watches)));
         tasks.spawn(for_ever(web_follower.run()));

@@ -105,7 +105,7 @@ impl Saver {
                 }
                 Err(error) => {
                     self.board.mark_unsaved(&unsaved);
-                    self.failed(error.to_string());
+                    self.failed(format!("{} {error}", error.subject()));
                     return false;
                 }
             }
