@@ -2,8 +2,9 @@
 //!
 //! A step is one statement in the database, or something that happens in one replica between two statements: a poll,
 //! the beginning of a save, the end of a read. Between any two steps, the others may do anything, so a replica may stand
-//! still for as long as it likes. A statement may fail, or take effect without its replica being told. Leases may expire
-//! at any time. Plans and leases are computed by the code of the program.
+//! still for as long as it likes. A statement may fail, or take effect without its replica being told, but it takes no
+//! effect after its replica gave it up. Leases may expire at any time. Plans and leases are computed by the code of the
+//! program.
 //!
 //! Each shard has one watch, whose only run finishes at some time. The search tries all orders of steps for few replicas,
 //! and random orders for more.
@@ -22,7 +23,7 @@ use crate::toggle::Shard;
 const IDS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
 
 /// Of how many states of a search one is checked for whether all goes well from there.
-const SETTLED: usize = 20;
+const SETTLED: usize = 40;
 
 /// How many rounds of fair steps may pass until everything is shared and saved.
 const ROUNDS: usize = 6;
@@ -128,11 +129,7 @@ struct Batch<const S: usize> {
 enum Task<const S: usize> {
     /// Nothing: the process is gone.
     Dead,
-    ReadReplicas(After),
-    ReadShards {
-        live: u16,
-        after: After,
-    },
+    Read(After),
     ReadState {
         read: Owners<S>,
         after: After,
@@ -156,7 +153,6 @@ enum Task<const S: usize> {
     Renew,
     /// It stops, and has its shards handed over when they are saved.
     Leave,
-    Delete,
 }
 
 /// Whether a shard is given, and to whom.
@@ -224,7 +220,7 @@ impl<const S: usize> ModelReplica<S> {
     fn new(id: u8) -> Self {
         Self {
             id,
-            task: Task::ReadReplicas(After::Join),
+            task: Task::Read(After::Join),
             seen: [0; S],
             owned: [false; S],
             leases: [None; S],
@@ -241,7 +237,7 @@ impl<const S: usize> ModelReplica<S> {
     }
 
     fn is_idle(&self) -> bool {
-        self.task == Task::ReadReplicas(After::Divide)
+        self.task == Task::Read(After::Divide)
     }
 
     fn leases(&self) -> Leases {
@@ -377,7 +373,7 @@ impl<const S: usize> ModelState<S> {
             steps.extend(may_fail.then(|| step(replica, Reply::Failed)));
         };
         for (number, replica) in self.replicas.iter().enumerate() {
-            let is_joining = matches!(replica.task, Task::ReadReplicas(After::Join));
+            let is_joining = matches!(replica.task, Task::Read(After::Join));
             match replica.task {
                 Task::Dead => {
                     steps.extend((usize::from(self.ids) < IDS.len() && may_fail).then_some(Step::Restart(number)));
@@ -396,7 +392,7 @@ impl<const S: usize> ModelState<S> {
                     }
                 }
                 task => {
-                    let writes = matches!(task, Task::HandOver { .. } | Task::Claim(_) | Task::Renew | Task::Delete);
+                    let writes = matches!(task, Task::HandOver { .. } | Task::Claim(_) | Task::Renew);
                     if is_joining {
                         steps.push(Step::Coordinate(number, Reply::Confirmed));
                     } else {
@@ -404,7 +400,7 @@ impl<const S: usize> ModelState<S> {
                     }
                 }
             }
-            let is_leaving = matches!(replica.task, Task::Leave | Task::Delete);
+            let is_leaving = replica.task == Task::Leave;
             steps.extend((replica.is_idle() && !self.is_live(replica.id)).then_some(Step::Renew(number)));
             match replica.batch {
                 Some(_) => statement(&mut steps, Step::EndSave, number, true),
@@ -443,7 +439,7 @@ impl<const S: usize> ModelState<S> {
                 if let Task::Save { claimed, .. } = self.replicas[replica].task {
                     self.replicas[replica].task = match claimed.iter().any(Option::is_some) {
                         true => Task::Claim(claimed),
-                        false => Task::ReadReplicas(After::Repeat),
+                        false => Task::Read(After::Repeat),
                     };
                 }
             }
@@ -485,14 +481,13 @@ impl<const S: usize> ModelState<S> {
                 Task::HandOver { given, .. } => self.hand_over(number, given, scope.mistake),
                 Task::Claim(claimed) => self.claim(number, claimed, reply, scope.mistake),
                 Task::Renew => self.live |= 1 << id,
-                Task::Delete => self.live &= !(1 << id),
                 Task::Leave => {
-                    let others = Owners { live: self.live & !(1 << id), ..owners }.membership().replicas;
-                    let preferred = |shard: Shard| shard.preferred(others.iter().map(String::as_str)).map(self::id);
-                    let given = self.replicas[number].leases.iter().enumerate();
-                    let given = given.map(|(shard, lease)| lease.map(|_| preferred(self::number(shard))));
-                    let given: Vec<_> = given.collect();
-                    self.hand_over(number, std::array::from_fn(|shard| given[shard]), scope.mistake);
+                    self.live &= !(1 << id);
+                    let others = self.owners().membership().replicas;
+                    for (shard, row) in self.shards.iter_mut().enumerate().filter(|(_, row)| row.owner == Some(id)) {
+                        row.owner = self::number(shard).preferred(others.iter().map(String::as_str)).map(self::id);
+                        row.epoch += 1;
+                    }
                 }
                 _ => {}
             }
@@ -508,8 +503,7 @@ impl<const S: usize> ModelState<S> {
             }
         }
         if reply != Reply::Confirmed {
-            let is_ending = matches!(task, Task::Leave | Task::Delete);
-            replica.task = if is_ending { Task::Dead } else { Task::ReadReplicas(After::Join) };
+            replica.task = if task == Task::Leave { Task::Dead } else { Task::Read(After::Join) };
             return Ok(());
         }
         let claimed_first = |claimed: [Option<u8>; S], done: Task<S>| match claimed.iter().any(Option::is_some) {
@@ -517,8 +511,7 @@ impl<const S: usize> ModelState<S> {
             false => done,
         };
         replica.task = match task {
-            Task::ReadReplicas(after) => Task::ReadShards { live: owners.live, after },
-            Task::ReadShards { live, after } => Task::ReadState { read: Owners { live, ..owners }, after },
+            Task::Read(after) => Task::ReadState { read: owners, after },
             Task::ReadState { read, after } => {
                 let is_new = |shard: usize| read.shards[shard].version > replica.seen[shard];
                 let state = std::array::from_fn(|shard| is_new(shard).then_some(owners.shards[shard].finished));
@@ -534,7 +527,7 @@ impl<const S: usize> ModelState<S> {
                 match after {
                     After::Join => Task::Renew,
                     After::Divide => replica.plan(&read),
-                    After::Repeat => Task::ReadReplicas(After::Divide),
+                    After::Repeat => Task::Read(After::Divide),
                 }
             }
             Task::Save { given, claimed, read } => Task::HandOver { given, claimed, read },
@@ -542,15 +535,14 @@ impl<const S: usize> ModelState<S> {
                 Some(Mistake::BelievesOldOwners) => {
                     claimed_first(claimed, Task::ReadState { read, after: After::Repeat })
                 }
-                _ => claimed_first(claimed, Task::ReadReplicas(After::Repeat)),
+                _ => claimed_first(claimed, Task::Read(After::Repeat)),
             },
-            Task::Claim(_) => Task::ReadReplicas(After::Repeat),
-            Task::Renew => Task::ReadReplicas(After::Divide),
-            Task::Leave => Task::Delete,
-            Task::Delete | Task::Dead => Task::Dead,
+            Task::Claim(_) => Task::Read(After::Repeat),
+            Task::Renew => Task::Read(After::Divide),
+            Task::Leave | Task::Dead => Task::Dead,
         };
         match replica.task {
-            Task::ReadShards { .. } | Task::Apply { .. } if scope.is_coarse => self.coordinate(number, reply, scope),
+            Task::Apply { .. } if scope.is_coarse => self.coordinate(number, reply, scope),
             _ => Ok(()),
         }
     }
@@ -558,7 +550,7 @@ impl<const S: usize> ModelState<S> {
     fn hand_over(&mut self, number: usize, given: [Given; S], mistake: Option<Mistake>) {
         for (shard, row) in self.shards.iter_mut().enumerate() {
             if let Some(to) = given[shard].filter(|_| self.replicas[number].leases[shard] == Some(row.epoch)) {
-                row.owner = to;
+                row.owner = to.filter(|to| self.live & (1 << to) != 0);
                 row.epoch += u8::from(mistake != Some(Mistake::KeepsEpoch));
             }
         }
@@ -709,7 +701,7 @@ impl<const S: usize> ModelReplica<S> {
         match (given.iter().any(Option::is_some), claimed.iter().any(Option::is_some)) {
             (true, _) => Task::Save { given, claimed, read: *read },
             (false, true) => Task::Claim(claimed),
-            (false, false) => Task::ReadReplicas(After::Divide),
+            (false, false) => Task::Read(After::Divide),
         }
     }
 }
@@ -773,7 +765,7 @@ fn walk<const S: usize>(scope: Scope, choices: &[u8]) -> Result<(), Violation> {
 fn no_order_of_steps_of_two_replicas_breaks_a_promise() {
     let scope = Scope { replicas: 2, joined: 1, is_coarse: true, faults: 1, news: 1, mistake: None };
     let states = search::<1>(scope).unwrap();
-    assert!(states > 30_000, "{states}");
+    assert!(states > 15_000, "{states}");
     let states = search::<1>(Scope { joined: 0, news: 0, ..scope }).unwrap();
     assert!(states > 1_000, "{states}");
 }
@@ -789,12 +781,11 @@ fn with_each_mistake_some_order_of_steps_breaks_a_promise() {
         (Mistake::SavesLate, 1, "overwrites the saved finish"),
         (Mistake::CountsBeforeSaving, 1, "is counted twice"),
         (Mistake::CountsWhatWasLost, 1, "is counted twice"),
-        (Mistake::DropsUnsaved, 1, "is not saved"),
+        (Mistake::DropsUnsaved, 1, "the finish in shard 0"),
         (Mistake::BelievesOldOwners, 1, "which it handed over"),
     ] {
         let scope = Scope { replicas: 2, joined, is_coarse: true, faults: 1, news: 1, mistake: Some(mistake) };
         let violation = search::<1>(scope).expect_err("the mistake must be found");
-        println!("{mistake:?}: {violation:?}");
         assert!(violation.promise.contains(promise), "{mistake:?}: {violation:?}");
     }
 }

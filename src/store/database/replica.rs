@@ -158,18 +158,17 @@ impl DatabaseStore {
     /// # Errors
     /// If they cannot be read, or if a newer version wrote the schema.
     pub async fn membership(&self) -> Result<Membership, StoreError> {
-        const REPLICAS: &str = "
-            SELECT version, ARRAY (
+        // One statement, so that both are of the same moment. A replica that left has no shard at the moment when it left.
+        const READ: &str = "
+            SELECT shard, owner, epoch, shards.version, schema_version.version, CASE WHEN shard = 0 THEN ARRAY (
                 SELECT id FROM cekura_exporter.replicas WHERE expires > clock_timestamp() ORDER BY id
-            ) FROM cekura_exporter.schema_version";
-        const SHARDS: &str = "SELECT shard, owner, epoch, version FROM cekura_exporter.shards ORDER BY shard";
+            ) END FROM cekura_exporter.shards, cekura_exporter.schema_version ORDER BY shard";
         let mut session = self.coordinator.lock().await;
-        let rows = self.noted(session.query(REPLICAS, &[]).await)?;
-        let (version, replicas): (i32, Vec<String>) = (cell(rows.first(), 0)?, cell(rows.first(), 1)?);
+        let rows = self.noted(session.query(READ, &[]).await)?;
+        let (version, replicas): (i32, Vec<String>) = (cell(rows.first(), 4)?, cell(rows.first(), 5)?);
         if version > schema::VERSION {
             return Err(DatabaseFault::Newer(version).into());
         }
-        let rows = self.noted(session.query(SHARDS, &[]).await)?;
         let shards = rows.iter().map(owner_state).collect::<Result<Vec<_>, _>>()?;
         Ok(Membership { replicas, shards: shards.into_iter().flatten().collect() })
     }
@@ -211,17 +210,26 @@ impl DatabaseStore {
         leases.gained_since(&before)
     }
 
-    /// Gives shards that this replica owns to other replicas, or to nobody.
+    /// Gives shards that this replica owns to other replicas, or to nobody, as to a replica that has gone meanwhile.
     ///
     /// # Errors
     /// If the database does not confirm it.
     pub async fn hand_over(&self, shards: &[(Shard, Option<String>)]) -> Result<(), StoreError> {
+        Ok(self.give(shards, None).await?)
+    }
+
+    /// Gives shards to other replicas, and removes a replica at the same moment, so that nobody gives them back to it.
+    async fn give(&self, shards: &[(Shard, Option<String>)], leaving: Option<&str>) -> Result<(), DatabaseFault> {
         const HAND_OVER: &str = "
             WITH given AS (
-                UPDATE cekura_exporter.shards SET owner = given.owner, epoch = shards.epoch + 1
+                UPDATE cekura_exporter.shards SET epoch = shards.epoch + 1, owner = (
+                    SELECT id FROM cekura_exporter.replicas WHERE id = given.owner AND expires > clock_timestamp()
+                )
                 FROM unnest($1, $2, $3) AS given (shard, epoch, owner)
                 WHERE shards.shard = given.shard AND shards.epoch = given.epoch
                 RETURNING shards.shard
+            ), gone AS (
+                DELETE FROM cekura_exporter.replicas WHERE id = $4
             )
             SELECT count(*), pg_notify('cekura_exporter', '')::text FROM given";
         let leases = self.leases();
@@ -230,8 +238,12 @@ impl DatabaseStore {
         let numbers: Vec<_> = held.iter().map(|(shard, ..)| number(*shard)).collect();
         let epochs: Vec<_> = held.iter().map(|(_, epoch, _)| *epoch).collect();
         let owners: Vec<_> = held.iter().map(|(.., owner)| *owner).collect();
-        let parameters: [Parameter<'_>; 3] =
-            [(&numbers, Type::INT2_ARRAY), (&epochs, Type::INT8_ARRAY), (&owners, Type::TEXT_ARRAY)];
+        let parameters: [Parameter<'_>; 4] = [
+            (&numbers, Type::INT2_ARRAY),
+            (&epochs, Type::INT8_ARRAY),
+            (&owners, Type::TEXT_ARRAY),
+            (&leaving, Type::TEXT),
+        ];
         let mut session = self.coordinator.lock().await;
         self.noted(session.query(HAND_OVER, &parameters).await)?;
         Ok(())
@@ -242,15 +254,14 @@ impl DatabaseStore {
     /// # Errors
     /// If the database does not confirm it. Then the others wait until the lease has expired.
     pub async fn leave(&self) -> Result<(), StoreError> {
-        const LEAVE: &str = "DELETE FROM cekura_exporter.replicas WHERE id = $1";
-        let mut others = self.membership().await?.replicas;
+        let membership = self.membership().await?;
+        // A claim may have been confirmed that the coordinator did not see any more.
+        self.adopt(&membership);
+        let mut others = membership.replicas;
         others.retain(|id| id != self.id());
         let preferred = |shard: Shard| shard.preferred(others.iter().map(String::as_str)).map(str::to_owned);
         let given: Vec<_> = self.leases().owned().iter().map(|shard| (shard, preferred(shard))).collect();
-        self.hand_over(&given).await?;
-        let mut session = self.coordinator.lock().await;
-        self.noted(session.query(LEAVE, &[(&self.id, Type::TEXT)]).await)?;
-        Ok(())
+        Ok(self.give(&given, Some(self.id())).await?)
     }
 
     /// What was saved in these shards since the versions that are given with them.
