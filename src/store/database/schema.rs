@@ -88,7 +88,10 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), DatabaseFault> {
 /// # Errors
 /// If it is newer than ours.
 pub(super) async fn version(client: &impl GenericClient) -> Result<Option<i32>, DatabaseFault> {
-    let found = client.query_typed("SELECT to_regclass('cekura_exporter.schema_version') IS NOT NULL", &[]).await?;
+    // Reading the catalog sees what another session has just committed; `to_regclass` may not.
+    let found = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables \
+                 WHERE schemaname = 'cekura_exporter' AND tablename = 'schema_version')";
+    let found = client.query_typed(found, &[]).await?;
     if !found.first().map_or(Ok(false), |row| row.try_get(0))? {
         return Ok(None);
     }
@@ -101,7 +104,7 @@ pub(super) async fn version(client: &impl GenericClient) -> Result<Option<i32>, 
 
 /// Makes the schema without any table but that of the version, unless an administrator made it.
 async fn create(transaction: &Transaction<'_>) -> Result<i32, DatabaseFault> {
-    let rights = "SELECT to_regnamespace('cekura_exporter') IS NOT NULL, \
+    let rights = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'cekura_exporter'), \
                   has_database_privilege(current_database(), 'CREATE')";
     let rights = transaction.query_typed(rights, &[]).await?;
     let Some(rights) = rights.first() else { return Err(DatabaseFault::NoSchema) };
