@@ -99,7 +99,7 @@ impl Saver {
                 Ok(shards) => {
                     self.saved(&unsaved, shards);
                     if self.board.mark_refused(&unsaved, shards) {
-                        // Another replica owns some of the shards, which the coordinator will find out.
+                        // Another replica owns some of the shards, which the coordinator will find out, or it came too late.
                         return false;
                     }
                 }

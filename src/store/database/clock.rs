@@ -1,6 +1,7 @@
 //! The clock of the database. It is the clock of all times in the tables, because the clocks of replicas may differ.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock;
 use crate::toggle::{ClockJump, Timestamp};
@@ -35,6 +36,11 @@ impl DatabaseClock {
     pub(super) fn to_database(&self) -> ClockJump {
         let deviation = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ClockJump::from_millis(deviation.ahead_after(clock::total_jump()))
+    }
+
+    /// The time of the database in this long, in milliseconds.
+    pub(super) fn after(&self, time: Duration) -> i64 {
+        millis(clock::now().shifted(self.to_database()).after(time))
     }
 
     /// What must be added to times in the database so that they are times of this machine.

@@ -10,6 +10,7 @@ mod request;
 mod schema;
 mod session;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,13 +22,18 @@ use self::clock::DatabaseClock;
 pub(in crate::store) use self::fault::DatabaseFault;
 pub use self::replica::{Leases, Membership, OwnerState, SharedChanges};
 pub use self::request::AgentRequest;
-use self::session::{Parameter, Session};
+use self::session::{Parameter, Session, TIME_LIMIT};
 use super::{NewRegistrations, RegistrationChange, SavedToggle, StoreError, UnsavedChanges, record};
 use crate::database::Connector;
 use crate::toggle::{AgentId, ApiName, Shard, ShardSet, WatchName};
 
 /// The most rows that are read at a time.
 const PAGE: i64 = 5_000;
+
+/// How long after it was sent a write can take effect: less than [`TIME_LIMIT`] by more than the deviation of clocks that
+/// counts as none. A network may hold a statement back and deliver it when its client has given up, and a later one of
+/// the same client, or of another, may have been confirmed meanwhile.
+const VALID: Duration = Duration::from_secs(4);
 
 /// How long it is kept that something was removed, as PostgreSQL writes it. A replica that was away for longer reads
 /// all registrations anew.
@@ -141,11 +147,12 @@ impl DatabaseStore {
     /// Stores registrations and removals, one after the other, in one transaction.
     ///
     /// # Errors
-    /// If the database does not confirm it. Then either all or none of them are stored, now or soon.
+    /// If the database does not confirm it. Then either all or none of them are stored, now or within seconds.
     pub async fn register(&self, changes: &[RegistrationChange]) -> Result<(), StoreError> {
         const STORE: &str = "
             WITH counter AS (
-                UPDATE cekura_exporter.counters SET value = value + 1 WHERE name = 'registrations' RETURNING value
+                UPDATE cekura_exporter.counters SET value = value + 1
+                WHERE name = 'registrations' AND clock_timestamp() < to_timestamp($3::bigint / 1000.0) RETURNING value
             ), stored AS (
                 INSERT INTO cekura_exporter.registrations (name, version, record)
                 SELECT changed.name, counter.value, changed.record
@@ -159,7 +166,10 @@ impl DatabaseStore {
         }
         self.check_presence()?;
         let shift = self.clock.to_database();
-        let names: Vec<&str> = changes.iter().map(|change| change.name().as_str()).collect();
+        // Of several changes of a name, the last one wins.
+        let changes: BTreeMap<&WatchName, &RegistrationChange> =
+            changes.iter().map(|change| (change.name(), change)).collect();
+        let names: Vec<&str> = changes.keys().map(|name| name.as_str()).collect();
         let record = |change: &RegistrationChange| match change {
             RegistrationChange::Put(registration) => {
                 let mut registration = registration.clone();
@@ -168,11 +178,14 @@ impl DatabaseStore {
             }
             RegistrationChange::Remove(_) => Ok(None),
         };
-        let records: Vec<Option<String>> = changes.iter().map(record).collect::<Result<_, _>>()?;
+        let records: Vec<Option<String>> = changes.into_values().map(record).collect::<Result<_, _>>()?;
         let Registrar { session, seen } = &mut *self.registrar.lock().await;
-        let parameters: [Parameter<'_>; 2] = [(&names, Type::TEXT_ARRAY), (&records, Type::TEXT_ARRAY)];
+        let until = self.clock.after(VALID);
+        let parameters: [Parameter<'_>; 3] =
+            [(&names, Type::TEXT_ARRAY), (&records, Type::TEXT_ARRAY), (&until, Type::INT8)];
         let stored = self.noted(session.query(STORE, &parameters).await)?;
-        let version: i64 = cell(stored.first(), 0)?;
+        let stored = stored.first().ok_or(DatabaseFault::Late(TIME_LIMIT))?;
+        let version: i64 = cell(Some(stored), 0)?;
         if version == *seen + 1 {
             // Nobody else has stored anything since.
             *seen = version;
@@ -278,13 +291,14 @@ impl DatabaseStore {
     /// shards. What is in other shards, by now, is not saved.
     ///
     /// # Errors
-    /// If the database does not confirm it. Then either all or none of it is saved, now or soon.
+    /// If the database does not confirm it. Then either all or none of it is saved, now or within seconds.
     pub async fn save(&self, changes: &UnsavedChanges) -> Result<ShardSet, StoreError> {
         const SAVE: &str = "
             WITH held AS (
                 UPDATE cekura_exporter.shards SET version = version + 1
                 FROM unnest($1, $2) AS held (shard, epoch)
                 WHERE shards.shard = held.shard AND shards.epoch = held.epoch
+                    AND clock_timestamp() < to_timestamp($13::bigint / 1000.0)
                 RETURNING shards.shard, shards.version
             ), toggles AS (
                 INSERT INTO cekura_exporter.toggles AS saved (name, shard, version, started, record)
@@ -324,7 +338,8 @@ impl DatabaseStore {
         let (held_shards, epochs): (Vec<i16>, Vec<i64>) = held.into_iter().unzip();
         let toggles = self.toggle_columns(changes)?;
         let agents = self.agent_columns(changes)?;
-        let parameters: [Parameter<'_>; 12] = [
+        let until = self.clock.after(VALID);
+        let parameters: [Parameter<'_>; 13] = [
             (&held_shards, Type::INT2_ARRAY),
             (&epochs, Type::INT8_ARRAY),
             (&toggles.names, Type::TEXT_ARRAY),
@@ -337,6 +352,7 @@ impl DatabaseStore {
             (&agents.shards, Type::INT2_ARRAY),
             (&agents.records, Type::TEXT_ARRAY),
             (&changes.is_news, Type::BOOL),
+            (&until, Type::INT8),
         ];
         let saved = self.noted(session.query(SAVE, &parameters).await)?;
         let saved: Option<Vec<i16>> = cell(saved.first(), 0)?;

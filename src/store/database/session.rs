@@ -14,7 +14,7 @@ use super::schema;
 use crate::database::{Connection, Connector};
 
 /// How long a statement may take, and connecting without the time that the network takes.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The server gives up at the same time, so that nothing that was given up here takes effect much later.
 const SETTINGS: &str =
