@@ -46,6 +46,7 @@ mod runbooks;
 mod serving;
 mod state;
 mod stopping;
+mod stores;
 mod systemd;
 mod threads;
 mod transport;

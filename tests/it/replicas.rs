@@ -362,6 +362,52 @@ async fn without_a_database_since_the_start_everything_is_polled_after_one_lease
 }
 
 #[tokio::test]
+async fn what_finished_before_the_database_was_there_is_saved_when_it_is() {
+    let upstream = Upstream::start().await;
+    upstream.script("p1", [Reply::task("completed", Some(true))]);
+    let mut postgres = Postgres::start().await;
+    postgres.stop();
+    let a = replica(&upstream, &postgres.url()).start().await;
+    a.scrape_until("the run finished", |e| e.status("w1").as_deref() == Some("completed")).await;
+    postgres.start_again().await;
+    share(&[&a], WATCHES).await;
+    let finished = async || counted(&[&a], "cekura_api_runs_finished_total", &[("outcome", "completed")]).await;
+    eventually("it is counted", async || (finished().await == 1).then_some(())).await;
+    let b = replica(&upstream, &postgres.url()).start().await;
+    share(&[&a, &b], WATCHES).await;
+    assert_eq!(b.toggle("w1").await["status"], "completed");
+    assert_eq!(counted(&[&a, &b], "cekura_api_runs_finished_total", &[("outcome", "completed")]).await, 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_owns_again_what_others_owned_meanwhile_goes_on_from_what_they_saved() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    (1..=WATCHES).for_each(|agent| upstream.script(&format!("p{agent}"), [Reply::task("in_progress", None)]));
+    let a = replica(&upstream, &postgres.url()).start().await;
+    share(&[&a], WATCHES).await;
+    a.signal(Signal::STOP);
+    let b = replica(&upstream, &postgres.url()).start().await;
+    share_alone(&b).await;
+    (1..=WATCHES).for_each(|agent| upstream.script(&format!("p{agent}"), [Reply::task("completed", Some(true))]));
+    let finished = async |replica: &Exporter| {
+        counted(&[replica], "cekura_api_runs_finished_total", &[("outcome", "completed")]).await
+    };
+    eventually("all runs are counted", async || (finished(&b).await == WATCHES).then_some(())).await;
+    b.stop().await;
+    a.signal(Signal::CONT);
+    for agent in 1..=WATCHES {
+        eventually("it knows what the other one saved", async || {
+            (a.toggle(&format!("w{agent}")).await["status"] == "completed").then_some(())
+        })
+        .await;
+    }
+    share(&[&a], WATCHES).await;
+    assert_eq!(finished(&a).await, 0, "the other one has counted them");
+    let saved = "SELECT count(*) FROM cekura_exporter.toggles WHERE record LIKE '%\"status\":\"completed\"%'";
+    assert_eq!(postgres.query(saved).await, [[WATCHES.to_string()]]);
+}
+
+#[tokio::test]
 async fn a_replica_that_is_cut_off_from_the_database_is_replaced_and_comes_back() {
     let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
     let mut proxy = Proxy::to(postgres.address());
