@@ -101,7 +101,7 @@ struct ShardRow {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ModelReplica<const S: usize> {
     id: u8,
-    task: Task<S>,
+    task: CoordinatorState<S>,
     /// Who has been seen saving what.
     seen: [u8; S],
     /// What it polls, and in which epochs. Without the database it may poll in none.
@@ -126,7 +126,7 @@ struct Batch<const S: usize> {
 
 /// What the coordinator of a replica does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Task<const S: usize> {
+enum CoordinatorState<const S: usize> {
     /// Nothing: the process is gone.
     Dead,
     Read(After),
@@ -175,7 +175,7 @@ struct Owners<const S: usize> {
 
 /// How a statement ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reply {
+enum StatementResult {
     Confirmed,
     /// It took effect, and the replica sees an error.
     Lost,
@@ -185,12 +185,12 @@ enum Reply {
 /// Something that happens; the numbers are those of replicas, shards and ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Coordinate(usize, Reply),
+    Coordinate(usize, StatementResult),
     Renew(usize),
     /// The shards are not saved in time, so they are not handed over yet.
     GiveUp(usize),
     BeginSave(usize),
-    EndSave(usize, Reply),
+    EndSave(usize, StatementResult),
     LateSave,
     Poll(usize, usize),
     RunOver(usize),
@@ -207,7 +207,7 @@ enum Step {
 impl Step {
     fn goes_wrong(self) -> bool {
         match self {
-            Self::Coordinate(_, reply) | Self::EndSave(_, reply) => reply != Reply::Confirmed,
+            Self::Coordinate(_, reply) | Self::EndSave(_, reply) => reply != StatementResult::Confirmed,
             Self::PollAll(_) | Self::Crash(_) | Self::Leave(_) | Self::Expire(_) => true,
             _ => false,
         }
@@ -220,7 +220,7 @@ impl<const S: usize> ModelReplica<S> {
     fn new(id: u8) -> Self {
         Self {
             id,
-            task: Task::Read(After::Join),
+            task: CoordinatorState::Read(After::Join),
             seen: [0; S],
             owned: [false; S],
             leases: [None; S],
@@ -237,7 +237,7 @@ impl<const S: usize> ModelReplica<S> {
     }
 
     fn is_idle(&self) -> bool {
-        self.task == Task::Read(After::Divide)
+        self.task == CoordinatorState::Read(After::Divide)
     }
 
     fn leases(&self) -> Leases {
@@ -367,40 +367,43 @@ impl<const S: usize> ModelState<S> {
     fn steps(&self, scope: Scope) -> Vec<Step> {
         let mut steps = Vec::new();
         let may_fail = self.faults > 0;
-        let statement = |steps: &mut Vec<Step>, step: fn(usize, Reply) -> Step, replica, writes| {
-            steps.push(step(replica, Reply::Confirmed));
-            steps.extend((may_fail && writes).then(|| step(replica, Reply::Lost)));
-            steps.extend(may_fail.then(|| step(replica, Reply::Failed)));
+        let statement = |steps: &mut Vec<Step>, step: fn(usize, StatementResult) -> Step, replica, writes| {
+            steps.push(step(replica, StatementResult::Confirmed));
+            steps.extend((may_fail && writes).then(|| step(replica, StatementResult::Lost)));
+            steps.extend(may_fail.then(|| step(replica, StatementResult::Failed)));
         };
         for (number, replica) in self.replicas.iter().enumerate() {
-            let is_joining = matches!(replica.task, Task::Read(After::Join));
+            let is_joining = matches!(replica.task, CoordinatorState::Read(After::Join));
             match replica.task {
-                Task::Dead => {
+                CoordinatorState::Dead => {
                     steps.extend((usize::from(self.ids) < IDS.len() && may_fail).then_some(Step::Restart(number)));
                     continue;
                 }
-                Task::Apply { .. } => steps.push(Step::Coordinate(number, Reply::Confirmed)),
-                Task::Save { given, .. } => {
+                CoordinatorState::Apply { .. } => steps.push(Step::Coordinate(number, StatementResult::Confirmed)),
+                CoordinatorState::Save { given, .. } => {
                     let is_saved = replica.has_saved(|shard| given[shard].is_some());
-                    steps.extend(is_saved.then_some(Step::Coordinate(number, Reply::Confirmed)));
+                    steps.extend(is_saved.then_some(Step::Coordinate(number, StatementResult::Confirmed)));
                     steps.extend((!is_saved).then_some(Step::GiveUp(number)));
                 }
-                Task::Leave => {
+                CoordinatorState::Leave => {
                     // The last save was tried.
                     if replica.batch.is_none() {
                         statement(&mut steps, Step::Coordinate, number, true);
                     }
                 }
                 task => {
-                    let writes = matches!(task, Task::HandOver { .. } | Task::Claim(_) | Task::Renew);
+                    let writes = matches!(
+                        task,
+                        CoordinatorState::HandOver { .. } | CoordinatorState::Claim(_) | CoordinatorState::Renew
+                    );
                     if is_joining {
-                        steps.push(Step::Coordinate(number, Reply::Confirmed));
+                        steps.push(Step::Coordinate(number, StatementResult::Confirmed));
                     } else {
                         statement(&mut steps, Step::Coordinate, number, writes);
                     }
                 }
             }
-            let is_leaving = replica.task == Task::Leave;
+            let is_leaving = replica.task == CoordinatorState::Leave;
             steps.extend((replica.is_idle() && !self.is_live(replica.id)).then_some(Step::Renew(number)));
             match replica.batch {
                 Some(_) => statement(&mut steps, Step::EndSave, number, true),
@@ -436,10 +439,10 @@ impl<const S: usize> ModelState<S> {
             Step::EndSave(replica, reply) => return self.end_save(replica, reply, scope.mistake),
             Step::Renew(replica) => self.live |= 1 << self.replicas[replica].id,
             Step::GiveUp(replica) => {
-                if let Task::Save { claimed, .. } = self.replicas[replica].task {
+                if let CoordinatorState::Save { claimed, .. } = self.replicas[replica].task {
                     self.replicas[replica].task = match claimed.iter().any(Option::is_some) {
-                        true => Task::Claim(claimed),
-                        false => Task::Read(After::Repeat),
+                        true => CoordinatorState::Claim(claimed),
+                        false => CoordinatorState::Read(After::Repeat),
                     };
                 }
             }
@@ -462,26 +465,26 @@ impl<const S: usize> ModelState<S> {
             Step::RunOver(shard) => self.is_over[shard] = true,
             Step::Expire(id) => self.live &= !(1 << id),
             Step::PollAll(replica) => self.replicas[replica].owned = [true; S],
-            Step::Crash(replica) => self.replicas[replica].task = Task::Dead,
+            Step::Crash(replica) => self.replicas[replica].task = CoordinatorState::Dead,
             Step::Restart(replica) => {
                 self.replicas[replica] = ModelReplica::new(self.ids);
                 self.ids += 1;
             }
-            Step::Leave(replica) => self.replicas[replica].task = Task::Leave,
+            Step::Leave(replica) => self.replicas[replica].task = CoordinatorState::Leave,
         }
         Ok(())
     }
 
     /// The next step of the coordinator of a replica.
-    fn coordinate(&mut self, number: usize, reply: Reply, scope: Scope) -> Result<(), String> {
+    fn coordinate(&mut self, number: usize, reply: StatementResult, scope: Scope) -> Result<(), String> {
         let (task, id) = (self.replicas[number].task, self.replicas[number].id);
         let owners = self.owners();
-        if reply != Reply::Failed {
+        if reply != StatementResult::Failed {
             match task {
-                Task::HandOver { given, .. } => self.hand_over(number, given, scope.mistake),
-                Task::Claim(claimed) => self.claim(number, claimed, reply, scope.mistake),
-                Task::Renew => self.live |= 1 << id,
-                Task::Leave => {
+                CoordinatorState::HandOver { given, .. } => self.hand_over(number, given, scope.mistake),
+                CoordinatorState::Claim(claimed) => self.claim(number, claimed, reply, scope.mistake),
+                CoordinatorState::Renew => self.live |= 1 << id,
+                CoordinatorState::Leave => {
                     self.live &= !(1 << id);
                     let others = self.owners().membership().replicas;
                     for (shard, row) in self.shards.iter_mut().enumerate().filter(|(_, row)| row.owner == Some(id)) {
@@ -493,31 +496,36 @@ impl<const S: usize> ModelState<S> {
             }
         }
         let replica = &mut self.replicas[number];
-        if let Task::HandOver { given, .. } = task {
+        if let CoordinatorState::HandOver { given, .. } = task {
             // It had stopped polling. What it had seen until then is saved as long as nobody else owns the shard.
             for shard in (0..S).filter(|shard| given[*shard].is_some()) {
-                if reply != Reply::Failed {
+                if reply != StatementResult::Failed {
                     replica.gave[shard] = replica.leases[shard].unwrap_or_default();
                 }
                 replica.owned[shard] = false;
             }
         }
-        if reply != Reply::Confirmed {
-            replica.task = if task == Task::Leave { Task::Dead } else { Task::Read(After::Join) };
+        if reply != StatementResult::Confirmed {
+            replica.task = if task == CoordinatorState::Leave {
+                CoordinatorState::Dead
+            } else {
+                CoordinatorState::Read(After::Join)
+            };
             return Ok(());
         }
-        let claimed_first = |claimed: [Option<u8>; S], done: Task<S>| match claimed.iter().any(Option::is_some) {
-            true => Task::Claim(claimed),
-            false => done,
-        };
+        let claimed_first =
+            |claimed: [Option<u8>; S], done: CoordinatorState<S>| match claimed.iter().any(Option::is_some) {
+                true => CoordinatorState::Claim(claimed),
+                false => done,
+            };
         replica.task = match task {
-            Task::Read(after) => Task::ReadState { read: owners, after },
-            Task::ReadState { read, after } => {
+            CoordinatorState::Read(after) => CoordinatorState::ReadState { read: owners, after },
+            CoordinatorState::ReadState { read, after } => {
                 let is_new = |shard: usize| read.shards[shard].version > replica.seen[shard];
                 let state = std::array::from_fn(|shard| is_new(shard).then_some(owners.shards[shard].finished));
-                Task::Apply { read, state, after }
+                CoordinatorState::Apply { read, state, after }
             }
-            Task::Apply { read, state, after } => {
+            CoordinatorState::Apply { read, state, after } => {
                 replica.apply(&read, state, scope.mistake);
                 let gives_back =
                     (0..S).find(|shard| replica.leases[*shard].is_some_and(|of| of <= replica.gave[*shard]));
@@ -525,24 +533,24 @@ impl<const S: usize> ModelState<S> {
                     return Err(format!("{} owns shard {shard} again, which it handed over", replica.name()));
                 }
                 match after {
-                    After::Join => Task::Renew,
+                    After::Join => CoordinatorState::Renew,
                     After::Divide => replica.plan(&read),
-                    After::Repeat => Task::Read(After::Divide),
+                    After::Repeat => CoordinatorState::Read(After::Divide),
                 }
             }
-            Task::Save { given, claimed, read } => Task::HandOver { given, claimed, read },
-            Task::HandOver { claimed, read, .. } => match scope.mistake {
+            CoordinatorState::Save { given, claimed, read } => CoordinatorState::HandOver { given, claimed, read },
+            CoordinatorState::HandOver { claimed, read, .. } => match scope.mistake {
                 Some(Mistake::BelievesOldOwners) => {
-                    claimed_first(claimed, Task::ReadState { read, after: After::Repeat })
+                    claimed_first(claimed, CoordinatorState::ReadState { read, after: After::Repeat })
                 }
-                _ => claimed_first(claimed, Task::Read(After::Repeat)),
+                _ => claimed_first(claimed, CoordinatorState::Read(After::Repeat)),
             },
-            Task::Claim(_) => Task::Read(After::Repeat),
-            Task::Renew => Task::Read(After::Divide),
-            Task::Leave | Task::Dead => Task::Dead,
+            CoordinatorState::Claim(_) => CoordinatorState::Read(After::Repeat),
+            CoordinatorState::Renew => CoordinatorState::Read(After::Divide),
+            CoordinatorState::Leave | CoordinatorState::Dead => CoordinatorState::Dead,
         };
         match replica.task {
-            Task::Apply { .. } if scope.is_coarse => self.coordinate(number, reply, scope),
+            CoordinatorState::Apply { .. } if scope.is_coarse => self.coordinate(number, reply, scope),
             _ => Ok(()),
         }
     }
@@ -556,32 +564,32 @@ impl<const S: usize> ModelState<S> {
         }
     }
 
-    fn claim(&mut self, number: usize, claimed: [Option<u8>; S], reply: Reply, mistake: Option<Mistake>) {
+    fn claim(&mut self, number: usize, claimed: [Option<u8>; S], reply: StatementResult, mistake: Option<Mistake>) {
         let replica = &mut self.replicas[number];
         for (shard, row) in self.shards.iter_mut().enumerate() {
             let Some(seen) = claimed[shard] else { continue };
             let is_free = seen == row.epoch && row.owner.is_none_or(|owner| self.live & (1 << owner) == 0);
             if is_free || mistake == Some(Mistake::ClaimsWithoutCondition) {
                 (row.owner, row.epoch) = (Some(replica.id), seen + 1);
-                if reply == Reply::Confirmed && mistake == Some(Mistake::OwnsBeforeReading) {
+                if reply == StatementResult::Confirmed && mistake == Some(Mistake::OwnsBeforeReading) {
                     replica.leases[shard] = Some(row.epoch);
                 }
             }
         }
     }
 
-    fn end_save(&mut self, number: usize, reply: Reply, mistake: Option<Mistake>) -> Result<(), String> {
+    fn end_save(&mut self, number: usize, reply: StatementResult, mistake: Option<Mistake>) -> Result<(), String> {
         let replica = &mut self.replicas[number];
         let (id, Some(batch)) = (replica.id, replica.batch.take()) else { return Ok(()) };
         let fence = if mistake == Some(Mistake::FencesWhenSent) { replica.leases } else { batch.leases };
         let saved = match reply {
-            Reply::Confirmed | Reply::Lost => self.save(id, &batch, fence, mistake)?,
-            Reply::Failed => {
+            StatementResult::Confirmed | StatementResult::Lost => self.save(id, &batch, fence, mistake)?,
+            StatementResult::Failed => {
                 self.late = (mistake == Some(Mistake::SavesLate)).then_some((id, batch));
                 [false; S]
             }
         };
-        let known = if reply == Reply::Confirmed { saved } else { [false; S] };
+        let known = if reply == StatementResult::Confirmed { saved } else { [false; S] };
         self.replicas[number].keep_unsaved(&batch, known, mistake);
         match mistake {
             Some(Mistake::CountsBeforeSaving) => Ok(()),
@@ -637,14 +645,14 @@ impl<const S: usize> ModelState<S> {
             if self.replicas[number].batch.is_none() {
                 self.take(Step::BeginSave(number), scope)?;
             }
-            self.take(Step::EndSave(number, Reply::Confirmed), scope)?;
+            self.take(Step::EndSave(number, StatementResult::Confirmed), scope)?;
             match self.replicas[number].task {
-                Task::Save { .. } if !self.replicas[number].has_saved(|_| true) => {
+                CoordinatorState::Save { .. } if !self.replicas[number].has_saved(|_| true) => {
                     self.take(Step::GiveUp(number), scope)?
                 }
-                _ => self.take(Step::Coordinate(number, Reply::Confirmed), scope)?,
+                _ => self.take(Step::Coordinate(number, StatementResult::Confirmed), scope)?,
             }
-            if self.replicas[number].is_idle() || self.replicas[number].task == Task::Dead {
+            if self.replicas[number].is_idle() || self.replicas[number].task == CoordinatorState::Dead {
                 break;
             }
         }
@@ -654,17 +662,18 @@ impl<const S: usize> ModelState<S> {
     /// Has all runs finish and everything go well, and checks that everything is shared, saved and known then.
     fn settle(mut self, scope: Scope) -> Result<(), String> {
         self.is_over = [true; S];
-        let running: Vec<_> = (0..scope.replicas).filter(|number| self.replicas[*number].task != Task::Dead).collect();
+        let running: Vec<_> =
+            (0..scope.replicas).filter(|number| self.replicas[*number].task != CoordinatorState::Dead).collect();
         // A lease expires if nobody renews it.
         self.live = running.iter().fold(0, |live, number| live | 1 << self.replicas[*number].id);
         for number in running.iter().cycle().take(running.len() * ROUNDS) {
-            if self.replicas[*number].task == Task::Dead {
+            if self.replicas[*number].task == CoordinatorState::Dead {
                 self.live &= !(1 << self.replicas[*number].id);
             } else {
                 self.fair_round(*number, scope)?;
             }
         }
-        let running: Vec<_> = self.replicas.iter().filter(|replica| replica.task != Task::Dead).collect();
+        let running: Vec<_> = self.replicas.iter().filter(|replica| replica.task != CoordinatorState::Dead).collect();
         for (shard, row) in self.shards.iter().enumerate().filter(|_| !running.is_empty()) {
             for replica in &running {
                 let is_owner = row.owner == Some(replica.id);
@@ -688,7 +697,7 @@ impl<const S: usize> ModelState<S> {
 
 impl<const S: usize> ModelReplica<S> {
     /// Plans as the program does.
-    fn plan(&self, read: &Owners<S>) -> Task<S> {
+    fn plan(&self, read: &Owners<S>) -> CoordinatorState<S> {
         let plan = SharePlan::of(self.name(), &read.membership(), &self.leases(), true);
         let index = |shard: Shard| usize::from(shard.number());
         let (mut given, mut claimed) = ([None; S], [None; S]);
@@ -699,9 +708,9 @@ impl<const S: usize> ModelReplica<S> {
             claimed[index(state.shard)] = u8::try_from(state.epoch).ok();
         }
         match (given.iter().any(Option::is_some), claimed.iter().any(Option::is_some)) {
-            (true, _) => Task::Save { given, claimed, read: *read },
-            (false, true) => Task::Claim(claimed),
-            (false, false) => Task::Read(After::Divide),
+            (true, _) => CoordinatorState::Save { given, claimed, read: *read },
+            (false, true) => CoordinatorState::Claim(claimed),
+            (false, false) => CoordinatorState::Read(After::Divide),
         }
     }
 }
@@ -772,19 +781,19 @@ fn no_order_of_steps_of_two_replicas_breaks_a_promise() {
 
 #[test]
 fn with_each_mistake_some_order_of_steps_breaks_a_promise() {
-    for (mistake, joined, promise) in [
-        (Mistake::ClaimsWithoutCondition, 0, "which it does not own any more"),
-        (Mistake::KeepsEpoch, 1, "which it does not own any more"),
-        (Mistake::SavesWithoutFence, 1, "which it does not own any more"),
-        (Mistake::FencesWhenSent, 1, "which it does not own any more"),
-        (Mistake::OwnsBeforeReading, 1, "is counted twice"),
-        (Mistake::SavesLate, 1, "overwrites the saved finish"),
-        (Mistake::CountsBeforeSaving, 1, "is counted twice"),
-        (Mistake::CountsWhatWasLost, 1, "is counted twice"),
-        (Mistake::DropsUnsaved, 1, "the finish in shard 0"),
-        (Mistake::BelievesOldOwners, 1, "which it handed over"),
+    for (mistake, joined, news, promise) in [
+        (Mistake::ClaimsWithoutCondition, 0, 0, "which it does not own any more"),
+        (Mistake::KeepsEpoch, 1, 0, "which it does not own any more"),
+        (Mistake::SavesWithoutFence, 1, 0, "which it does not own any more"),
+        (Mistake::FencesWhenSent, 1, 0, "which it does not own any more"),
+        (Mistake::OwnsBeforeReading, 1, 0, "is counted twice"),
+        (Mistake::SavesLate, 1, 1, "overwrites the saved finish"),
+        (Mistake::CountsBeforeSaving, 1, 0, "is counted twice"),
+        (Mistake::CountsWhatWasLost, 1, 0, "is counted twice"),
+        (Mistake::DropsUnsaved, 1, 0, "the finish in shard 0"),
+        (Mistake::BelievesOldOwners, 1, 0, "which it handed over"),
     ] {
-        let scope = Scope { replicas: 2, joined, is_coarse: true, faults: 1, news: 1, mistake: Some(mistake) };
+        let scope = Scope { replicas: 2, joined, is_coarse: true, faults: 1, news, mistake: Some(mistake) };
         let violation = search::<1>(scope).expect_err("the mistake must be found");
         assert!(violation.promise.contains(promise), "{mistake:?}: {violation:?}");
     }

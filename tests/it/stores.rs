@@ -337,8 +337,6 @@ async fn what_cannot_be_kept_is_an_error_that_says_where() {
     let file = FileStore::open(folder.path()).unwrap_err();
     assert_eq!((file.subject(), file.is_final()), ("the state file", false));
     let mut postgres = Postgres::start().await;
-    let open = Place::Database(Box::new(Postgres::start().await)).open().await;
-    drop(open);
     let store = database(&postgres.url());
     let leases = owning(&store).await;
     postgres.stop();
@@ -368,9 +366,8 @@ async fn what_cannot_be_kept_is_an_error_that_says_where() {
 
 #[tokio::test]
 async fn a_replica_saves_nothing_in_a_shard_that_another_one_has_taken() {
-    let postgres = Postgres::start().await;
-    let place = Place::Database(Box::new(postgres));
-    let Place::Database(postgres) = &place else { return };
+    let place = Place::Database(Box::new(Postgres::start().await));
+    let Place::Database(postgres) = &place else { unreachable!() };
     let old = place.open().await;
     let state = |message: &str| vec![(name("a"), vec![SavedToggle::of(&finished(watch("a", 1, "1"), message), 1)])];
     let agent = |on| vec![(key(1), Some(SavedAgent { live: on, ..SavedAgent::default() }))];
