@@ -61,9 +61,9 @@ async fn gap(fleet: &mut Fleet, number: usize, signal: Signal) -> Result<Duratio
     while !missing.is_empty() {
         for (_, text) in scrapes(&others, GAP_LIMIT).await {
             let text = text.ok_or("A replica was not scraped.")?;
-            toggles(&text).into_iter().for_each(|toggle| {
+            for toggle in toggles(&text) {
                 missing.remove(toggle);
-            });
+            }
         }
         if sent.elapsed() > GAP_LIMIT {
             return Err(format!("{} toggles were not exposed within {GAP_LIMIT:?}.", missing.len()).into());

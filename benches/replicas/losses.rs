@@ -192,7 +192,6 @@ pub(crate) async fn measure() -> Result<Table, Failure> {
 async fn disturb(fleet: &mut Fleet, databases: &mut Databases, shared: &Shared) -> Result<(), Failure> {
     // The numbers of processes: those that run have the first ones.
     let mut numbers: [usize; REPLICAS] = std::array::from_fn(|number| number);
-    let mut next = REPLICAS;
     let publish = |fleet: &Fleet, numbers: &[usize; REPLICAS]| {
         let addresses = fleet.addresses().into_iter().map(|(number, address)| (numbers[number], address));
         *lock(&shared.addresses) = addresses.collect();
@@ -208,8 +207,7 @@ async fn disturb(fleet: &mut Fleet, databases: &mut Databases, shared: &Shared) 
         }
         restart.await;
         fleet.start_replica(victim).await?;
-        numbers[victim] = next;
-        next += 1;
+        numbers[victim] = REPLICAS + kill as usize - 1;
         publish(fleet, &numbers);
     }
     // What was left by the last kill is taken over.

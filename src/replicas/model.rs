@@ -292,9 +292,9 @@ impl<const S: usize> ModelReplica<S> {
     fn apply(&mut self, read: &Owners<S>, state: [Option<bool>; S], mistake: Option<Mistake>) {
         let leases = Leases::of(self.name(), &read.membership());
         let gained = leases.gained_since(&self.leases());
-        for shard in 0..S {
+        for (shard, state) in state.into_iter().enumerate() {
             let stays = leases.epoch(number(shard)).is_some() && !gained.contains(number(shard));
-            if let Some(finished) = state[shard].filter(|_| !stays) {
+            if let Some(finished) = state.filter(|_| !stays) {
                 self.finished[shard] = finished;
                 self.unsaved[shard] = false;
                 self.uncounted[shard] &= mistake == Some(Mistake::CountsWhatWasLost);
@@ -411,9 +411,8 @@ impl<const S: usize> ModelState<S> {
                 None if scope.mistake == Some(Mistake::DropsUnsaved) => steps.push(Step::BeginSave(number)),
                 None => {}
             }
-            let is_news = |shard: &usize| match self.is_over[*shard] {
-                true => !replica.finished[*shard],
-                false => !replica.unsaved[*shard] && self.news > 0,
+            let is_news = |shard: &usize| {
+                if self.is_over[*shard] { !replica.finished[*shard] } else { !replica.unsaved[*shard] && self.news > 0 }
             };
             let polled = (0..S).filter(|shard| replica.owned[*shard] && !is_leaving);
             steps.extend(polled.filter(is_news).map(|shard| Step::Poll(number, shard)));
@@ -440,9 +439,10 @@ impl<const S: usize> ModelState<S> {
             Step::Renew(replica) => self.live |= 1 << self.replicas[replica].id,
             Step::GiveUp(replica) => {
                 if let CoordinatorState::Save { claimed, .. } = self.replicas[replica].task {
-                    self.replicas[replica].task = match claimed.iter().any(Option::is_some) {
-                        true => CoordinatorState::Claim(claimed),
-                        false => CoordinatorState::Read(After::Repeat),
+                    self.replicas[replica].task = if claimed.iter().any(Option::is_some) {
+                        CoordinatorState::Claim(claimed)
+                    } else {
+                        CoordinatorState::Read(After::Repeat)
                     };
                 }
             }
@@ -513,11 +513,9 @@ impl<const S: usize> ModelState<S> {
             };
             return Ok(());
         }
-        let claimed_first =
-            |claimed: [Option<u8>; S], done: CoordinatorState<S>| match claimed.iter().any(Option::is_some) {
-                true => CoordinatorState::Claim(claimed),
-                false => done,
-            };
+        let claimed_first = |claimed: [Option<u8>; S], done: CoordinatorState<S>| {
+            if claimed.iter().any(Option::is_some) { CoordinatorState::Claim(claimed) } else { done }
+        };
         replica.task = match task {
             CoordinatorState::Read(after) => CoordinatorState::ReadState { read: owners, after },
             CoordinatorState::ReadState { read, after } => {
@@ -648,7 +646,7 @@ impl<const S: usize> ModelState<S> {
             self.take(Step::EndSave(number, StatementResult::Confirmed), scope)?;
             match self.replicas[number].task {
                 CoordinatorState::Save { .. } if !self.replicas[number].has_saved(|_| true) => {
-                    self.take(Step::GiveUp(number), scope)?
+                    self.take(Step::GiveUp(number), scope)?;
                 }
                 _ => self.take(Step::Coordinate(number, StatementResult::Confirmed), scope)?,
             }

@@ -378,7 +378,7 @@ async fn a_replica_saves_nothing_in_a_shard_that_another_one_has_taken() {
     let new = place.open().await;
     assert_eq!(new.leases.owned(), ShardSet::ALL);
     assert!(!new.save(state("second"), vec![]).await.unwrap().is_empty());
-    assert!(old.save(state("late"), agent(Default::default())).await.unwrap().is_empty());
+    assert!(old.save(state("late"), agent(LiveMocks::default())).await.unwrap().is_empty());
     assert!(old.save(vec![(name("a"), vec![])], vec![(key(1), None)]).await.unwrap().is_empty());
     let kept = place.kept().await;
     assert_eq!(kept.toggles[&name("a")][0].run.last_answer.message, Some(Text::own("second")));
