@@ -11,8 +11,8 @@ use cekura_exporter::store::{
     StoreError, UnsavedChanges,
 };
 use cekura_exporter::toggle::{
-    AgentId, AgentKey, Answer, ApiName, Expect, Failure, LabelName, Labels, ProgressId, Reason, ReportedStatus, Shard,
-    ShardSet, Source, Text, Timestamp, Toggle, Watch, WatchName,
+    AgentId, AgentKey, Answer, ApiName, Expect, Failure, LabelName, Labels, LiveMocks, ProgressId, Reason,
+    ReportedStatus, Shard, ShardSet, Source, Text, Timestamp, Toggle, Watch, WatchName,
 };
 use tempfile::TempDir;
 
