@@ -484,7 +484,10 @@ impl Board {
 
     /// As [`Board::agents`], of the agents in shards that are owned.
     pub fn owned_agents(&self, now: Timestamp) -> Vec<AgentRow> {
-        let (owned, mut agents) = (self.read().owned, self.agents(now));
+        // In one statement with the next, the lock would be held while it is taken again. A thread that does this waits
+        // for ever if another one wants to write in between.
+        let owned = self.read().owned;
+        let mut agents = self.agents(now);
         if owned != ShardSet::ALL {
             agents.retain(|agent| owned.contains(Shard::of(&agent.api, agent.id)));
         }

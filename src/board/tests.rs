@@ -467,6 +467,25 @@ async fn a_board_shows_what_the_owner_of_a_watch_saved_and_wakes_those_who_wait(
 }
 
 #[test]
+fn a_board_can_be_read_in_any_way_while_it_is_written() {
+    let listed = ListedBoard::default();
+    let board = &listed.board;
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                board.forget_agent(&ApiName::default_api(), AgentId::parse("1").unwrap(), at(1));
+            }
+        });
+        for _ in 0..20_000 {
+            assert_eq!((board.owned_rows().len(), board.owned_agents(FAR).len()), (0, 0));
+            assert_eq!((board.rows().len(), board.agents(FAR).len(), board.all_agents(FAR).len()), (0, 0, 0));
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn what_is_not_owned_is_neither_polled_nor_saved() {
     let [_, other] = owner_and_other(&[watch("a", "1")]);
     let run = other.board.awaited_run("a").unwrap().run;
