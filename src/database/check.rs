@@ -42,7 +42,12 @@ pub async fn check(connector: &Connector) -> Result<DatabaseInfo, DatabaseCheckE
         "SELECT current_setting('server_version'), current_database(), current_user, \
          has_database_privilege(current_database(), 'CREATE'), \
          to_regnamespace('{SCHEMA}') IS NOT NULL, \
-         coalesce(has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'USAGE, CREATE'), false)"
+         coalesce(has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'USAGE') \
+             AND has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'CREATE'), false), \
+         current_setting('transaction_read_only'), \
+         (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}')::oid AND relkind = 'r' \
+             AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT') \
+                 AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')))"
     );
     let asked = async {
         tokio::select! {
@@ -67,6 +72,17 @@ pub async fn check(connector: &Connector) -> Result<DatabaseInfo, DatabaseCheckE
     let holds = |index| cell(index) == "t";
     let (database, role) = (cell(1), cell(2));
     let (may_create, has_schema, may_use) = (holds(3), holds(4), holds(5));
+    if cell(6) == "on" {
+        let what = format!("the database `{database}` takes no writes: name its primary, or let it take writes");
+        return Err(DatabaseCheckError::Privilege(what));
+    }
+    if has_schema && may_use && cell(7) != "0" {
+        let what = format!(
+            "the role `{role}` may not read and write all tables in the schema {SCHEMA}: \
+             grant it SELECT, INSERT, UPDATE and DELETE on them, or make it their owner"
+        );
+        return Err(DatabaseCheckError::Privilege(what));
+    }
     if has_schema && !may_use {
         let what = format!(
             "the role `{role}` may not use the schema {SCHEMA} and create tables in it: \

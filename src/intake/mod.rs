@@ -61,8 +61,8 @@ pub enum IntakeCommand {
     Scanned(u64, FileScan),
     /// Read what other replicas registered; with the reason if that failed, as a sentence.
     CatchUp(Responder<Result<(), String>>),
-    /// Take over what other replicas did.
-    Replicate(Box<Replication>, Responder<()>),
+    /// Take over what other replicas did; whether what they registered could be read.
+    Replicate(Box<Replication>, Responder<bool>),
 }
 
 /// Takes the reply to a command.
@@ -259,8 +259,7 @@ impl Intake {
                 IntakeCommand::Reload(loaded, responder) => reply(responder, self.reload(loaded).await),
                 IntakeCommand::CatchUp(responder) => next = self.catch_up_for(responder).await,
                 IntakeCommand::Replicate(replication, responder) => {
-                    self.replicate(*replication).await;
-                    reply(responder, ());
+                    reply(responder, self.replicate(*replication).await);
                 }
                 IntakeCommand::Scanned(rescan, scan) if rescan == self.rescan => self.apply_scan(scan).await,
                 // It used other globs than those in force. The next scan finds the same files again, but no

@@ -43,8 +43,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes over what other replicas did.
-    pub(super) async fn replicate(&mut self, replication: Replication) {
+    /// Takes over what other replicas did. Returns whether what they registered could be read.
+    pub(super) async fn replicate(&mut self, replication: Replication) -> bool {
         let given = replication.share.map_or(ShardSet::NONE, |Share { given, .. }| given);
         let new = match &self.context.store {
             Some(store) => store.new_registrations().await,
@@ -54,13 +54,14 @@ impl Intake {
         let edited = self.edit_registrations(new.unwrap_or_default());
         self.publish_with(edited, None, replication).await;
         if given.is_empty() {
-            return;
+            return caught_up;
         }
         // Whoever owned them before may have expired none for a while, and may have left what nobody lists.
         self.registrations.check_all();
         if caught_up {
             self.forget_all_inactive();
         }
+        caught_up
     }
 
     /// Applies what other replicas registered to the table and the list.

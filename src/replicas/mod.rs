@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::plan::SharePlan;
 use crate::board::Board;
@@ -60,6 +60,8 @@ pub struct Coordinator {
     links: ReplicaLinks,
     /// The versions of the shards that were read.
     seen: [i64; Shard::COUNT as usize],
+    /// The version of the newest registration that was read.
+    registrations: i64,
     /// What the poller was told.
     share: Option<Share>,
     /// Whether this replica polls everything, because it has never reached the database.
@@ -80,7 +82,18 @@ impl Coordinator {
         metrics.set_shards(ShardSet::NONE);
         metrics.count_takeovers(0);
         let seen = [0; Shard::COUNT as usize];
-        Self { store, board, metrics, links, seen, share: None, alone: false, joined: None, problem: None }
+        Self {
+            store,
+            board,
+            metrics,
+            links,
+            seen,
+            registrations: 0,
+            share: None,
+            alone: false,
+            joined: None,
+            problem: None,
+        }
     }
 
     /// Divides the work until it is dropped. Returns only if this version can never use the database.
@@ -91,7 +104,11 @@ impl Coordinator {
             while self.links.forwarded.try_recv().is_ok() {}
             let error = match self.coordinate().await {
                 Ok(never) => match never {},
-                Err(error) if error.is_final() => return error,
+                Err(error) if error.is_final() => {
+                    let problem = format!("{} {error}", error.subject());
+                    error!(problem, "this version can never use the database: it stops");
+                    return error;
+                }
                 Err(error) => error,
             };
             self.lost(&error);
@@ -221,7 +238,9 @@ impl Coordinator {
         self.board.set_owners(membership.owners());
         let versions: Vec<_> = since.iter().map(|state| (state.shard, state.version)).collect();
         let given = self.store.adopt(membership);
-        self.apply(changes, self.store.leases().owned(), given, live(membership)).await;
+        let new_registrations = (membership.registrations != self.registrations).then_some(membership.registrations);
+        let owned = self.store.leases().owned();
+        self.apply_with(changes, owned, given, live(membership), new_registrations).await;
         for (shard, version) in versions {
             self.seen[usize::from(shard.number())] = version;
         }
@@ -230,16 +249,30 @@ impl Coordinator {
 
     /// Has the intake and the poller take over what others saved, and own these shards.
     async fn apply(&mut self, changes: SharedChanges, owned: ShardSet, given: ShardSet, replicas: u32) {
+        self.apply_with(changes, owned, given, replicas, None).await;
+    }
+
+    /// As [`Coordinator::apply`], and has them read registrations up to a version, if there are new ones.
+    async fn apply_with(
+        &mut self,
+        changes: SharedChanges,
+        owned: ShardSet,
+        given: ShardSet,
+        replicas: u32,
+        new_registrations: Option<i64>,
+    ) {
         let replicas_or_one = NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN);
         let share = Share { owned, leases: self.store.leases(), given, replicas: replicas_or_one };
         let known = self.share.map(|share| Share { given: ShardSet::NONE, ..share });
         let SharedChanges { toggles, agents, jumps } = changes;
         let replication = Replication { toggles, agents, jumps, share: (known != Some(share)).then_some(share) };
-        if !replication.is_empty() {
+        if !replication.is_empty() || new_registrations.is_some() {
             let (responder, done) = oneshot::channel();
             // Both fail only if the intake is gone, and then the process ends.
             let _ = self.links.commands.send(IntakeCommand::Replicate(Box::new(replication), responder)).await;
-            let _ = done.await;
+            if let (Ok(true), Some(version)) = (done.await, new_registrations) {
+                self.registrations = version;
+            }
         }
         self.share = Some(Share { given: ShardSet::NONE, ..share });
         self.links.synchronized.send_replace(true);
@@ -250,15 +283,16 @@ impl Coordinator {
     fn found(&mut self) {
         self.metrics.set_database_up(true);
         if self.problem.take().is_some() {
-            info!("the database is back");
+            info!("the database can be used again");
         }
+        info!(replica = self.store.id(), "this replica shares the work with others");
     }
 
     fn lost(&mut self, error: &StoreError) {
         self.metrics.set_database_up(false);
-        let problem = error.to_string();
+        let problem = format!("{} {error}", error.subject());
         if self.problem.as_ref() != Some(&problem) {
-            warn!(problem, "the database is away: this replica goes on with what it has");
+            error!(problem, "the database cannot be used: this replica goes on with what it has");
             self.problem = Some(problem);
         }
     }

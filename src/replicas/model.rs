@@ -318,7 +318,11 @@ impl<const S: usize> Owners<S> {
             version: row.version.into(),
         };
         let ids = (0..16).filter(|id| self.live & (1 << id) != 0);
-        Membership { replicas: ids.map(name).collect(), shards: self.shards.iter().enumerate().map(state).collect() }
+        Membership {
+            replicas: ids.map(name).collect(),
+            shards: self.shards.iter().enumerate().map(state).collect(),
+            ..Membership::default()
+        }
     }
 }
 

@@ -141,6 +141,24 @@ async fn each_watch_is_exposed_by_one_replica_and_each_replica_answers_for_all()
 }
 
 #[tokio::test]
+async fn a_registration_is_in_the_lists_of_all_replicas_even_while_nobody_polls_it() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let config = configuration(&upstream, &postgres.url(), 0).replace("lease: 3s", "lease: 10m");
+    let start = || Exporter::with(config.clone()).start();
+    let (a, b, c) = tokio::join!(start(), start(), start());
+    share(&[&a, &b, &c], 0).await;
+    b.signal(Signal::STOP);
+    for agent in 100..110 {
+        assert_eq!(a.put(&format!("r{agent}"), &task(agent, "p")).await.0, 201);
+    }
+    eventually("the other one lists them, too", async || {
+        (c.get("/api/v1/toggles").await.1.matches("\"progress_id\"").count() == 10).then_some(())
+    })
+    .await;
+    b.signal(Signal::CONT);
+}
+
+#[tokio::test]
 async fn a_wait_on_any_replica_ends_when_the_run_does_on_another() {
     let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
     let [a, b] = two_replicas(&upstream, &postgres.url()).await;

@@ -29,6 +29,8 @@ pub struct Membership {
     pub replicas: Vec<String>,
     /// Every shard, sorted.
     pub shards: Vec<OwnerState>,
+    /// The version of the newest registration.
+    pub registrations: i64,
 }
 
 /// Who owns a shard.
@@ -162,7 +164,8 @@ impl DatabaseStore {
         const READ: &str = "
             SELECT shard, owner, epoch, shards.version, schema_version.version, CASE WHEN shard = 0 THEN ARRAY (
                 SELECT id FROM cekura_exporter.replicas WHERE expires > clock_timestamp() ORDER BY id
-            ) END FROM cekura_exporter.shards, cekura_exporter.schema_version ORDER BY shard";
+            ) END, (SELECT value FROM cekura_exporter.counters WHERE name = 'registrations')
+            FROM cekura_exporter.shards, cekura_exporter.schema_version ORDER BY shard";
         let mut session = self.coordinator.lock().await;
         let rows = self.noted(session.query(READ, &[]).await)?;
         let (version, replicas): (i32, Vec<String>) = (cell(rows.first(), 4)?, cell(rows.first(), 5)?);
@@ -170,7 +173,8 @@ impl DatabaseStore {
             return Err(DatabaseFault::Newer(version).into());
         }
         let shards = rows.iter().map(owner_state).collect::<Result<Vec<_>, _>>()?;
-        Ok(Membership { replicas, shards: shards.into_iter().flatten().collect() })
+        let registrations = cell(rows.first(), 6)?;
+        Ok(Membership { replicas, shards: shards.into_iter().flatten().collect(), registrations })
     }
 
     /// Takes the ownership of shards that nobody owns, or whose owner has not renewed its lease. Each is given with the
