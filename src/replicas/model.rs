@@ -101,7 +101,7 @@ struct ShardRow {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ModelReplica<const S: usize> {
     id: u8,
-    task: CoordinatorState<S>,
+    task: Next<S>,
     /// Who has been seen saving what.
     seen: [u8; S],
     /// What it polls, and in which epochs. Without the database it may poll in none.
@@ -126,7 +126,7 @@ struct Batch<const S: usize> {
 
 /// What the coordinator of a replica does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum CoordinatorState<const S: usize> {
+enum Next<const S: usize> {
     /// Nothing: the process is gone.
     Dead,
     Read(After),
@@ -220,7 +220,7 @@ impl<const S: usize> ModelReplica<S> {
     fn new(id: u8) -> Self {
         Self {
             id,
-            task: CoordinatorState::Read(After::Join),
+            task: Next::Read(After::Join),
             seen: [0; S],
             owned: [false; S],
             leases: [None; S],
@@ -237,7 +237,7 @@ impl<const S: usize> ModelReplica<S> {
     }
 
     fn is_idle(&self) -> bool {
-        self.task == CoordinatorState::Read(After::Divide)
+        self.task == Next::Read(After::Divide)
     }
 
     fn leases(&self) -> Leases {
@@ -292,9 +292,9 @@ impl<const S: usize> ModelReplica<S> {
     fn apply(&mut self, read: &Owners<S>, state: [Option<bool>; S], mistake: Option<Mistake>) {
         let leases = Leases::of(self.name(), &read.membership());
         let gained = leases.gained_since(&self.leases());
-        for (shard, state) in state.into_iter().enumerate() {
+        for (shard, saved) in state.into_iter().enumerate() {
             let stays = leases.epoch(number(shard)).is_some() && !gained.contains(number(shard));
-            if let Some(finished) = state.filter(|_| !stays) {
+            if let Some(finished) = saved.filter(|_| !stays) {
                 self.finished[shard] = finished;
                 self.unsaved[shard] = false;
                 self.uncounted[shard] &= mistake == Some(Mistake::CountsWhatWasLost);
@@ -303,6 +303,15 @@ impl<const S: usize> ModelReplica<S> {
             self.owned[shard] = self.leases[shard].is_some();
             self.seen[shard] = self.seen[shard].max(read.shards[shard].version);
         }
+    }
+}
+
+// === impl Next ===
+
+impl<const S: usize> Next<S> {
+    /// Claims shards, if there are any; else what is done otherwise.
+    fn claim_or(claimed: [Option<u8>; S], otherwise: Self) -> Self {
+        if claimed.iter().any(Option::is_some) { Self::Claim(claimed) } else { otherwise }
     }
 }
 
@@ -377,29 +386,26 @@ impl<const S: usize> ModelState<S> {
             steps.extend(may_fail.then(|| step(replica, StatementResult::Failed)));
         };
         for (number, replica) in self.replicas.iter().enumerate() {
-            let is_joining = matches!(replica.task, CoordinatorState::Read(After::Join));
+            let is_joining = matches!(replica.task, Next::Read(After::Join));
             match replica.task {
-                CoordinatorState::Dead => {
+                Next::Dead => {
                     steps.extend((usize::from(self.ids) < IDS.len() && may_fail).then_some(Step::Restart(number)));
                     continue;
                 }
-                CoordinatorState::Apply { .. } => steps.push(Step::Coordinate(number, StatementResult::Confirmed)),
-                CoordinatorState::Save { given, .. } => {
+                Next::Apply { .. } => steps.push(Step::Coordinate(number, StatementResult::Confirmed)),
+                Next::Save { given, .. } => {
                     let is_saved = replica.has_saved(|shard| given[shard].is_some());
                     steps.extend(is_saved.then_some(Step::Coordinate(number, StatementResult::Confirmed)));
                     steps.extend((!is_saved).then_some(Step::GiveUp(number)));
                 }
-                CoordinatorState::Leave => {
+                Next::Leave => {
                     // The last save was tried.
                     if replica.batch.is_none() {
                         statement(&mut steps, Step::Coordinate, number, true);
                     }
                 }
                 task => {
-                    let writes = matches!(
-                        task,
-                        CoordinatorState::HandOver { .. } | CoordinatorState::Claim(_) | CoordinatorState::Renew
-                    );
+                    let writes = matches!(task, Next::HandOver { .. } | Next::Claim(_) | Next::Renew);
                     if is_joining {
                         steps.push(Step::Coordinate(number, StatementResult::Confirmed));
                     } else {
@@ -407,7 +413,7 @@ impl<const S: usize> ModelState<S> {
                     }
                 }
             }
-            let is_leaving = replica.task == CoordinatorState::Leave;
+            let is_leaving = replica.task == Next::Leave;
             steps.extend((replica.is_idle() && !self.is_live(replica.id)).then_some(Step::Renew(number)));
             match replica.batch {
                 Some(_) => statement(&mut steps, Step::EndSave, number, true),
@@ -415,11 +421,12 @@ impl<const S: usize> ModelState<S> {
                 None if scope.mistake == Some(Mistake::DropsUnsaved) => steps.push(Step::BeginSave(number)),
                 None => {}
             }
-            let is_news = |shard: &usize| {
-                if self.is_over[*shard] { !replica.finished[*shard] } else { !replica.unsaved[*shard] && self.news > 0 }
-            };
+            let is_finish = |shard: usize| self.is_over[shard] && !replica.finished[shard];
+            let is_news = |shard: usize| !self.is_over[shard] && !replica.unsaved[shard] && self.news > 0;
             let polled = (0..S).filter(|shard| replica.owned[*shard] && !is_leaving);
-            steps.extend(polled.filter(is_news).map(|shard| Step::Poll(number, shard)));
+            steps.extend(
+                polled.filter(|shard| is_finish(*shard) || is_news(*shard)).map(|shard| Step::Poll(number, shard)),
+            );
             let was_never_there = is_joining && replica.seen == [0; S] && replica.owned == [false; S];
             steps.extend((was_never_there && may_fail).then_some(Step::PollAll(number)));
             steps.extend((may_fail && !is_leaving).then_some(Step::Leave(number)));
@@ -442,12 +449,8 @@ impl<const S: usize> ModelState<S> {
             Step::EndSave(replica, reply) => return self.end_save(replica, reply, scope.mistake),
             Step::Renew(replica) => self.live |= 1 << self.replicas[replica].id,
             Step::GiveUp(replica) => {
-                if let CoordinatorState::Save { claimed, .. } = self.replicas[replica].task {
-                    self.replicas[replica].task = if claimed.iter().any(Option::is_some) {
-                        CoordinatorState::Claim(claimed)
-                    } else {
-                        CoordinatorState::Read(After::Repeat)
-                    };
+                if let Next::Save { claimed, .. } = self.replicas[replica].task {
+                    self.replicas[replica].task = Next::claim_or(claimed, Next::Read(After::Repeat));
                 }
             }
             Step::BeginSave(replica) => {
@@ -469,12 +472,12 @@ impl<const S: usize> ModelState<S> {
             Step::RunOver(shard) => self.is_over[shard] = true,
             Step::Expire(id) => self.live &= !(1 << id),
             Step::PollAll(replica) => self.replicas[replica].owned = [true; S],
-            Step::Crash(replica) => self.replicas[replica].task = CoordinatorState::Dead,
+            Step::Crash(replica) => self.replicas[replica].task = Next::Dead,
             Step::Restart(replica) => {
                 self.replicas[replica] = ModelReplica::new(self.ids);
                 self.ids += 1;
             }
-            Step::Leave(replica) => self.replicas[replica].task = CoordinatorState::Leave,
+            Step::Leave(replica) => self.replicas[replica].task = Next::Leave,
         }
         Ok(())
     }
@@ -485,10 +488,10 @@ impl<const S: usize> ModelState<S> {
         let owners = self.owners();
         if reply != StatementResult::Failed {
             match task {
-                CoordinatorState::HandOver { given, .. } => self.hand_over(number, given, scope.mistake),
-                CoordinatorState::Claim(claimed) => self.claim(number, claimed, reply, scope.mistake),
-                CoordinatorState::Renew => self.live |= 1 << id,
-                CoordinatorState::Leave => {
+                Next::HandOver { given, .. } => self.hand_over(number, given, scope.mistake),
+                Next::Claim(claimed) => self.claim(number, claimed, reply, scope.mistake),
+                Next::Renew => self.live |= 1 << id,
+                Next::Leave => {
                     self.live &= !(1 << id);
                     let others = self.owners().membership().replicas;
                     for (shard, row) in self.shards.iter_mut().enumerate().filter(|(_, row)| row.owner == Some(id)) {
@@ -500,7 +503,7 @@ impl<const S: usize> ModelState<S> {
             }
         }
         let replica = &mut self.replicas[number];
-        if let CoordinatorState::HandOver { given, .. } = task {
+        if let Next::HandOver { given, .. } = task {
             // It had stopped polling. What it had seen until then is saved as long as nobody else owns the shard.
             for shard in (0..S).filter(|shard| given[*shard].is_some()) {
                 if reply != StatementResult::Failed {
@@ -510,24 +513,17 @@ impl<const S: usize> ModelState<S> {
             }
         }
         if reply != StatementResult::Confirmed {
-            replica.task = if task == CoordinatorState::Leave {
-                CoordinatorState::Dead
-            } else {
-                CoordinatorState::Read(After::Join)
-            };
+            replica.task = if task == Next::Leave { Next::Dead } else { Next::Read(After::Join) };
             return Ok(());
         }
-        let claimed_first = |claimed: [Option<u8>; S], done: CoordinatorState<S>| {
-            if claimed.iter().any(Option::is_some) { CoordinatorState::Claim(claimed) } else { done }
-        };
         replica.task = match task {
-            CoordinatorState::Read(after) => CoordinatorState::ReadState { read: owners, after },
-            CoordinatorState::ReadState { read, after } => {
+            Next::Read(after) => Next::ReadState { read: owners, after },
+            Next::ReadState { read, after } => {
                 let is_new = |shard: usize| read.shards[shard].version > replica.seen[shard];
                 let state = std::array::from_fn(|shard| is_new(shard).then_some(owners.shards[shard].finished));
-                CoordinatorState::Apply { read, state, after }
+                Next::Apply { read, state, after }
             }
-            CoordinatorState::Apply { read, state, after } => {
+            Next::Apply { read, state, after } => {
                 replica.apply(&read, state, scope.mistake);
                 let gives_back =
                     (0..S).find(|shard| replica.leases[*shard].is_some_and(|of| of <= replica.gave[*shard]));
@@ -535,24 +531,24 @@ impl<const S: usize> ModelState<S> {
                     return Err(format!("{} owns shard {shard} again, which it handed over", replica.name()));
                 }
                 match after {
-                    After::Join => CoordinatorState::Renew,
+                    After::Join => Next::Renew,
                     After::Divide => replica.plan(&read),
-                    After::Repeat => CoordinatorState::Read(After::Divide),
+                    After::Repeat => Next::Read(After::Divide),
                 }
             }
-            CoordinatorState::Save { given, claimed, read } => CoordinatorState::HandOver { given, claimed, read },
-            CoordinatorState::HandOver { claimed, read, .. } => match scope.mistake {
+            Next::Save { given, claimed, read } => Next::HandOver { given, claimed, read },
+            Next::HandOver { claimed, read, .. } => match scope.mistake {
                 Some(Mistake::BelievesOldOwners) => {
-                    claimed_first(claimed, CoordinatorState::ReadState { read, after: After::Repeat })
+                    Next::claim_or(claimed, Next::ReadState { read, after: After::Repeat })
                 }
-                _ => claimed_first(claimed, CoordinatorState::Read(After::Repeat)),
+                _ => Next::claim_or(claimed, Next::Read(After::Repeat)),
             },
-            CoordinatorState::Claim(_) => CoordinatorState::Read(After::Repeat),
-            CoordinatorState::Renew => CoordinatorState::Read(After::Divide),
-            CoordinatorState::Leave | CoordinatorState::Dead => CoordinatorState::Dead,
+            Next::Claim(_) => Next::Read(After::Repeat),
+            Next::Renew => Next::Read(After::Divide),
+            Next::Leave | Next::Dead => Next::Dead,
         };
         match replica.task {
-            CoordinatorState::Apply { .. } if scope.is_coarse => self.coordinate(number, reply, scope),
+            Next::Apply { .. } if scope.is_coarse => self.coordinate(number, reply, scope),
             _ => Ok(()),
         }
     }
@@ -649,12 +645,12 @@ impl<const S: usize> ModelState<S> {
             }
             self.take(Step::EndSave(number, StatementResult::Confirmed), scope)?;
             match self.replicas[number].task {
-                CoordinatorState::Save { .. } if !self.replicas[number].has_saved(|_| true) => {
+                Next::Save { .. } if !self.replicas[number].has_saved(|_| true) => {
                     self.take(Step::GiveUp(number), scope)?;
                 }
                 _ => self.take(Step::Coordinate(number, StatementResult::Confirmed), scope)?,
             }
-            if self.replicas[number].is_idle() || self.replicas[number].task == CoordinatorState::Dead {
+            if self.replicas[number].is_idle() || self.replicas[number].task == Next::Dead {
                 break;
             }
         }
@@ -664,18 +660,17 @@ impl<const S: usize> ModelState<S> {
     /// Has all runs finish and everything go well, and checks that everything is shared, saved and known then.
     fn settle(mut self, scope: Scope) -> Result<(), String> {
         self.is_over = [true; S];
-        let running: Vec<_> =
-            (0..scope.replicas).filter(|number| self.replicas[*number].task != CoordinatorState::Dead).collect();
+        let running: Vec<_> = (0..scope.replicas).filter(|number| self.replicas[*number].task != Next::Dead).collect();
         // A lease expires if nobody renews it.
         self.live = running.iter().fold(0, |live, number| live | 1 << self.replicas[*number].id);
         for number in running.iter().cycle().take(running.len() * ROUNDS) {
-            if self.replicas[*number].task == CoordinatorState::Dead {
+            if self.replicas[*number].task == Next::Dead {
                 self.live &= !(1 << self.replicas[*number].id);
             } else {
                 self.fair_round(*number, scope)?;
             }
         }
-        let running: Vec<_> = self.replicas.iter().filter(|replica| replica.task != CoordinatorState::Dead).collect();
+        let running: Vec<_> = self.replicas.iter().filter(|replica| replica.task != Next::Dead).collect();
         for (shard, row) in self.shards.iter().enumerate().filter(|_| !running.is_empty()) {
             for replica in &running {
                 let is_owner = row.owner == Some(replica.id);
@@ -699,7 +694,7 @@ impl<const S: usize> ModelState<S> {
 
 impl<const S: usize> ModelReplica<S> {
     /// Plans as the program does.
-    fn plan(&self, read: &Owners<S>) -> CoordinatorState<S> {
+    fn plan(&self, read: &Owners<S>) -> Next<S> {
         let plan = SharePlan::of(self.name(), &read.membership(), &self.leases(), true);
         let index = |shard: Shard| usize::from(shard.number());
         let (mut given, mut claimed) = ([None; S], [None; S]);
@@ -710,9 +705,9 @@ impl<const S: usize> ModelReplica<S> {
             claimed[index(state.shard)] = u8::try_from(state.epoch).ok();
         }
         match (given.iter().any(Option::is_some), claimed.iter().any(Option::is_some)) {
-            (true, _) => CoordinatorState::Save { given, claimed, read: *read },
-            (false, true) => CoordinatorState::Claim(claimed),
-            (false, false) => CoordinatorState::Read(After::Divide),
+            (true, _) => Next::Save { given, claimed, read: *read },
+            (false, true) => Next::Claim(claimed),
+            (false, false) => Next::Read(After::Divide),
         }
     }
 }
