@@ -219,6 +219,9 @@ impl BoardState {
 
     /// Takes at most `most` watches and as many agents that changed since they were saved.
     pub(super) fn take_unsaved(&mut self, most: usize, now: Timestamp) -> UnsavedChanges {
+        if self.deferred.as_ref().is_some_and(|deferred| deferred.leases == Leases::default()) {
+            return UnsavedChanges::default();
+        }
         let Some(mut unsaved) = self.unsaved.take() else { return UnsavedChanges::default() };
         let (mut finished, is_news, leases) = match &mut self.deferred {
             Some(of) => (std::mem::take(&mut of.finished), std::mem::take(&mut of.is_news), of.leases),

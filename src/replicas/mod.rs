@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use self::plan::SharePlan;
@@ -134,13 +135,17 @@ impl Coordinator {
         self.found();
         let store = self.store.clone();
         let mut renewals = tokio::time::interval(self.store.lease() / 3);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut purges = tokio::time::interval(PURGE_INTERVAL);
+        // Not a sleep that begins anew with each request: many requests would keep this replica from reading.
+        let mut reads = tokio::time::interval(INTERVAL);
+        reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = renewals.tick() => self.store.renew().await?,
                 _ = purges.tick() => self.store.purge().await?,
                 () = store.notified() => {}
-                () = tokio::time::sleep(INTERVAL) => {}
+                _ = reads.tick() => {}
                 Some(agent) = self.links.forwarded.recv() => {
                     self.store.request(&AgentRequest::Ask(agent)).await?;
                     continue;
