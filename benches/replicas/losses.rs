@@ -196,7 +196,7 @@ async fn disturb(fleet: &mut Fleet, databases: &mut Databases, shared: &Shared) 
         let addresses = fleet.addresses().into_iter().map(|(number, address)| (numbers[number], address));
         *lock(&shared.addresses) = addresses.collect();
     };
-    for kill in 1..=KILLS {
+    for (next, kill) in (REPLICAS..).zip(1..=KILLS) {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(BEFORE))).await;
         let victim = fastrand::usize(..REPLICAS);
         fleet.kill(victim);
@@ -207,7 +207,7 @@ async fn disturb(fleet: &mut Fleet, databases: &mut Databases, shared: &Shared) 
         }
         restart.await;
         fleet.start_replica(victim).await?;
-        numbers[victim] = REPLICAS + kill as usize - 1;
+        numbers[victim] = next;
         publish(fleet, &numbers);
     }
     // What was left by the last kill is taken over.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::api::EndlessTasks;
-use crate::fleet::{database, large};
-use crate::harness::{Failure, Table, goal};
+use crate::fleet::{REPLICAS, database, large};
+use crate::harness::{Failure, Table, goal, mebibytes};
 use crate::test_harness::Postgres;
 
 /// How long is measured.
@@ -51,9 +51,25 @@ pub(crate) async fn measure(watches: u32) -> Result<Table, Failure> {
     table.row("  by table", by_table.collect::<Vec<_>>().join(", "));
     let seconds = (after.at - before.at).as_secs_f64();
     table.row("write-ahead log", format!("{:.1} KiB per second", (after.log - before.log) / 1024.0 / seconds));
-    let resident = fleet.resident()?.into_iter().map(|bytes| format!("{:.0}", crate::harness::mebibytes(bytes)));
+    table.row("connections", format!("{} of each replica", connections(&postgres).await? / REPLICAS));
+    let size = number_in("SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables", &postgres).await?;
+    table.row("size of the tables", format!("{:.1} MiB", size / 1024.0 / 1024.0));
+    let resident = fleet.resident()?.into_iter().map(|bytes| format!("{:.0}", mebibytes(bytes)));
     table.row("resident memory", format!("{} MiB", resident.collect::<Vec<_>>().join(", ")));
     Ok(table)
+}
+
+/// How many connections there are, without that of the one who asks.
+async fn connections(postgres: &Postgres) -> Result<usize, Failure> {
+    let sql = "SELECT application_name FROM pg_stat_activity WHERE backend_type = 'client backend' \
+               AND pid <> pg_backend_pid()";
+    Ok(postgres.query(sql).await.len())
+}
+
+/// The number that a statement yields.
+async fn number_in(sql: &str, postgres: &Postgres) -> Result<f64, Failure> {
+    let rows = postgres.query(sql).await;
+    Ok(rows.first().and_then(|row| row.first()).ok_or("The database yields no row.")?.parse()?)
 }
 
 // === impl Written ===
@@ -62,14 +78,12 @@ impl Written {
     async fn so_far(postgres: &Postgres) -> Result<Self, Failure> {
         const ROWS: &str = "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables \
                             WHERE schemaname = 'cekura_exporter' ORDER BY relname";
-        let (rows, log) =
-            (postgres.query(ROWS).await, postgres.query("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn").await);
-        let rows = rows.into_iter().map(|row| match &*row {
+        let rows = postgres.query(ROWS).await.into_iter().map(|row| match &*row {
             [table, rows] => Ok((table.clone(), rows.parse()?)),
             _ => Err("The database tells no rows by table.".into()),
         });
-        let log = log.first().and_then(|row| row.first()).ok_or("The database tells no position in its log.")?;
-        Ok(Self { at: Instant::now(), rows: rows.collect::<Result<_, Failure>>()?, log: log.parse()? })
+        let log = number_in("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn", postgres).await?;
+        Ok(Self { at: Instant::now(), rows: rows.collect::<Result<_, Failure>>()?, log })
     }
 
     /// Rows per second of each table.
