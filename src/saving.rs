@@ -1,7 +1,7 @@
 //! Saving the state of the board in the background, while polls and requests change it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -26,6 +26,9 @@ const DATABASE_BATCH: usize = 1000;
 /// The most watches, and the most agents, of which only counters changed that are saved in a database at each interval,
 /// by all replicas together. So what a database has to write does not depend on how much is polled.
 const COUNTED: u32 = 120;
+
+/// How long counters are saved before this replica gives its shards to others.
+const COUNTERS_AT_END: Duration = Duration::from_millis(500);
 
 /// Saves the state of the board.
 struct Saver {
@@ -54,19 +57,26 @@ impl Saver {
         loop {
             tokio::select! {
                 _ = &mut stop => break,
-                _ = ticks.tick() => self.board.save_counted(self.counted()),
+                _ = ticks.tick() => { self.board.save_counted(self.counted()); }
                 // The API may no longer know the run when the next process asks for it.
                 () = self.board.run_finished() => {}
             }
             self.save().await;
         }
-        self.board.save_counted_in(ShardSet::ALL);
         let all = self.save().await;
+        self.save_counters_for(COUNTERS_AT_END).await;
         if all || matches!(self.store, Store::Database(_)) {
             // If that fails for a file, the next process counts from zero, as after a crash. If it fails for a database,
             // the other replicas wait until the lease has expired.
             let _ = self.store.end().await;
         }
+    }
+
+    /// Saves watches of which only counters changed, for this long: nobody polls what this replica owns until it has given
+    /// that to the others, so they wait for no more. A state file has no such watches.
+    async fn save_counters_for(&mut self, time: Duration) {
+        let begun = Instant::now();
+        while self.board.save_counted(DATABASE_BATCH) && self.save().await && begun.elapsed() < time {}
     }
 
     /// How many watches are saved at each interval of which only counters changed.

@@ -332,10 +332,13 @@ impl Agents {
     }
 
     /// Marks at most `most` agents as unsaved of which only counters changed.
-    pub(super) fn save_counted(&mut self, most: usize) {
-        if let (Some(unsaved), Some(counted)) = (&mut self.unsaved, &mut self.counted) {
-            unsaved.extend(counted.take(most));
-        }
+    /// Returns whether there were any.
+    pub(super) fn save_counted(&mut self, most: usize) -> bool {
+        let (Some(unsaved), Some(counted)) = (&mut self.unsaved, &mut self.counted) else { return false };
+        let counted = counted.take(most);
+        let any = !counted.is_empty();
+        unsaved.extend(counted);
+        any
     }
 
     /// As [`Agents::save_counted`], for all agents in these shards.

@@ -404,9 +404,9 @@ impl Board {
     }
 
     /// Marks at most `most` watches, and as many agents, as unsaved of which only counters and the time of the last answer
-    /// changed. Where no other exporter shares the state, they are anyway.
-    pub fn save_counted(&self, most: usize) {
-        self.write_unseen().save_counted(most);
+    /// changed. Where no other exporter shares the state, they are anyway. Returns whether there were any.
+    pub fn save_counted(&self, most: usize) -> bool {
+        self.write_unseen().save_counted(most)
     }
 
     /// As [`Board::save_counted`], for all watches and agents in these shards.

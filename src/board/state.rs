@@ -344,11 +344,15 @@ impl BoardState {
     }
 
     /// Marks at most `most` watches, and as many agents, as unsaved of which only counters changed.
-    pub(super) fn save_counted(&mut self, most: usize) {
+    /// Returns whether there were any.
+    pub(super) fn save_counted(&mut self, most: usize) -> bool {
+        let mut any = self.agents.save_counted(most);
         if let (Some(unsaved), Some(deferred)) = (&mut self.unsaved, &mut self.deferred) {
-            unsaved.extend(deferred.counted.take(most));
+            let counted = deferred.counted.take(most);
+            any |= !counted.is_empty();
+            unsaved.extend(counted);
         }
-        self.agents.save_counted(most);
+        any
     }
 
     /// As [`BoardState::save_counted`], for all watches and agents in these shards.

@@ -467,7 +467,13 @@ async fn a_standby_that_is_promoted_has_everything_that_was_acknowledged() {
     primary.stop();
     standby.promote().await;
     share(&[&a, &b], WATCHES + 10).await;
+    for replica in [&a, &b] {
+        replica
+            .scrape_until("it found the new primary", |e| e.value("cekura_exporter_database_up", &[]) == Some(1.0))
+            .await;
+    }
     eventually("it is taken again", async || (a.put("after", &task(110, "p")).await.0 < 300).then_some(())).await;
+    eventually("the other one knows it", async || (b.get("/api/v1/toggles/after").await.0 == 200).then_some(())).await;
     assert_eq!(b.toggle("after").await["progress_id"], "p");
     let c = replica(&upstream, &url).start().await;
     share(&[&a, &b, &c], WATCHES + 11).await;
