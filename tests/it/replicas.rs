@@ -348,6 +348,7 @@ async fn while_the_database_is_away_polling_goes_on_and_registrations_are_refuse
         ((failed, completed) == (1, 1)).then_some(())
     })
     .await;
+    // That nothing happens when leases expire has no condition to wait for.
     tokio::time::sleep(LEASE + LEASE).await;
     assert_eq!(exposed(&[&a, &b]).await.len() as u64, WATCHES + 1, "nobody gives up anything");
     postgres.start_again().await;
@@ -527,12 +528,14 @@ async fn nothing_that_was_acknowledged_is_lost_by_kills_amid_a_storm_of_registra
                 .body(task(agent, "p").to_string())
                 .header("content-type", "application/json");
             async move {
+                // Spread over the time before and after the kill.
                 tokio::time::sleep(Duration::from_millis(5 * n as u64)).await;
                 let answer = request.send().await;
                 answer.is_ok_and(|answer| answer.status().is_success()).then(|| format!("s{agent}"))
             }
         });
         let storm: Vec<_> = storm.map(tokio::spawn).collect();
+        // In the middle of the storm.
         tokio::time::sleep(Duration::from_millis(150)).await;
         replicas.remove(usize::from(round % 2 == 0)).kill().await;
         for put in storm {
