@@ -68,6 +68,24 @@ pub(crate) async fn database() -> (Postgres, String) {
     (postgres, url)
 }
 
+/// Replicas with few watches, which they poll each second.
+pub(crate) async fn small(
+    database: String,
+    lease: Duration,
+    api: &EndlessTasks,
+    watches: u32,
+) -> Result<Fleet, Failure> {
+    Fleet::start(Configuration {
+        database,
+        lease,
+        api: api.address(),
+        budget: "requests_per_second: 1000, max_in_flight: 16",
+        polling: "min_interval: 1s, max_interval: 1s",
+        watches: watch_list::entries(watches),
+    })
+    .await
+}
+
 /// Replicas with many watches, whose tasks are in progress.
 pub(crate) async fn large(database: String, api: &EndlessTasks, watches: u32) -> Result<Fleet, Failure> {
     Fleet::start(Configuration {

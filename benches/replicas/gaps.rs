@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::api::EndlessTasks;
-use crate::fleet::{Configuration, Fleet, REPLICAS, TICK, database, ended, figures, scrape, scrapes, toggles};
-use crate::harness::{Failure, Table, watch_list};
+use crate::fleet::{self, Fleet, REPLICAS, TICK, database, ended, figures, scrape, scrapes, toggles};
+use crate::harness::{Failure, Table};
 
 /// The default lease.
 const LEASE: Duration = Duration::from_secs(15);
@@ -30,15 +30,7 @@ const GAP_LIMIT: Duration = Duration::from_mins(1);
 pub(crate) async fn measure() -> Result<Table, Failure> {
     let mut table = Table::new(&format!("time without an owner, of {WATCHES} watches, with a lease of {LEASE:?}"));
     let ((_postgres, url), api) = (database().await, EndlessTasks::start(WATCHES).await?);
-    let mut fleet = Fleet::start(Configuration {
-        database: url,
-        lease: LEASE,
-        api: api.address(),
-        budget: "requests_per_second: 1000, max_in_flight: 16",
-        polling: "min_interval: 1s, max_interval: 1s",
-        watches: watch_list::entries(WATCHES),
-    })
-    .await?;
+    let mut fleet = fleet::small(url, LEASE, &api, WATCHES).await?;
     for (name, signal, goal) in [("SIGTERM", Signal::TERM, STOP_GOAL), ("kill -9", Signal::KILL, LEASE + KILL_GOAL)] {
         let mut gaps = Vec::new();
         for round in 0..ROUNDS {

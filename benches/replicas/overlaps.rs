@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::api::EndlessTasks;
-use crate::fleet::{Configuration, Fleet, REPLICAS, database, ended, scrapes, toggles};
-use crate::harness::{Failure, Table, goal, watch_list};
+use crate::fleet::{self, Fleet, REPLICAS, database, ended, scrapes, toggles};
+use crate::harness::{Failure, Table, goal};
 
 /// The shortest lease, so that the goal is the hardest.
 const LEASE: Duration = Duration::from_secs(3);
@@ -55,15 +55,7 @@ pub(crate) async fn measure() -> Result<Table, Failure> {
         "{WATCHES} watches during {ROUNDS} times SIGTERM, kill -9 and SIGSTOP of {PAUSE:?}, with a lease of {LEASE:?}"
     ));
     let ((_postgres, url), api) = (database().await, EndlessTasks::start(WATCHES).await?);
-    let mut fleet = Fleet::start(Configuration {
-        database: url,
-        lease: LEASE,
-        api: api.address(),
-        budget: "requests_per_second: 1000, max_in_flight: 16",
-        polling: "min_interval: 1s, max_interval: 1s",
-        watches: watch_list::entries(WATCHES),
-    })
-    .await?;
+    let mut fleet = fleet::small(url, LEASE, &api, WATCHES).await?;
     let observer = Observer::start(&fleet);
     let mut by_signal = Vec::new();
     for (name, signal) in [("SIGTERM", Signal::TERM), ("kill -9", Signal::KILL), ("SIGSTOP", Signal::STOP)] {
