@@ -28,6 +28,7 @@ mod labels;
 pub mod liveness;
 mod pem;
 pub mod poller;
+pub mod process;
 pub mod replicas;
 mod resolve;
 pub mod saving;

@@ -48,7 +48,7 @@ impl ListedBoard {
         let mut edit = self.list.edit();
         edit.set_apis([ApiName::default_api()].into());
         edit.replace(&Origin::Config, watches.iter().cloned().map(Into::into));
-        self.board.update(&edit.finish(|_| may_come_back).changes, now)
+        self.board.update(&edit.finish(&|_| may_come_back).changes, now)
     }
 
     fn begin(&mut self, watches: &[Arc<Watch>], now: Timestamp) -> RunId {

@@ -113,7 +113,7 @@ fn merged(config: Config, scan: FileScan) -> (EditResult, AgentEdit) {
         edit.replace(&Origin::File(path.clone()), read.watches.iter().cloned().map(Into::into));
         agents.replace(AgentOrigin::File(path), read.agents.clone());
     }
-    (edit.finish(|_| false), agents.finish_edit())
+    (edit.finish(&|_| false), agents.finish_edit())
 }
 
 /// A warning for each watch of a file whose name is taken by another source.

@@ -87,7 +87,7 @@ impl<'t> JsonReader<'t> {
             members.push((key, value));
         }
         let (source, problems) = (self.source, &mut self.problems);
-        Ok(ValueKind::Map(Map::new(members, |key, position| {
+        Ok(ValueKind::Map(Map::new(members, &mut |key, position| {
             problems.push(source.repeated_key(position, &KeyPath::Key(path, key)));
         })))
     }

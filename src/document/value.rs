@@ -114,7 +114,7 @@ impl Map {
 
     /// The map of these members. Of those with the same key the last one counts; `repeated` is called for each
     /// that follows another one, with its position.
-    pub(super) fn new(mut members: Vec<(Arc<str>, Value)>, mut repeated: impl FnMut(&str, Position)) -> Self {
+    pub(super) fn new(mut members: Vec<(Arc<str>, Value)>, repeated: &mut dyn FnMut(&str, Position)) -> Self {
         members.sort_by(|(a, _), (b, _)| a.cmp(b));
         members.dedup_by(|next, kept| {
             if next.0 != kept.0 {
@@ -155,7 +155,7 @@ impl Map {
 
 impl FromIterator<(Arc<str>, Value)> for Map {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, Value)>>(members: I) -> Self {
-        Self::new(members.into_iter().collect(), |_, _| {})
+        Self::new(members.into_iter().collect(), &mut |_, _| {})
     }
 }
 

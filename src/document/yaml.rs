@@ -130,7 +130,7 @@ impl<'t> YamlReader<'t> {
             members.push((key, value));
         }
         let (source, problems) = (self.source, &mut self.problems);
-        Ok(ValueKind::Map(Map::new(members, |key, position| {
+        Ok(ValueKind::Map(Map::new(members, &mut |key, position| {
             problems.push(source.repeated_key(position, &KeyPath::Key(path, key)));
         })))
     }

@@ -235,7 +235,7 @@ impl Intake {
                 Some(watches) = next_watches(&mut demo_watches) => {
                     let mut edit = self.list.edit();
                     edit.replace(&Origin::Config, watches.into_iter().map(Into::into));
-                    let edited = edit.finish(|old| self.registrations.has_run_of(old));
+                    let edited = edit.finish(&|old| self.registrations.has_run_of(old));
                     self.publish(edited, None).await;
                 }
                 Some(listing) = self.context.listings.recv() => self.apply_listing(listing).await,

@@ -219,7 +219,7 @@ impl Intake {
                 }
             }
         }
-        let edited = edit.finish(|old| self.registrations.has_run_of(old));
+        let edited = edit.finish(&|old| self.registrations.has_run_of(old));
         self.publish(edited, None).await;
         self.forget_inactive(&names);
         Ok(())

@@ -78,7 +78,7 @@ impl Intake {
                 remove_uncovered_files(&mut edit, &mut self.agents, &mut self.definitions_by_file, &config.watch_files);
             }
         }
-        edit.finish(|old| self.registrations.has_run_of(old))
+        edit.finish(&|old| self.registrations.has_run_of(old))
     }
 
     /// Takes note of another web configuration, and warns if it no longer authenticates.

@@ -86,7 +86,7 @@ impl Intake {
                 }
             }
         }
-        edit.finish(|old| self.registrations.has_run_of(old))
+        edit.finish(&|old| self.registrations.has_run_of(old))
     }
 }
 

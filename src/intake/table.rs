@@ -282,7 +282,7 @@ mod tests {
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
         edit.replace(&Origin::Http, registrations.iter().map(RegistrationTable::definition));
-        board.update(&edit.finish(|_| false).changes, at(0));
+        board.update(&edit.finish(&|_| false).changes, at(0));
         board
     }
 
@@ -399,7 +399,7 @@ mod tests {
         let mut edit = list.edit();
         edit.set_apis([ApiName::default_api()].into());
         edit.define(&Origin::Config, Arc::new(watch("w", "p")).into());
-        let changes: Vec<WatchChange> = edit.finish(|_| false).changes;
+        let changes: Vec<WatchChange> = edit.finish(&|_| false).changes;
         board.update(&changes, at(0));
         answers(&board, "w", ReportedStatus::Completed, 1);
         let mut table = RegistrationTable::new(vec![registration("w", "p", 0)], retention());

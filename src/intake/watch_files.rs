@@ -19,7 +19,7 @@ impl Intake {
         let were_up = self.all_files_up;
         let mut edit = self.list.edit();
         let changed = replace_files(&mut edit, &mut self.agents, &mut self.definitions_by_file, &scan);
-        let edited = edit.finish(|old| self.registrations.has_run_of(old));
+        let edited = edit.finish(&|old| self.registrations.has_run_of(old));
         self.publish(edited, None).await;
         self.report_scan(&scan);
         if changed || !were_up {

@@ -156,7 +156,7 @@ impl WatchList {
         &mut self,
         name: WatchName,
         old: Option<Arc<Watch>>,
-        elsewhere: &impl Fn(&Watch) -> bool,
+        elsewhere: &dyn Fn(&Watch) -> bool,
         refused: &mut Vec<RefusedDefinition>,
     ) -> Option<WatchChange> {
         self.add_counts(&name);
@@ -246,10 +246,10 @@ impl Edit<'_> {
 
     /// Ends the edit and returns what it changed. `elsewhere` says whether a watch is defined somewhere that the list
     /// does not know, and may come back from there.
-    pub fn finish(self, elsewhere: impl Fn(&Watch) -> bool) -> EditResult {
+    pub fn finish(self, elsewhere: &dyn Fn(&Watch) -> bool) -> EditResult {
         let (mut changes, mut refused) = (Vec::with_capacity(self.edited.len()), Vec::new());
         for (name, old) in self.edited {
-            changes.extend(self.list.finish_edit(name, old, &elsewhere, &mut refused));
+            changes.extend(self.list.finish_edit(name, old, elsewhere, &mut refused));
         }
         // Watches that are gone make room for new ones.
         changes.sort_by_key(|change| change.definition.is_some());

@@ -26,14 +26,14 @@ fn list(apis: &[&str]) -> WatchList {
     let mut list = WatchList::default();
     let mut edit = list.edit();
     edit.set_apis(apis.iter().map(|name| api(name)).collect());
-    assert_eq!(edit.finish(|_| false), EditResult::default());
+    assert_eq!(edit.finish(&|_| false), EditResult::default());
     list
 }
 
 fn defines(list: &mut WatchList, origin: &Origin, name: &str) -> EditResult {
     let mut edit = list.edit();
     edit.define(origin, of(origin, name, "p", "default"));
-    edit.finish(|_| false)
+    edit.finish(&|_| false)
 }
 
 fn watched(definition: WatchDefinition, may_come_back: bool) -> WatchChange {
@@ -57,7 +57,7 @@ fn precedence_is_by_origin_and_not_by_time_and_a_definition_that_lost_comes_back
     for i in (0..order.len()).rev() {
         let mut edit = list.edit();
         edit.define(&order[i], of(i));
-        assert_eq!(edit.finish(|_| false).changes, [watched(of(i), i + 1 < order.len())]);
+        assert_eq!(edit.finish(&|_| false).changes, [watched(of(i), i + 1 < order.len())]);
     }
     assert_eq!(counts(&list), [(1, 0), (0, 2), (0, 1)]);
     for (i, origin) in order.iter().enumerate() {
@@ -66,7 +66,7 @@ fn precedence_is_by_origin_and_not_by_time_and_a_definition_that_lost_comes_back
         edit.remove(origin, &watch("w", "p").name);
         let is_last = i + 1 == order.len();
         let expected = if is_last { gone("w", false) } else { watched(of(i + 1), false) };
-        assert_eq!(edit.finish(|_| false).changes, [expected]);
+        assert_eq!(edit.finish(&|_| false).changes, [expected]);
     }
     assert_eq!(counts(&list), [(0, 0); 3]);
 }
@@ -86,15 +86,15 @@ fn a_watch_of_an_api_that_is_not_configured_waits_for_it() {
     let mut list = list(&["default"]);
     let mut edit = list.edit();
     edit.define(&Origin::Http, of(&Origin::Http, "w", "p", "staging"));
-    let edited = edit.finish(|_| false);
+    let edited = edit.finish(&|_| false);
     assert_eq!((edited.changes.len(), edited.refused[0].by.clone()), (0, None));
     assert_eq!(counts(&list), [(0, 0), (0, 0), (0, 1)]);
     let mut edit = list.edit();
     edit.set_apis([api("default"), api("staging")].into());
-    assert_eq!(edit.finish(|_| false).changes.len(), 1);
+    assert_eq!(edit.finish(&|_| false).changes.len(), 1);
     let mut edit = list.edit();
     edit.set_apis([api("default")].into());
-    assert_eq!(edit.finish(|_| false).changes, [gone("w", true)]);
+    assert_eq!(edit.finish(&|_| false).changes, [gone("w", true)]);
 }
 
 #[test]
@@ -104,10 +104,10 @@ fn a_watch_that_moves_from_one_source_to_another_in_one_edit_is_never_gone() {
     let mut edit = list.edit();
     edit.replace(&Origin::Config, []);
     edit.replace(&file("/a"), [of(&file("/a"), "w", "p", "default")]);
-    assert_eq!(edit.finish(|_| false).changes, [watched(of(&file("/a"), "w", "p", "default"), false)]);
+    assert_eq!(edit.finish(&|_| false).changes, [watched(of(&file("/a"), "w", "p", "default"), false)]);
     let mut edit = list.edit();
     edit.replace(&file("/a"), [of(&file("/a"), "w", "p", "default")]);
-    assert_eq!(edit.finish(|_| false), EditResult::default(), "the same again changes nothing");
+    assert_eq!(edit.finish(&|_| false), EditResult::default(), "the same again changes nothing");
 }
 
 /// A step of an edit, of the list and of the model.
@@ -183,7 +183,7 @@ proptest! {
                 apply_to_model(&mut model, &mut apis, step);
                 apply_to_edit(&mut edit, step);
             }
-            let edited = edit.finish(|_| false);
+            let edited = edit.finish(&|_| false);
             board.update(&edited.changes, at(second));
             let mut expected: BTreeMap<WatchName, WatchDefinition> = BTreeMap::new();
             for ((name, _), definition) in &model {
