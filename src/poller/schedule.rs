@@ -144,6 +144,8 @@ impl Schedule {
         self.put(position, plan);
     }
 
+    // It is called for each level of the heap.
+    #[inline]
     fn put(&mut self, position: usize, plan: Plan) {
         self.heap[position] = plan;
         // There are fewer slots than 2^32 - 1.

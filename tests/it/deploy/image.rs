@@ -145,7 +145,7 @@ fn the_image_has_the_program_roots_and_user_and_nothing_else_and_is_small() {
     let compressed: u64 =
         super::pods::each(&image.manifest()["layers"]).map(|layer| layer["size"].as_u64().unwrap()).sum();
     println!("the image has {unpacked} bytes, {compressed} compressed");
-    assert!(compressed > MIB && unpacked < 12 * MIB, "{unpacked} bytes, {compressed} compressed");
+    assert!(compressed > MIB && unpacked < 10 * MIB, "{unpacked} bytes, {compressed} compressed");
 }
 
 #[test]
