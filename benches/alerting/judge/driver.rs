@@ -1,7 +1,8 @@
-//! Carries out the plan: registers runs, removes slots, restarts the exporter and breaks its files.
+//! Carries out the plan: registers runs, removes slots, restarts exporters, breaks their files and has their database
+//! fail over.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +13,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Settings;
-use super::exporter::Exporter;
+use super::configuration::{configuration, definitions, watch};
+use super::database::Database;
+use super::fleet::Fleet;
 use super::harness::Failure;
-use super::plan::{Api, Ending, Plan, Source, Time};
+use super::plan::{Ending, Plan, Source, Time};
+use super::registration::Registration;
 use super::upstream::Upstreams;
 
 /// How often a changed configuration is written and reloaded.
@@ -25,6 +29,13 @@ const SETTLED: Time = 3.0;
 
 /// How long the driver waits before it retries what is not possible yet.
 const LATER: Time = 1.0;
+
+/// How long agents may be without an owner beyond the lease of a replica that was killed, after the end of one that was
+/// stopped, and while some are given to one that has joined: these users are promised. Whoever joins is noticed at
+/// once, or with the next reading of the database, which is each second.
+pub(crate) const TAKEN_OVER: Time = 2.0;
+const HANDED_OVER: Time = 1.0;
+const SHARED_ANEW: Time = 2.0;
 
 /// How many registrations are sent at a time. All connections come from one address, as those of Prometheus do, and
 /// the exporter limits the connections of one address.
@@ -41,7 +52,11 @@ pub(crate) struct Driver {
     begun: Instant,
     folder: PathBuf,
     http: reqwest::Client,
-    exporter: Exporter,
+    fleet: Fleet,
+    /// What the exporters share if there are several.
+    database: Option<Database>,
+    storage: (&'static str, Value),
+    /// From when on everything is polled and saved; it may be in the future.
     up_since: Time,
     /// The current run of each slot; `None` while the slot is not on the watch list.
     listed: Vec<Option<usize>>,
@@ -60,10 +75,30 @@ pub(crate) struct Happened {
     pub(crate) handed: Vec<Vec<Option<Time>>>,
     /// When the driver began to remove each slot.
     pub(crate) removed: Vec<Option<Time>>,
-    /// From the end of the exporter until it was ready again.
-    pub(crate) away: Vec<(Time, Time)>,
+    /// The times in which agents may have been without an owner.
+    pub(crate) away: Vec<Absence>,
+    /// The times in which exporters did not run.
+    pub(crate) ended: Vec<Ended>,
+    /// From the end of the primary of the database until its standby was promoted.
+    pub(crate) failover: Option<(Time, Time)>,
     pub(crate) broken_file: (Time, Time),
     pub(crate) broken_configuration: (Time, Time),
+}
+
+/// A time in which agents may have been without an owner: from the end of the exporter until it was ready again. Of
+/// replicas, it is until another one must have taken over, however long the one that was ended is away.
+pub(crate) struct Absence {
+    pub(crate) from: Time,
+    pub(crate) to: Time,
+    /// The agents that other replicas owned before and after, by id. Of these, nothing may be late.
+    pub(crate) unconcerned: HashSet<u32>,
+}
+
+/// A time in which an exporter did not run.
+pub(crate) struct Ended {
+    pub(crate) address: String,
+    pub(crate) from: Time,
+    pub(crate) to: Time,
 }
 
 /// A planned action. The time is in milliseconds, so that events can be ordered.
@@ -78,6 +113,9 @@ enum What {
     HandOver(usize, usize),
     Remove(usize),
     Restart(bool),
+    ComeBack(usize),
+    Settled(usize),
+    FailOver,
     BreakFile,
     MendFile,
     BreakConfiguration,
@@ -107,12 +145,17 @@ impl Driver {
             let content = Value::from(definitions(plan, &listed, Source::File(number)));
             fs::write(folder.join(format!("watches/{number}.json")), content.to_string())?;
         }
-        fs::write(folder.join("config.yaml"), configuration(plan, upstreams, settings, &listed).to_string())?;
-        let exporter = Exporter::start(folder, http.clone()).await?;
+        let database = if settings.replicas > 1 { Some(Database::start().await) } else { None };
+        let storage = storage(database.as_ref(), settings);
+        let text = configuration(plan, upstreams, settings, &listed, &storage).to_string();
+        fs::write(folder.join("config.yaml"), text)?;
+        let fleet = Fleet::start(folder, settings.replicas, http).await?;
         let happened = Happened {
             handed: plan.slots.iter().map(|slot| vec![None; slot.runs.len()]).collect(),
             removed: vec![None; plan.slots.len()],
             away: Vec::new(),
+            ended: Vec::new(),
+            failover: None,
             broken_file: (f64::INFINITY, f64::INFINITY),
             broken_configuration: (f64::INFINITY, f64::INFINITY),
         };
@@ -123,7 +166,9 @@ impl Driver {
             begun,
             folder: folder.to_owned(),
             http: http.clone(),
-            exporter,
+            fleet,
+            database,
+            storage,
             up_since: 0.0,
             listed,
             events: BinaryHeap::new(),
@@ -139,9 +184,9 @@ impl Driver {
         Ok(driver)
     }
 
-    /// The address of the exporter.
-    pub(crate) fn target(&self) -> String {
-        self.exporter.address.to_string()
+    /// The addresses of the exporters.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.fleet.addresses().iter().map(ToString::to_string).collect()
     }
 
     /// Carries out everything that is planned before this time, and waits for that time.
@@ -163,11 +208,11 @@ impl Driver {
         Ok(())
     }
 
-    /// Kills the exporter for good. Returns when that was, and what happened before.
+    /// Kills all exporters for good. Returns when that was, and what happened before.
     pub(crate) async fn finish(mut self) -> Result<(Time, Happened), Failure> {
         self.sending.abort_all();
         let at = self.now();
-        self.exporter.end(Ending::Killed).await?;
+        self.fleet.kill().await?;
         Ok((at, self.happened))
     }
 
@@ -187,6 +232,9 @@ impl Driver {
         }
         for (at, how) in &plan.restarts {
             self.at(*at, What::Restart(*how == Ending::Killed));
+        }
+        if self.database.is_some() {
+            self.at(plan.failover, What::FailOver);
         }
         self.at(plan.broken_file.0, What::BreakFile);
         self.at(plan.broken_configuration.0, What::BreakConfiguration);
@@ -224,9 +272,14 @@ impl Driver {
             }
             // With a broken configuration the exporter would not start again.
             What::Restart(_) if self.broken_file || self.broken_configuration => self.later(what),
+            // What is promised is promised for one failure at a time.
+            What::Restart(_) | What::FailOver if !self.is_settled() => self.later(what),
             What::Restart(killed) => {
                 self.restart(if killed { Ending::Killed } else { Ending::Stopped }).await?;
             }
+            What::ComeBack(number) => self.come_back(number).await?,
+            What::Settled(number) => self.settled(number).await?,
+            What::FailOver => self.fail_over().await,
             What::BreakFile => {
                 self.broken_file = true;
                 self.happened.broken_file.0 = self.now();
@@ -243,7 +296,7 @@ impl Driver {
                 self.broken_configuration = true;
                 self.happened.broken_configuration.0 = self.now();
                 self.place("config.yaml", "apis: {steady: {base_url: none}}")?;
-                if self.reload().await {
+                if self.fleet.reload().await? {
                     return Err("A configuration that is wrong was taken.".into());
                 }
                 let (from, to) = self.plan.broken_configuration;
@@ -277,9 +330,12 @@ impl Driver {
             Source::File(number) if number > 0 || !self.broken_file => self.write_file(number)?,
             Source::File(_) => {}
             Source::Http => {
-                let url = format!("http://{}/api/v1/toggles/{}", self.exporter.address, self.plan.slots[slot].name);
-                let body = self.listed[slot].map(|run| watch(&self.plan, slot, run));
-                self.sending.spawn(send(self.http.clone(), self.connections.clone(), url, body));
+                let registration = Registration {
+                    addresses: self.fleet.addresses_in_turn(),
+                    name: self.plan.slots[slot].name.clone(),
+                    body: self.listed[slot].map(|run| watch(&self.plan, slot, run)),
+                };
+                self.sending.spawn(registration.send(self.http.clone(), self.connections.clone()));
             }
         }
         Ok(())
@@ -292,15 +348,10 @@ impl Driver {
 
     /// Writes the configuration and reloads it.
     async fn configure(&mut self) -> Result<(), Failure> {
-        let text = configuration(&self.plan, &self.upstreams, &self.settings, &self.listed).to_string();
-        self.place("config.yaml", &text)?;
-        self.configuration_changed = !self.reload().await;
+        let text = configuration(&self.plan, &self.upstreams, &self.settings, &self.listed, &self.storage);
+        self.place("config.yaml", &text.to_string())?;
+        self.configuration_changed = !self.fleet.reload().await?;
         Ok(())
-    }
-
-    async fn reload(&self) -> bool {
-        let answer = self.http.post(format!("http://{}/-/reload", self.exporter.address)).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Replaces a file atomically.
@@ -310,130 +361,77 @@ impl Driver {
         Ok(fs::rename(&next, self.folder.join(name))?)
     }
 
+    /// Whether all exporters run, and nothing that happened to them can still be noticed.
+    fn is_settled(&self) -> bool {
+        self.fleet.is_complete() && self.up_since <= self.now()
+    }
+
+    /// Ends an exporter, which comes back later. If there are several, the others go on.
     async fn restart(&mut self, how: Ending) -> Result<(), Failure> {
+        let number = self.fleet.next_victim();
+        let unconcerned = self.fleet.agents_of_others(number).await?;
         let from = self.now();
-        self.exporter.end(how).await?;
-        let back = self.begun + Duration::from_secs_f64(from + self.plan.away);
-        tokio::time::sleep_until(back.into()).await;
-        self.exporter.start_again().await?;
-        self.up_since = self.now();
-        self.happened.away.push((from, self.up_since));
+        self.fleet.end(number, how).await?;
+        let address = self.fleet.addresses()[number].to_string();
+        self.happened.ended.push(Ended { address, from, to: f64::INFINITY });
+        let back = from + self.plan.away;
+        if self.fleet.is_single() {
+            tokio::time::sleep_until((self.begun + Duration::from_secs_f64(back)).into()).await;
+            return self.come_back(number).await;
+        }
+        let to = match how {
+            Ending::Killed => from + self.settings.lease + TAKEN_OVER,
+            Ending::Stopped => self.now() + HANDED_OVER,
+        };
+        self.up_since = to;
+        self.happened.away.push(Absence { from, to, unconcerned });
+        self.at(back, What::ComeBack(number));
         Ok(())
     }
-}
 
-/// Registers or removes a watch. Retries until the exporter has accepted that.
-async fn send(
-    http: reqwest::Client,
-    connections: Arc<Semaphore>,
-    url: String,
-    body: Option<Value>,
-) -> Result<(), Failure> {
-    loop {
-        let connection = connections.acquire().await?;
-        let request = match &body {
-            Some(body) => http.put(&url).header("content-type", "application/json").body(body.to_string()),
-            None => http.delete(&url),
-        };
-        let answer = request.send().await.map(|answer| answer.status().as_u16());
-        drop(connection);
-        match answer {
-            Ok(200 | 201 | 204 | 404) => return Ok(()),
-            Ok(status @ (400 | 409 | 413 | 415 | 507)) => {
-                return Err(format!("{url} was answered with {status}.").into());
-            }
-            // The exporter is stopping or away.
-            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+    /// Starts the exporter that was ended.
+    async fn come_back(&mut self, number: usize) -> Result<(), Failure> {
+        let starts = self.now();
+        self.fleet.start_again(number).await?;
+        self.up_since = self.now();
+        let Some(ended) = self.happened.ended.last_mut() else { return Ok(()) };
+        ended.to = self.up_since;
+        let mut from = ended.from;
+        if !self.fleet.is_single() {
+            from = starts;
+            self.up_since += SHARED_ANEW;
+            self.at(self.up_since, What::Settled(number));
         }
+        self.happened.away.push(Absence { from, to: self.up_since, unconcerned: HashSet::new() });
+        Ok(())
+    }
+
+    /// The replica that came back has got its share from the others. What they have now they had all the time.
+    async fn settled(&mut self, number: usize) -> Result<(), Failure> {
+        let unconcerned = self.fleet.agents_of_others(number).await?;
+        if let Some(absence) = self.happened.away.last_mut() {
+            absence.unconcerned = unconcerned;
+        }
+        Ok(())
+    }
+
+    /// Has the database fail over. All replicas go on meanwhile, so nothing is put off but registrations.
+    async fn fail_over(&mut self) {
+        let Some(database) = &mut self.database else { return };
+        let from = self.begun.elapsed().as_secs_f64();
+        database.fail_over().await;
+        self.up_since = self.now();
+        self.happened.failover = Some((from, self.up_since));
     }
 }
 
-/// The definition of a slot's watch.
-fn watch(plan: &Plan, slot: usize, run: usize) -> Value {
-    let slot = &plan.slots[slot];
-    let mut watch = json!({
-        "agent_id": slot.agent_id,
-        "progress_id": slot.progress_id(run),
-        "api": slot.api.name(),
-    });
-    if let Some(expect) = slot.runs[run].expect {
-        watch["expect"] = json!(expected(expect));
-    }
-    if let Some(team) = slot.team {
-        watch["labels"] = json!({ "team": team });
-    }
-    watch
-}
-
-/// The watches that a source lists now.
-fn watches(plan: &Plan, listed: &[Option<usize>], source: Source) -> Vec<Value> {
-    let there = plan.slots.iter().enumerate().filter(|(_, slot)| slot.source == source);
-    let named = there.filter_map(|(number, slot)| {
-        let mut watch = watch(plan, number, listed[number]?);
-        watch["name"] = json!(slot.name);
-        Some(watch)
-    });
-    named.collect()
-}
-
-/// The definitions of the agents that a source has.
-fn agents(plan: &Plan, source: Source) -> Vec<Value> {
-    let agents = plan.slots.iter().filter_map(|slot| {
-        let asked = slot.asked.as_ref().filter(|asked| !asked.discovered)?;
-        // Agents cannot be registered.
-        let is_there = if slot.source == Source::Http { Source::Configuration } else { slot.source };
-        let mut agent = json!({"agent_id": slot.agent_id, "api": slot.api.name()});
-        if let Some(expect) = asked.expect {
-            agent["expect"] = json!(expected(expect));
+/// Where the exporters keep what they know: the key and the value in the configuration.
+fn storage(database: Option<&Database>, settings: &Settings) -> (&'static str, Value) {
+    match database {
+        Some(database) => {
+            let lease = format!("{}ms", settings.lease * 1000.0);
+            ("database", json!({"url": database.url(), "lease": lease}))
         }
-        if let Some(team) = slot.team {
-            agent["labels"] = json!({ "team": team });
-        }
-        (is_there == source).then_some(agent)
-    });
-    agents.collect()
-}
-
-/// The content of a watch file.
-fn definitions(plan: &Plan, listed: &[Option<usize>], file: Source) -> Vec<Value> {
-    let mut definitions = watches(plan, listed, file);
-    definitions.extend(agents(plan, file));
-    definitions
-}
-
-fn expected(on: bool) -> &'static str {
-    if on { "enabled" } else { "disabled" }
-}
-
-fn configuration(plan: &Plan, upstreams: &Upstreams, settings: &Settings, listed: &[Option<usize>]) -> Value {
-    let api = |api: Api| {
-        json!({
-            "base_url": upstreams.base_url(api),
-            "api_key": "sk-judge",
-            "timeout": format!("{}ms", settings.timeout * 1000.0),
-            "max_in_flight": 1000,
-            "requests_per_second": api.requests_per_second(),
-            "discover_agents": api == Api::Listed,
-        })
-    };
-    let apis: serde_json::Map<_, _> = Api::ALL.into_iter().map(|name| (name.name().to_owned(), api(name))).collect();
-    let interval = |seconds: f64| format!("{}ms", seconds * 1000.0);
-    let kept = |seconds: f64| format!("{}ms", settings.scaled(seconds).ceil() * 1000.0);
-    json!({
-        "apis": apis,
-        "agents": agents(plan, Source::Configuration),
-        "polling": {
-            "agent_interval": interval(settings.max_interval),
-            "min_interval": interval(settings.min_interval),
-            "max_interval": interval(settings.max_interval),
-            "backoff_max": interval(settings.backoff_max),
-        },
-        "state_file": "state",
-        "registrations": {
-            "enabled": true,
-            "retention": {"completed": kept(3600.0), "failed": kept(86400.0), "unfinished": kept(86400.0)},
-        },
-        "watch_files": ["watches/*.json"],
-        "watches": watches(plan, listed, Source::Configuration),
-    })
+        None => ("state_file", json!("state")),
+    }
 }

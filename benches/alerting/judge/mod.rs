@@ -4,13 +4,18 @@
 //! and an Alertmanager with the shipped routes to a webhook. All times in rules and routes are divided by one factor.
 
 mod agents;
+mod configuration;
+mod database;
 mod driver;
 mod exporter;
+mod fleet;
 #[path = "../../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the judge uses a part of it")]
 pub(crate) mod harness;
 mod plan;
+mod registration;
 mod scale;
+mod scrapes;
 mod truth;
 mod upstream;
 mod verdict;
@@ -22,18 +27,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::driver::Driver;
+use self::driver::{Driver, Happened};
 use self::harness::{Daemon, Failure, Program, load_average};
 use self::plan::{Plan, Time};
 pub(crate) use self::scale::Break;
 use self::scale::Rules;
+use self::scrapes::Scrapes;
 use self::upstream::Upstreams;
 use self::verdict::Verdict;
 use self::webhook::Webhook;
+// The clusters of the tests. Who includes this module has them already.
+use super::Postgres;
 
 const PROMETHEUS: Program = Program { name: "prometheus", package: "prometheus", ready: "/-/ready" };
 
@@ -50,6 +58,10 @@ pub(crate) struct Settings {
     pub(crate) slots: u32,
     pub(crate) minutes: u32,
     pub(crate) seed: u64,
+    /// How many exporters there are. Several are replicas that share a database.
+    pub(crate) replicas: usize,
+    /// The lease of replicas. Like everything else that is not in rules or routes, it is not scaled.
+    lease: f64,
     /// The divisor of all times in rules and routes.
     pub(crate) factor: f64,
     /// The interval of scrapes and of rule evaluations.
@@ -86,8 +98,13 @@ pub(crate) struct Bounds {
     lag: Lag,
     /// For how long each alert is kept firing.
     kept_firing: HashMap<String, Time>,
-    /// The gaps between successful scrapes, where at least one scrape failed or was late.
+    /// The gaps between successful scrapes, where at least one scrape failed or was late. Of replicas, those that no
+    /// planned end of a replica explains.
     absences: Vec<(Time, Time)>,
+    /// The gaps in which no exporter was scraped.
+    blind: Vec<(Time, Time)>,
+    /// The gaps in which some exporter was not scraped, for whatever reason.
+    missing: Vec<(Time, Time)>,
 }
 
 /// How late Prometheus and this process were, in seconds.
@@ -110,7 +127,7 @@ pub(crate) struct Report {
     verdict: Verdict,
     scaled: usize,
     notifications: usize,
-    away: Vec<(Time, Time)>,
+    happened: Happened,
     load: String,
 }
 
@@ -125,6 +142,9 @@ impl Settings {
             slots,
             minutes,
             seed,
+            replicas: 1,
+            // Shorter than the shortest `for` of an alert that a replica must be taken over within. The shortest that there may be is 3 s.
+            lease: if short { 3.0 } else { 5.0 },
             factor: if short { 60.0 } else { 20.0 },
             scrape_interval: if many { 5.0 } else { 1.0 },
             min_interval: 0.5,
@@ -181,6 +201,8 @@ impl Bounds {
             lag: Lag::default(),
             kept_firing,
             absences: Vec::new(),
+            blind: Vec::new(),
+            missing: Vec::new(),
         }
     }
 
@@ -231,7 +253,7 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     let mut driver = Driver::start(&plan, &settings, &upstreams, folder.path(), &http, begun).await?;
     fs::write(folder.path().join("rules.yaml"), rules)?;
     let rules = folder.path().join("rules.yaml");
-    let prometheus = start_prometheus(&settings, &rules, &driver.target(), &alertmanager).await?;
+    let prometheus = start_prometheus(&settings, &rules, &driver.targets(), &alertmanager).await?;
 
     let late = Arc::new(AtomicU64::new(0));
     let watching = tokio::spawn(lateness(late.clone()));
@@ -239,11 +261,14 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     let (told, end) = webhook.take();
     let lasted = begun.elapsed().as_secs_f64();
     let load = load_average()?;
-    bounds.lag = lag(&http, &prometheus, lasted).await?;
+    bounds.lag = scrapes::lag(&http, &prometheus, lasted).await?;
     let (gone, happened) = driver.finish().await?;
     watching.abort();
     bounds.lag.timer = Duration::from_millis(late.load(Ordering::Relaxed)).as_secs_f64();
-    bounds.absences = absences(&http, &prometheus, begun, end, &settings).await?;
+    let scrapes = Scrapes::query(&http, &prometheus, begun, end).await?;
+    (bounds.blind, bounds.missing) = (scrapes.blind(&settings), scrapes.missing(&settings));
+    bounds.absences =
+        if settings.replicas == 1 { bounds.blind.clone() } else { scrapes.unplanned(&happened, &settings) };
     let expected = truth::expected(&plan, &settings, &bounds, &happened, &upstreams);
     let about = |subject: &_| truth::script_of(&plan, subject).map(|script| format!("{script:?}")).unwrap_or_default();
     let mut verdict = Verdict::of(&told, &expected, end, about);
@@ -260,7 +285,7 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
         leave(folder.path(), keep)?;
     }
     let notifications = told.notifications;
-    Ok(Report { settings, bounds, verdict, scaled, notifications, away: happened.away, load })
+    Ok(Report { settings, bounds, verdict, scaled, notifications, happened, load })
 }
 
 /// Copies the files of the run to a folder.
@@ -292,18 +317,18 @@ async fn start_alertmanager(routes: &str) -> Result<Daemon, Failure> {
 async fn start_prometheus(
     settings: &Settings,
     rules: &Path,
-    exporter: &str,
+    exporters: &[String],
     alertmanager: &Daemon,
 ) -> Result<Daemon, Failure> {
     let interval = format!("{}ms", settings.scrape_interval * 1000.0);
     let resend_delay = format!("{:.0}ms", settings.resend_delay() * 1000.0);
     let prepare = |address: std::net::SocketAddr, folder: &Path| {
         let file = folder.join("prometheus.yml");
-        let job = |name, target| json!({"job_name": name, "static_configs": [{"targets": [target]}]});
+        let job = |name, targets: &[String]| json!({"job_name": name, "static_configs": [{"targets": targets}]});
         let config = json!({
             "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
             "rule_files": [rules],
-            "scrape_configs": [job("cekura-exporter", exporter.to_owned()), job("prometheus", address.to_string())],
+            "scrape_configs": [job("cekura-exporter", exporters), job("prometheus", &[address.to_string()])],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager.address]}]}]},
         });
         // JSON is YAML.
@@ -329,55 +354,6 @@ async fn lateness(most: Arc<AtomicU64>) {
     }
 }
 
-/// Asks Prometheus for its lag.
-async fn lag(http: &reqwest::Client, prometheus: &Daemon, lasted: Time) -> Result<Lag, Failure> {
-    let window = format!("[{lasted:.0}s]");
-    let most = async |expression: String| -> Result<Time, Failure> {
-        let result = query(http, prometheus, &format!("query?query={}", encoded(&expression))).await?;
-        let value = result[0]["value"][1].as_str().and_then(|value| value.parse().ok());
-        Ok(value.unwrap_or_default())
-    };
-    Ok(Lag {
-        scrape: most(format!("max_over_time(scrape_duration_seconds{{job=\"cekura-exporter\"}}{window})")).await?,
-        evaluation: most(format!("max(max_over_time(prometheus_rule_group_last_duration_seconds{window}))")).await?,
-        missed: most("sum(prometheus_rule_group_iterations_missed_total)".to_owned()).await?,
-        timer: 0.0,
-    })
-}
-
-fn encoded(text: &str) -> String {
-    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-}
-
-/// Queries Prometheus.
-async fn query(http: &reqwest::Client, prometheus: &Daemon, query: &str) -> Result<Value, Failure> {
-    let answer = http.get(format!("http://{}/api/v1/{query}", prometheus.address)).send().await?.text().await?;
-    let mut answer: Value = serde_json::from_str(&answer)?;
-    if answer["status"] != "success" {
-        return Err(format!("Prometheus answered {answer}.").into());
-    }
-    Ok(answer["data"]["result"].take())
-}
-
-/// The gaps between successful scrapes, where at least one scrape failed or was late.
-async fn absences(
-    http: &reqwest::Client,
-    prometheus: &Daemon,
-    begun: Instant,
-    end: Time,
-    settings: &Settings,
-) -> Result<Vec<(Time, Time)>, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-    let zero = now - begun.elapsed().as_secs_f64();
-    let up = encoded("up{job=\"cekura-exporter\"}[2h]");
-    let result = query(http, prometheus, &format!("query?query={up}")).await?;
-    let samples = result[0]["values"].as_array().cloned().unwrap_or_default();
-    let good = samples.iter().filter(|sample| sample[1] == "1").filter_map(|sample| sample[0].as_f64());
-    let good: Vec<_> = good.map(|at| at - zero).filter(|at| *at < end).collect();
-    let pairs = good.windows(2).map(|pair| (pair[0], pair[1]));
-    Ok(pairs.filter(|(from, to)| to - from > 1.5 * settings.scrape_interval).collect())
-}
-
 // === impl Report ===
 
 impl Report {
@@ -389,10 +365,17 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { settings, bounds, verdict, scaled, notifications, away, load } = self;
+        let Self { settings, bounds, verdict, scaled, notifications, happened, load } = self;
         let broken = settings.broken.map(|how| format!(", broken: {}", how.as_str())).unwrap_or_default();
         let Settings { slots, minutes, seed, factor, scrape_interval, group_interval, .. } = settings;
         writeln!(f, "{slots} slots over {minutes} minutes, seed {seed}{broken}")?;
+        if settings.replicas > 1 {
+            writeln!(
+                f,
+                "{} replicas with a lease of {:.0} s; the database failed over: {:.1?}",
+                settings.replicas, settings.lease, happened.failover
+            )?;
+        }
         writeln!(f, "{scaled} times of the rules and those of the routes are divided by {factor}")?;
         writeln!(
             f,
@@ -410,6 +393,7 @@ impl fmt::Display for Report {
              load average {load}; not scraped: {:.1?}",
             bounds.absences
         )?;
+        let away: Vec<_> = happened.ended.iter().map(|ended| (ended.from, ended.to)).collect();
         writeln!(f, "the exporter was away: {away:.1?}; {notifications} notifications")?;
         write!(f, "{verdict}")?;
         for alert in verdict.not_judged() {

@@ -16,8 +16,11 @@ pub(crate) struct Plan {
     pub(crate) outages: Vec<Outage>,
     /// When and how the exporter is ended.
     pub(crate) restarts: Vec<(Time, Ending)>,
-    /// How long the exporter stays away each time.
+    /// How long the exporter stays away each time. A replica stays away for longer than its lease, so that the others
+    /// take over first.
     pub(crate) away: Time,
+    /// When the database of replicas fails over.
+    pub(crate) failover: Time,
     /// From when to when one watch file is broken.
     pub(crate) broken_file: (Time, Time),
     /// From when to when the configuration on disk is broken.
@@ -209,7 +212,10 @@ impl Plan {
             (at, if number % 2 == 0 { Ending::Killed } else { Ending::Stopped })
         });
         let restarts: Vec<_> = restarts.collect();
-        let away = settings.scrape_interval * 1.2;
+        let taken_over = if settings.replicas > 1 { settings.lease + 2.0 } else { 0.0 };
+        let away = taken_over + settings.scrape_interval * 1.2;
+        // Between two restarts.
+        let failover = whole * f64::from(settings.restarts().div_ceil(2)) / f64::from(settings.restarts());
         let broken_configuration = (whole * 0.2, whole * 0.2 + settings.surely_notified());
         // With a broken configuration the exporter is not restarted.
         let restart = restarts.first().map_or(0.0, |(at, _)| *at);
@@ -219,6 +225,7 @@ impl Plan {
             slots,
             restarts,
             away,
+            failover,
             outages: Outage::all(settings),
             broken_file: (whole * 0.55, whole * 0.55 + settings.surely_notified()),
             broken_configuration,

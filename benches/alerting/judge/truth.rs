@@ -2,17 +2,28 @@
 //! the upstreams served, independently of the rules. The ages and times are those that the runbooks state.
 
 mod agents;
+mod exporters;
 
 use std::collections::HashMap;
 
-use super::driver::Happened;
+use super::driver::{Absence, Happened};
 use super::plan::{Api, End, Plan, Run, Script, Slot, Time};
 use super::upstream::{Record, Upstreams};
 use super::webhook::Subject;
 use super::{Bounds, Settings};
 
+pub(crate) use self::exporters::exporter_down;
+
 /// What the exporter learned in this time before a kill may be lost.
 const UNSAVED: Time = 5.0;
+
+/// What an alert is about.
+#[derive(Clone, Copy)]
+enum Scope {
+    Agent(Api, u32),
+    Api(Api),
+    Exporter,
+}
 
 /// The notifications that are required and allowed for one subject.
 pub(crate) struct Expected {
@@ -22,6 +33,8 @@ pub(crate) struct Expected {
     pub(crate) must: Vec<Must>,
     /// The times in which a notification that it fires is allowed.
     pub(crate) may: Vec<(Time, Time)>,
+    /// Whether the plan has it fire.
+    pub(crate) is_planned: bool,
 }
 
 /// A time in which an alert must be firing for its receiver.
@@ -92,24 +105,22 @@ pub(crate) fn expected(
     model.apis(&records);
     model.listings(&upstreams.listings());
     model.files();
-    model.absences();
+    model.exporters();
     model.expected
-}
-
-/// The notification that is required when the exporter is gone for good.
-pub(crate) fn exporter_down(from: Time, settings: &Settings, bounds: &Bounds) -> Expected {
-    let since = from + settings.scaled(300.0);
-    Expected {
-        subject: Subject { alert: "CekuraExporterDown".into(), ..Subject::default() },
-        receiver: "platform-pager".into(),
-        must: vec![Must { since, due: since + bounds.notification(), until: f64::INFINITY, calm: true }],
-        may: vec![(from, f64::INFINITY)],
-    }
 }
 
 /// The receiver of a team's alerts.
 fn receiver(team: Option<&str>, critical: bool) -> String {
     format!("{}-{}", team.unwrap_or("platform"), if critical { "pager" } else { "chat" })
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// Whether it is about an agent of an API.
+    fn is_of(self, api: Api) -> bool {
+        matches!(self, Self::Agent(of, _) if of == api)
+    }
 }
 
 // === impl Model ===
@@ -184,7 +195,7 @@ impl Model<'_> {
         let replaced = self.happened.handed[number].get(run + 1).copied().flatten();
         let gone = replaced.or(self.happened.removed[number]).unwrap_or(f64::INFINITY);
         let planned = &slot.runs[run];
-        let started = (handed, self.unless_unsaved(asked));
+        let started = (handed, self.unless_unsaved(slot, asked));
         let aged = |age: f64| {
             let age = self.settings.scaled(age);
             (started.0 + age, started.1 + age)
@@ -217,7 +228,7 @@ impl Model<'_> {
             .map(|(from, to)| (from, to + self.bounds.detection + self.bounds.notification()))
             .collect();
         // The exporter notices with the next poll that the toggle does not answer any more.
-        let (surely, _) = self.put_off(Some(slot.api), stops, stops + self.bounds.detection);
+        let (surely, _) = self.put_off(Scope::Agent(slot.api, slot.agent_id), stops, stops + self.bounds.detection);
         let span = Span { from, wait: 0.0, shown: self.bounds.detection, to: (stops, surely) };
         self.toggle("CekuraToggleStuck", slot, false, span, &unknown);
     }
@@ -236,9 +247,11 @@ impl Model<'_> {
             }
             let since_handed = record.last_valid.is_none() || record.first_request == Some(from);
             let earliest = if since_handed { handed } else { from };
-            let unsaved = self.happened.away.iter().any(|(away, _)| *away >= earliest && *away < from + UNSAVED);
+            let unsaved = self
+                .absences(Scope::Agent(slot.api, slot.agent_id))
+                .any(|absence| absence.from >= earliest && absence.from < from + UNSAVED);
             let earliest = if unsaved { earliest - UNSAVED } else { earliest };
-            let latest = if since_handed { self.unless_unsaved(from) } else { from };
+            let latest = if since_handed { self.unless_unsaved(slot, from) } else { from };
             let muted = self.muted(slot.api);
             let span = Span { from: (earliest + age, latest + age), wait: 0.0, shown: 0.0, to: (to, to) };
             self.toggle("CekuraToggleNotAnswering", slot, false, span, &muted);
@@ -273,7 +286,7 @@ impl Model<'_> {
 
     fn api(&mut self, alert: &str, api: Api, critical: bool, span: Span) {
         let subject = Subject { alert: alert.into(), api: api.name().into(), ..Subject::default() };
-        self.expect(subject, receiver(None, critical), None, span, &[]);
+        self.expect(subject, receiver(None, critical), Scope::Api(api), span, &[]);
     }
 
     fn files(&mut self) {
@@ -285,19 +298,7 @@ impl Model<'_> {
             let subject = Subject { alert: alert.into(), ..Subject::default() };
             // The exporter checks files every two seconds.
             let span = Span { from: (from + wait, from + wait), wait, shown: 2.0, to: (to, to + 2.0) };
-            self.expect(subject, receiver(None, false), None, span, &[]);
-        }
-    }
-
-    /// `CekuraExporterDown` is allowed when the exporter could not be scraped for as long as its `for`.
-    fn absences(&mut self) {
-        let down = Subject { alert: "CekuraExporterDown".into(), ..Subject::default() };
-        let wait = self.settings.scaled(300.0);
-        let may = self.bounds.absences.iter().filter(|(from, to)| to - from + self.settings.scrape_interval >= wait);
-        let may: Vec<_> = may.map(|(from, to)| (*from, to + self.bounds.resolution("CekuraExporterDown"))).collect();
-        if !may.is_empty() {
-            let expected = Expected { subject: down.clone(), receiver: receiver(None, true), must: Vec::new(), may };
-            self.expected.insert(down, expected);
+            self.expect(subject, receiver(None, false), Scope::Exporter, span, &[]);
         }
     }
 
@@ -308,18 +309,19 @@ impl Model<'_> {
             toggle: slot.name.clone(),
             agent: slot.agent_id.to_string(),
         };
-        self.expect(subject, receiver(slot.team, critical), Some(slot.api), span, unknown);
+        let scope = Scope::Agent(slot.api, slot.agent_id);
+        self.expect(subject, receiver(slot.team, critical), scope, span, unknown);
     }
 
     /// Adds what follows from a condition. In the `unknown` times, notifications are allowed but not required.
-    fn expect(&mut self, subject: Subject, receiver: String, api: Option<Api>, span: Span, unknown: &[(Time, Time)]) {
+    fn expect(&mut self, subject: Subject, receiver: String, scope: Scope, span: Span, unknown: &[(Time, Time)]) {
         let ((from, surely), (to, surely_over)) = (span.from, span.to);
         // Until it is scraped and evaluated, what is over is still shown.
-        let (shown_until, _) = self.put_off(api, surely_over, surely_over + self.bounds.staleness());
+        let (shown_until, _) = self.put_off(scope, surely_over, surely_over + self.bounds.staleness());
         if from >= shown_until {
             return;
         }
-        let (mut over, _) = self.put_off(api, surely_over, surely_over + self.bounds.resolution(&subject.alert));
+        let (mut over, _) = self.put_off(scope, surely_over, surely_over + self.bounds.resolution(&subject.alert));
         for (unknown_from, unknown_to) in unknown {
             // What is resolved while it is inhibited is notified after that.
             if *unknown_from < over && *unknown_to > from {
@@ -327,7 +329,7 @@ impl Model<'_> {
             }
         }
         let may = (from, over);
-        let (due, calm) = self.put_off(api, surely - span.wait, surely + span.shown + self.bounds.notification());
+        let (due, calm) = self.put_off(scope, surely - span.wait, surely + span.shown + self.bounds.notification());
         let mut must = vec![Must { since: surely, due, until: to, calm }];
         for (unknown_from, unknown_to) in unknown.iter().chain(&self.too_long_absences()) {
             let split = |must: Must| {
@@ -347,17 +349,23 @@ impl Model<'_> {
         }
         must.retain(|must| must.due < must.until);
         let expected = self.expected.entry(subject.clone());
-        let expected = expected.or_insert_with(|| Expected { subject, receiver, must: Vec::new(), may: Vec::new() });
+        let expected = expected.or_insert_with(|| Expected {
+            subject,
+            receiver,
+            must: Vec::new(),
+            may: Vec::new(),
+            is_planned: true,
+        });
         expected.must.extend(must);
         expected.may.push(may);
     }
 
     /// Puts a deadline off: when an outage or a restart falls between `from` and the deadline, the time allowed
     /// begins again at its end. Returns whether there was none, too.
-    fn put_off(&self, api: Option<Api>, from: Time, due: Time) -> (Time, bool) {
-        let outages = self.plan.outages.iter().filter(|outage| Some(outage.api) == api);
+    fn put_off(&self, scope: Scope, from: Time, due: Time) -> (Time, bool) {
+        let outages = self.plan.outages.iter().filter(|outage| scope.is_of(outage.api));
         let mut wrong: Vec<_> = outages.map(|outage| (outage.from, outage.to)).collect();
-        wrong.extend(&self.happened.away);
+        wrong.extend(self.absences(scope).map(|absence| (absence.from, absence.to)));
         wrong.extend(&self.bounds.absences);
         wrong.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut put_off = due;
@@ -369,10 +377,27 @@ impl Model<'_> {
         (put_off, put_off <= due)
     }
 
-    /// The latest time that the exporter may remember for something that happened at `at`, if a kill lost it.
-    fn unless_unsaved(&self, at: Time) -> Time {
-        let away = self.happened.away.iter().find(|(from, _)| *from >= at && *from < at + UNSAVED);
-        away.map_or(at, |(_, to)| to + self.bounds.detection)
+    /// The latest time that the exporter may remember for something that happened to an agent at `at`, if a kill lost
+    /// it.
+    fn unless_unsaved(&self, slot: &Slot, at: Time) -> Time {
+        let mut absences = self.absences(Scope::Agent(slot.api, slot.agent_id));
+        let absence = absences.find(|absence| absence.from >= at && absence.from < at + UNSAVED);
+        absence.map_or(at, |absence| absence.to + self.bounds.detection)
+    }
+
+    /// The times in which nobody may have exposed what an alert is about.
+    ///
+    /// The end of one replica concerns only the agents that it owned. An API and the sources are shown by those that go
+    /// on, too: only if none of them has an agent of the API, it is not.
+    fn absences(&self, scope: Scope) -> impl Iterator<Item = &Absence> {
+        self.happened.away.iter().filter(move |absence| match scope {
+            Scope::Agent(_, id) => !absence.unconcerned.contains(&id),
+            Scope::Api(api) => {
+                let mut slots = self.plan.slots.iter().filter(|slot| slot.api == api);
+                !slots.any(|slot| absence.unconcerned.contains(&slot.agent_id))
+            }
+            Scope::Exporter => self.settings.replicas == 1,
+        })
     }
 
     /// The times in which the exporter could not be scraped for longer than `keep_firing_for` bridges, and the time

@@ -77,7 +77,7 @@ impl Verdict {
         for (subject, expected) in expected {
             let firings = firings(told.changes.get(subject).unwrap_or(&none));
             let tally = verdict.alerts.entry(subject.alert.clone()).or_default();
-            tally.is_expected = true;
+            tally.is_expected |= expected.is_planned;
             let wrong = judge(expected, &firings, end, tally);
             for (what, at) in wrong {
                 let must: Vec<_> = expected.must.iter().map(|must| (must.since, must.due, must.until)).collect();
@@ -273,6 +273,7 @@ mod tests {
             receiver: String::new(),
             must: vec![Must { since: 10.0, due: 20.0, until: 50.0, calm: true }],
             may: vec![(10.0, 70.0)],
+            is_planned: true,
         };
         judge(&expected, &told(changes), 100.0, &mut Tally::default())
     }

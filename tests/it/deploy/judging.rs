@@ -6,6 +6,8 @@ mod judge;
 
 use judge::Settings;
 
+use crate::harness::Postgres;
+
 /// Enough for every script to be drawn, and for mocks to be left on for two hours divided by 60.
 const SLOTS: u32 = 300;
 const MINUTES: u32 = 3;

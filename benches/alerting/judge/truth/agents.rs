@@ -4,7 +4,7 @@ use super::super::agents::{AskedAgent, told};
 use super::super::plan::{Api, Slot, Time};
 use super::super::upstream::{AgentRecord, Record};
 use super::super::webhook::Subject;
-use super::{Model, Span, receiver};
+use super::{Model, Scope, Span, receiver};
 
 /// A time in which the mocks of an agent were not as they should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -122,7 +122,7 @@ impl Model<'_> {
             if drifts.iter().any(|drift| !drift.expect && drift.from < off && drift.to > on) {
                 continue;
             }
-            let seen = self.unless_unsaved(served.first_answer(on));
+            let seen = self.unless_unsaved(slot, served.first_answer(on));
             let span =
                 Span { from: (on + age, seen + age), wait: 0.0, shown: 0.0, to: (off, served.first_answer(off)) };
             self.of_agent("CekuraAgentLeftEnabled", slot, false, span);
@@ -143,7 +143,7 @@ impl Model<'_> {
             let api = Api::Listed.name().into();
             let subject = Subject { alert: "CekuraSourceBroken".into(), api, ..Subject::default() };
             let span = Span { from: (from + wait, from + wait), wait, shown: self.settings.timeout, to: (*at, *at) };
-            self.expect(subject, receiver(None, false), None, span, &[]);
+            self.expect(subject, receiver(None, false), Scope::Exporter, span, &[]);
         }
     }
 
@@ -154,7 +154,8 @@ impl Model<'_> {
             agent: slot.agent_id.to_string(),
             ..Subject::default()
         };
-        self.expect(subject, receiver(slot.team, critical), Some(slot.api), span, &[]);
+        let scope = Scope::Agent(slot.api, slot.agent_id);
+        self.expect(subject, receiver(slot.team, critical), scope, span, &[]);
     }
 }
 
