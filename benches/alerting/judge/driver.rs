@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::Settings;
 use super::configuration::{configuration, definitions, watch};
 use super::database::Database;
+use super::finale::Finale;
 use super::fleet::Fleet;
 use super::harness::Failure;
 use super::plan::{Ending, Plan, Source, Time};
@@ -208,12 +209,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Kills all exporters for good. Returns when that was, and what happened before.
-    pub(crate) async fn finish(mut self) -> Result<(Time, Happened), Failure> {
+    /// Plans nothing more. Returns what is left, and what happened.
+    pub(crate) fn finish(mut self) -> (Finale, Happened) {
         self.sending.abort_all();
-        let at = self.now();
-        self.fleet.kill().await?;
-        Ok((at, self.happened))
+        (Finale { begun: self.begun, fleet: self.fleet, database: self.database }, self.happened)
     }
 
     fn now(&self) -> Time {

@@ -86,6 +86,14 @@ impl Fleet {
         self.exporters[number].start_again().await
     }
 
+    /// Kills one that runs.
+    pub(super) async fn kill_one(&mut self) -> Result<(), Failure> {
+        match self.exporters.iter_mut().find(|exporter| exporter.is_running()) {
+            Some(exporter) => exporter.end(Ending::Killed).await,
+            None => Ok(()),
+        }
+    }
+
     /// Kills all that run.
     pub(super) async fn kill(&mut self) -> Result<(), Failure> {
         for exporter in self.exporters.iter_mut().filter(|exporter| exporter.is_running()) {
@@ -116,7 +124,7 @@ impl Fleet {
         Ok(agents)
     }
 
-    fn running(&self) -> impl Iterator<Item = &Exporter> {
+    pub(super) fn running(&self) -> impl Iterator<Item = &Exporter> {
         self.exporters.iter().filter(|exporter| exporter.is_running())
     }
 

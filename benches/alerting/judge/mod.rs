@@ -8,6 +8,7 @@ mod configuration;
 mod database;
 mod driver;
 mod exporter;
+mod finale;
 mod fleet;
 #[path = "../../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the judge uses a part of it")]
@@ -128,6 +129,8 @@ pub(crate) struct Report {
     scaled: usize,
     notifications: usize,
     happened: Happened,
+    /// The runs that should have been polled and were not.
+    never_polled: Vec<String>,
     load: String,
 }
 
@@ -143,7 +146,7 @@ impl Settings {
             minutes,
             seed,
             replicas: 1,
-            // Shorter than the shortest `for` of an alert that a replica must be taken over within. The shortest that there may be is 3 s.
+            // `CekuraShardUnowned` requires that it is shorter than the `for` of that alert. Less than 3 s is not allowed.
             lease: if short { 3.0 } else { 5.0 },
             factor: if short { 60.0 } else { 20.0 },
             scrape_interval: if many { 5.0 } else { 1.0 },
@@ -262,7 +265,7 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     let lasted = begun.elapsed().as_secs_f64();
     let load = load_average()?;
     bounds.lag = scrapes::lag(&http, &prometheus, lasted).await?;
-    let (gone, happened) = driver.finish().await?;
+    let (finale, happened) = driver.finish();
     watching.abort();
     bounds.lag.timer = Duration::from_millis(late.load(Ordering::Relaxed)).as_secs_f64();
     let scrapes = Scrapes::query(&http, &prometheus, begun, end).await?;
@@ -273,19 +276,19 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     let about = |subject: &_| truth::script_of(&plan, subject).map(|script| format!("{script:?}")).unwrap_or_default();
     let mut verdict = Verdict::of(&told, &expected, end, about);
 
-    // Last of all: the exporter is gone for good, and that must be notified.
-    let down = truth::exporter_down(gone, &settings, &bounds);
-    let last = down.must.iter().map(|must| must.due).fold(gone, f64::max) + 1.0;
-    tokio::time::sleep_until((begun + Duration::from_secs_f64(last)).into()).await;
+    let never_polled = truth::never_polled(&plan, &happened, &upstreams, end);
+
+    let expected = finale.play(&settings, &bounds).await?;
+    let expected: HashMap<_, _> = expected.into_iter().map(|expected| (expected.subject.clone(), expected)).collect();
     let (mut last_told, end) = webhook.take();
-    last_told.changes.retain(|subject, _| *subject == down.subject);
+    last_told.changes.retain(|subject, _| expected.contains_key(subject));
     (last_told.repeated, last_told.doubled) = (Vec::new(), Vec::new());
-    verdict.add(Verdict::of(&last_told, &HashMap::from([(down.subject.clone(), down)]), end, about));
+    verdict.add(Verdict::of(&last_told, &expected, end, about));
     if let Some(keep) = &settings.keep {
         leave(folder.path(), keep)?;
     }
     let notifications = told.notifications;
-    Ok(Report { settings, bounds, verdict, scaled, notifications, happened, load })
+    Ok(Report { settings, bounds, verdict, scaled, notifications, happened, never_polled, load })
 }
 
 /// Copies the files of the run to a folder.
@@ -359,13 +362,13 @@ async fn lateness(most: Arc<AtomicU64>) {
 impl Report {
     /// Whether nothing is wrong, and every alert was judged.
     pub(crate) fn is_good(&self) -> bool {
-        self.verdict.wrong() == 0 && self.verdict.not_judged().next().is_none()
+        self.verdict.wrong() == 0 && self.never_polled.is_empty() && self.verdict.not_judged().next().is_none()
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { settings, bounds, verdict, scaled, notifications, happened, load } = self;
+        let Self { settings, bounds, verdict, scaled, notifications, happened, never_polled, load } = self;
         let broken = settings.broken.map(|how| format!(", broken: {}", how.as_str())).unwrap_or_default();
         let Settings { slots, minutes, seed, factor, scrape_interval, group_interval, .. } = settings;
         writeln!(f, "{slots} slots over {minutes} minutes, seed {seed}{broken}")?;
@@ -396,6 +399,9 @@ impl fmt::Display for Report {
         let away: Vec<_> = happened.ended.iter().map(|ended| (ended.from, ended.to)).collect();
         writeln!(f, "the exporter was away: {away:.1?}; {notifications} notifications")?;
         write!(f, "{verdict}")?;
+        if !never_polled.is_empty() {
+            writeln!(f, "{} runs were never polled: {}", never_polled.len(), never_polled.join(", "))?;
+        }
         for alert in verdict.not_judged() {
             writeln!(f, "{alert} was never due: the run was too short or the machine too busy to judge it.")?;
         }

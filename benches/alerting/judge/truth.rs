@@ -12,10 +12,13 @@ use super::upstream::{Record, Upstreams};
 use super::webhook::Subject;
 use super::{Bounds, Settings};
 
-pub(crate) use self::exporters::exporter_down;
+pub(crate) use self::exporters::GoneForGood;
 
 /// What the exporter learned in this time before a kill may be lost.
 const UNSAVED: Time = 5.0;
+
+/// Each run is asked of its API within this time, even if the API has an outage or few requests are allowed.
+const POLLED: Time = 60.0;
 
 /// What an alert is about.
 #[derive(Clone, Copy)]
@@ -429,6 +432,21 @@ fn problem(run: &Run, end: End) -> Option<Problem> {
         (End::Completed(said), Some(false)) => (said != Some(false)).then_some(Problem::NotOff),
         (End::Completed(_), None) => None,
     }
+}
+
+/// The runs that were handed over more than this time before the end and not asked of the API since. A registration that
+/// was accepted and lost would have no other consequence: nothing is expected of what was never polled.
+pub(crate) fn never_polled(plan: &Plan, happened: &Happened, upstreams: &Upstreams, end: Time) -> Vec<String> {
+    let mut never = Vec::new();
+    for (number, slot) in plan.slots.iter().enumerate() {
+        for (run, handed) in happened.handed[number].iter().enumerate() {
+            let is_old = handed.is_some_and(|handed| handed < end - POLLED);
+            if is_old && upstreams.record(number, run).first_request.is_none() {
+                never.push(format!("{} run {run} of {}", slot.name, slot.api.name()));
+            }
+        }
+    }
+    never
 }
 
 /// The script of a subject's slot, for the examples in the report.
