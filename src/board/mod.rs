@@ -508,8 +508,8 @@ impl Board {
         Some(row)
     }
 
-    /// The agents of each API that an earlier process asked, with their providers. Only known before the poller starts,
-    /// because it notes that no source lists them yet.
+    /// The agents of each API that an earlier process or another exporter asked, with their providers. It must be read as
+    /// soon as their state was read, because the poller notes once a minute which agents no source lists here.
     pub fn agents_asked_before(&self) -> BTreeMap<ApiName, BTreeMap<AgentId, Option<Provider>>> {
         self.read().agents.saved_as_listed()
     }

@@ -1,22 +1,29 @@
 //! Applying the listings of agents.
 
+use std::collections::BTreeMap;
+
 use super::{Intake, events};
 use crate::cekura::Api;
 use crate::poller::AgentListing;
-use crate::sources::{AgentOrigin, DiscoveredAgents, EditResult};
+use crate::sources::{AgentOrigin, DiscoveredAgents, EditResult, ListedAgents};
 use crate::toggle::ApiName;
 
 impl Intake {
-    /// Goes on asking the agents that an earlier process asked, until the API lists its agents. If it cannot, what is
-    /// wrong with them still shows.
-    pub(super) fn restore_discoveries(&mut self, apis: &[Api]) {
-        for (api, asked) in std::mem::take(&mut self.context.asked_before) {
-            if apis.iter().any(|of| of.name == api && of.discover_agents) {
+    /// Goes on asking the agents that an earlier process or another replica asked, of those of these APIs that have not
+    /// listed their agents yet. If they cannot, what is wrong with the agents still shows.
+    pub(super) fn restore_discoveries(&mut self, apis: &[Api], asked_before: BTreeMap<ApiName, ListedAgents>) {
+        for (api, asked) in asked_before {
+            if !self.has_listed(&api) && apis.iter().any(|of| of.name == api && of.discover_agents) {
                 let discovered = DiscoveredAgents::restored(asked);
                 self.agents.replace(AgentOrigin::Discovered(api.clone()), discovered.definitions(&api));
                 self.discovered.insert(api, discovered);
             }
         }
+    }
+
+    /// Whether an API has listed its agents.
+    pub(super) fn has_listed(&self, api: &ApiName) -> bool {
+        self.discovered.get(api).is_some_and(DiscoveredAgents::is_listed)
     }
 
     /// Applies a listing. One that failed changes nothing.

@@ -216,7 +216,8 @@ impl Intake {
             write_error: None,
             authenticates,
         };
-        intake.restore_discoveries(&config.apis);
+        let asked_before = std::mem::take(&mut intake.context.asked_before);
+        intake.restore_discoveries(&config.apis, asked_before);
         let files = FileFollower::start(sender.clone());
         let scan = files.rescan(config.watch_files.clone(), clients.names()).await;
         intake.put_in_force(config, clients, scan).await;

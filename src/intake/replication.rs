@@ -46,6 +46,7 @@ impl Intake {
     /// Takes over what other replicas did. Returns whether what they registered could be read.
     pub(super) async fn replicate(&mut self, replication: Replication) -> bool {
         let given = replication.share.map_or(ShardSet::NONE, |Share { given, .. }| given);
+        let is_shared_anew = replication.share.is_some();
         let new = match &self.context.store {
             Some(store) => store.new_registrations().await,
             None => Ok(NewRegistrations::default()),
@@ -53,6 +54,9 @@ impl Intake {
         let caught_up = new.is_ok();
         let edited = self.edit_registrations(new.unwrap_or_default());
         self.publish_with(edited, None, replication).await;
+        if is_shared_anew {
+            self.restore_discoveries_of_others().await;
+        }
         if given.is_empty() {
             return caught_up;
         }
@@ -62,6 +66,15 @@ impl Intake {
             self.forget_all_inactive();
         }
         caught_up
+    }
+
+    /// Lists the agents that other replicas discovered, while their API does not list them here. This replica may own them.
+    async fn restore_discoveries_of_others(&mut self) {
+        let config = self.config.clone();
+        if config.apis.iter().any(|api| api.discover_agents && !self.has_listed(&api.name)) {
+            self.restore_discoveries(&config.apis, self.context.board.agents_asked_before());
+            self.publish(EditResult::default(), None).await;
+        }
     }
 
     /// Applies what other replicas registered to the table and the list.

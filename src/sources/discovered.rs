@@ -12,6 +12,8 @@ pub type ListedAgents = BTreeMap<AgentId, Option<Provider>>;
 #[derive(Debug, Default)]
 pub struct DiscoveredAgents {
     agents: BTreeMap<AgentId, Discovered>,
+    /// Whether this process has seen a complete listing.
+    is_listed: bool,
 }
 
 #[derive(Debug)]
@@ -24,15 +26,21 @@ struct Discovered {
 // === impl DiscoveredAgents ===
 
 impl DiscoveredAgents {
-    /// The agents that an earlier process asked.
+    /// The agents that an earlier process or another replica asked.
     pub fn restored(asked: ListedAgents) -> Self {
         let restored = |(id, provider)| (id, Discovered { provider, is_missing: false });
-        Self { agents: asked.into_iter().map(restored).collect() }
+        Self { agents: asked.into_iter().map(restored).collect(), is_listed: false }
+    }
+
+    /// Whether the API has listed them. Otherwise they are those that an earlier process asked.
+    pub fn is_listed(&self) -> bool {
+        self.is_listed
     }
 
     /// Takes note of a complete listing. An agent is forgotten when two listings in a row do not have it: while the
     /// pages are read, agents may move from one page to another, so that a listing misses one.
     pub fn update(&mut self, listed: &ListedAgents) {
+        self.is_listed = true;
         self.agents.retain(|id, agent| {
             let (is_listed, was_missing) = (listed.contains_key(id), agent.is_missing);
             agent.is_missing = !is_listed;

@@ -7,7 +7,7 @@ use cekura_exporter::demo::fault::Fault;
 use cekura_exporter::demo::simulator::{Reply, Simulator};
 use serde_json::json;
 
-use crate::harness::{Exporter, KEY, Upstream, eventually};
+use crate::harness::{Exporter, KEY, Postgres, Upstream, eventually};
 
 const DISCOVERED: [(&str, &str); 1] = [("source", "discovered")];
 const UP: (&str, [(&str, &str); 2]) = ("cekura_exporter_source_up", [("source", "discovery"), ("path", "default")]);
@@ -93,6 +93,31 @@ async fn discovered_agents_are_asked_after_a_restart_although_they_cannot_be_lis
 
     upstream.page(1, [page(&[8], None)]);
     let e = exporter.scrape_until("the list is read", |e| e.value(UP.0, &UP.1) == Some(1.0)).await;
+    assert_eq!(e.count("cekura_agent_info"), 2, "one list without it is not enough: {}", e.text);
+}
+
+#[tokio::test]
+async fn a_replica_asks_agents_that_another_one_discovered_although_they_cannot_be_listed() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    let config = discovering(&upstream.url(), &format!("database: {{url: \"{}\", lease: 3s}}\n", postgres.url()));
+    for id in [7, 8] {
+        upstream.mock_status(id, [Reply::mock_status(true, "vapi")]);
+    }
+    upstream.page(1, [page(&[7, 8], None)]);
+    let first = Exporter::with(&config).start().await;
+    first.scrape_until("both were asked", |e| e.count("cekura_agent_mocks_live") == 2).await;
+
+    upstream.page(1, [Fault::ServerError.reply()]);
+    let second = Exporter::with(&config).start().await;
+    second.scrape_until("the list cannot be read", |e| e.value(UP.0, &UP.1) == Some(0.0)).await;
+    first.stop().await;
+    let e = second.scrape_until("it has both", |e| e.count("cekura_agent_mocks_live") == 2).await;
+    assert_eq!(e.value("cekura_exporter_agents", &DISCOVERED), Some(2.0));
+    let asked = upstream.asked(7);
+    eventually("it asks them", async || (upstream.asked(7) >= asked + 2).then_some(())).await;
+
+    upstream.page(1, [page(&[8], None)]);
+    let e = second.scrape_until("the list is read", |e| e.value(UP.0, &UP.1) == Some(1.0)).await;
     assert_eq!(e.count("cekura_agent_info"), 2, "one list without it is not enough: {}", e.text);
 }
 
