@@ -132,6 +132,7 @@ impl Driver {
         plan: &Arc<Plan>,
         settings: &Settings,
         upstreams: &Arc<Upstreams>,
+        database: Option<Database>,
         folder: &Path,
         http: &reqwest::Client,
         begun: Instant,
@@ -146,7 +147,6 @@ impl Driver {
             let content = Value::from(definitions(plan, &listed, Source::File(number)));
             fs::write(folder.join(format!("watches/{number}.json")), content.to_string())?;
         }
-        let database = if settings.replicas > 1 { Some(Database::start().await) } else { None };
         let storage = storage(database.as_ref(), settings);
         let text = configuration(plan, upstreams, settings, &listed, &storage).to_string();
         fs::write(folder.join("config.yaml"), text)?;
@@ -181,6 +181,11 @@ impl Driver {
             happened,
         };
         driver.up_since = driver.now();
+        if !driver.fleet.is_single() {
+            // Starting all of them takes a while, and nothing is exposed before.
+            let absence = Absence { from: 0.0, to: driver.up_since, unconcerned: HashSet::new() };
+            driver.happened.away.push(absence);
+        }
         driver.schedule();
         Ok(driver)
     }

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use self::database::Database;
 use self::driver::{Driver, Happened};
 use self::harness::{Daemon, Failure, Program, load_average};
 use self::plan::{Plan, Time};
@@ -246,6 +247,7 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
     let folder = tempfile::tempdir()?;
+    let database = if settings.replicas > 1 { Some(Database::start().await) } else { None };
     let begun = Instant::now();
     let plan = Arc::new(Plan::draw(&settings));
     let upstreams = Arc::new(Upstreams::start(&plan, &settings, begun).await?);
@@ -253,7 +255,7 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     let webhook = Webhook::start(begun, repeat_interval).await?;
     let routes = scale::routes(&routes, settings.factor, |receiver| webhook.url(receiver))?;
     let alertmanager = start_alertmanager(&routes).await?;
-    let mut driver = Driver::start(&plan, &settings, &upstreams, folder.path(), &http, begun).await?;
+    let mut driver = Driver::start(&plan, &settings, &upstreams, database, folder.path(), &http, begun).await?;
     fs::write(folder.path().join("rules.yaml"), rules)?;
     let rules = folder.path().join("rules.yaml");
     let prometheus = start_prometheus(&settings, &rules, &driver.targets(), &alertmanager).await?;
