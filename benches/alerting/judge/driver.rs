@@ -32,8 +32,8 @@ const SETTLED: Time = 3.0;
 const LATER: Time = 1.0;
 
 /// How long agents may be without an owner beyond the lease of a replica that was killed, after the end of one that was
-/// stopped, and while some are given to one that has joined: these users are promised. Whoever joins is noticed at
-/// once, or with the next reading of the database, which is each second.
+/// stopped, and while some are given to one that has joined. The first two are what users are promised. A replica that
+/// joins is noticed at once or, without a notification, within a second, and then it is as when one is stopped.
 pub(crate) const TAKEN_OVER: Time = 2.0;
 const HANDED_OVER: Time = 1.0;
 const SHARED_ANEW: Time = 2.0;
@@ -98,6 +98,7 @@ pub(crate) struct Absence {
 /// A time in which an exporter did not run.
 pub(crate) struct Ended {
     pub(crate) address: String,
+    pub(crate) how: Ending,
     pub(crate) from: Time,
     pub(crate) to: Time,
 }
@@ -276,6 +277,8 @@ impl Driver {
             }
             // With a broken configuration the exporter would not start again.
             What::Restart(_) if self.broken_file || self.broken_configuration => self.later(what),
+            // A replica that is away could not start with what is broken.
+            What::BreakFile | What::BreakConfiguration if !self.fleet.is_complete() => self.later(what),
             // What is promised is promised for one failure at a time.
             What::Restart(_) | What::FailOver if !self.is_settled() => self.later(what),
             What::Restart(killed) => {
@@ -377,7 +380,7 @@ impl Driver {
         let from = self.now();
         self.fleet.end(number, how).await?;
         let address = self.fleet.addresses()[number].to_string();
-        self.happened.ended.push(Ended { address, from, to: f64::INFINITY });
+        self.happened.ended.push(Ended { address, how, from, to: f64::INFINITY });
         let back = from + self.plan.away;
         if self.fleet.is_single() {
             tokio::time::sleep_until((self.begun + Duration::from_secs_f64(back)).into()).await;

@@ -63,8 +63,8 @@ impl Fleet {
     /// time.
     pub(super) fn addresses_in_turn(&mut self) -> Vec<SocketAddr> {
         let count = self.exporters.len();
-        let turns = (0..count).map(|step| (self.next + step) % count);
-        let first = turns.into_iter().find(|number| self.exporters[*number].is_running()).unwrap_or(self.next);
+        let mut turns = (0..count).map(|step| (self.next + step) % count);
+        let first = turns.find(|number| self.exporters[*number].is_running()).unwrap_or(self.next);
         self.next = (first + 1) % count;
         let mut addresses = self.addresses();
         addresses.rotate_left(first);

@@ -42,7 +42,7 @@ use self::scrapes::Scrapes;
 use self::upstream::Upstreams;
 use self::verdict::Verdict;
 use self::webhook::Webhook;
-// The clusters of the tests. Who includes this module has them already.
+// The clusters of the tests. The module that includes this one has them, so they are compiled once.
 use super::Postgres;
 
 const PROMETHEUS: Program = Program { name: "prometheus", package: "prometheus", ready: "/-/ready" };

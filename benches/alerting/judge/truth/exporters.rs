@@ -68,8 +68,8 @@ impl GoneForGood<'_> {
 // === impl Model ===
 
 impl Model<'_> {
-    /// The alerts that nothing in the plan makes fire before the end. They are allowed only if what they are about lasted for as long as
-    /// their `for`: as the plan lasts by what users are promised, and else as it was measured.
+    /// The alerts that nothing in the plan makes fire before the end. They are allowed only if their cause lasted for as
+    /// long as their `for`: by what users are promised if it was planned, and otherwise as measured.
     pub(super) fn exporters(&mut self) {
         // One exporter that is gone is not down while replicas of it are there.
         self.allowed("CekuraExporterDown", true, DOWN, &self.bounds.blind.clone());
@@ -85,8 +85,8 @@ impl Model<'_> {
 
     /// The times in which shards may have had no owner, or one that was not scraped.
     fn unowned(&self) -> Vec<(Time, Time)> {
-        let killed = self.plan.restarts.iter().zip(&self.happened.ended).filter(|((_, how), _)| *how == Ending::Killed);
-        let killed = killed.map(|(_, ended)| (ended.from, ended.from + self.settings.lease + TAKEN_OVER));
+        let killed = self.happened.ended.iter().filter(|ended| ended.how == Ending::Killed);
+        let killed = killed.map(|ended| (ended.from, ended.from + self.settings.lease + TAKEN_OVER));
         killed.chain(self.bounds.absences.iter().copied()).collect()
     }
 
