@@ -12,6 +12,7 @@
 
 pub mod board;
 pub mod cekura;
+mod certificate;
 pub mod check;
 pub mod cli;
 mod clock;

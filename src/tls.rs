@@ -62,6 +62,18 @@ pub(crate) enum ServerTrust<'a> {
     Name(Option<&'a CaBundle>),
 }
 
+/// The authorities that a server was verified by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthorityKind {
+    /// The root certificates of the machine.
+    Machine,
+    /// The extra root certificates.
+    CaFile,
+}
+
+/// Verifies servers.
+pub(crate) type ServerVerifier = Arc<dyn ServerCertVerifier>;
+
 /// Verifies servers by authorities, and also accepts a certificate that the user added itself.
 ///
 /// A certificate made by `openssl req -x509` is its own authority. The verifier refuses an authority as a
@@ -89,6 +101,30 @@ pub(crate) fn client_config(extra: Option<&CaBundle>) -> Result<ClientConfig, ru
     roots.add_parsable_certificates(extra.certificates.iter().cloned());
     let verifier = Verifier::new(roots, &extra.certificates, provider)?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// Verifies servers as [`client_config`] does; `None` if there are no root certificates, so that every server is refused.
+///
+/// # Errors
+/// If the TLS library refuses its own defaults.
+pub(crate) fn server_verifier(extra: Option<&CaBundle>) -> Result<Option<ServerVerifier>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = system_roots().clone();
+    let added = extra.map_or(&[][..], |extra| &extra.certificates);
+    roots.add_parsable_certificates(added.iter().cloned());
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Verifier::new(roots, added, provider)?)))
+}
+
+/// TLS settings of a client that verifies servers by this, and has no certificate.
+///
+/// # Errors
+/// If the TLS library refuses its own defaults.
+pub(crate) fn client_config_verifying(verifier: ServerVerifier) -> Result<ClientConfig, rustls::Error> {
+    let (builder, _) = client_builder()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
 /// TLS settings of a client that trusts servers as it is told, but for its own certificate.

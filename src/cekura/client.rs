@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout_at;
+use url::Url;
 
 use super::agents::{AgentPage, decode_agent_page, decode_mock_status};
 use super::connections::{Connections, Pool};
@@ -16,9 +17,10 @@ use super::encoding::Encoding;
 use super::endpoint::{Endpoints, next_page, request_line};
 use super::json::not_documented;
 use super::key::{KeySource, Keyring, Secret, how_to_give_key};
+use super::trace::RequestPhases;
 use super::{Api, Proxies, Renewal, answer, failure, response};
 use crate::tls::{self, CaBundle};
-use crate::toggle::{AgentId, Answer, ApiName, Failure, MockStatus, ProgressId, Reason, Redactions, Text};
+use crate::toggle::{AgentId, Answer, ApiName, Failure, MockStatus, Outcome, ProgressId, Reason, Redactions, Text};
 
 /// The `User-Agent` of the exporter.
 pub const USER_AGENT: &str = concat!("cekura-exporter/", env!("CARGO_PKG_VERSION"));
@@ -35,6 +37,7 @@ const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// Polls one API over kept-alive connections. It follows no redirects.
 pub struct Client {
     connections: Connections,
+    base_url: Url,
     endpoints: Endpoints,
     /// Bounds a whole request, from connecting to the last byte.
     timeout: Duration,
@@ -55,6 +58,19 @@ pub struct Polled<T> {
     pub took: Option<Duration>,
     /// Whether the request was sent twice.
     pub repeated: bool,
+}
+
+/// The result of a request that was traced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TracedPoll {
+    /// The answer, or why there is none.
+    pub outcome: Outcome,
+    /// From connecting to the last byte; `None` if nothing was sent.
+    pub took: Option<Duration>,
+    /// What it did, and how long each part took.
+    pub phases: RequestPhases,
+    /// The host and port of the proxy, if there is one.
+    pub proxy: Option<String>,
 }
 
 /// A request to the API.
@@ -92,6 +108,7 @@ impl Client {
         let proxy = proxies.of(&api.base_url).cloned();
         let client = Self {
             connections: Connections::new(tls, proxy, api.timeout)?,
+            base_url: api.base_url.clone(),
             endpoints: Endpoints::new(&api.base_url),
             timeout: api.timeout,
             key: Mutex::new(Err(String::new())),
@@ -160,8 +177,42 @@ impl Client {
 
     /// Polls a task once. Never takes longer than the API's timeout.
     pub async fn poll(&self, agent_id: AgentId, progress_id: &ProgressId) -> Polled<Answer> {
-        let hidden = self.keyring.hidden().query(&format!("progress_id={}", progress_id.as_str()));
-        self.get(&self.endpoints.progress(agent_id, progress_id), hidden, MAX_BODY, answer::decode).await
+        let url = self.endpoints.progress(agent_id, progress_id);
+        self.get(&url, self.hidden_of(progress_id), MAX_BODY, answer::decode).await
+    }
+
+    /// What the answer to a poll of a task must not show.
+    fn hidden_of(&self, progress_id: &ProgressId) -> Redactions {
+        self.keyring.hidden().query(&format!("progress_id={}", progress_id.as_str()))
+    }
+
+    /// Polls a task once, over a connection of its own that is not kept, and traces the request. Never takes longer than
+    /// the API's timeout.
+    pub async fn traced_poll(&self, agent_id: AgentId, progress_id: &ProgressId) -> TracedPoll {
+        let url = self.endpoints.progress(agent_id, progress_id);
+        let proxy = self.connections.proxy_address();
+        let request = match self.request(&url, self.hidden_of(progress_id), MAX_BODY) {
+            Ok(request) => request,
+            Err(failure) => {
+                return TracedPoll { outcome: Err(failure), took: None, phases: RequestPhases::without_key(), proxy };
+            }
+        };
+        let started = Instant::now();
+        let ca = self.ca.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (outcome, phases) = match self.connections.traced_pool(&self.base_url, ca.as_ref()) {
+            Ok(pool) => {
+                let sent = self.send(&pool, &request, answer::decode).await;
+                let outcome = sent.unwrap_or_else(|error| Err(error.failure));
+                let failed = outcome.as_ref().err().map(|failure| failure.reason);
+                (outcome, pool.trace().map(|trace| trace.end(failed)).unwrap_or_default())
+            }
+            // The same settings have worked before.
+            Err(error) => {
+                (Err(Failure::new(Reason::Tls).with_detail(Text::own(&error.to_string()))), RequestPhases::default())
+            }
+        };
+        let outcome = outcome.map_err(|failure| self.with_request_line(failure, &url));
+        TracedPoll { outcome, took: Some(started.elapsed()), phases, proxy }
     }
 
     /// Asks for the mock status of an agent once. Never takes longer than the API's timeout.
@@ -190,17 +241,11 @@ impl Client {
         limit: usize,
         decode: impl Fn(&[u8], Redactions) -> Result<T, Failure>,
     ) -> Polled<T> {
-        let key = match self.key.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            Ok(key) => key,
-            Err(what) => {
-                let failure = Failure::new(Reason::Credentials).with_detail(Text::own(&what));
-                return Polled { outcome: Err(failure), took: None, repeated: false };
-            }
+        let request = match self.request(url, hidden, limit) {
+            Ok(request) => request,
+            Err(failure) => return Polled { outcome: Err(failure), took: None, repeated: false },
         };
         let started = Instant::now();
-        let deadline = started + self.timeout;
-        // The key of this request, too: the ring may have dropped it by the time that the answer is read.
-        let request = ApiRequest { url, hidden: hidden.key(key.expose()), key, limit, deadline };
         let pool = self.connections.pool();
         let mut sent = self.send(&pool, &request, &decode).await;
         // A server may close a kept connection at the moment when it is used again.
@@ -215,6 +260,17 @@ impl Client {
         }
         let outcome = outcome.map_err(|failure| self.with_request_line(failure, url));
         Polled { outcome, took: Some(started.elapsed()), repeated }
+    }
+
+    /// A request that starts now.
+    ///
+    /// # Errors
+    /// If there is no key for it.
+    fn request<'a>(&self, url: &'a str, hidden: Redactions, limit: usize) -> Result<ApiRequest<'a>, Failure> {
+        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let key = key.map_err(|what| Failure::new(Reason::Credentials).with_detail(Text::own(&what)))?;
+        // The key of this request, too: the ring may have dropped it by the time that the answer is read.
+        Ok(ApiRequest { url, hidden: hidden.key(key.expose()), key, limit, deadline: Instant::now() + self.timeout })
     }
 
     /// Sends the request over a connection of this pool.

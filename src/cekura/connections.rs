@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use hyper_util::client::legacy::connect::HttpInfo;
 use reqwest::header::CONNECTION;
-use reqwest::{Proxy, Response, redirect};
+use reqwest::{ClientBuilder, Proxy, Response, redirect};
 use rustls::ClientConfig;
 use url::Url;
 
 use super::client::{BuildError, USER_AGENT};
+use super::trace::RequestTrace;
 use crate::resolve::SystemResolver;
+use crate::tls::CaBundle;
 
 /// How long a connection is kept idle. Load balancers usually close it after 60 seconds, and a request that
 /// is sent at that moment is lost.
@@ -51,6 +53,8 @@ pub(super) struct Pool {
     since: Instant,
     /// The local addresses of connections that had a response and were kept alive.
     kept: Mutex<HashSet<SocketAddr>>,
+    /// The trace of the only request, if it is traced.
+    trace: Option<RequestTrace>,
 }
 
 // === impl Connections ===
@@ -63,7 +67,8 @@ impl Connections {
     /// If the client cannot be built.
     pub(super) fn new(tls: ClientConfig, proxy: Option<Url>, timeout: Duration) -> Result<Self, BuildError> {
         let (resolver, connect_timeout) = (SystemResolver::default(), timeout.mul_f64(0.6));
-        let pool = Arc::new(Pool::new(&tls, proxy.as_ref(), connect_timeout, &resolver)?);
+        let http = client_builder(&tls, proxy.as_ref(), connect_timeout, &resolver)?;
+        let pool = Arc::new(Pool::new(http, None)?);
         Ok(Self { proxy, connect_timeout, resolver, current: Mutex::new(Current { tls, pool }) })
     }
 
@@ -72,6 +77,17 @@ impl Connections {
         let proxy = self.proxy.as_ref()?;
         let port = proxy.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
         Some(format!("{}{port}", proxy.host_str()?))
+    }
+
+    /// A pool without connections for one request to `base_url`, which is traced. `extra` are the extra root certificates.
+    ///
+    /// # Errors
+    /// If the client cannot be built.
+    pub(super) fn traced_pool(&self, base_url: &Url, extra: Option<&CaBundle>) -> Result<Pool, BuildError> {
+        let trace = RequestTrace::new(self.proxy.as_ref().unwrap_or(base_url));
+        let tls = trace.client_config(extra).map_err(BuildError::of)?;
+        let http = self.client_builder(&tls)?;
+        Pool::new(trace.attach(http, self.resolver.clone()), Some(trace))
     }
 
     /// The pool for the next request.
@@ -109,6 +125,9 @@ impl Connections {
 
     /// Records that this response came over a connection of this pool.
     pub(super) fn answered(&self, pool: &Pool, response: &Response) {
+        if let Some(trace) = &pool.trace {
+            trace.answered(response.status().as_u16());
+        }
         let Some(connection) = response.extensions().get::<HttpInfo>() else { return };
         self.resolver.reached(connection.remote_addr().ip());
         let is_closed = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
@@ -119,9 +138,14 @@ impl Connections {
 
     fn renew(&self, current: &mut Current) {
         // The same settings have worked before. If they fail now, the old pool stays.
-        if let Ok(pool) = Pool::new(&current.tls, self.proxy.as_ref(), self.connect_timeout, &self.resolver) {
+        if let Ok(pool) = self.client_builder(&current.tls).and_then(|http| Pool::new(http, None)) {
             current.pool = Arc::new(pool);
         }
+    }
+
+    /// The settings of a client with these TLS settings.
+    fn client_builder(&self, tls: &ClientConfig) -> Result<ClientBuilder, BuildError> {
+        client_builder(tls, self.proxy.as_ref(), self.connect_timeout, &self.resolver)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -129,30 +153,40 @@ impl Connections {
     }
 }
 
+/// The settings of every client.
+fn client_builder(
+    tls: &ClientConfig,
+    proxy: Option<&Url>,
+    connect_timeout: Duration,
+    resolver: &SystemResolver,
+) -> Result<ClientBuilder, BuildError> {
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .user_agent(USER_AGENT)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .dns_resolver(resolver.clone())
+        .tls_backend_preconfigured(tls.clone())
+        .connect_timeout(connect_timeout)
+        .http1_max_headers(MAX_HEADERS)
+        .pool_idle_timeout(IDLE_TIMEOUT);
+    Ok(match proxy {
+        Some(proxy) => http.proxy(Proxy::all(proxy.clone()).map_err(|error| BuildError::of(error.without_url()))?),
+        None => http,
+    })
+}
+
 // === impl Pool ===
 
 impl Pool {
-    fn new(
-        tls: &ClientConfig,
-        proxy: Option<&Url>,
-        connect_timeout: Duration,
-        resolver: &SystemResolver,
-    ) -> Result<Self, BuildError> {
-        let mut http = reqwest::Client::builder()
-            .no_proxy()
-            .user_agent(USER_AGENT)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .dns_resolver(resolver.clone())
-            .tls_backend_preconfigured(tls.clone())
-            .connect_timeout(connect_timeout)
-            .http1_max_headers(MAX_HEADERS)
-            .pool_idle_timeout(IDLE_TIMEOUT);
-        if let Some(proxy) = proxy {
-            http = http.proxy(Proxy::all(proxy.clone()).map_err(|error| BuildError::of(error.without_url()))?);
-        }
+    fn new(http: ClientBuilder, trace: Option<RequestTrace>) -> Result<Self, BuildError> {
         let http = http.build().map_err(|error| BuildError::of(error.without_url()))?;
-        Ok(Self { http, since: Instant::now(), kept: Mutex::default() })
+        Ok(Self { http, since: Instant::now(), kept: Mutex::default(), trace })
+    }
+
+    /// The trace of the only request, if it is traced.
+    pub(super) fn trace(&self) -> Option<&RequestTrace> {
+        self.trace.as_ref()
     }
 
     pub(super) fn http(&self) -> &reqwest::Client {
@@ -191,7 +225,7 @@ mod tests {
     /// Replaces the pool by one of this age.
     fn aged(connections: &Connections, age: Duration) {
         let mut current = connections.current();
-        let pool = Pool::new(&current.tls, None, Duration::from_secs(1), &connections.resolver).unwrap();
+        let pool = Pool::new(connections.client_builder(&current.tls).unwrap(), None).unwrap();
         current.pool = Arc::new(Pool { since: Instant::now().checked_sub(age).unwrap(), ..pool });
     }
 

@@ -16,17 +16,19 @@ mod json;
 mod key;
 mod proxy;
 mod response;
+mod trace;
 
 pub use agents::{AgentPage, decode_agent_page, decode_mock_status};
 pub use answer::{decode, error_detail};
 pub use budget::{Budget, Rate};
-pub use client::{BuildError, Client, Polled, USER_AGENT};
+pub use client::{BuildError, Client, Polled, TracedPoll, USER_AGENT};
 pub use clients::{ApiClients, Clients};
 pub use endpoint::without_endpoint;
 pub use follow::{Renewal, follow_files};
 pub use key::{KEY_VARIABLE, KeyFile, KeySource, Keyring, Secret, how_to_give_key};
 pub use proxy::{BadProxy, Proxies};
 pub use response::retry_after;
+pub use trace::{ConnectPhase, LookupResult, RequestPhase, RequestPhases, ResolvePhase, TlsPhase};
 
 use std::num::NonZeroU32;
 use std::time::Duration;

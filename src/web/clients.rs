@@ -9,7 +9,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
-use super::certificate::has_any_name;
+use crate::certificate::has_any_name;
 
 /// The certificate that clients must show, as `ClientAuthType` in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

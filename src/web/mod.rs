@@ -8,7 +8,7 @@ mod follow;
 mod load;
 mod protocol;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod snapshot;
 #[cfg(test)]
 mod tests;
