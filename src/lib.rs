@@ -288,8 +288,8 @@ impl Running {
         let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
         let metrics = Arc::new(metrics);
         let (web_follower, web, web_checks) = WebFollower::new(web, metrics.clone());
-        let (poller, PollerHandle { updates, renewals, asks, forwarded, listings, heartbeat, last_change }) =
-            Poller::new(board.clone(), metrics.clone());
+        let (poller, handle) = Poller::new(board.clone(), metrics.clone());
+        let PollerHandle { updates, renewals, asks, debug_polls, forwarded, listings, heartbeat, last_change } = handle;
         let (stop_polling, polling_stops) = oneshot::channel();
         let polling = start_poller(poller, polling_stops).await?;
         // Before anything is polled, because a DNS lookup could take the last thread that the machine gives.
@@ -322,7 +322,9 @@ impl Running {
             Some(Store::Database(database)) => Some(ReplicaAccess { database: database.clone(), is_synchronized }),
             _ => None,
         };
-        let data = SiteData { board: board.clone(), metrics: metrics.clone(), heartbeat, asks: asks.clone(), replica };
+        let asking = asks.clone();
+        let data =
+            SiteData { board: board.clone(), metrics: metrics.clone(), heartbeat, asks: asking, debug_polls, replica };
         let site = Site::new(data, renderer, write_api, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         let mut tasks = JoinSet::new();

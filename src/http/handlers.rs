@@ -70,7 +70,7 @@ impl Site {
             Route::Healthy => health(self.unhealthy_reason(), "healthy\n"),
             Route::Ready => health(self.not_ready_reason(), "ready\n"),
             Route::Config => self.config(headers).await,
-            Route::Reload => self.refuse_method(route),
+            Route::Reload | Route::DebugPoll => self.refuse_method(route),
         }
     }
 

@@ -3,6 +3,7 @@
 mod api;
 mod auth;
 mod connections;
+mod debug_poll;
 mod guard;
 mod handlers;
 mod log_limiter;

@@ -25,6 +25,7 @@ pub(super) enum Route<'p> {
     Healthy,
     Ready,
     Reload,
+    DebugPoll,
     Config,
 }
 
@@ -52,6 +53,7 @@ impl<'p> Route<'p> {
             ["-", "healthy"] => Self::Healthy,
             ["-", "ready"] => Self::Ready,
             ["-", "reload"] => Self::Reload,
+            ["-", "debug", "poll"] => Self::DebugPoll,
             _ => return None,
         })
     }
@@ -72,6 +74,7 @@ impl<'p> Route<'p> {
             Some(Self::Healthy) => "/-/healthy",
             Some(Self::Ready) => "/-/ready",
             Some(Self::Reload) => "/-/reload",
+            Some(Self::DebugPoll) => "/-/debug/poll",
             Some(Self::Config) => "/config",
             None => "other",
         }
@@ -111,5 +114,8 @@ mod tests {
         assert_eq!(route("/api/v1/agents/eu/7/"), None);
         assert_eq!(route("/config/"), None);
         assert_eq!(route("/-/reload"), Some(Route::Reload));
+        assert_eq!(route("/-/debug/poll"), Some(Route::DebugPoll));
+        assert_eq!(route("/-/debug/poll/"), None);
+        assert_eq!(route("/-/debug"), None);
     }
 }

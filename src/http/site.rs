@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::exposition::Metrics;
 use crate::liveness::Heartbeat;
+use crate::poller::DebugPolls;
 use crate::store::DatabaseStore;
 use crate::threads::Worker;
 use crate::toggle::{AgentKey, ClockJump, Timestamp};
@@ -35,6 +36,7 @@ pub struct Site {
     pub(super) metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
     pub(super) asks: mpsc::UnboundedSender<AgentKey>,
+    pub(super) debug_polls: DebugPolls,
     pub(super) replica: Option<ReplicaAccess>,
     pub(super) write_api: WriteApi,
     pub(super) web: watch::Receiver<Arc<Web>>,
@@ -64,6 +66,8 @@ pub struct SiteData {
     pub heartbeat: Heartbeat,
     /// Asks for the mock status of an agent ahead of its plan.
     pub asks: mpsc::UnboundedSender<AgentKey>,
+    /// Asks for polls beside the schedule.
+    pub debug_polls: DebugPolls,
     /// The other replicas, if there can be any.
     pub replica: Option<ReplicaAccess>,
 }
@@ -92,12 +96,13 @@ impl Site {
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> io::Result<Self> {
-        let SiteData { board, metrics, heartbeat, asks, replica } = data;
+        let SiteData { board, metrics, heartbeat, asks, debug_polls, replica } = data;
         Ok(Self {
             board,
             metrics,
             heartbeat,
             asks,
+            debug_polls,
             replica,
             write_api,
             web,
@@ -231,6 +236,7 @@ impl Site {
             (Route::Toggle(name), &Method::DELETE) => self.write_api.deregister(name, request).await,
             (Route::Agent(api, id), &Method::DELETE) => self.forget_agent(api, id).await,
             (Route::Reload, &Method::POST) => self.write_api.reload(request).await,
+            (Route::DebugPoll, &Method::POST) => self.debug_poll(query, request.headers()).await,
             (route, &(Method::GET | Method::HEAD)) => self.get(route, query, layout, request.headers()).await,
             _ => self.refuse_method(route),
         }
@@ -241,7 +247,7 @@ impl Site {
         match route {
             Route::Toggle(_) => self.write_api.toggle_methods(),
             Route::Agent(..) => "GET, HEAD, DELETE, OPTIONS",
-            Route::Reload => "POST, OPTIONS",
+            Route::Reload | Route::DebugPoll => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }

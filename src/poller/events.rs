@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{Span, debug, error, error_span, info, warn};
 
 use crate::board::{AppliedAgentPoll, AppliedPoll};
+use crate::cekura::{RequestPhase, TracedPoll};
 use crate::exposition::ApiMetrics;
 use crate::toggle::{
     AgentId, AgentTransition, ApiName, Expect, FailureStreak, Reason, Status, Text, Toggle, Transition, Watch,
@@ -28,6 +29,16 @@ fn poll_span(watch: &Watch) -> Span {
 /// The span of the log lines about a poll of an agent.
 fn agent_span(api: &ApiName, agent: AgentId) -> Span {
     error_span!("poll", api = api.as_str(), agent_id = agent.get())
+}
+
+/// A poll that a person asked for has ended.
+pub(super) fn debug_poll_ended(watch: &Watch, polled: &TracedPoll) {
+    let _span = poll_span(watch).entered();
+    let failure = polled.outcome.as_ref().err();
+    let reason = failure.map(|failure| failure.reason.as_str());
+    let detail = failure.and_then(|failure| failure.detail.as_ref()).map(Text::as_str);
+    let phase = polled.phases.failed_in.map(RequestPhase::as_str);
+    info!(reason, phase, detail, seconds = polled.took.map(|took| took.as_secs_f64()), "debug poll ended");
 }
 
 /// Logs and counts what a poll changed; runs that finished only if `counts_runs`. Links to runbooks begin with the

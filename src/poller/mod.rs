@@ -8,6 +8,7 @@
 
 mod agents;
 mod availability;
+mod debug_poll;
 mod discovery;
 mod events;
 mod interval;
@@ -18,6 +19,7 @@ mod queue;
 mod schedule;
 mod update;
 
+pub use debug_poll::{DebugPollPermit, DebugPollRefusal, DebugPolls};
 pub use schedule::Schedule;
 
 use std::collections::{BTreeMap, HashMap};
@@ -40,6 +42,7 @@ use crate::sources::{self, ListedAgents};
 use crate::store::{self, Leases, ToggleChange};
 use crate::threads::{BlockingTask, Thread};
 use crate::toggle::{AgentId, AgentKey, Answer, ApiName, ClockJump, Failure, MockStatus, ShardSet, Watch};
+use debug_poll::DebugPollCommand;
 use queue::{ApiQueue, ReadyPoll};
 
 /// How often the board forgets agents that have been without a watch or unlisted for long.
@@ -115,6 +118,8 @@ pub struct PollerHandle {
     pub renewals: mpsc::UnboundedSender<(ApiName, Renewal)>,
     /// Asks for the mock status of an agent ahead of its plan.
     pub asks: mpsc::UnboundedSender<AgentKey>,
+    /// Asks for polls beside the schedule.
+    pub debug_polls: DebugPolls,
     /// The agents whose mock status was asked for and that another exporter owns.
     pub forwarded: mpsc::UnboundedReceiver<AgentKey>,
     /// The listings of agents that ended.
@@ -160,6 +165,8 @@ pub struct Poller {
     updates: mpsc::Receiver<PollerUpdate>,
     renewals: mpsc::UnboundedReceiver<(ApiName, Renewal)>,
     asks: mpsc::UnboundedReceiver<AgentKey>,
+    debug_polls: DebugPolls,
+    debug_poll_commands: mpsc::UnboundedReceiver<DebugPollCommand>,
     forwarded: mpsc::UnboundedSender<AgentKey>,
     listings: mpsc::UnboundedSender<AgentListing>,
     queues: BTreeMap<ApiName, ApiQueue>,
@@ -198,6 +205,7 @@ impl Poller {
         let (send_update, updates) = mpsc::channel(1);
         let (send_renewal, renewals) = mpsc::unbounded_channel();
         let (send_ask, asks) = mpsc::unbounded_channel();
+        let (debug_polls, debug_poll_commands) = DebugPolls::new();
         let (send_forwarded, forwarded) = mpsc::unbounded_channel();
         let (send_listing, listings) = mpsc::unbounded_channel();
         let (heartbeat, last_change) = (Heartbeat::new(Instant::now()), LastStatusChange::default());
@@ -208,6 +216,8 @@ impl Poller {
             updates,
             renewals,
             asks,
+            debug_polls: debug_polls.clone(),
+            debug_poll_commands,
             forwarded: send_forwarded,
             listings: send_listing,
             queues: BTreeMap::new(),
@@ -223,6 +233,7 @@ impl Poller {
             updates: send_update,
             renewals: send_renewal,
             asks: send_ask,
+            debug_polls,
             forwarded,
             listings,
             heartbeat,
@@ -267,6 +278,7 @@ impl Poller {
                 Some(update) = self.updates.recv() => self.update(update),
                 Some((api, renewal)) = self.renewals.recv() => self.renewed(&api, renewal),
                 Some((api, agent)) = self.asks.recv() => self.ask_soon(&api, agent),
+                Some(command) = self.debug_poll_commands.recv() => self.debug_poll(command),
                 () = sleep_until(wake) => {}
                 _ = beat.tick() => {}
                 _ = forget.tick() => self.board.forget_unused_agents(clock::now()),
@@ -304,6 +316,9 @@ impl Poller {
         }
         let mut wake = self.schedule.next_due();
         for (api, queue) in &mut self.queues {
+            if !queue.debug_poll.yields() {
+                debug_poll::start(api, queue, &self.debug_polls, now);
+            }
             while let Some(ReadyPoll { due, target, watch }) = queue.start_next(now, |run| self.board.watch(run)) {
                 if watch.is_some() {
                     queue.metrics.observe_lag(now.saturating_duration_since(due));
@@ -320,6 +335,7 @@ impl Poller {
                 let request = self.requests.spawn(request(queue, &poll, now));
                 self.running.insert(request.id(), poll);
             }
+            debug_poll::start(api, queue, &self.debug_polls, now);
             queue.update_metrics(now);
             wake = wake.into_iter().chain(queue.next_wake(now)).min();
         }

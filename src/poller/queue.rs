@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::PollTarget;
 use super::agents::AgentSchedule;
 use super::availability::{Availability, FailureContext};
+use super::debug_poll::{DebugPollSlot, PermitReply};
 use super::discovery::Discovery;
 use super::lane::Lane;
 use super::outage::{self, EndedPoll, Outage, OutageChange};
@@ -45,6 +46,8 @@ pub(super) struct ApiQueue {
     pub(super) agents: AgentSchedule,
     /// The listing of the agents, if they are discovered.
     pub(super) discovery: Option<Discovery>,
+    /// The debug poll that waits or runs, if there is one.
+    pub(super) debug_poll: DebugPollSlot,
     /// How many requests in flight are not polls of runs.
     behind_runs: u32,
     /// The values that the metrics have now.
@@ -90,6 +93,7 @@ impl ApiQueue {
             due_agents: Lane::default(),
             agents: AgentSchedule::default(),
             discovery: None,
+            debug_poll: DebugPollSlot::default(),
             behind_runs: 0,
             shown_waiting: 0,
             shown_pause: None,
@@ -264,8 +268,34 @@ impl ApiQueue {
             // The caller begins to read the page.
             PollTarget::Discovery => self.behind_runs += 1,
         }
+        self.debug_poll.note_other_start();
         self.metrics.in_flight.inc();
         Some(ready)
+    }
+
+    /// Takes the debug poll that waits, if the budget lets it start. An outage does not hold it back.
+    /// Call [`ApiQueue::release_debug_poll`] when its request has ended.
+    pub(super) fn start_debug_poll(&mut self, now: Instant) -> Option<PermitReply> {
+        if !self.debug_poll.is_waiting() || !self.budget.try_start(now) {
+            return None;
+        }
+        self.metrics.in_flight.inc();
+        self.debug_poll.start()
+    }
+
+    /// Frees the place of a debug poll that has ended. The upstream may have asked for a pause.
+    pub(super) fn release_debug_poll(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.debug_poll.end();
+        self.budget.ended();
+        self.metrics.in_flight.dec();
+        if let Some(pause) = retry_after {
+            self.budget.pause(now, pause);
+        }
+    }
+
+    /// For how long the upstream still wants no requests, if it asked for a pause.
+    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
+        self.budget.paused(now).map(|until| until.saturating_duration_since(now))
     }
 
     /// Frees the place of a request that has ended. The upstream may have asked for a pause, and the request may have
@@ -320,9 +350,10 @@ impl ApiQueue {
     pub(super) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
         let waits = self.runs.len() > 0 || (self.waiting(now) > 0 && self.may_start_behind_runs());
         let start = if waits { self.next_start(now) } else { None };
+        let debug_poll = if self.debug_poll.is_waiting() { self.budget.next_start(now) } else { None };
         let planned = self.discovery.as_ref().and_then(|discovery| discovery.due).filter(|due| *due > now);
         let pause = self.shown_pause.filter(|pause| *pause > now);
-        start.into_iter().chain(self.agents.next_due()).chain(planned).chain(pause).min()
+        start.into_iter().chain(debug_poll).chain(self.agents.next_due()).chain(planned).chain(pause).min()
     }
 
     fn next_start(&mut self, now: Instant) -> Option<Instant> {

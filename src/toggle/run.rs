@@ -215,7 +215,8 @@ impl Status {
         matches!(self, Self::Completed | Self::Failed)
     }
 
-    fn of(reported: &ReportedStatus) -> Self {
+    /// The status that an answer reports.
+    pub fn of(reported: &ReportedStatus) -> Self {
         match reported {
             ReportedStatus::InProgress | ReportedStatus::Queued => Self::InProgress,
             ReportedStatus::Completed => Self::Completed,

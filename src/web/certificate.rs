@@ -26,8 +26,7 @@ impl Chain {
     pub(crate) fn parse(pem: &[u8]) -> Result<Self, String> {
         let certificates = pem::certificates(pem)?;
         let unreadable = |i: usize| format!("has a certificate that cannot be read (number {})", i + 1);
-        let mut validity =
-            Validity { from: Timestamp::from_millis(0), until: Timestamp::from_millis(u64::MAX) };
+        let mut validity = Validity { from: Timestamp::from_millis(0), until: Timestamp::from_millis(u64::MAX) };
         for (i, certificate) in certificates.iter().enumerate() {
             validity = validity.and(Validity::of(certificate).ok_or_else(|| unreadable(i))?);
         }

@@ -10,13 +10,18 @@ pub(in crate::http) struct Escaped<T>(pub(in crate::http) T);
 
 /// Begins a page: everything up to the start of `body`. `links` is HTML that belongs into the head.
 pub(super) fn begin(page: &mut String, title: &str, links: &str) {
+    begin_at(page, "", title, links);
+}
+
+/// As [`begin`], for a page below the root of the site. `root` is the relative URL of that root.
+pub(super) fn begin_at(page: &mut String, root: &str, title: &str, links: &str) {
     // Writing to a String cannot fail.
     let _ = write!(
         page,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"assets/status.css\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"{root}assets/status.css\">\n\
          {links}</head>\n<body>\n",
     );
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod assets;
+pub(crate) mod debug_poll;
 mod html;
 mod row;
 pub(crate) mod runbooks;

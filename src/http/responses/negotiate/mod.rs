@@ -23,6 +23,10 @@ const TEXT: MediaType = MediaType { name: "text/plain", type_range: "text/*", ve
 const OPEN_METRICS: MediaType =
     MediaType { name: "application/openmetrics-text", type_range: "application/*", version: "1.0.0" };
 
+const HTML: MediaType = MediaType { name: "text/html", type_range: "text/*", version: "" };
+
+const JSON: MediaType = MediaType { name: "application/json", type_range: "application/*", version: "" };
+
 /// One clause of a list of preferences, such as `text/plain;version=0.0.4;q=0.5`.
 struct AcceptClause<'a> {
     name: &'a [u8],
@@ -55,6 +59,11 @@ struct Preference {
 /// The format that the client prefers.
 pub(crate) fn format(headers: &HeaderMap) -> Format {
     if preference(headers, &OPEN_METRICS) > preference(headers, &TEXT) { Format::OpenMetrics } else { Format::Text }
+}
+
+/// Whether the client prefers a page to JSON, as browsers do.
+pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
+    preference(headers, &HTML) > preference(headers, &JSON)
 }
 
 /// Whether the client prefers gzip to no compression.

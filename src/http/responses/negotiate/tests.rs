@@ -29,6 +29,17 @@ fn all_get(expected: Format, accepts: &[&str]) {
 }
 
 #[test]
+fn browsers_get_pages_and_programs_json() {
+    let prefers = |accept: &str| prefers_html(&headers(&ACCEPT, &[accept.as_bytes()]));
+    for browser in ["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"] {
+        assert!(prefers(browser), "{browser}");
+    }
+    for program in ["*/*", "", "application/json", "application/json, text/html;q=0.9", "text/html;q=0", "text/plain"] {
+        assert!(!prefers(program), "{program}");
+    }
+}
+
+#[test]
 fn prometheus_gets_what_it_lists_first() {
     // The default of 2.42, and that of 3 with and without protobuf, which we do not have.
     let of_2_42 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\

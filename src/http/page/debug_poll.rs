@@ -1,0 +1,176 @@
+//! The page of a debug poll: what was answered or where it failed, and how long each phase took.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::html::{self, Escaped};
+use crate::cekura::{ConnectPhase, RequestPhase, ResolvePhase, TlsPhase};
+use crate::http::api::debug_poll::{DebugPoll, seconds};
+use crate::tls::AuthorityKind;
+use crate::toggle::{Answer, Failure, Status, Text};
+
+/// From the path of this page to the root of the site.
+const ROOT: &str = "../../";
+
+/// What the page shows.
+pub(crate) enum DebugPollPage<'a> {
+    /// A poll that was made.
+    Polled(&'a DebugPoll<'a>),
+    /// Why there was none.
+    Refused(&'a str),
+}
+
+// === impl DebugPollPage ===
+
+impl DebugPollPage<'_> {
+    /// The whole page.
+    pub(crate) fn render(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut page);
+        page
+    }
+
+    fn write(&self, page: &mut String) -> fmt::Result {
+        html::begin_at(page, ROOT, "Poll once · cekura-exporter", "");
+        write!(page, "<nav aria-label=\"Back\"><a href=\"{ROOT}\">Status</a></nav>\n<main class=\"prose\">\n")?;
+        match self {
+            Self::Polled(poll) => write_poll(page, poll)?,
+            Self::Refused(why) => {
+                write!(page, "<h1>Not polled</h1>\n<p role=\"alert\">{}.</p>\n", Escaped(why))?;
+            }
+        }
+        page.push_str(html::END);
+        Ok(())
+    }
+}
+
+fn write_poll(page: &mut String, poll: &DebugPoll<'_>) -> fmt::Result {
+    let DebugPoll { watch, replica, started, polled, .. } = poll;
+    let name = Escaped(watch.name.as_str());
+    writeln!(page, "<h1>{name}, polled once</h1>")?;
+    match &polled.outcome {
+        Ok(answer) => write_answer(page, answer)?,
+        Err(failure) => write_failure(page, failure, polled.phases.failed_in)?,
+    }
+    write_phases(page, poll)?;
+    write!(
+        page,
+        "<p>Agent {}, API {}, <time datetime=\"{started}\">{started}</time>",
+        watch.agent_id,
+        Escaped(watch.api.as_str())
+    )?;
+    if let Some(replica) = replica {
+        write!(page, ", from replica {}", Escaped(replica))?;
+    }
+    writeln!(page, ". This poll changed nothing that is known of the toggle.</p>")?;
+    writeln!(page, "<form method=\"post\" action=\"poll?toggle={name}\"><button>Poll once more</button></form>")
+}
+
+fn write_answer(page: &mut String, answer: &Answer) -> fmt::Result {
+    let mocks = match answer.mock_enabled {
+        Some(true) => "mocks on",
+        Some(false) => "mocks off",
+        None => "nothing said of mocks",
+    };
+    let status = Status::of(&answer.status).as_str();
+    write!(page, "<p role=\"status\"><strong>The API answered:</strong> {}", status.replace('_', " "))?;
+    if let Some(raw) = answer.status.raw() {
+        write!(page, " ({})", Escaped(raw))?;
+    }
+    write!(page, ", {mocks}")?;
+    if let Some((endpoints, tools)) = answer.mcp_endpoints.zip(answer.mcp_tools) {
+        write!(page, ", {endpoints} MCP endpoints with {tools} tools")?;
+    }
+    page.push_str(".</p>\n");
+    for (what, text) in [("Message", &answer.message), ("Error", &answer.error)] {
+        if let Some(text) = text {
+            writeln!(page, "<p>{what}: {}</p>", Escaped(text))?;
+        }
+    }
+    if !answer.malformed.is_empty() {
+        writeln!(page, "<p>Malformed, and counted as absent: {}.</p>", answer.malformed.join(", "))?;
+    }
+    Ok(())
+}
+
+fn write_failure(page: &mut String, failure: &Failure, failed_in: Option<RequestPhase>) -> fmt::Result {
+    let phase = match failed_in {
+        Some(RequestPhase::Credentials) => "before anything was sent",
+        Some(RequestPhase::Resolve) => "while the name was looked up",
+        Some(RequestPhase::Connect) => "while connecting",
+        Some(RequestPhase::Tls) => "in the TLS handshake",
+        Some(RequestPhase::Processing) => "while the API was to answer",
+        Some(RequestPhase::Transfer) => "while the body was read",
+        Some(RequestPhase::Answer) => "with what was answered",
+        None => "before it began",
+    };
+    let reason = failure.reason.as_str();
+    writeln!(page, "<p role=\"alert\"><strong>The poll failed {phase}:</strong> {reason}</p>")?;
+    if let Some(detail) = &failure.detail {
+        writeln!(page, "<p>{}</p>", Escaped(detail))?;
+    }
+    Ok(())
+}
+
+fn write_phases(page: &mut String, poll: &DebugPoll<'_>) -> fmt::Result {
+    let phases = &poll.polled.phases;
+    page.push_str(
+        "<table>\n<caption>Phases of the request</caption>\n<thead><tr><th scope=\"col\">Phase</th>\
+         <th scope=\"col\">Seconds</th><th scope=\"col\">What happened</th></tr></thead>\n<tbody>\n",
+    );
+    write_phase(page, "Wait for the request budget", Some(poll.waited), "")?;
+    if let Some(ResolvePhase { took, lookups }) = &phases.resolve {
+        let mut found = String::new();
+        for lookup in lookups {
+            let addresses: Vec<_> = lookup.addresses.iter().map(ToString::to_string).collect();
+            let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+            write!(found, "{}: {addresses}. ", lookup.host)?;
+        }
+        write_phase(page, "Name lookup", Some(*took), found.trim_end())?;
+    }
+    if let Some(ConnectPhase { took, address }) = &phases.connect {
+        let address = address.map_or_else(|| "address not known".to_owned(), |address| address.to_string());
+        let proxy = poll.polled.proxy.as_ref().map(|proxy| format!(", through the proxy {proxy}")).unwrap_or_default();
+        write_phase(page, "Connect", Some(*took), &format!("{address}{proxy}"))?;
+    }
+    if let Some(tls) = &phases.tls {
+        write_phase(page, "TLS handshake", Some(tls.took), &tls_sentences(tls)?)?;
+    }
+    if let Some(processing) = phases.processing {
+        let status = phases.http_status.map(|status| format!("HTTP {status}")).unwrap_or_default();
+        write_phase(page, "Response", Some(processing), &status)?;
+    }
+    if let Some(transfer) = phases.transfer {
+        write_phase(page, "Body", Some(transfer), "")?;
+    }
+    write_phase(page, "Whole request", poll.polled.took, "without the wait")?;
+    page.push_str("</tbody>\n</table>\n");
+    Ok(())
+}
+
+fn write_phase(page: &mut String, phase: &str, took: Option<Duration>, what: &str) -> fmt::Result {
+    let took = took.map_or_else(|| "nothing sent".to_owned(), |took| format!("{:.6}", seconds(took)));
+    writeln!(page, "<tr><th scope=\"row\">{phase}</th><td>{took}</td><td>{}</td></tr>", Escaped(what))
+}
+
+/// Whose certificate the server showed, and whether it is trusted.
+fn tls_sentences(tls: &TlsPhase) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    if let Some(version) = tls.version {
+        write!(text, "{version}. ")?;
+    }
+    let Some(certificate) = &tls.certificate else {
+        write!(text, "{} showed no certificate.", tls.server_name)?;
+        return Ok(text);
+    };
+    let names: Vec<_> = certificate.names.iter().map(Text::as_str).collect();
+    write!(text, "Certificate of “{}” for {}", certificate.subject, names.join(", "))?;
+    write!(text, ", issued by “{}”, valid until {}. ", certificate.issuer, certificate.not_after)?;
+    text.push_str(match tls.verified_by {
+        Some(AuthorityKind::Machine) => "Verified by the root certificates of the machine.",
+        Some(AuthorityKind::CaFile) => "Verified by ca_file.",
+        None => "Not trusted.",
+    });
+    Ok(text)
+}
