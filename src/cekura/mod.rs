@@ -28,7 +28,7 @@ pub use follow::{Renewal, follow_files};
 pub use key::{KEY_VARIABLE, KeyFile, KeySource, Keyring, Secret, how_to_give_key};
 pub use proxy::{BadProxy, Proxies};
 pub use response::retry_after;
-pub use trace::{ConnectPhase, LookupResult, RequestPhase, RequestPhases, ResolvePhase, TlsPhase};
+pub use trace::{ConnectPhase, RequestPhase, RequestPhases, ResolvePhase, ResolvedHost, TlsPhase};
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, VARY};
+use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 
 use super::api::debug_poll::{DebugPoll, DebugPollJson, DebugPollProblem, toggle_of_query};
 use super::guard;
@@ -30,9 +30,7 @@ impl Site {
             polled = polling => polled,
             _ = draining.wait_for(|draining| *draining) => Err(DebugPollProblem::unavailable("the exporter stops")),
         };
-        let mut response = polled.unwrap_or_else(|problem| refuse(&problem, as_page));
-        response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-        response
+        polled.unwrap_or_else(|problem| refuse(&problem, as_page))
     }
 
     /// The toggle that the query names.

@@ -13,6 +13,7 @@ mod configuration;
 mod corpora;
 mod curves;
 mod database;
+mod debug_polls;
 mod demo;
 mod deploy;
 mod discovery;

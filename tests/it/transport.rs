@@ -125,7 +125,7 @@ async fn a_tunnel_to_a_tls_server_goes_through_the_proxy_and_one_that_is_refused
 }
 
 /// Answers CONNECT, and then copies both ways.
-async fn tunnels(listener: TcpListener, refuse: bool) {
+pub(crate) async fn tunnels(listener: TcpListener, refuse: bool) {
     loop {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();

@@ -13,7 +13,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, NamedGroup, ProtocolVersion, SignatureScheme,
 };
 
-use super::{Handshake, RequestTrace};
+use super::{HandshakeMarks, RequestTrace};
 use crate::certificate::CertificateSummary;
 use crate::tls::{self, AuthorityKind, CaBundle, ServerVerifier};
 
@@ -51,7 +51,7 @@ impl TracedHandshake {
         Ok(Self { trace, verifier, machine, algorithms: default_provider().signature_verification_algorithms })
     }
 
-    fn record(&self, change: impl FnOnce(&mut Handshake)) {
+    fn record(&self, change: impl FnOnce(&mut HandshakeMarks)) {
         if let Some(handshake) = &mut self.trace.marks().handshake {
             change(handshake);
         }
@@ -111,7 +111,7 @@ impl ClientSessionStore for TracedHandshake {
         let server_name = server.to_str().into_owned();
         let began = Instant::now();
         self.trace.marks().handshake =
-            Some(Handshake { began, server_name, version: None, certificate: None, verified_by: None });
+            Some(HandshakeMarks { began, server_name, version: None, certificate: None, verified_by: None });
         None
     }
 

@@ -22,7 +22,7 @@ use crate::resolve::SystemResolver;
 use crate::tls::{AuthorityKind, CaBundle};
 use crate::toggle::Reason;
 use handshake::TracedHandshake;
-pub use phases::{ConnectPhase, LookupResult, RequestPhase, RequestPhases, ResolvePhase, TlsPhase};
+pub use phases::{ConnectPhase, RequestPhase, RequestPhases, ResolvePhase, ResolvedHost, TlsPhase};
 
 /// Records what one request does.
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ struct Marks {
     started: Instant,
     /// What is connected to: the API or the proxy.
     target: Url,
-    lookups: Vec<Lookup>,
-    handshake: Option<Handshake>,
+    lookups: Vec<TracedLookup>,
+    handshake: Option<HandshakeMarks>,
     /// When the connection was ready for the request, handshake included.
     connected: Option<Instant>,
     /// The other end of the connection.
@@ -46,7 +46,7 @@ struct Marks {
 
 /// The lookup of a host name.
 #[derive(Debug)]
-struct Lookup {
+struct TracedLookup {
     host: String,
     began: Instant,
     /// When it ended, and the addresses that it found in the order in which they are tried; none if it failed.
@@ -55,7 +55,7 @@ struct Lookup {
 
 /// A TLS handshake.
 #[derive(Debug)]
-struct Handshake {
+struct HandshakeMarks {
     began: Instant,
     server_name: String,
     version: Option<ProtocolVersion>,
@@ -127,7 +127,7 @@ impl RequestTrace {
 impl Resolve for TracedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let trace = self.trace.clone();
-        trace.marks().lookups.push(Lookup { host: name.as_str().to_owned(), began: Instant::now(), found: None });
+        trace.marks().lookups.push(TracedLookup { host: name.as_str().to_owned(), began: Instant::now(), found: None });
         let resolving = self.resolver.resolve(name);
         Box::pin(async move {
             let resolved = resolving.await.map(Vec::from_iter);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustls::ProtocolVersion;
 use url::{Host, Url};
 
-use super::{Handshake, Lookup, Marks};
+use super::{HandshakeMarks, Marks, TracedLookup};
 use crate::certificate::CertificateSummary;
 use crate::tls::AuthorityKind;
 use crate::toggle::{Reason, named_enum};
@@ -57,12 +57,12 @@ pub struct ResolvePhase {
     /// How long they took.
     pub took: Duration,
     /// Each of them. There are two only with a SOCKS proxy: of the API and of the proxy.
-    pub lookups: Vec<LookupResult>,
+    pub lookups: Vec<ResolvedHost>,
 }
 
 /// The lookup of a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LookupResult {
+pub struct ResolvedHost {
     /// The host name.
     pub host: String,
     /// The addresses, in the order in which they are tried; none if it failed.
@@ -127,7 +127,7 @@ impl Marks {
         let (first, last) = (self.lookups.first()?, self.lookups.last()?);
         let until = last.found.as_ref().map_or(ended, |(at, _)| *at);
         let took = until.saturating_duration_since(first.began);
-        Some(ResolvePhase { took, lookups: self.lookups.iter().map(Lookup::result).collect() })
+        Some(ResolvePhase { took, lookups: self.lookups.iter().map(TracedLookup::result).collect() })
     }
 
     /// When connecting began; `None` if no name was resolved.
@@ -151,18 +151,18 @@ impl Marks {
     }
 }
 
-// === impl Lookup ===
+// === impl TracedLookup ===
 
-impl Lookup {
-    fn result(&self) -> LookupResult {
+impl TracedLookup {
+    fn result(&self) -> ResolvedHost {
         let addresses = self.found.iter().flat_map(|(_, addresses)| addresses).copied().collect();
-        LookupResult { host: self.host.clone(), addresses }
+        ResolvedHost { host: self.host.clone(), addresses }
     }
 }
 
-// === impl Handshake ===
+// === impl HandshakeMarks ===
 
-impl Handshake {
+impl HandshakeMarks {
     fn phase(&self, took: Duration) -> TlsPhase {
         let version = self.version.map(|version| match version {
             ProtocolVersion::TLSv1_2 => "TLS 1.2",
@@ -217,8 +217,8 @@ mod tests {
         let at = |millis| start + MILLIS(millis);
         let addresses = vec![IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
         Marks {
-            lookups: vec![Lookup { host: "h".to_owned(), began: start, found: Some((at(1), addresses)) }],
-            handshake: Some(Handshake {
+            lookups: vec![TracedLookup { host: "h".to_owned(), began: start, found: Some((at(1), addresses)) }],
+            handshake: Some(HandshakeMarks {
                 began: at(3),
                 server_name: "h".to_owned(),
                 version: Some(ProtocolVersion::TLSv1_3),
@@ -274,7 +274,7 @@ mod tests {
     fn a_lookup_that_found_nothing_or_does_not_end_is_followed_by_nothing() {
         let start = Instant::now();
         for (found, took) in [(Some((start + MILLIS(5), Vec::new())), MILLIS(5)), (None, MILLIS(7))] {
-            let lookups = vec![Lookup { host: "h".to_owned(), began: start, found }];
+            let lookups = vec![TracedLookup { host: "h".to_owned(), began: start, found }];
             let phases = Marks { lookups, ..started(start, "http://h") }.phases(start + MILLIS(7), Some(Reason::Dns));
             assert_eq!((phases.failed_in, phases.connect), (Some(RequestPhase::Resolve), None));
             assert_eq!(phases.resolve.unwrap().took, took);
@@ -302,7 +302,7 @@ mod tests {
             ("http://h", vec![address(1), address(2)], None),
             ("socks5://h", vec![address(1)], None),
         ] {
-            let lookups = vec![Lookup { host: "h".to_owned(), began: start, found: Some((start, found)) }];
+            let lookups = vec![TracedLookup { host: "h".to_owned(), began: start, found: Some((start, found)) }];
             let phases = Marks { lookups, ..started(start, url) }.phases(start, Some(Reason::Connect));
             assert_eq!(phases.connect.unwrap().address, only.map(|only| only.parse().unwrap()), "{url}");
         }

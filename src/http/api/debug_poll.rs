@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde::Serialize;
 
-use crate::cekura::{ConnectPhase, LookupResult, RequestPhase, ResolvePhase, TlsPhase, TracedPoll};
+use crate::cekura::{ConnectPhase, RequestPhase, ResolvePhase, ResolvedHost, TlsPhase, TracedPoll};
 use crate::http::query::parse_query;
 use crate::poller::DebugPollRefusal;
 use crate::tls::AuthorityKind;
@@ -177,7 +177,7 @@ impl From<DebugPollRefusal> for DebugPollProblem {
                 "the request budget of the API (requests_per_second, max_in_flight) allowed no request",
             ),
             DebugPollRefusal::NoSuchApi => {
-                Self::new(StatusCode::CONFLICT, "nothing to poll: the API of this toggle is not configured any more")
+                Self::new(StatusCode::NOT_FOUND, "nothing to poll: the API of this toggle is not configured any more")
             }
             DebugPollRefusal::Stopping => Self::unavailable("the exporter stops"),
         }
@@ -224,7 +224,7 @@ impl SecondsJson {
 
 impl<'a> ResolveJson<'a> {
     fn of(ResolvePhase { took, lookups }: &'a ResolvePhase) -> Self {
-        let lookup = |LookupResult { host, addresses }: &'a LookupResult| LookupJson {
+        let lookup = |ResolvedHost { host, addresses }: &'a ResolvedHost| LookupJson {
             host,
             addresses: addresses.iter().map(ToString::to_string).collect(),
         };

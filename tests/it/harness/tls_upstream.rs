@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ALL_VERSIONS, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -29,10 +29,15 @@ impl TlsUpstream {
 
     /// It has this certificate.
     pub(crate) async fn showing(pair: &Pair) -> Self {
+        Self::speaking(pair, ALL_VERSIONS).await
+    }
+
+    /// It has this certificate and speaks these versions of TLS.
+    pub(crate) async fn speaking(pair: &Pair, versions: &[&'static SupportedProtocolVersion]) -> Self {
         let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
