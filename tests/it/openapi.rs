@@ -234,6 +234,28 @@ async fn read(exporter: &Exporter) -> Vec<Value> {
     exchanges
 }
 
+/// Debug polls, well and badly.
+async fn poll_once(exporter: &Exporter) -> Vec<Value> {
+    let target = |name: &str| format!("/-/debug/poll?toggle={name}");
+    let post = async |target: &str| ask(exporter, Method::POST, target, &[], "").await;
+    let mut exchanges = Vec::new();
+    for name in ["completed", "failed", "odd", "throttled", "expired", "none"] {
+        exchanges.push(post(&(target(name) + "&pretty")).await);
+    }
+    let html = [("accept", "text/html")];
+    for name in ["completed", "none", "throttled"] {
+        exchanges.push(ask(exporter, Method::POST, &target(name), &html, "").await);
+    }
+    exchanges.push(post("/-/debug/poll").await);
+    // The API is silent to one of them, and the other one is refused.
+    let silent = target("silent");
+    exchanges.push(tokio::select! {
+        first = post(&silent) => first,
+        second = post(&silent) => second,
+    });
+    exchanges
+}
+
 /// Everything that can be changed, well and badly.
 async fn write(exporter: &Exporter) -> Vec<Value> {
     let own = "/api/v1/toggles/own";
@@ -330,6 +352,7 @@ async fn every_answer_is_as_it_is_described_and_all_that_is_described_is_answere
         let toggles: Value = serde_json::from_str(&exporter.get("/api/v1/toggles").await.1).unwrap();
         let statuses = toggles["toggles"].as_array().unwrap().iter().map(|toggle| toggle["status"].as_str().unwrap());
         assert_eq!(statuses.collect::<BTreeSet<_>>().len(), 4, "{toggles}");
+        exchanges.extend(poll_once(&exporter).await);
         exchanges.extend(write(&exporter).await);
         exchanges
     };

@@ -26,7 +26,8 @@ const OF_THE_PAGE: [(&str, &str); 5] = [
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
          form-action 'self'; frame-ancestors 'none'",
     ),
-    PROTECTION[2],
+    // So that a form of the page says where it comes from, also where browsers send no Sec-Fetch-Site.
+    ("referrer-policy", "same-origin"),
     PROTECTION[3],
     ("cache-control", "private, no-cache"),
 ];
@@ -127,7 +128,6 @@ async fn headers_of_the_web_configuration_come_with_every_answer_in_the_place_of
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "sameorigin"),
         ("x-xss-protection", "0"),
-        ("referrer-policy", "no-referrer"),
     ];
     let upstream = Upstream::start().await;
     let exporter = registering(&upstream, web).await;
@@ -135,6 +135,8 @@ async fn headers_of_the_web_configuration_come_with_every_answer_in_the_place_of
         let answer = exporter.request(Method::GET, path).await;
         assert_eq!(answer.status(), status);
         assert_carries(answer.headers(), &configured, path);
+        let ours = if path == "/" { OF_THE_PAGE[2] } else { PROTECTION[2] };
+        assert_carries(answer.headers(), &[ours], path);
     }
     exporter.place("web.yaml", "");
     assert_eq!(exporter.reload().await.0, 200);

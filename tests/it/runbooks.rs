@@ -471,9 +471,10 @@ async fn a_wrong_path_in_a_base_url_is_found_and_corrected() {
     };
     let asked = async || {
         let commands = commands(&page(&exporter, "?api=staging").await, "cekuraapidown");
-        let [status, detail, ask, reload] = &commands[..] else { panic!("{commands:?}") };
+        let [status, detail, poll_once, ask, reload] = &commands[..] else { panic!("{commands:?}") };
         let responder = Responder::new(SHELLS[0]);
-        let said = responder.runs(&[status.clone(), detail.clone()]).await;
+        let poll_once = poll_once.replace("bookings-enable", "payments-x");
+        let said = responder.runs(&[status.clone(), detail.clone(), poll_once]).await;
         let answer = responder.pastes(ask, "").await;
         (said, String::from_utf8(answer.stdout).unwrap(), reload.clone())
     };
@@ -482,6 +483,7 @@ async fn a_wrong_path_in_a_base_url_is_found_and_corrected() {
     assert!(said.contains("\"not_found\": 1"), "{said}");
     let path = "/test_framework/v2/aiagents/test_framework/v2/aiagents/77/toggle-mock-tools-progress/: HTTP 404";
     assert!(said.contains(path) && answer.starts_with("404\n"), "{said}\n{answer}");
+    assert!(said.contains("\"phase\": \"answer\"") && said.contains("\"http_status\": 404"), "{said}");
     exporter.reconfigure(config(""));
     Responder::new(SHELLS[0]).runs(&[reload]).await;
     ends(None).await;
