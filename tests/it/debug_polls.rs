@@ -372,7 +372,7 @@ async fn a_browser_gets_a_page_and_neither_page_nor_json_nor_log_has_a_secret() 
     assert_eq!(response.headers()["cache-control"], "no-store");
     let page = response.text().await.unwrap();
     assert!(page.contains("<link rel=\"stylesheet\" href=\"../../assets/status.css\">"), "{page}");
-    assert!(page.contains("<form method=\"post\" action=\"poll?toggle=w\">"), "{page}");
+    assert!(page.contains("<form method=\"post\" action=\"../../-/debug/poll?toggle=w\">"), "{page}");
     for part in ["failed", "Connect", "HTTP 200", "&lt;b&gt;", "&lt;url&gt;"] {
         assert!(page.contains(part), "{part}: {page}");
     }
@@ -385,6 +385,22 @@ async fn a_browser_gets_a_page_and_neither_page_nor_json_nor_log_has_a_secret() 
     let missing = exporter.http().post(exporter.urls[0].clone() + "/-/debug/poll?toggle=none");
     let response = missing.header(ACCEPT, BROWSER).send().await.unwrap();
     assert_eq!((response.status().as_u16(), &response.headers()[CONTENT_TYPE]), (404, &page_type()));
+}
+
+#[tokio::test]
+async fn the_page_of_a_poll_that_failed_says_where_and_why() {
+    let other = Authority::new("<others>");
+    let upstream = TlsUpstream::start(&other, "127.0.0.1").await;
+    let exporter = Exporter::with(config(&upstream.url(), "")).start().await;
+    polled(&exporter).await;
+    let request = exporter.http().post(exporter.urls[0].clone() + POLL).header(ACCEPT, BROWSER);
+    let page = request.send().await.unwrap().text().await.unwrap();
+    let handshake = page.lines().find(|line| line.contains("TLS handshake</th>")).unwrap();
+    for part in ["failed here", "CN=&lt;others&gt;", "valid until 2100-01-01", "Not trusted."] {
+        assert!(handshake.contains(part), "{part}: {handshake}");
+    }
+    assert_eq!(page.matches("failed here").count(), 1, "{page}");
+    assert!(page.contains("The poll failed in the TLS handshake:</strong> tls"), "{page}");
 }
 
 fn page_type() -> reqwest::header::HeaderValue {

@@ -141,6 +141,29 @@ async fn each_watch_is_exposed_by_one_replica_and_each_replica_answers_for_all()
 }
 
 #[tokio::test]
+async fn each_replica_makes_the_debug_polls_that_it_is_asked_for_itself() {
+    let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
+    upstream.script("p1", [Reply::task("in_progress", None)]);
+    let [a, b] = two_replicas(&upstream, &postgres.url()).await;
+    share(&[&a, &b], WATCHES).await;
+    assert_eq!(a.put("new", &task(1000, "p1")).await.0, 201);
+    let mut replicas = Vec::new();
+    for replica in [&a, &b] {
+        for name in ["w1", "new"] {
+            let response = replica.request(Method::POST, &format!("/-/debug/poll?toggle={name}")).await;
+            assert_eq!(response.status(), 200, "{name}");
+            let report: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+            assert_eq!(report["answer"]["status"], "in_progress", "{report}");
+            replicas.push(report["replica"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!((&replicas[0], &replicas[2]), (&replicas[1], &replicas[3]));
+    assert_ne!(replicas[0], replicas[2]);
+    let polled_by = a.toggle("w1").await["replica"].as_str().unwrap().to_owned();
+    assert!(replicas.contains(&polled_by), "{polled_by}: {replicas:?}");
+}
+
+#[tokio::test]
 async fn a_registration_is_in_the_lists_of_all_replicas_even_while_nobody_polls_it() {
     let (upstream, postgres) = (Upstream::start().await, Postgres::start().await);
     let config = configuration(&upstream, &postgres.url(), 0).replace("lease: 3s", "lease: 10m");

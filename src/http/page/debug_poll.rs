@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::html::{self, Escaped};
-use crate::cekura::{ConnectPhase, RequestPhase, ResolvePhase, TlsPhase};
+use crate::cekura::{ConnectPhase, RequestPhase, ResolvePhase, ResolvedHost, TlsPhase};
 use crate::http::api::debug_poll::{DebugPoll, seconds};
 use crate::tls::AuthorityKind;
 use crate::toggle::{Answer, Failure, Status, Text};
@@ -64,7 +64,16 @@ fn write_poll(page: &mut String, poll: &DebugPoll<'_>) -> fmt::Result {
         write!(page, ", from replica {}", Escaped(replica))?;
     }
     writeln!(page, ". This poll changed nothing that is known of the toggle.</p>")?;
-    writeln!(page, "<form method=\"post\" action=\"poll?toggle={name}\"><button>Poll once more</button></form>")
+    write_form(page, ROOT, watch.name.as_str(), "Poll once more")
+}
+
+/// Writes a button that polls a toggle once. `root` is the relative URL of the root of the site.
+pub(super) fn write_form(page: &mut String, root: &str, toggle: &str, label: &str) -> fmt::Result {
+    let toggle = Escaped(toggle);
+    writeln!(
+        page,
+        "<form method=\"post\" action=\"{root}-/debug/poll?toggle={toggle}\"><button>{label}</button></form>"
+    )
 }
 
 fn write_answer(page: &mut String, answer: &Answer) -> fmt::Result {
@@ -116,42 +125,52 @@ fn write_failure(page: &mut String, failure: &Failure, failed_in: Option<Request
 fn write_phases(page: &mut String, poll: &DebugPoll<'_>) -> fmt::Result {
     let phases = &poll.polled.phases;
     page.push_str(
-        "<table>\n<caption>Phases of the request</caption>\n<thead><tr><th scope=\"col\">Phase</th>\
+        "<table class=\"phases\">\n<caption>Phases of the request</caption>\n<thead><tr><th scope=\"col\">Phase</th>\
          <th scope=\"col\">Seconds</th><th scope=\"col\">What happened</th></tr></thead>\n<tbody>\n",
     );
-    write_phase(page, "Wait for the request budget", Some(poll.waited), "")?;
+    write_row(page, "Wait for the request budget", poll.waited, "")?;
+    let mut write_phase = |phase, title, took, what: &str| {
+        let failed = if phases.failed_in == Some(phase) { "<strong>✖ failed here</strong>" } else { "" };
+        write_row(page, title, took, &format!("{failed}{}", Escaped(what)))
+    };
     if let Some(ResolvePhase { took, lookups }) = &phases.resolve {
-        let mut found = String::new();
-        for lookup in lookups {
-            let addresses: Vec<_> = lookup.addresses.iter().map(ToString::to_string).collect();
-            let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
-            write!(found, "{}: {addresses}. ", lookup.host)?;
-        }
-        write_phase(page, "Name lookup", Some(*took), found.trim_end())?;
+        write_phase(RequestPhase::Resolve, "Name lookup", *took, &found(lookups))?;
     }
     if let Some(ConnectPhase { took, address }) = &phases.connect {
         let address = address.map_or_else(|| "address not known".to_owned(), |address| address.to_string());
         let proxy = poll.polled.proxy.as_ref().map(|proxy| format!(", through the proxy {proxy}")).unwrap_or_default();
-        write_phase(page, "Connect", Some(*took), &format!("{address}{proxy}"))?;
+        write_phase(RequestPhase::Connect, "Connect", *took, &format!("{address}{proxy}"))?;
     }
     if let Some(tls) = &phases.tls {
-        write_phase(page, "TLS handshake", Some(tls.took), &tls_sentences(tls)?)?;
+        write_phase(RequestPhase::Tls, "TLS handshake", tls.took, &tls_sentences(tls)?)?;
     }
     if let Some(processing) = phases.processing {
         let status = phases.http_status.map(|status| format!("HTTP {status}")).unwrap_or_default();
-        write_phase(page, "Response", Some(processing), &status)?;
+        write_phase(RequestPhase::Processing, "Response", processing, &status)?;
     }
     if let Some(transfer) = phases.transfer {
-        write_phase(page, "Body", Some(transfer), "")?;
+        write_phase(RequestPhase::Transfer, "Body", transfer, "")?;
     }
-    write_phase(page, "Whole request", poll.polled.took, "without the wait")?;
+    if let Some(took) = poll.polled.took {
+        write_row(page, "Whole request", took, "without the wait")?;
+    }
     page.push_str("</tbody>\n</table>\n");
     Ok(())
 }
 
-fn write_phase(page: &mut String, phase: &str, took: Option<Duration>, what: &str) -> fmt::Result {
-    let took = took.map_or_else(|| "nothing sent".to_owned(), |took| format!("{:.6}", seconds(took)));
-    writeln!(page, "<tr><th scope=\"row\">{phase}</th><td>{took}</td><td>{}</td></tr>", Escaped(what))
+/// Writes a row of the table. `what` is HTML.
+fn write_row(page: &mut String, title: &str, took: Duration, what: &str) -> fmt::Result {
+    writeln!(page, "<tr><th scope=\"row\">{title}</th><td>{:.6}</td><td>{what}</td></tr>", seconds(took))
+}
+
+/// The names that were looked up, and their addresses.
+fn found(lookups: &[ResolvedHost]) -> String {
+    let lookup = |ResolvedHost { host, addresses }: &ResolvedHost| {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+        format!("{host}: {addresses}")
+    };
+    lookups.iter().map(lookup).collect::<Vec<_>>().join("; ")
 }
 
 /// Whose certificate the server showed, and whether it is trusted.
