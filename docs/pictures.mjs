@@ -8,10 +8,11 @@ const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", arg
 const taken = async (name, options, path = "") => {
     const page = await browser.newPage(options);
     await page.goto(url + path);
-    await page.locator(path ? "dialog ol" : "[aria-sort]").waitFor();
+    // The script has told the times in this zone.
+    await page.locator("time[title]").first().waitFor();
     await page.screenshot({ path: `${folder}/${name}.png` });
 };
 await taken("status", { viewport: { width: 1280, height: 800 } });
-await taken("status-dark", { viewport: { width: 1280, height: 800 }, colorScheme: "dark" }, "?toggle=payments-enable");
+await taken("status-dark", { viewport: { width: 1280, height: 800 }, colorScheme: "dark" }, "toggles/payments-enable");
 await taken("status-phone", { viewport: { width: 360, height: 800 } });
 await browser.close();

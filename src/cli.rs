@@ -224,6 +224,30 @@ impl Cli {
         Ok(path)
     }
 
+    /// The flags in force with their values, defaults included. None of them is secret.
+    pub fn flags_in_force(&self) -> Vec<(&'static str, String)> {
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        let mut flags = Vec::new();
+        if self.demo {
+            flags.push(("--demo", String::new()));
+        } else {
+            let file = self.config_file.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
+            flags.push(("--config.file", absolute(&file)));
+        }
+        if self.systemd_socket {
+            flags.push(("--web.systemd-socket", String::new()));
+        } else {
+            flags.extend(self.addresses().iter().map(|address| ("--web.listen-address", address.to_string())));
+        }
+        flags.push(("--web.telemetry-path", self.telemetry_path.clone()));
+        flags.extend(self.web_config_file.as_ref().map(|file| ("--web.config.file", absolute(file))));
+        flags.push(("--log.level", self.log_level.0.to_string()));
+        let format = self.log_format.and_then(|format| format.to_possible_value());
+        flags.extend(format.map(|format| ("--log.format", format.get_name().to_owned())));
+        flags
+    }
+
     /// The addresses to listen at, unless systemd provides the listeners.
     pub fn addresses(&self) -> Cow<'_, [ListenAddress]> {
         if self.listen.is_empty() {

@@ -31,6 +31,13 @@ struct Clock {
     shown: AtomicI64,
 }
 
+/// A time at which something happened in this process. When the clock jumps, the time is shown as shifted by the jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ProcessTime(
+    /// The time by the clock as it was before any jump.
+    Timestamp,
+);
+
 /// Compares the clock with the system's at intervals.
 #[derive(Debug, Default)]
 pub(crate) struct ClockFollower {
@@ -88,6 +95,19 @@ pub(crate) fn jump(jump: ClockJump) {
 /// The sum of all jumps so far. A time that was taken when the sum was different must be shifted by the difference.
 pub(crate) fn total_jump() -> ClockJump {
     ClockJump::from_millis(CLOCK.total_jump.load(Ordering::Acquire))
+}
+
+// === impl ProcessTime ===
+
+impl ProcessTime {
+    pub(crate) fn now() -> Self {
+        Self(now_before(ClockJump::default()))
+    }
+
+    /// The time by the clock as it is set now.
+    pub(crate) fn shown(self) -> Timestamp {
+        self.0.shifted(total_jump())
+    }
 }
 
 // === impl ClockFollower ===

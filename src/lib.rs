@@ -46,6 +46,7 @@ pub mod web;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,11 +60,11 @@ use crate::cekura::{Clients, Proxies};
 use crate::config::Config;
 use crate::database::Connector;
 use crate::exposition::Metrics;
-use crate::http::{ReplicaAccess, Site, SiteData, WriteApi};
+use crate::http::{ReplicaAccess, Site, SiteData, StartFacts, WriteApi};
 use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader, StoreSettings};
 use crate::liveness::LastStatusChange;
 use crate::poller::{Poller, PollerHandle};
-use crate::replicas::{Coordinator, ReplicaLinks};
+use crate::replicas::{Coordinator, ReplicaLinks, ReplicaReport};
 use crate::store::{DatabaseStore, FileStore, Registration, Store};
 use crate::systemd::Notifier;
 use crate::threads::{BlockingTask, Panicked, Thread, Worker};
@@ -92,6 +93,8 @@ pub struct Service {
     pub telemetry_path: String,
     /// The proxies for requests to the APIs.
     pub proxies: Proxies,
+    /// How the process was started, for people.
+    pub flags: Vec<(&'static str, String)>,
 }
 
 /// Why the service did not start, or stopped without being told to.
@@ -138,8 +141,8 @@ pub async fn run(
     notifier: Arc<Notifier>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let exposed = http::addresses(&listeners).iter().any(|address| !address.ip().to_canonical().is_loopback());
-    let running = Running::start(service, exposed, notifier.clone()).await?;
+    let addresses = http::addresses(&listeners);
+    let running = Running::start(service, addresses, notifier.clone()).await?;
     let Running { site, mut tasks, last_change, config, drain, mut polling, stop_polling, saving, stop_saving } =
         running;
     let mut serving = tokio::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
@@ -273,16 +276,19 @@ impl Service {
         hangups: watch::Receiver<u32>,
     ) -> Self {
         let load = move || config::load(&file, std::env::vars_os());
-        Self { config, demo_watches: None, load: Some(Arc::new(load)), web: None, hangups, telemetry_path, proxies }
+        let (load, flags) = (Some(Arc::new(load) as ConfigLoader), Vec::new());
+        Self { config, demo_watches: None, load, web: None, hangups, telemetry_path, proxies, flags }
     }
 }
 
 // === impl Running ===
 
 impl Running {
-    /// Builds all parts but the server and spawns them. `exposed` says whether other machines can connect.
-    async fn start(service: Service, exposed: bool, notifier: Arc<Notifier>) -> Result<Self, RunError> {
-        let Service { config, demo_watches, load, web, hangups, telemetry_path, proxies } = service;
+    /// Builds all parts but the server, which listens at these addresses, and spawns them.
+    async fn start(service: Service, addresses: Vec<SocketAddr>, notifier: Arc<Notifier>) -> Result<Self, RunError> {
+        let Service { config, demo_watches, load, web, hangups, telemetry_path, proxies, flags } = service;
+        // Whether other machines can connect.
+        let exposed = addresses.iter().any(|address| !address.ip().to_canonical().is_loopback());
         let OpenedState { store, board, registrations } = open_state(&config).await?;
         let asked_before = board.agents_asked_before();
         let metrics = Metrics::new().map_err(|e| RunError::new("the metrics could not be registered", e))?;
@@ -310,7 +316,7 @@ impl Running {
         };
         let store_settings = StoreSettings::of(&config);
         let intake = Intake::start(config, context).await;
-        let (intake, IntakeHandle { commands, files, config }) =
+        let (intake, IntakeHandle { commands, files, config, sources }) =
             intake.map_err(|e| RunError::new("the client of an API could not be set up", e))?;
         let reloader =
             Reloader::new(load, store_settings, clients, files, web_checks, commands.clone(), notifier.clone());
@@ -318,18 +324,28 @@ impl Running {
         let (drain, draining) = watch::channel(false);
         let write_api = WriteApi::new(commands.clone(), reloader.clone(), config.clone());
         let (synchronized, is_synchronized) = watch::channel(false);
+        let (report, replica_report) = watch::channel(ReplicaReport::default());
         let replica = match &store {
-            Some(Store::Database(database)) => Some(ReplicaAccess { database: database.clone(), is_synchronized }),
+            Some(Store::Database(database)) => {
+                Some(ReplicaAccess { database: database.clone(), is_synchronized, report: replica_report })
+            }
             _ => None,
         };
-        let asking = asks.clone();
-        let data =
-            SiteData { board: board.clone(), metrics: metrics.clone(), heartbeat, asks: asking, debug_polls, replica };
+        let data = SiteData {
+            board: board.clone(),
+            metrics: metrics.clone(),
+            heartbeat,
+            asks: asks.clone(),
+            debug_polls,
+            replica,
+            sources,
+            start: StartFacts { flags, addresses },
+        };
         let site = Site::new(data, renderer, write_api, web, draining, telemetry_path);
         let site = Arc::new(site.map_err(|e| RunError::new("the server could not be set up", e))?);
         let mut tasks = JoinSet::new();
         if let Some(Store::Database(database)) = &store {
-            let links = ReplicaLinks { commands, asks, forwarded, synchronized };
+            let links = ReplicaLinks { commands, asks, forwarded, synchronized, report };
             let coordinator = Coordinator::new(database.clone(), board.clone(), metrics.clone(), links);
             let coordinating = coordinator.run();
             tasks.spawn(async { RunError::new("the database cannot be used", format!("it {}", coordinating.await)) });

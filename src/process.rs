@@ -139,7 +139,7 @@ async fn serve_until_stopped(
         None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
     };
     web_warnings.iter().for_each(web::configuration_warning);
-    service.web = web;
+    (service.web, service.flags) = (web, cli.flags_in_force());
     let listeners = match sockets {
         Some(sockets) => systemd::listeners(sockets?, &cli.listen)?,
         None => http::bind(&cli.addresses())?,

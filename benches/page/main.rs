@@ -29,7 +29,7 @@ const LOADS: u32 = 5;
 /// How often it refreshes itself after each load.
 const REFRESHES: u32 = 4;
 
-/// How often the program is asked for the page and for what a refresh needs.
+/// How often the program is asked for each page.
 const REQUESTS: u32 = 20;
 
 /// Until something is painted, in milliseconds.
@@ -45,13 +45,13 @@ const NODE: Program = Program { name: "node", package: "nodejs", ready: "" };
 struct Figures {
     /// From asking for the page to its first text on the screen, of each load.
     paint: Vec<f64>,
-    /// The script of each refresh, without reading the answer as JSON.
+    /// The script of each refresh.
     script: Vec<f64>,
-    /// Reading the list as JSON, once for each load.
+    /// Reading the page as HTML, once for each load.
     reading: Vec<f64>,
     /// Style and layout in each refresh.
     layout: Vec<f64>,
-    /// The main thread in each refresh: script, reading, style, layout, painting.
+    /// The main thread in each refresh: script, style, layout, painting.
     main: Vec<f64>,
     rows: u32,
 }
@@ -76,12 +76,12 @@ async fn measure(watches: u32) -> Result<Table, Failure> {
     table.row("first paint", format!("{paint} (goal {PAINT_GOAL} ms: {})", goal(median < PAINT_GOAL)));
     let (script, median) = shown(figures.script);
     table.row("script of a refresh", format!("{script} (goal {SCRIPT_GOAL} ms: {})", goal(median < SCRIPT_GOAL)));
-    table.row("reading its JSON", shown(figures.reading).0);
+    table.row("reading its HTML", shown(figures.reading).0);
     table.row("its style and layout", shown(figures.layout).0);
     table.row("main thread in all", shown(figures.main).0);
 
     let mut connection = site.connect().await?;
-    for (name, target) in [("page", "/"), ("list", "/api/v1/toggles?limit=10000"), ("counts", "/api/v1/status")] {
+    for (name, target) in [("page", "/"), ("one toggle", "/toggles/load-00000"), ("runbooks", "/runbooks")] {
         for encoding in ["identity", "gzip"] {
             let (took, bytes) = answered(&mut connection, target, encoding).await?;
             table.row(&format!("{name}, {encoding}"), format!("{}, {bytes} bytes", shown(took).0));

@@ -30,7 +30,7 @@ impl Site {
             polled = polling => polled,
             _ = draining.wait_for(|draining| *draining) => Err(DebugPollProblem::unavailable("the exporter stops")),
         };
-        polled.unwrap_or_else(|problem| refuse(&problem, as_page))
+        polled.unwrap_or_else(|problem| self.refuse(&problem, as_page))
     }
 
     /// The toggle that the query names.
@@ -54,22 +54,25 @@ impl Site {
         let replica = self.replica.as_ref().map(|replica| replica.database.id());
         let poll = DebugPoll { watch, replica, started, waited, polled: &polled };
         Ok(if as_page {
-            page(StatusCode::OK, DebugPollPage::Polled(&poll).render())
+            page(StatusCode::OK, DebugPollPage::Polled(&poll).render(self.info()))
         } else {
             json(&DebugPollJson::of(&poll))
         })
     }
-}
 
-/// The response of a toggle that was not polled.
-fn refuse(refusal: &DebugPollProblem, as_page: bool) -> HttpResponse {
-    let DebugPollProblem { status, error, retry_after } = refusal;
-    let mut response =
-        if as_page { page(*status, DebugPollPage::Refused(error).render()) } else { problem(*status, error) };
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*seconds));
+    /// The response of a toggle that was not polled.
+    fn refuse(&self, refusal: &DebugPollProblem, as_page: bool) -> HttpResponse {
+        let DebugPollProblem { status, error, retry_after } = refusal;
+        let mut response = if as_page {
+            page(*status, DebugPollPage::Refused(error).render(self.info()))
+        } else {
+            problem(*status, error)
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+        response
     }
-    response
 }
 
 /// A page, which is not kept: it is true of one moment.

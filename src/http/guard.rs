@@ -33,7 +33,7 @@ pub(super) fn protect(headers: &mut HeaderMap, configured: &[(HeaderName, Header
 /// from other sites. Browsers may cache it, and revalidate it each time. Its forms say where they come from, because
 /// [`is_cross_site`] wants to know.
 pub(super) fn protect_page(headers: &mut HeaderMap) {
-    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
                           base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));

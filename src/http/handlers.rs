@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, VARY};
 use hyper::{Response, StatusCode};
 
 use super::api::agents::{AgentJson, AgentListJson};
@@ -11,10 +11,10 @@ use super::api::history::EventList;
 use super::api::overview::{ApiHealth, Overview};
 use super::api::toggles::{ToggleJson, ToggleList};
 use super::api::wait::{AgentOutcome, AgentQuery, WaitOutcome, WaitQuery};
-use super::api::write::try_again;
+use super::api::write::{TRY_AGAIN, try_again};
 use super::guard;
-use super::page::StatusPage;
 use super::page::runbooks::{AlertSubject, Runbooks, exporter_url};
+use super::page::{AgentsQuery, MissingTogglePage, PageQuery, SiteInfo, StatusPage, TogglePage};
 use super::responses::body::ResponseBody;
 use super::responses::etag::ETag;
 use super::responses::json_layout::JsonLayout;
@@ -27,7 +27,7 @@ use super::site::{ReplicaAccess, Site};
 use crate::clock;
 use crate::exposition::Snapshot;
 use crate::store::{AgentRequest, DatabaseStore};
-use crate::toggle::{AgentId, AgentKey, ApiName};
+use crate::toggle::{AgentId, AgentKey, ApiName, WatchName};
 
 const NO_SUCH_AGENT: &str = "no such agent: no watch has it and no source lists it";
 
@@ -55,9 +55,19 @@ impl Site {
     ) -> HttpResponse {
         match route {
             Route::Metrics => self.metrics(headers).await,
-            Route::StatusPage => self.status_page(Selection::from_page_query(query), headers).await,
-            Route::Asset(asset) => cacheable_response(asset.content_type(), asset.content(), headers),
+            Route::StatusPage => match PageQuery::toggle(query) {
+                Some(toggle) => moved_to(&format!("toggles/{}", toggle.as_str())),
+                None => self.status_page(PageQuery::parse(query), headers).await,
+            },
+            Route::TogglePage(name) => self.toggle_page(name, headers).await,
+            Route::Asset(asset) => cacheable_response(asset.content_type, asset.content, headers),
             Route::Runbooks => self.runbooks(query, headers),
+            Route::AgentsPage => self.agents_page(AgentsQuery::parse(query), headers).await,
+            Route::AgentPage(api, id) => self.agent_page(api, id, headers).await,
+            Route::ApisPage => self.apis_page(headers).await,
+            Route::SourcesPage => self.sources_page(headers).await,
+            Route::ReplicasPage => self.replicas_page(headers).await,
+            Route::RuntimePage => self.runtime_page(headers).await,
             Route::Overview => self.overview(layout, headers).await,
             Route::Toggle(name) => self.toggle(name, query).await,
             Route::Events(name) => self.events(name).await,
@@ -223,27 +233,31 @@ impl Site {
     }
 
     /// The status page, or 304 if the client has the current one.
-    async fn status_page(&self, selection: Selection, headers: &HeaderMap) -> HttpResponse {
+    async fn status_page(&self, query: PageQuery, headers: &HeaderMap) -> HttpResponse {
         let apis = self.api_health();
         let api_state = serde_json::to_string(&apis()).unwrap_or_default();
         // How a toggle or an agent stands may change with the time alone.
-        let etag = ETag::from_hash_of((self.process, self.board.revision(), current_minute(), &selection, api_state));
+        let health = self.health();
+        let made_from = (self.process, self.board.revision(), current_minute(), &query, api_state, &health);
+        let etag = ETag::from_hash_of(made_from);
         let mut response = if etag.is_known(headers) {
             etag.not_modified()
         } else {
-            let (board, document) = (self.board.clone(), Document::StatusPage(selection.clone()));
+            let (board, document) = (self.board.clone(), Document::StatusPage(query.clone()));
             let (started_at, telemetry_path) = (self.started_at(), self.telemetry_path.clone());
+            let has_replicas = self.replica.is_some();
             let source = move || {
                 let now = clock::now();
                 let (agents, rows, owners) = (board.agents(now), board.rows(), board.owners());
+                let site = SiteInfo { telemetry_path: &telemetry_path, has_replicas, started_at, now };
                 let page = StatusPage {
+                    site,
                     overview: &Overview::of(&rows, &agents, apis(), started_at, now),
                     rows: &rows,
                     agents: &agents,
+                    health: &health,
                     owners: owners.as_deref(),
-                    selection: &selection,
-                    telemetry_path: &telemetry_path,
-                    now,
+                    query: &query,
                 };
                 RenderingSource::Text(page.render().into_bytes())
             };
@@ -255,18 +269,87 @@ impl Site {
         response
     }
 
+    /// The page of a toggle, or 304 if the client has the current one.
+    async fn toggle_page(&self, name: &str, headers: &HeaderMap) -> HttpResponse {
+        let mut response = match WatchName::parse(name) {
+            Ok(watch) => self.known_toggle_page(&watch, headers).await,
+            Err(_) => self.missing_toggle_page(name, None),
+        };
+        guard::protect_page(response.headers_mut());
+        response
+    }
+
+    async fn known_toggle_page(&self, name: &WatchName, headers: &HeaderMap) -> HttpResponse {
+        // What is known is shown at once, even while the database does not answer.
+        if self.board.row(name.as_str()).is_none()
+            && let Err(why) = self.write_api.catch_up().await
+        {
+            return self.missing_toggle_page(name.as_str(), Some(&why));
+        }
+        let revision = self.board.revision();
+        let (Some(row), Some(events)) = (self.board.row(name.as_str()), self.board.events(name.as_str())) else {
+            return self.missing_toggle_page(name.as_str(), None);
+        };
+        let origin = self.write_api.origin_of(name).await;
+        let owners = self.board.owners();
+        let replica = owners.as_ref().and_then(|owners| owners.of(&row.toggle.watch.api, row.toggle.watch.agent_id));
+        let runbooks = self.filled_runbooks(Some(&format!("toggle={}", name.as_str())), headers);
+        let info = self.info();
+        let page = TogglePage::new(&row, &events, origin.as_ref(), replica, &runbooks, info.now);
+        // How a toggle stands may change with the time alone.
+        let etag = ETag::from_hash_of((self.process, revision, current_minute(), name, &origin, page.commands()));
+        if etag.is_known(headers) {
+            return etag.not_modified();
+        }
+        let mut response = ok(HTML, page.render(info));
+        etag.add_to(&mut response);
+        response
+    }
+
+    /// The page that a toggle is not known, and why the other replicas could not be asked, if so.
+    fn missing_toggle_page(&self, name: &str, unasked: Option<&str>) -> HttpResponse {
+        let page = MissingTogglePage { name, unasked }.render(self.info());
+        if unasked.is_none() {
+            return response(StatusCode::NOT_FOUND, Some(HTML), page);
+        }
+        let mut response = response(StatusCode::SERVICE_UNAVAILABLE, Some(HTML), page);
+        response.headers_mut().insert(RETRY_AFTER, TRY_AGAIN);
+        response
+    }
+
+    /// What all pages have in common.
+    pub(super) fn info(&self) -> SiteInfo<'_> {
+        SiteInfo {
+            telemetry_path: &self.telemetry_path,
+            has_replicas: self.replica.is_some(),
+            started_at: self.started_at(),
+            now: clock::now(),
+        }
+    }
+
     /// The runbooks, with the commands for what the query names. If that does not exist, the status is still 200:
     /// proxies replace the page of a 404 with their own, and the person on call needs this one.
     fn runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> HttpResponse {
-        let config = self.write_api.config()();
-        let is_encrypted = self.web.borrow().tls.is_some();
-        let runbooks = Runbooks {
-            exporter: config.external_url.as_deref().map(str::to_owned).or_else(|| exporter_url(headers, is_encrypted)),
-            subject: AlertSubject::from_query(query, &self.board, &config),
-        };
-        let mut response = cacheable_response(HTML, runbooks.render(), headers);
+        let runbooks = self.filled_runbooks(query, headers);
+        let content = runbooks.content();
+        // The foot of the page, which tells the time, makes no new version of it.
+        let etag = ETag::from_hash_of((self.process, current_minute(), &content));
+        let mut response =
+            if etag.is_known(headers) { etag.not_modified() } else { ok(HTML, Runbooks::page(self.info(), &content)) };
+        etag.add_to(&mut response);
+        guard::allow_caching(response.headers_mut());
         guard::protect_page(response.headers_mut());
         response
+    }
+
+    /// The runbooks with the commands for what the query names, for the client that sent these headers.
+    fn filled_runbooks(&self, query: Option<&str>, headers: &HeaderMap) -> Runbooks {
+        let config = self.write_api.config()();
+        let is_encrypted = self.web.borrow().tls.is_some();
+        Runbooks {
+            exporter: config.external_url.as_deref().map(str::to_owned).or_else(|| exporter_url(headers, is_encrypted)),
+            subject: AlertSubject::from_query(query, &self.board, &config),
+        }
     }
 
     /// The configuration in force.
@@ -281,7 +364,7 @@ impl Site {
     }
 
     /// A response whose body is rendered on another thread and shared.
-    async fn render_response<F>(
+    pub(super) async fn render_response<F>(
         &self,
         document: Document,
         content_type: &'static str,
@@ -331,12 +414,21 @@ fn no_such_watch() -> HttpResponse {
     problem(StatusCode::NOT_FOUND, "no watch of that name")
 }
 
+/// Leads a client to another path, which is relative: a proxy may serve the exporter below a prefix.
+fn moved_to(path: &str) -> HttpResponse {
+    let mut response = response(StatusCode::SEE_OTHER, None, "");
+    if let Ok(location) = HeaderValue::try_from(path) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
 /// An agent by the texts in a path.
-fn agent_key(api: &str, id: &str) -> Option<AgentKey> {
+pub(super) fn agent_key(api: &str, id: &str) -> Option<AgentKey> {
     Some((ApiName::parse(api).ok()?, AgentId::parse(id).ok()?))
 }
 
-fn current_minute() -> u64 {
+pub(super) fn current_minute() -> u64 {
     clock::now().as_millis() / 60_000
 }
 

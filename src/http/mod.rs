@@ -13,8 +13,9 @@ mod responses;
 mod route;
 mod selection;
 mod site;
+mod views;
 
 pub use api::write::WriteApi;
 pub use connections::listen::{addresses, bind};
 pub use connections::server::serve;
-pub use site::{ReplicaAccess, Site, SiteData};
+pub use site::{ReplicaAccess, Site, SiteData, StartFacts};

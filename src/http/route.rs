@@ -11,6 +11,15 @@ use super::page::Asset;
 pub(super) enum Route<'p> {
     Metrics,
     StatusPage,
+    /// A toggle's name.
+    TogglePage(Cow<'p, str>),
+    AgentsPage,
+    /// An API's name and an agent's id.
+    AgentPage(Cow<'p, str>, Cow<'p, str>),
+    ApisPage,
+    SourcesPage,
+    ReplicasPage,
+    RuntimePage,
     Asset(Asset),
     Overview,
     Runbooks,
@@ -41,6 +50,13 @@ impl<'p> Route<'p> {
         let decoded = |segment: &'p str| percent_decode_str(segment).decode_utf8_lossy();
         Some(match *segments {
             [""] => Self::StatusPage,
+            ["toggles", name] => Self::TogglePage(decoded(name)),
+            ["agents"] => Self::AgentsPage,
+            ["agents", api, id] => Self::AgentPage(decoded(api), decoded(id)),
+            ["apis"] => Self::ApisPage,
+            ["sources"] => Self::SourcesPage,
+            ["replicas"] => Self::ReplicasPage,
+            ["runtime"] => Self::RuntimePage,
             ["runbooks"] => Self::Runbooks,
             ["config"] => Self::Config,
             ["assets", file] => Self::Asset(Asset::from_name(file)?),
@@ -63,6 +79,13 @@ impl<'p> Route<'p> {
         match route {
             Some(Self::Metrics) => "/metrics",
             Some(Self::StatusPage) => "/",
+            Some(Self::TogglePage(_)) => "/toggles/{name}",
+            Some(Self::AgentsPage) => "/agents",
+            Some(Self::AgentPage(..)) => "/agents/{api}/{agent_id}",
+            Some(Self::ApisPage) => "/apis",
+            Some(Self::SourcesPage) => "/sources",
+            Some(Self::ReplicasPage) => "/replicas",
+            Some(Self::RuntimePage) => "/runtime",
             Some(Self::Asset(_)) => "/assets/{file}",
             Some(Self::Runbooks) => "/runbooks",
             Some(Self::Overview) => "/api/v1/status",
@@ -98,9 +121,13 @@ mod tests {
         assert_eq!(route("/"), Some(Route::StatusPage));
         assert_eq!(route("//"), None);
         assert_eq!(route(""), None);
-        assert_eq!(route("/assets/status.js"), Some(Route::Asset(Asset::Script)));
-        assert_eq!(route("/assets/../status.js"), None);
+        assert_eq!(route("/assets/page.js"), Some(Route::Asset(Asset::from_name("page.js").unwrap())));
+        assert_eq!(route("/assets/../page.js"), None);
         assert_eq!(route("/assets/"), None);
+        assert_eq!(route("/toggles/a.b"), Some(Route::TogglePage("a.b".into())));
+        assert_eq!(route("/toggles/%3Ca"), Some(Route::TogglePage("<a".into())));
+        assert_eq!(route("/toggles"), None);
+        assert_eq!(route("/toggles/a/"), None);
         assert_eq!(route("/api/v1/toggles"), Some(Route::Toggles));
         assert_eq!(route("/api/v1/toggles/a.b"), Some(Route::Toggle("a.b".into())));
         assert_eq!(route("/api/v1/toggles/a%2Fb"), Some(Route::Toggle("a/b".into())));
@@ -112,6 +139,10 @@ mod tests {
         assert_eq!(route("/api/v1/agents/eu/7"), Some(Route::Agent("eu".into(), "7".into())));
         assert_eq!(route("/api/v1/agents/7"), None);
         assert_eq!(route("/api/v1/agents/eu/7/"), None);
+        assert_eq!(route("/agents/eu/7"), Some(Route::AgentPage("eu".into(), "7".into())));
+        assert_eq!(route("/agents/eu"), None);
+        assert_eq!(route("/apis"), Some(Route::ApisPage));
+        assert_eq!(route("/apis/eu"), None);
         assert_eq!(route("/config/"), None);
         assert_eq!(route("/-/reload"), Some(Route::Reload));
         assert_eq!(route("/-/debug/poll"), Some(Route::DebugPoll));

@@ -1,7 +1,5 @@
 //! Which toggles a query selects.
 
-use url::form_urlencoded;
-
 use super::query::parse_query;
 use crate::board::{ToggleRow, ToggleRows};
 use crate::toggle::{Standing, Status, Text, Timestamp, WatchName};
@@ -20,7 +18,7 @@ pub(crate) struct Selection {
 }
 
 /// The longest text that is searched for, in characters, and the most words in it: each word is searched in all
-/// texts of all toggles. `status.js` has the same limits.
+/// texts of all toggles.
 pub(crate) const MAX_TEXT: usize = 256;
 pub(crate) const MAX_WORDS: usize = 16;
 
@@ -42,17 +40,6 @@ impl Selection {
             Ok(())
         })?;
         Ok(selection)
-    }
-
-    /// What the query of the status page selects: the first of each parameter. Unknown parameters are for the page's
-    /// script, which reads the known ones in the same way.
-    pub(crate) fn from_page_query(query: Option<&str>) -> Self {
-        let query = query.unwrap_or_default().as_bytes();
-        let first =
-            |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
-        let status = first("status").and_then(|status| Status::parse(&status));
-        let text = first("q").unwrap_or_default().chars().take(MAX_TEXT).collect();
-        Self { status, text, ..Self::default() }
     }
 
     /// The rows that are selected at `now`, without the limit.
@@ -198,13 +185,6 @@ mod tests {
         }
         let later = Selection { text: "silent".into(), ..Selection::default() };
         assert_eq!(later.select(&rows, at(901)).count(), 1);
-    }
-
-    #[test]
-    fn the_page_cuts_a_text_that_is_too_long() {
-        let many = format!("q={}", "a+".repeat(200));
-        let selection = Selection::from_page_query(Some(&many));
-        assert_eq!(selection.text.len(), MAX_TEXT);
     }
 
     #[test]

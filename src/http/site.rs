@@ -1,7 +1,7 @@
 //! The site, which handles requests: it checks access, dispatches to routes, protects responses and counts them.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -20,14 +20,16 @@ use super::responses::renderings::Renderings;
 use super::responses::response::{HttpResponse, allow, method_not_allowed, problem, response};
 use super::route::Route;
 use crate::board::Board;
-use crate::clock;
+use crate::clock::ProcessTime;
 use crate::config::ConnectionLimits;
 use crate::exposition::Metrics;
+use crate::intake::SourceReport;
 use crate::liveness::Heartbeat;
 use crate::poller::DebugPolls;
+use crate::replicas::ReplicaReport;
 use crate::store::DatabaseStore;
 use crate::threads::Worker;
-use crate::toggle::{AgentKey, ClockJump, Timestamp};
+use crate::toggle::{AgentKey, Timestamp};
 use crate::web::{Users, Web};
 
 /// Handles requests, and has everything that the responses are made from.
@@ -38,6 +40,8 @@ pub struct Site {
     pub(super) asks: mpsc::UnboundedSender<AgentKey>,
     pub(super) debug_polls: DebugPolls,
     pub(super) replica: Option<ReplicaAccess>,
+    pub(super) sources: watch::Receiver<SourceReport>,
+    pub(super) start: StartFacts,
     pub(super) write_api: WriteApi,
     pub(super) web: watch::Receiver<Arc<Web>>,
     authenticator: Authenticator,
@@ -45,10 +49,7 @@ pub struct Site {
     pub(super) renderings: Renderings,
     /// Distinguishes the `ETag`s of this process from those of another.
     pub(super) process: u64,
-    /// When this process started, by the clock as it was set then.
-    started_at: Timestamp,
-    /// The sum of the clock's jumps until then.
-    clock_jump_at_start: ClockJump,
+    started_at: ProcessTime,
     /// Whether every listener serves.
     listening: watch::Sender<bool>,
     refuses_readiness: AtomicBool,
@@ -70,6 +71,19 @@ pub struct SiteData {
     pub debug_polls: DebugPolls,
     /// The other replicas, if there can be any.
     pub replica: Option<ReplicaAccess>,
+    /// What the sources define, and what is wrong with them.
+    pub sources: watch::Receiver<SourceReport>,
+    /// How the process was started.
+    pub start: StartFacts,
+}
+
+/// How the process was started, for people.
+#[derive(Debug, Clone, Default)]
+pub struct StartFacts {
+    /// The flags in force with their values, which are empty for those that take none.
+    pub flags: Vec<(&'static str, String)>,
+    /// Where the server listens.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// How the site reaches the other replicas.
@@ -78,6 +92,8 @@ pub struct ReplicaAccess {
     pub database: Arc<DatabaseStore>,
     /// Whether the watches and agents of the others are known.
     pub is_synchronized: watch::Receiver<bool>,
+    /// What is known of the others.
+    pub report: watch::Receiver<ReplicaReport>,
 }
 
 // === impl Site ===
@@ -96,7 +112,7 @@ impl Site {
         draining: watch::Receiver<bool>,
         telemetry_path: String,
     ) -> io::Result<Self> {
-        let SiteData { board, metrics, heartbeat, asks, debug_polls, replica } = data;
+        let SiteData { board, metrics, heartbeat, asks, debug_polls, replica, sources, start } = data;
         Ok(Self {
             board,
             metrics,
@@ -104,14 +120,15 @@ impl Site {
             asks,
             debug_polls,
             replica,
+            sources,
+            start,
             write_api,
             web,
             authenticator: Authenticator::new()?,
             telemetry_path,
             renderings: Renderings::new(renderer),
             process: fastrand::u64(..),
-            started_at: clock::now(),
-            clock_jump_at_start: clock::total_jump(),
+            started_at: ProcessTime::now(),
             listening: watch::Sender::new(false),
             refuses_readiness: AtomicBool::new(false),
             draining,
@@ -161,7 +178,7 @@ impl Site {
 
     /// When this process started, by the clock as it is set now.
     pub(super) fn started_at(&self) -> Timestamp {
-        self.started_at.shifted(clock::total_jump() - self.clock_jump_at_start)
+        self.started_at.shown()
     }
 
     pub(super) fn connection_limits(&self) -> ConnectionLimits {

@@ -42,9 +42,11 @@ impl Intake {
                 self.agents.replace(AgentOrigin::Discovered(api.clone()), discovered.definitions(&api));
                 self.publish(EditResult::default(), None).await;
                 self.context.metrics.set_discovery(&api, Some(true));
+                self.report_listing(&api, None);
             }
             Err(failure) => {
                 self.context.metrics.set_discovery(&api, Some(false));
+                self.report_listing(&api, Some(&failure));
                 let is_new = self.listing_errors.insert(api.clone(), failure.reason) != Some(failure.reason);
                 if is_new {
                     events::listing_failed(&api, &failure);
@@ -63,6 +65,7 @@ impl Intake {
             self.listing_errors.remove(&api);
             self.agents.replace(AgentOrigin::Discovered(api.clone()), Vec::new());
             self.context.metrics.set_discovery(&api, None);
+            self.report_no_listing(&api);
         }
     }
 }

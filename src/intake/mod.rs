@@ -11,12 +11,16 @@ mod registrations;
 mod reload;
 mod reloader;
 mod replication;
+mod report;
 mod table;
 mod watch_files;
 
 pub use events::configuration_warning;
 pub use follow::FileFollower;
 pub use reloader::{ConfigLoader, PreparedReload, Reloader, StoreSettings};
+#[cfg(test)]
+pub(crate) use report::DefinedCounts;
+pub use report::{DiscoveryReport, GlobReport, ReloadReport, SourceReport};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +39,7 @@ use crate::exposition::Metrics;
 use crate::poller::{AgentListing, PollerSettings, PollerUpdate, Replication};
 use crate::sources::{AgentList, DiscoveredAgents, EditResult, FileScan, ListedAgents, Origin, WatchList};
 use crate::store::{Registration, Store};
-use crate::toggle::{ApiName, Reason, Source, Watch, WatchName};
+use crate::toggle::{ApiName, Reason, Source, Timestamp, Watch, WatchName};
 use crate::web::Web;
 use table::RegistrationTable;
 use watch_files::DefinitionsByFile;
@@ -59,10 +63,21 @@ pub enum IntakeCommand {
     Reload(Result<Box<PreparedReload>, Problems>, Responder<Result<(), Problems>>),
     /// Apply a scan of the watch files. The number is that of the rescan whose globs it used.
     Scanned(u64, FileScan),
+    /// Say where the watch of this name comes from; `None` if there is no such watch.
+    FindOrigin(WatchName, Responder<Option<WatchOrigin>>),
     /// Read what other replicas registered; with the reason if that failed, as a sentence.
     CatchUp(Responder<Result<(), String>>),
     /// Take over what other replicas did; whether what they registered could be read.
     Replicate(Box<Replication>, Responder<bool>),
+}
+
+/// Where a watch comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WatchOrigin {
+    /// The source that defines it.
+    pub origin: Origin,
+    /// When it was last registered or replaced; `None` if it was not registered.
+    pub registered: Option<Timestamp>,
 }
 
 /// Takes the reply to a command.
@@ -139,6 +154,8 @@ pub struct IntakeHandle {
     pub files: FileFollower,
     /// The configuration in force, whenever it changes.
     pub config: watch::Receiver<ConfigSnapshot>,
+    /// What the sources define and what is wrong with them, whenever it changes.
+    pub sources: watch::Receiver<SourceReport>,
 }
 
 /// Carries out commands, one after the other.
@@ -165,6 +182,7 @@ pub struct Intake {
     /// Whether the last scan could read all watch files.
     all_files_up: bool,
     snapshots: watch::Sender<ConfigSnapshot>,
+    report: watch::Sender<SourceReport>,
     warned_of_many: bool,
     /// The names whose last commit failed: the state file may or may not have that change.
     uncertain: BTreeSet<WatchName>,
@@ -194,6 +212,7 @@ impl Intake {
             ..config.clone()
         });
         let (snapshots, snapshot) = watch::channel(ConfigSnapshot { config: none.clone(), apis: Arc::default() });
+        let (report, sources) = watch::channel(SourceReport::new());
         let authenticates = context.web.borrow_and_update().authenticates();
         let mut intake = Self {
             context,
@@ -211,6 +230,7 @@ impl Intake {
             definitions_by_file: DefinitionsByFile::new(),
             all_files_up: false,
             snapshots,
+            report,
             warned_of_many: false,
             uncertain: BTreeSet::new(),
             write_error: None,
@@ -222,7 +242,7 @@ impl Intake {
         let scan = files.rescan(config.watch_files.clone(), clients.names()).await;
         intake.put_in_force(config, clients, scan).await;
         intake.context.metrics.reloaded(true, clock::now());
-        Ok((intake, IntakeHandle { commands: sender, files, config: snapshot }))
+        Ok((intake, IntakeHandle { commands: sender, files, config: snapshot, sources }))
     }
 
     /// Carries out commands until it is dropped. The watches of the demo, if this is the demo, replace those of the
@@ -258,6 +278,7 @@ impl Intake {
                     next = self.change_registrations(command).await;
                 }
                 IntakeCommand::Reload(loaded, responder) => reply(responder, self.reload(loaded).await),
+                IntakeCommand::FindOrigin(name, responder) => reply(responder, self.origin_of(&name)),
                 IntakeCommand::CatchUp(responder) => next = self.catch_up_for(responder).await,
                 IntakeCommand::Replicate(replication, responder) => {
                     reply(responder, self.replicate(*replication).await);
@@ -268,6 +289,12 @@ impl Intake {
                 IntakeCommand::Scanned(_, scan) => scan.events.iter().for_each(events::watch_files),
             }
         }
+    }
+
+    fn origin_of(&self, name: &WatchName) -> Option<WatchOrigin> {
+        let origin = self.list.origin_of(name)?.clone();
+        let registration = self.registrations.get(name).filter(|_| origin == Origin::Http);
+        Some(WatchOrigin { origin, registered: registration.map(|registration| registration.registered) })
     }
 
     /// Sends the changes of both lists to the poller, and waits until every reader sees them.
@@ -304,6 +331,7 @@ impl Intake {
         for (source, count) in self.agents.counts() {
             self.context.metrics.set_agents(source, count.agents, count.rejected);
         }
+        self.report_lists();
         if watches > Config::MANY_WATCHES && !self.warned_of_many {
             self.warned_of_many = true;
             events::many_watches(watches);

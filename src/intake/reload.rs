@@ -29,6 +29,7 @@ impl Intake {
         };
         self.context.metrics.reloaded(done.is_ok(), clock::now());
         events::reloaded(done.as_ref().err());
+        self.report_reload(done.as_ref().err());
         done
     }
 
@@ -45,8 +46,11 @@ impl Intake {
         let settings = PollerSettings { polling: config.polling.clone(), apis: clients.0.clone() };
         self.publish(edited, Some(settings)).await;
         match &scan.scan {
-            Some(scan) => self.report_scan(scan),
-            None => self.report_late_scan(&config.watch_files),
+            Some(scan) => {
+                self.note_scan(scan);
+                self.report_files(&config.watch_files, scan);
+            }
+            None => self.note_late_scan(&config.watch_files),
         }
         self.rescan = scan.number;
         self.forget_all_inactive();

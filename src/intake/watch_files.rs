@@ -21,23 +21,27 @@ impl Intake {
         let changed = replace_files(&mut edit, &mut self.agents, &mut self.definitions_by_file, &scan);
         let edited = edit.finish(&|old| self.registrations.has_run_of(old));
         self.publish(edited, None).await;
-        self.report_scan(&scan);
+        self.note_scan(&scan);
+        if changed || !self.is_reported(&scan) {
+            self.report_files(&self.config.watch_files, &scan);
+        }
         if changed || !were_up {
             self.forget_all_inactive();
         }
     }
 
-    /// Reports a scan that was applied, so that a source that is shown as up has its watches on the board.
-    pub(super) fn report_scan(&mut self, scan: &FileScan) {
+    /// Takes note of a scan that was applied, so that a source that is shown as up has its watches on the board.
+    pub(super) fn note_scan(&mut self, scan: &FileScan) {
         scan.events.iter().for_each(events::watch_files);
         self.context.metrics.set_watch_files(scan.glob_up.iter().map(|(path, up)| (&**path, *up)));
         self.all_files_up = scan.glob_up.iter().all(|(_, up)| *up);
     }
 
-    /// Reports that a scan with these globs takes long: none of them is known to be up.
-    pub(super) fn report_late_scan(&mut self, globs: &[WatchGlob]) {
+    /// Takes note that a scan with these globs takes long: none of them is known to be up.
+    pub(super) fn note_late_scan(&mut self, globs: &[WatchGlob]) {
         self.context.metrics.set_watch_files(globs.iter().map(|glob| (glob.configured(), false)));
         self.all_files_up = false;
+        self.report_late_files(globs);
     }
 
     /// Drops the saved state of runs under these names that no source defines. Does nothing while a watch

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use self::plan::SharePlan;
 use crate::board::Board;
-use crate::clock;
+use crate::clock::{self, ProcessTime};
 use crate::exposition::Metrics;
 use crate::intake::IntakeCommand;
 use crate::poller::{Replication, Share};
@@ -51,6 +51,21 @@ pub struct ReplicaLinks {
     pub forwarded: mpsc::UnboundedReceiver<AgentKey>,
     /// Turns true when the watches and agents of the others are known, or when it is clear that they will not be soon.
     pub synchronized: watch::Sender<bool>,
+    /// What is known of the others.
+    pub report: watch::Sender<ReplicaReport>,
+}
+
+/// What this replica knows of the database and of the other replicas.
+#[derive(Debug, Clone, Default)]
+pub struct ReplicaReport {
+    /// The ids of the replicas whose lease had not expired when the database was last read, sorted.
+    pub(crate) members: Vec<String>,
+    /// Whether the database was ever reached.
+    pub(crate) was_reached: bool,
+    /// Why the database cannot be used, and since when that is so; `None` while it can.
+    pub(crate) problem: Option<(String, ProcessTime)>,
+    /// How many shards this replica took over from others that are gone.
+    pub(crate) takeovers: usize,
 }
 
 /// Divides the work with other replicas.
@@ -230,6 +245,7 @@ impl Coordinator {
         if taken_over > 0 {
             info!(shards = taken_over, "shards were taken over from a replica that is gone");
             self.metrics.count_takeovers(taken_over);
+            self.links.report.send_modify(|report| report.takeovers += taken_over);
         }
     }
 
@@ -241,6 +257,7 @@ impl Coordinator {
             since.iter().map(|state| (state.shard, self.seen[usize::from(state.shard.number())])).collect();
         let changes = self.store.changes(&since_seen).await?;
         self.board.set_owners(membership.owners());
+        self.links.report.send_modify(|report| report.members.clone_from(&membership.replicas));
         let versions: Vec<_> = since.iter().map(|state| (state.shard, state.version)).collect();
         let given = self.store.adopt(membership);
         let new_registrations = (membership.registrations != self.registrations).then_some(membership.registrations);
@@ -287,6 +304,7 @@ impl Coordinator {
 
     fn found(&mut self) {
         self.metrics.set_database_up(true);
+        self.links.report.send_modify(|report| (report.was_reached, report.problem) = (true, None));
         if self.problem.take().is_some() {
             info!("the database can be used again");
         }
@@ -298,6 +316,10 @@ impl Coordinator {
         let problem = format!("{} {error}", error.subject());
         if self.problem.as_ref() != Some(&problem) {
             error!(problem, "the database cannot be used: this replica goes on with what it has");
+            self.links.report.send_modify(|report| {
+                let since = report.problem.as_ref().map_or_else(ProcessTime::now, |(_, since)| *since);
+                report.problem = Some((problem.clone(), since));
+            });
             self.problem = Some(problem);
         }
     }

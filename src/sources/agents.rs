@@ -67,7 +67,7 @@ pub struct AgentList {
     /// The definitions that take effect.
     current: BTreeMap<AgentKey, Arc<AgentDefinition>>,
     /// The definitions that are refused, and were reported.
-    refused: BTreeSet<(AgentOrigin, AgentKey)>,
+    refused: BTreeMap<(AgentOrigin, AgentKey), RefusedAgent>,
     counts: [AgentCounts; AgentSource::ALL.len()],
 }
 
@@ -98,13 +98,18 @@ impl AgentList {
         AgentSource::ALL.into_iter().zip(self.counts)
     }
 
+    /// The first definitions that are refused, at most `most`.
+    pub fn rejected(&self, most: usize) -> Vec<RefusedAgent> {
+        self.refused.values().take(most).cloned().collect()
+    }
+
     /// Ends an edit and returns what it changed.
     pub fn finish_edit(&mut self) -> AgentEdit {
         if !std::mem::take(&mut self.edited) {
             return AgentEdit::default();
         }
         let mut winners: BTreeMap<AgentKey, (&AgentOrigin, &Arc<AgentDefinition>)> = BTreeMap::new();
-        let (mut edit, mut refused) = (AgentEdit::default(), BTreeSet::new());
+        let (mut edit, mut refused) = (AgentEdit::default(), BTreeMap::new());
         self.counts = Default::default();
         for (origin, definition) in self.by_origin.iter().flat_map(|(origin, of)| of.iter().map(move |d| (origin, d))) {
             let (key, counts) = (definition.key(), &mut self.counts[definition.source as usize]);
@@ -114,12 +119,12 @@ impl AgentList {
                 winners.insert(key, (origin, definition));
             } else if definition.source != AgentSource::Discovered {
                 counts.rejected += 1;
-                let refusal = (origin.clone(), key);
-                if !self.refused.contains(&refusal) {
-                    let (definition, origin) = (definition.clone(), origin.clone());
-                    edit.refused.push(RefusedAgent { definition, origin, by });
+                let refusal = RefusedAgent { definition: definition.clone(), origin: origin.clone(), by };
+                let refused_before = (origin.clone(), key);
+                if !self.refused.contains_key(&refused_before) {
+                    edit.refused.push(refusal.clone());
                 }
-                refused.insert(refusal);
+                refused.insert(refused_before, refusal);
             }
         }
         let current = winners.into_iter().map(|(key, (_, definition))| (key, definition.clone())).collect();
@@ -176,8 +181,10 @@ mod tests {
         assert_eq!((&edit.refused[0].origin, &edit.refused[0].by), (&file("b"), &Some(AgentOrigin::Config)));
         let counts: Vec<_> = list.counts().map(|(_, counts)| (counts.agents, counts.rejected)).collect();
         assert_eq!(counts, [(1, 0), (0, 1), (0, 0)]);
+        assert_eq!(list.rejected(9), edit.refused);
         list.replace(AgentOrigin::Config, vec![]);
         assert_eq!(changed(&list.finish_edit()), [("1".into(), Some(AgentSource::File))], "it comes back");
+        assert_eq!(list.rejected(9), []);
         list.replace(file("b"), vec![]);
         list.replace(discovered, vec![]);
         assert_eq!(changed(&list.finish_edit()), [("1".into(), None)]);

@@ -51,6 +51,11 @@ impl DiscoveredAgents {
         }
     }
 
+    /// How many agents these are.
+    pub fn count(&self) -> usize {
+        self.agents.len()
+    }
+
     /// The definitions of these agents of an API.
     pub fn definitions(&self, api: &ApiName) -> Vec<Arc<AgentDefinition>> {
         let definition = |(id, agent): (&AgentId, &Discovered)| AgentDefinition {

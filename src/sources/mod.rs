@@ -11,7 +11,7 @@ mod files;
 mod list;
 mod watches;
 
-pub use agents::{AgentChange, AgentEdit, AgentList, AgentOrigin, RefusedAgent};
+pub use agents::{AgentChange, AgentCounts, AgentEdit, AgentList, AgentOrigin, RefusedAgent};
 pub use definitions::{definition, definitions};
 pub use discovered::{DiscoveredAgents, ListedAgents};
 pub use files::{FileEvent, FileScan, WatchFiles, WatchGlob, share_equal};

@@ -107,6 +107,11 @@ impl ShardOwners {
     pub fn of(&self, api: &ApiName, agent: AgentId) -> Option<&str> {
         self.0[usize::from(Shard::of(api, agent).0)].as_deref()
     }
+
+    /// The owner of each shard, sorted by shard; `None` where nobody owns it at present.
+    pub fn of_shards(&self) -> impl Iterator<Item = Option<&str>> {
+        self.0.iter().map(Option::as_deref)
+    }
 }
 
 impl FromIterator<(Shard, Arc<str>)> for ShardOwners {

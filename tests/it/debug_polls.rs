@@ -374,7 +374,7 @@ async fn a_browser_gets_a_page_and_neither_page_nor_json_nor_log_has_a_secret() 
     assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
     assert_eq!(response.headers()["cache-control"], "no-store");
     let page = response.text().await.unwrap();
-    assert!(page.contains("<link rel=\"stylesheet\" href=\"../../assets/status.css\">"), "{page}");
+    assert!(page.contains("<link rel=\"stylesheet\" href=\"../../assets/base.css\">"), "{page}");
     assert!(page.contains("<form method=\"post\" action=\"../../-/debug/poll?toggle=w\">"), "{page}");
     for part in ["failed", "Connect", "HTTP 200", "&lt;b&gt;", "&lt;url&gt;"] {
         assert!(page.contains(part), "{part}: {page}");

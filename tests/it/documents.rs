@@ -412,8 +412,7 @@ async fn the_table_of_paths_has_the_methods_of_the_program() {
         if methods.contains("GET") {
             methods.insert("HEAD".to_owned());
         }
-        let target =
-            path.replace("API/ID", "default/1").replace("NAME", "bookings-enable").replace("FILE", "status.css");
+        let target = path.replace("API/ID", "default/1").replace("NAME", "bookings-enable").replace("FILE", "base.css");
         let answer = exporter.request(Method::OPTIONS, &target).await;
         assert_eq!(answer.status(), 204, "{path}");
         let allowed = answer.headers()["allow"].to_str().unwrap();

@@ -102,7 +102,7 @@ fn operations() -> Vec<(Method, String)> {
     let paths = description["paths"].as_object().unwrap();
     let of_path = |(path, item): (&String, &Value)| {
         let target = path.replace("{name}", "completed").replace("{api}/{agent_id}", "default/1");
-        let target = target.replace("{file}", "status.css");
+        let target = target.replace("{file}", "base.css");
         let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
         let methods = methods.map(|method| Method::from_bytes(method.to_uppercase().as_bytes()).unwrap());
         methods.map(|method| (method, target.clone())).collect::<Vec<_>>()
@@ -182,10 +182,18 @@ async fn read(exporter: &Exporter) -> Vec<Value> {
     }
     for target in [
         "/?status=failed&q=room",
+        "/?standing=failed&sort=-name&more=1",
+        "/?toggle=failed",
+        "/toggles/failed",
+        "/toggles/none",
+        "/agents?q=vapi",
+        "/assets/well.svg",
+        "/agents?standing=drifted&q=default&more=1",
+        "/agents/default/1000",
         "/runbooks?toggle=failed",
         "/runbooks?agent=default/1",
         "/runbooks?api=default",
-        "/assets/status.js",
+        "/assets/page.js",
         "/assets/none",
         "/api/v1/status?pretty",
         "/api/v1/toggles?limit=2&after=a&status=completed&q=bookings&pretty",
@@ -307,6 +315,15 @@ async fn without_registrations() -> Vec<Value> {
     vec![put(&exporter, "a", &task("p")).await, ask(&exporter, Method::DELETE, target, &[], "").await]
 }
 
+/// A replica, whose database is away.
+async fn replica() -> Vec<Value> {
+    let config = "watches: []\ndatabase: {url: 'postgresql://exporter@127.0.0.1:1/exporter', lease: 3s}\n";
+    let exporter = Exporter::with(config).start().await;
+    let target = "/replicas";
+    let known = ask(&exporter, Method::GET, target, &[("if-none-match", "*")], "").await;
+    vec![get(&exporter, target).await, known]
+}
+
 /// A disk that is full.
 async fn without_room(upstream: &Upstream) -> Vec<Value> {
     let prlimit = tool("prlimit").display().to_string();
@@ -356,14 +373,15 @@ async fn every_answer_is_as_it_is_described_and_all_that_is_described_is_answere
         exchanges.extend(write(&exporter).await);
         exchanges
     };
-    let (all, without_login, without_registrations, without_room, stopping) = tokio::join!(
+    let (all, without_login, without_registrations, replica, without_room, stopping) = tokio::join!(
         all,
         without_login(&upstream),
         without_registrations(),
+        replica(),
         without_room(&upstream),
         stopping(&upstream)
     );
-    let exchanges = [all, without_login, without_registrations, without_room, stopping].concat();
+    let exchanges = [all, without_login, without_registrations, replica, without_room, stopping].concat();
     let report = compared(&exchanges);
     assert_eq!(report.faults.join("\n"), "");
     let is_rare = |code: &&String| RARE.iter().any(|rare| code.ends_with(rare));

@@ -67,6 +67,14 @@ async fn mixed(upstream: &Upstream) -> Exporter {
     exporter
 }
 
+/// An exporter of one toggle that completed.
+async fn completed(upstream: &Upstream) -> Exporter {
+    upstream.script("a", [Reply::task("completed", Some(true))]);
+    let exporter = Exporter::polling(upstream, &watch("a", "")).start().await;
+    exporter.scrape_until("it completed", |e| e.status("a").as_deref() == Some("completed")).await;
+    exporter
+}
+
 /// An exporter of agents that stand in several ways and do not change any more, and of a toggle whose agent is not
 /// asked.
 async fn agents(upstream: &Upstream) -> Exporter {
@@ -103,26 +111,21 @@ async fn agents(upstream: &Upstream) -> Exporter {
 }
 
 #[tokio::test]
-async fn the_script_writes_what_the_server_wrote() {
+async fn the_first_screen_says_what_is_wrong_and_what_to_do() {
     let upstream = Upstream::start().await;
-    played("agrees", &mixed(&upstream).await).await;
+    played("trouble", &mixed(&upstream).await).await;
 }
 
 #[tokio::test]
-async fn agents_are_shown_below_the_toggles_and_those_that_drifted_first() {
+async fn if_all_is_well_the_page_says_so() {
     let upstream = Upstream::start().await;
-    played("agents", &agents(&upstream).await).await;
+    played("well", &completed(&upstream).await).await;
 }
 
 #[tokio::test]
-async fn without_agents_there_is_no_section_until_some_are_known() {
-    played("agentless", &Exporter::with("watches: []\n").start().await).await;
-}
-
-#[tokio::test]
-async fn agents_are_for_everybody() {
+async fn times_are_those_of_the_reader_and_grow_older() {
     let upstream = Upstream::start().await;
-    played("agents_accessible", &agents(&upstream).await).await;
+    played("times", &completed(&upstream).await).await;
 }
 
 #[tokio::test]
@@ -133,7 +136,7 @@ async fn the_page_is_another_one_when_an_agent_changed() {
         Exporter::with(Exporter::quick(&upstream, "agents: [{agent_id: 7, expect: disabled}]\n")).start().await;
     let live = |e: &Exposition| e.value("cekura_agent_mocks_live", &[]);
     exporter.scrape_until("mocks are off", |e| live(e) == Some(0.0)).await;
-    for path in ["/", "/api/v1/agents"] {
+    for path in ["/", "/agents", "/api/v1/agents"] {
         let known = exporter.request(Method::GET, path).await.headers()["etag"].clone();
         let asked = upstream.asked(7);
         eventually("it is asked again", async || (upstream.asked(7) > asked + 1).then_some(())).await;
@@ -149,28 +152,15 @@ async fn what_is_asked_for_is_in_the_address() {
 }
 
 #[tokio::test]
-async fn a_toggle_is_shown_with_what_happened_to_it() {
-    let upstream = Upstream::start().await;
-    played("details", &mixed(&upstream).await).await;
-}
-
-#[tokio::test]
 async fn a_refresh_takes_neither_focus_nor_place() {
-    played("keeps", &Exporter::with("watches: []\n").start().await).await;
-}
-
-#[tokio::test]
-async fn every_standing_has_its_word_its_place_and_its_runbook() {
-    played("stands", &Exporter::with("watches: []\n").start().await).await;
+    let upstream = Upstream::start().await;
+    played("keeps", &mixed(&upstream).await).await;
 }
 
 #[tokio::test]
 async fn it_asks_for_what_is_new_and_only_while_somebody_looks() {
     let upstream = Upstream::start().await;
-    upstream.script("a", [Reply::task("completed", Some(true))]);
-    let exporter = Exporter::polling(&upstream, &watch("a", "")).start().await;
-    exporter.scrape_until("it completed", |e| e.status("a").as_deref() == Some("completed")).await;
-    played("refreshes", &exporter).await;
+    played("refreshes", &completed(&upstream).await).await;
 }
 
 #[tokio::test]
@@ -188,27 +178,6 @@ async fn a_toggle_that_fails_is_shown_failed_on_a_page_that_is_open() {
         upstream.script("a", [Reply::new(200, r#"{"status":"failed","error":"no room"}"#)]);
     };
     tokio::join!(played("follows", &exporter), looked);
-}
-
-#[tokio::test]
-async fn what_is_not_known_of_the_past_does_not_belie_what_is_known_now() {
-    played("remembers", &Exporter::with("watches: []\n").start().await).await;
-}
-
-#[tokio::test]
-async fn a_page_that_is_open_tells_of_a_restart() {
-    played("restarts", &Exporter::with("watches: []\n").start().await).await;
-}
-
-#[tokio::test]
-async fn what_is_in_sight_grows_older() {
-    played("ages", &Exporter::with("watches: []\n").start().await).await;
-}
-
-#[tokio::test]
-async fn what_to_do_is_one_click_away_with_the_commands_of_the_toggle() {
-    let upstream = Upstream::start().await;
-    played("helps", &mixed(&upstream).await).await;
 }
 
 #[tokio::test]
@@ -264,8 +233,10 @@ async fn page_style_and_script_are_sent_once_and_load_nothing_from_elsewhere() {
     let exporter = mixed(&upstream).await;
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
-        ("/assets/status.css", "text/css; charset=utf-8"),
-        ("/assets/status.js", "text/javascript; charset=utf-8"),
+        ("/agents", "text/html; charset=utf-8"),
+        ("/assets/base.css", "text/css; charset=utf-8"),
+        ("/assets/page.js", "text/javascript; charset=utf-8"),
+        ("/assets/well.svg", "image/svg+xml"),
         ("/runbooks", "text/html; charset=utf-8"),
     ] {
         let answer = exporter.request(Method::GET, path).await;
@@ -323,14 +294,4 @@ async fn how_all_is_can_be_read_by_programs() {
     let api = &all["apis"][0];
     assert_eq!(api["agents"], serde_json::json!({"asked": 7, "failing": {"forbidden": 1}}));
     assert_eq!((&api["polled"], &api["failing"]), (&2.into(), &serde_json::json!({})), "they count toggles only");
-}
-
-#[test]
-fn the_script_has_no_error_of_types() {
-    let tsc = project("deploy/grafana/node_modules/typescript/bin/tsc");
-    let options =
-        ["--noEmit", "--allowJs", "--checkJs", "--strict", "--target", "es2023", "--lib", "es2023,dom,dom.iterable"];
-    let mut command = std::process::Command::new(tool("node"));
-    let output = command.arg(tsc).args(options).arg(project("src/http/page/status.js")).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -23,7 +23,7 @@ const OF_THE_PAGE: [(&str, &str); 5] = [
     PROTECTION[0],
     (
         "content-security-policy",
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
          form-action 'self'; frame-ancestors 'none'",
     ),
     // So that a form of the page says where it comes from, also where browsers send no Sec-Fetch-Site.

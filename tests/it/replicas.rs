@@ -117,6 +117,11 @@ async fn each_watch_is_exposed_by_one_replica_and_each_replica_answers_for_all()
         let seen = [polled_by(&a.toggle(&name).await), polled_by(&b.toggle(&name).await)];
         assert_eq!(seen[0], seen[1]);
         assert!(c.get("/").await.1.contains(&format!("polled by {}", seen[0])));
+        let polled_by = format!("<dt>Polled by</dt><dd><a href=\"../replicas\">{}</a>", seen[0]);
+        eventually("its page says so", async || {
+            c.get(&format!("/toggles/{name}")).await.1.contains(&polled_by).then_some(())
+        })
+        .await;
         *by_replica.entry(seen[0].clone()).or_default() += 1;
     }
     assert_eq!(by_replica.len(), 3, "{by_replica:?}");
@@ -124,6 +129,7 @@ async fn each_watch_is_exposed_by_one_replica_and_each_replica_answers_for_all()
         let name = format!("r{agent}");
         let (put, get) = if agent % 2 == 0 { (0, 1) } else { (2, 0) };
         assert_eq!(all[put].put(&name, &task(agent, "first")).await.0, 201);
+        assert_eq!(all[get].get(&format!("/toggles/{name}")).await.0, 200, "its page is there at once");
         assert_eq!(all[get].toggle(&name).await["progress_id"], "first");
         assert_eq!(all[get].put(&name, &task(agent, "second")).await.0, 200);
         assert_eq!(all[put].toggle(&name).await["progress_id"], "second");
@@ -362,6 +368,9 @@ async fn while_the_database_is_away_polling_goes_on_and_registrations_are_refuse
         assert_eq!(replica.get("/api/v1/toggles/before").await.0, 200);
         let (status, answer) = replica.get("/api/v1/toggles/unknown").await;
         assert_eq!(status, 503, "{answer}");
+        assert_eq!(replica.get("/toggles/before").await.0, 200);
+        let (status, page) = replica.get("/toggles/unknown").await;
+        assert!(status == 503 && page.contains("another one may have registered it: the database cannot be"), "{page}");
     }
     upstream.script("p1", [Reply::task("failed", None)]);
     upstream.script("p2", [Reply::task("completed", Some(true))]);

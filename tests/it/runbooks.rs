@@ -113,8 +113,8 @@ fn configuration(apis: &[(&str, String)], more: &Value) -> String {
 
 /// The blocks of shell commands of a section of the page.
 fn commands(page: &str, section: &str) -> Vec<String> {
-    let (_, rest) = page.split_once(&format!("<h2 id=\"{section}\">")).unwrap_or_else(|| panic!("no {section}"));
-    let rest = rest.split("<h2 ").next().unwrap();
+    let (_, rest) = page.split_once(&format!("<section id=\"{section}\">")).unwrap_or_else(|| panic!("no {section}"));
+    let rest = rest.split("</section>").next().unwrap();
     let blocks = rest.split("<code class=\"language-sh\">").skip(1);
     blocks.map(|block| unescaped(block.split("</code>").next().unwrap())).collect()
 }
@@ -305,7 +305,7 @@ async fn every_command_that_only_asks_the_exporter_is_answered() {
     let exporter = Exporter::with(configuration(&[("default", api.url())], &json!({}))).start().await;
     exporter.put("payments-x", &json!({"agent_id": 77, "progress_id": "first", "expect": "enabled"})).await;
     let page = page(&exporter, "?toggle=payments-x").await;
-    let sections = page.split("<h2 id=\"").skip(1).map(|section| section.split('"').next().unwrap());
+    let sections = page.split("<section id=\"").skip(1).map(|section| section.split('"').next().unwrap());
     let blocks: Vec<_> = sections.flat_map(|section| commands(&page, section)).collect();
     let only_asks = |block: &&String| {
         let lines = block.lines().all(|line| line.starts_with("exporter=") || line.contains("\"$exporter/"));

@@ -68,6 +68,10 @@ pub struct ApiLoad {
     pub paused_until: Option<Timestamp>,
     /// Whether any recent poll brought a valid answer; `None` before the first poll ended.
     pub up: Option<bool>,
+    /// How many requests were answered validly since the start of the process.
+    pub answered: u64,
+    /// How many requests failed since then, by reason, of those reasons for which any did.
+    pub failed: Vec<(Reason, u64)>,
 }
 
 families! {
@@ -192,12 +196,15 @@ impl ApiMetrics {
 
     pub(super) fn load(&self) -> ApiLoad {
         let count = |gauge: &IntGauge| u32::try_from(gauge.get()).unwrap_or_default();
+        let failed = self.failures.iter().map(IntCounter::get);
         ApiLoad {
             name: self.name.clone(),
             in_flight: count(&self.in_flight),
             waiting: count(&self.waiting),
             paused_until: *lock(&self.pause_end),
             up: *lock(&self.is_up),
+            answered: self.ok.get(),
+            failed: Reason::ALL.into_iter().zip(failed).filter(|(_, count)| *count > 0).collect(),
         }
     }
 

@@ -258,6 +258,11 @@ impl Metrics {
         self.families.web_reload_successful.set(0);
     }
 
+    /// Whether the last reload of the web configuration succeeded.
+    pub fn is_web_reloaded(&self) -> bool {
+        self.families.web_reload_successful.get() != 0
+    }
+
     /// Counts an answered request. `handler` is one of a fixed set.
     pub fn count_http(&self, handler: &'static str, code: u16) {
         self.families.http_requests.with_label_values(&[handler, itoa::Buffer::new().format(code)]).inc();

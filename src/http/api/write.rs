@@ -14,7 +14,7 @@ use super::toggles;
 use crate::board::Board;
 use crate::config::{Config, ConnectionLimits};
 use crate::http::responses::response::{HttpResponse, TEXT, method_not_allowed, ok, problem, problems, response};
-use crate::intake::{self, ConfigSnapshot, IntakeCommand, Registered, RegistrationError, Reloader};
+use crate::intake::{self, ConfigSnapshot, IntakeCommand, Registered, RegistrationError, Reloader, WatchOrigin};
 use crate::sources;
 use crate::toggle::WatchName;
 
@@ -23,6 +23,9 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a page may wait for where its toggle comes from.
+const ORIGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a client is asked to wait before it tries again.
 pub(crate) const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
@@ -128,6 +131,13 @@ impl WriteApi {
             return Ok(());
         }
         self.send(IntakeCommand::CatchUp).await.unwrap_or_else(|| Err("the exporter stops".to_owned()))
+    }
+
+    /// Where the watch of this name comes from; `None` if there is no such watch, or if the queue of commands is so long
+    /// that a page should not wait for it.
+    pub(crate) async fn origin_of(&self, name: &WatchName) -> Option<WatchOrigin> {
+        let origin = self.send(|reply| IntakeCommand::FindOrigin(name.clone(), reply));
+        tokio::time::timeout(ORIGIN_TIMEOUT, origin).await.ok()??
     }
 
     /// Sends a command and waits for its reply; `None` if the process ends before that.

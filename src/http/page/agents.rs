@@ -1,18 +1,19 @@
-//! The agents on the status page: whether their mocks are on, and what they should be. `status.js` writes the same
-//! HTML, and a test compares the two.
+//! The page of all agents: whether their mocks are on, and what they should be.
 
 use std::fmt::{self, Write as _};
 
-use super::html::Escaped;
-use super::row::{Badge, Time, begin_cell, count_of, write_labels, write_poll_failure, write_polls};
-use super::{AGENT_COLUMNS, MAX_ROWS, write_table_head};
-use crate::board::{AgentRow, AskedAgent};
-use crate::http::selection::{self, Selection};
-use crate::toggle::{Expect, LiveMocks, Provider, ShardOwners, Text, should_be};
+use url::form_urlencoded;
 
-/// How an agent stands, the worst first. `status.js` decides it in the same way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum AgentStanding {
+use super::agent_rows::write_row;
+use super::html::{Badge, Escaped, count_of};
+use super::layout::{Icon, Layout, SiteInfo, View};
+use crate::board::{AgentRow, AskedAgent};
+use crate::http::selection::{self, MAX_TEXT, Selection};
+use crate::toggle::{Expect, Provider, ShardOwners, Text, Timestamp, should_be};
+
+/// How an agent stands, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum AgentStanding {
     /// Its mocks are not as they should be.
     Drifted,
     /// Its mocks are on, and nothing says that they should be.
@@ -25,20 +26,42 @@ enum AgentStanding {
     Unjudged,
 }
 
-/// The agents of the status page.
-pub(super) struct AgentSection<'a> {
-    /// All agents of which something is known.
-    rows: Vec<&'a AgentRow>,
-    owners: Option<&'a ShardOwners>,
-    selection: &'a Selection,
+/// How many agents the page shows, unless its query asks for more.
+const ROWS: usize = 500;
+
+/// The titles of the columns.
+const COLUMNS: [&str; 7] = ["Status", "Agent", "Mocks are", "Should be", "Polls", "Endpoints", "Source"];
+
+/// The query of the page of agents. It keeps what it understands and ignores the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(in crate::http) struct AgentsQuery {
+    /// Only agents with its words.
+    selection: Selection,
+    /// Only agents with this standing.
+    standing: Option<AgentStanding>,
+    /// How many more times [`ROWS`] to show.
+    more: usize,
 }
+
+/// What the page of the agents is made from.
+pub(in crate::http) struct AgentsPage<'a> {
+    pub(in crate::http) site: SiteInfo<'a>,
+    /// All agents of which something is known, sorted by API and id.
+    pub(in crate::http) agents: &'a [AgentRow],
+    /// Which replica polls what, if there are replicas.
+    pub(in crate::http) owners: Option<&'a ShardOwners>,
+    pub(in crate::http) query: &'a AgentsQuery,
+}
+
+/// How many agents have each standing.
+struct StandingCounts([usize; AgentStanding::ALL.len()]);
 
 // === impl AgentStanding ===
 
 impl AgentStanding {
     const ALL: [Self; 5] = [Self::Drifted, Self::On, Self::Failing, Self::Well, Self::Unjudged];
 
-    fn of(agent: &AgentRow) -> Self {
+    pub(super) fn of(agent: &AgentRow) -> Self {
         let Some(asked) = &agent.asked else { return Self::Unjudged };
         let should_be = should_be(&agent.told, asked.definition.expect);
         // A custom provider reports mocks as on in any case.
@@ -52,7 +75,7 @@ impl AgentStanding {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Drifted => "drifted",
             Self::On => "on",
@@ -62,15 +85,41 @@ impl AgentStanding {
         }
     }
 
-    fn badge(self) -> Badge {
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|standing| standing.as_str() == name)
+    }
+
+    pub(super) fn badge(self) -> Badge {
         let (shape, word) = match self {
             Self::Drifted => ("≠", "drifted"),
-            Self::On => ("●", "on"),
-            Self::Failing => ("△", "polls fail"),
+            Self::On => ("●", "left on"),
+            Self::Failing => ("△", "poll errors"),
             Self::Well => ("✔", "as expected"),
             Self::Unjudged => ("?", "not judged"),
         };
         Badge { shape, word }
+    }
+
+    /// The section of the runbooks for an agent with this standing; `None` if nothing needs to be done.
+    pub(super) fn runbook_section(self) -> Option<&'static str> {
+        match self {
+            Self::Drifted => Some("cekuraagentmocksdrifted"),
+            Self::On => Some("cekuraagentleftenabled"),
+            Self::Failing => Some("cekuraagentnotanswering"),
+            Self::Well | Self::Unjudged => None,
+        }
+    }
+
+    /// Since when the agent has stood like this, if that is known.
+    pub(super) fn since(self, agent: &AgentRow) -> Option<Timestamp> {
+        let live = &agent.asked.as_ref()?.live;
+        match self {
+            // Mocks that are off have no such time. They should be on since the toggle said so.
+            Self::Drifted => live.enabled_since.or(agent.told.told_at()),
+            Self::On => live.enabled_since,
+            Self::Failing => live.failing.as_ref().map(|failing| failing.since),
+            Self::Well | Self::Unjudged => None,
+        }
     }
 
     /// The order of the table: agents without a problem are not told apart.
@@ -87,82 +136,207 @@ impl AgentStanding {
     fn summary(self, count: usize) -> Option<String> {
         match self {
             Self::Drifted => Some(format!("{count} drifted")),
-            Self::On => Some(format!("{count} on without being expected")),
+            Self::On => Some(format!("{count} left on")),
             Self::Failing => Some(format!("{count} not answering")),
             Self::Well | Self::Unjudged => None,
         }
     }
 }
 
-// === impl AgentSection ===
+// === impl AgentsQuery ===
 
-impl<'a> AgentSection<'a> {
-    /// `agents` are sorted by API and id.
-    pub(super) fn new(agents: &'a [AgentRow], owners: Option<&'a ShardOwners>, selection: &'a Selection) -> Self {
-        let rows = agents.iter().filter(|agent| agent.asked.is_some() || agent.told.enabled().is_some()).collect();
-        Self { rows, owners, selection }
+impl AgentsQuery {
+    /// What a query asks for: the first of each parameter.
+    pub(in crate::http) fn parse(query: Option<&str>) -> Self {
+        let query = query.unwrap_or_default().as_bytes();
+        let first =
+            |wanted: &str| form_urlencoded::parse(query).find(|(name, _)| name == wanted).map(|(_, value)| value);
+        let text = first("q").unwrap_or_default().chars().take(MAX_TEXT).collect();
+        Self {
+            selection: Selection { text, ..Selection::default() },
+            standing: first("standing").and_then(|standing| AgentStanding::parse(&standing)),
+            more: first("more").and_then(|more| more.parse().ok()).unwrap_or_default(),
+        }
     }
 
-    /// Writes how many agents have a problem, with a link to the table.
-    pub(super) fn write_summary(&self, page: &mut String) -> fmt::Result {
-        let total = count_of(self.rows.len() as u64, "agent");
-        let hidden = if self.rows.is_empty() { " hidden" } else { "" };
-        write!(page, "<p id=\"agent-summary\"{hidden}><a href=\"#agents\">{total}</a>")?;
-        let mut counts = [0; AgentStanding::ALL.len()];
-        self.rows.iter().for_each(|agent| counts[AgentStanding::of(agent) as usize] += 1);
-        let problems = AgentStanding::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-        let problems = problems.filter_map(|(standing, count)| standing.summary(count));
-        for (index, problem) in problems.enumerate() {
-            write!(page, "{} {problem}", if index == 0 { ":" } else { "," })?;
+    /// How many agents to show.
+    fn rows(&self) -> usize {
+        self.more.saturating_add(1).saturating_mul(ROWS)
+    }
+
+    /// The address of the page with this query, from the root of the site.
+    fn address(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if !self.selection.text.is_empty() {
+            query.append_pair("q", &self.selection.text);
         }
-        page.push_str(".</p>\n");
+        if let Some(standing) = self.standing {
+            query.append_pair("standing", standing.as_str());
+        }
+        if self.more > 0 {
+            query.append_pair("more", &self.more.to_string());
+        }
+        let query = query.finish();
+        if query.is_empty() { "agents".to_owned() } else { format!("agents?{query}") }
+    }
+}
+
+// === impl StandingCounts ===
+
+impl StandingCounts {
+    fn of(agents: &[AgentRow]) -> Self {
+        let mut counts = [0; AgentStanding::ALL.len()];
+        for agent in agents {
+            counts[AgentStanding::of(agent) as usize] += 1;
+        }
+        Self(counts)
+    }
+
+    /// How many agents have each standing that any has.
+    fn iter(&self) -> impl Iterator<Item = (AgentStanding, usize)> {
+        AgentStanding::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+
+    /// How many agents have a problem, in words; empty if none has.
+    fn problems(&self) -> String {
+        let problems: Vec<_> = self.iter().filter_map(|(standing, count)| standing.summary(count)).collect();
+        problems.join(", ")
+    }
+
+    /// The class of the banner.
+    fn class(&self) -> &'static str {
+        match self.iter().next() {
+            Some((AgentStanding::Drifted, _)) => "bad",
+            Some((AgentStanding::On | AgentStanding::Failing, _)) => "warn",
+            _ => "good",
+        }
+    }
+}
+
+// === impl AgentsPage ===
+
+impl<'a> AgentsPage<'a> {
+    /// Renders the whole page as HTML.
+    pub(in crate::http) fn render(&self) -> String {
+        let counts = StandingCounts::of(self.agents);
+        let problems = counts.problems();
+        let (title, icon) = if problems.is_empty() {
+            ("Agents".to_owned(), Icon::Well)
+        } else {
+            (format!("Agents: {problems}"), Icon::Trouble)
+        };
+        let (site, style) = (self.site, Some("agents.css"));
+        let layout =
+            Layout { site, title: &title, view: View::Agents, depth: 0, style, icon, is_kept_up_to_date: true };
+        layout.page(|page| {
+            let total = count_of(self.agents.len() as u64, "agent");
+            write!(page, "<div id=\"summary\" role=\"status\"><h1 class=\"banner {}\">", counts.class())?;
+            match problems.as_str() {
+                "" if self.agents.is_empty() => page.push_str("Nothing is known of any agent."),
+                "" => write!(page, "{total}, no problem.")?,
+                problems => write!(page, "{total}: {problems}.")?,
+            }
+            page.push_str("</h1></div>\n");
+            self.write_chips(page, &counts)?;
+            self.write_search(page)?;
+            self.write_table(page)
+        })
+    }
+
+    /// Writes how many agents have each standing, each a link to those.
+    fn write_chips(&self, page: &mut String, counts: &StandingCounts) -> fmt::Result {
+        page.push_str("<ul class=\"chips\" id=\"chips\">\n");
+        let without = AgentsQuery { standing: None, more: 0, ..self.query.clone() };
+        self.write_chip(page, &without, self.agents.len())?;
+        for standing in AgentStanding::ALL {
+            let count = counts.0[standing as usize];
+            if count > 0 || self.query.standing == Some(standing) {
+                self.write_chip(page, &AgentsQuery { standing: Some(standing), ..without.clone() }, count)?;
+            }
+        }
+        page.push_str("</ul>\n");
         Ok(())
     }
 
-    /// Writes the table. Without agents it is hidden: the script shows it when there are any.
-    pub(super) fn write(&self, page: &mut String) -> fmt::Result {
-        let (rows, selected) = self.worst_first();
-        let hidden = if self.rows.is_empty() { " hidden" } else { "" };
+    fn write_chip(&self, page: &mut String, query: &AgentsQuery, count: usize) -> fmt::Result {
+        let key = query.standing.map_or("all", AgentStanding::as_str);
+        let current = if self.query.standing == query.standing { " aria-current=\"true\"" } else { "" };
+        write!(page, "<li data-key=\"{key}\"><a class=\"chip {key}\" href=\"{}\"{current}>", Escaped(query.address()))?;
+        if let Some(Badge { shape, word }) = query.standing.map(AgentStanding::badge) {
+            writeln!(page, "<span aria-hidden=\"true\">{shape}</span> <b>{count}</b> {word}</a></li>")
+        } else {
+            writeln!(page, "<b>{count}</b> in all</a></li>")
+        }
+    }
+
+    /// Writes the search, a form that works without the script.
+    fn write_search(&self, page: &mut String) -> fmt::Result {
         write!(
             page,
-            "<section aria-labelledby=\"agents-title\" id=\"agent-section\"{hidden}>\n\
-             <h2 id=\"agents-title\">Agents</h2>\n<p id=\"shown-agents\" role=\"status\">{}</p>\n\
-             <table id=\"agents\" class=\"cards\" role=\"table\" tabindex=\"-1\">\n\
-             <caption>Agents, the worst first</caption>\n",
-            count_sentence(rows.len(), selected)
+            "<form role=\"search\" method=\"get\" action=\"agents\" id=\"filter\">\n\
+             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" maxlength=\"{MAX_TEXT}\" autocomplete=\"off\"></label>\n",
+            Escaped(&self.query.selection.text)
         )?;
-        write_table_head(page, AGENT_COLUMNS)?;
+        if let Some(standing) = self.query.standing {
+            writeln!(page, "<input type=\"hidden\" name=\"standing\" value=\"{}\">", standing.as_str())?;
+        }
+        page.push_str("<button>Search</button>\n</form>\n");
+        Ok(())
+    }
+
+    fn write_table(&self, page: &mut String) -> fmt::Result {
+        let (rows, selected) = self.worst_first();
+        let any = !self.agents.is_empty();
+        write!(page, "<p id=\"shown\" role=\"status\">{}", count_sentence(rows.len(), selected, any))?;
+        if self.query.standing.is_some() || !self.query.selection.text.is_empty() {
+            page.push_str(" <a href=\"agents\">Show all</a>");
+        }
+        page.push_str(
+            "</p>\n<table id=\"agents\" class=\"cards\" role=\"table\" tabindex=\"-1\">\n\
+             <caption>Agents, the worst first</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">",
+        );
+        for title in COLUMNS {
+            write!(page, "<th role=\"columnheader\" scope=\"col\">{title}</th>")?;
+        }
+        page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
+        let more = rows.len() < selected;
         for row in rows {
             write_row(page, row, self.owners)?;
         }
-        page.push_str(
-            "</tbody>\n</table>\n<p><button id=\"more-agents\" type=\"button\" hidden>Show more agents</button></p>\n</section>\n",
-        );
+        page.push_str("</tbody>\n</table>\n");
+        if more {
+            let query = AgentsQuery { more: self.query.more.saturating_add(1), ..self.query.clone() };
+            let address = Escaped(query.address());
+            writeln!(page, "<p><a class=\"button\" id=\"more\" href=\"{address}\">Show more</a></p>")?;
+        }
         Ok(())
     }
 
-    /// The first [`MAX_ROWS`] selected agents, the worst standing first and then by API and id; and how many are
-    /// selected.
+    /// The first selected agents, the worst standing first and then by API and id; and how many are selected.
     fn worst_first(&self) -> (Vec<&'a AgentRow>, usize) {
-        let is_selected = |agent: &&&AgentRow| self.selection.words().all(|word| contains(agent, word));
-        let mut selected: Vec<_> = self.rows.iter().filter(is_selected).copied().collect();
+        let is_selected = |agent: &&AgentRow| {
+            self.query.standing.is_none_or(|wanted| wanted == AgentStanding::of(agent))
+                && self.query.selection.words().all(|word| contains(agent, word))
+        };
+        let mut selected: Vec<_> = self.agents.iter().filter(is_selected).collect();
         let count = selected.len();
         selected.sort_by_key(|agent| AgentStanding::of(agent).rank());
-        selected.truncate(MAX_ROWS);
+        selected.truncate(self.query.rows());
         (selected, count)
     }
 }
 
-fn count_sentence(shown: usize, selected: usize) -> String {
+/// How many of the selected agents are shown. `any_known` is false if there are no agents at all.
+fn count_sentence(shown: usize, selected: usize, any_known: bool) -> String {
     match selected {
+        0 if !any_known => "List agents in the configuration, or toggle one.".to_owned(),
         0 => "No agent is like that.".to_owned(),
-        1 => "1 agent.".to_owned(),
         _ if shown < selected => format!("The first {shown} of {selected} agents."),
-        _ => format!("{selected} agents."),
+        _ => format!("{}.", count_of(selected as u64, "agent")),
     }
 }
 
-/// Whether a text that is shown of an agent, or its standing, contains the word. `status.js` has the same texts.
+/// Whether a text that is shown of an agent, or its standing, contains the word.
 fn contains(agent: &AgentRow, word: &str) -> bool {
     let live = agent.asked.as_ref().map(|asked| &asked.live);
     let failing = live.and_then(|live| live.failing.as_deref());
@@ -185,137 +359,13 @@ fn contains(agent: &AgentRow, word: &str) -> bool {
             .any(|(name, value)| selection::label_contains(name.as_str(), value, word))
 }
 
-/// Writes a row of the table.
-fn write_row(page: &mut String, agent: &AgentRow, owners: Option<&ShardOwners>) -> fmt::Result {
-    let (api, id) = (Escaped(agent.api.as_str()), agent.id);
-    write!(page, "<tr role=\"row\" data-name=\"{api}/{id}\">")?;
-    write_standing(page, agent)?;
-    write!(
-        page,
-        "<th role=\"rowheader\" scope=\"row\" data-of=\"Agent\"><a href=\"api/v1/agents/{api}/{id}\">{id}</a>"
-    )?;
-    write!(page, "<span class=\"more\">{api}</span>")?;
-    if let Some(labels) = agent.labels() {
-        write_labels(page, labels)?;
-    }
-    page.push_str("</th>");
-    write_live(page, agent)?;
-    write_should_be(page, agent)?;
-    write_agent_polls(page, agent, owners)?;
-    begin_cell(page, "Endpoints")?;
-    if let Some(asked) = &agent.asked {
-        write_endpoints(page, &asked.live)?;
-    }
-    page.push_str("</td>");
-    begin_cell(page, "Source")?;
-    if let Some(asked) = &agent.asked {
-        page.push_str(asked.definition.source.as_str());
-        if let Some(provider) = asked.provider() {
-            write!(page, "<span class=\"more\">{}</span>", provider.as_str())?;
-        }
-    }
-    page.push_str("</td></tr>\n");
-    Ok(())
-}
-
-fn write_standing(page: &mut String, agent: &AgentRow) -> fmt::Result {
-    let standing = AgentStanding::of(agent);
-    begin_cell(page, "Status")?;
-    standing.badge().write(page, standing.as_str())?;
-    if standing == AgentStanding::Drifted {
-        write_what_to_do(page, agent, "cekuraagentmocksdrifted")?;
-    }
-    page.push_str("</td>");
-    Ok(())
-}
-
-/// Writes whether mocks are on, and since when.
-fn write_live(page: &mut String, agent: &AgentRow) -> fmt::Result {
-    begin_cell(page, "Mocks are")?;
-    match &agent.asked {
-        None => page.push_str("not asked"),
-        Some(AskedAgent { live, drift, .. }) => {
-            page.push_str(live.enabled.map_or("not known", on_or_off));
-            if let Some(since) = live.enabled_since {
-                write!(page, "<span class=\"more\">since {}</span>", Time(since))?;
-            }
-            if drift.is_some_and(|drift| drift.drifted) {
-                let meaning = if live.enabled == Some(true) {
-                    "Real callers may talk to mocks."
-                } else {
-                    "Tests may reach the real systems."
-                };
-                write!(page, "<strong>{meaning}</strong>")?;
-            }
-        }
-    }
-    page.push_str("</td>");
-    Ok(())
-}
-
-/// Writes what the mocks should be, and who said so.
-fn write_should_be(page: &mut String, agent: &AgentRow) -> fmt::Result {
-    begin_cell(page, "Should be")?;
-    let expect = agent.asked.as_ref().and_then(|asked| asked.definition.expect);
-    page.push_str(should_be(&agent.told, expect).map_or("not known", |expect| on_or_off(expect == Expect::Enabled)));
-    if let Some(told_at) = agent.told.told_at() {
-        page.push_str("<span class=\"more\">told by ");
-        match &agent.told.told_by {
-            Some(teller) => {
-                let name = Escaped(teller.toggle.as_str());
-                write!(page, "<a href=\"api/v1/toggles/{name}\" data-toggle=\"{name}\">{name}</a>")?;
-            }
-            None => page.push_str("a toggle"),
-        }
-        write!(page, ", {}</span>", Time(told_at))?;
-    } else if expect.is_some() {
-        page.push_str("<span class=\"more\">as configured</span>");
-    }
-    page.push_str("</td>");
-    Ok(())
-}
-
-fn write_agent_polls(page: &mut String, agent: &AgentRow, owners: Option<&ShardOwners>) -> fmt::Result {
-    begin_cell(page, "Polls")?;
-    if let Some(AskedAgent { live, next_poll, .. }) = &agent.asked {
-        let replica = owners.and_then(|owners| owners.of(&agent.api, agent.id));
-        write_polls(page, live.last_success, *next_poll, [live.polls, live.failures], replica)?;
-        if let Some(failing) = &live.failing {
-            write_poll_failure(page, failing)?;
-            write_what_to_do(page, agent, "cekuraagentnotanswering")?;
-        }
-    }
-    page.push_str("</td>");
-    Ok(())
-}
-
-fn write_endpoints(page: &mut String, live: &LiveMocks) -> fmt::Result {
-    if let Some(count) = live.mcp_endpoints {
-        write!(page, "{count} MCP")?;
-    }
-    if let Some(count) = live.tool_endpoints {
-        write!(page, "<span class=\"more\">{}</span>", count_of(count, "tool"))?;
-    }
-    Ok(())
-}
-
-fn write_what_to_do(page: &mut String, agent: &AgentRow, section: &str) -> fmt::Result {
-    // The name of an API needs no percent-encoding in a query.
-    let (api, id) = (Escaped(agent.api.as_str()), agent.id);
-    write!(page, "<a class=\"more\" href=\"runbooks?agent={api}/{id}#{section}\">what to do</a>")
-}
-
-fn on_or_off(enabled: bool) -> &'static str {
-    if enabled { "on" } else { "off" }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::toggle::sample::{agent, at, mock_status, watch};
-    use crate::toggle::{AgentDefinition, AgentView, Failure, Reason, ToldBy, ToldMocks};
+    use crate::toggle::sample::{agent, at, mock_status};
+    use crate::toggle::{AgentDefinition, AgentView, Failure, LiveMocks, Reason, ToldMocks};
 
     fn row(definition: AgentDefinition, live: LiveMocks) -> AgentRow {
         let told = ToldMocks::default();
@@ -335,12 +385,23 @@ mod tests {
         AgentDefinition { expect, ..agent(id) }
     }
 
-    fn rendered(agents: &[AgentRow], words: &str) -> String {
-        let selection = Selection { text: words.to_owned(), ..Selection::default() };
-        let (section, mut page) = (AgentSection::new(agents, None, &selection), String::new());
-        section.write_summary(&mut page).unwrap();
-        section.write(&mut page).unwrap();
-        page
+    fn rendered(agents: &[AgentRow], query: &str) -> String {
+        let site = SiteInfo { telemetry_path: "/metrics", has_replicas: false, started_at: at(0), now: at(9) };
+        AgentsPage { site, agents, owners: None, query: &AgentsQuery::parse(Some(query)) }.render()
+    }
+
+    /// The ids of the agents in the table.
+    fn ids(page: &str) -> Vec<&str> {
+        page.split("data-key=\"default/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+    }
+
+    fn mixed() -> [AgentRow; 4] {
+        [
+            row(expects("1", None), live(false)),
+            row(expects("2", Some(Expect::Disabled)), live(false)),
+            row(expects("3", None), live(true)),
+            row(expects("4", Some(Expect::Enabled)), live(false)),
+        ]
     }
 
     #[test]
@@ -360,35 +421,37 @@ mod tests {
 
     #[test]
     fn problems_come_first_and_the_rest_by_id() {
-        let agents = [
-            row(expects("1", None), live(false)),
-            row(expects("2", Some(Expect::Disabled)), live(false)),
-            row(expects("3", None), live(true)),
-            row(expects("4", Some(Expect::Enabled)), live(false)),
-        ];
-        let page = rendered(&agents, "");
-        let names: Vec<_> = page.split("data-name=\"default/").skip(1).map(|rest| &rest[..1]).collect();
-        assert_eq!(names, ["4", "3", "1", "2"]);
-        assert!(page.contains(">4 agents</a>: 1 drifted, 1 on without being expected.</p>"), "{page}");
-        let page = rendered(&agents, "DRIFTED");
-        assert!(page.contains("<p id=\"shown-agents\" role=\"status\">1 agent.</p>"), "{page}");
-        assert!(page.contains(">4 agents</a>"), "the summary is of all agents: {page}");
+        let page = rendered(&mixed(), "");
+        assert_eq!(ids(&page), ["4", "3", "1", "2"]);
+        assert!(page.contains("\">4 agents: 1 drifted, 1 left on.</h1>"), "{page}");
+        assert!(page.contains("<title>Agents: 1 drifted, 1 left on – cekura-exporter</title>"), "{page}");
     }
 
     #[test]
-    fn an_agent_of_which_nothing_is_known_is_not_shown() {
-        let unknown = AgentRow { asked: None, ..row(agent("7"), LiveMocks::default()) };
-        let page = rendered(std::slice::from_ref(&unknown), "");
-        assert!(page.contains("id=\"agent-section\" hidden>") && !page.contains("data-name"), "{page}");
-        let told_by = ToldBy { toggle: watch("enable", "p").name, labels: watch("enable", "p").labels };
-        let told = ToldMocks {
-            newest: Some((at(1), 0)),
-            enabled_since: Some(at(1)),
-            told_by: Some(told_by),
-            ..ToldMocks::default()
-        };
-        let page = rendered(&[AgentRow { told, ..unknown }], "");
-        assert!(page.contains("<td role=\"cell\" data-of=\"Mocks are\">not asked</td>"), "{page}");
-        assert!(page.contains("data-toggle=\"enable\">enable</a>"), "{page}");
+    fn words_and_a_standing_select_agents_but_the_summary_is_of_all() {
+        for (query, expected) in [
+            ("q=DRIFTED", &["4"][..]),
+            ("standing=on", &["3"]),
+            ("standing=well", &["2"]),
+            ("standing=unjudged&q=default", &["1"]),
+            ("standing=unjudged&q=nothing", &[]),
+            ("standing=unheard-of", &["4", "3", "1", "2"]),
+        ] {
+            let page = rendered(&mixed(), query);
+            assert_eq!(ids(&page), expected, "{query}");
+            assert!(page.contains("\">4 agents: 1 drifted, 1 left on.</h1>"), "{query}: {page}");
+        }
+        assert!(rendered(&mixed(), "standing=failing").contains("No agent is like that."));
+        assert!(rendered(&[], "").contains("List agents in the configuration, or toggle one."));
+    }
+
+    #[test]
+    fn an_address_leads_to_the_same_query() {
+        for address in ["agents", "agents?q=a+b%26&standing=drifted&more=3", "agents?standing=on"] {
+            assert_eq!(AgentsQuery::parse(address.strip_prefix("agents?")).address(), address);
+        }
+        for ignored in ["standing=x", "more=-1", "toggle=a", "%ff=%ff"] {
+            assert_eq!(AgentsQuery::parse(Some(ignored)), AgentsQuery::default(), "{ignored}");
+        }
     }
 }

@@ -2,59 +2,54 @@
 
 /// A file that pages load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) enum Asset {
-    /// The style sheet.
-    Style,
-    /// The script.
-    Script,
+pub(in crate::http) struct Asset {
+    name: &'static str,
+    pub(in crate::http) content_type: &'static str,
+    pub(in crate::http) content: &'static str,
 }
+
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const ICON: &str = "image/svg+xml";
+
+/// All of them.
+const ASSETS: &[Asset] = &[
+    Asset { name: "base.css", content_type: STYLE, content: include_str!("assets/base.css") },
+    Asset { name: "status.css", content_type: STYLE, content: include_str!("assets/status.css") },
+    Asset { name: "toggle.css", content_type: STYLE, content: include_str!("assets/toggle.css") },
+    Asset { name: "agents.css", content_type: STYLE, content: include_str!("assets/agents.css") },
+    Asset { name: "views.css", content_type: STYLE, content: include_str!("assets/views.css") },
+    Asset { name: "runbooks.css", content_type: STYLE, content: include_str!("assets/runbooks.css") },
+    Asset { name: "page.js", content_type: SCRIPT, content: include_str!("assets/page.js") },
+    Asset { name: "refresh.js", content_type: SCRIPT, content: include_str!("assets/refresh.js") },
+    Asset { name: "searching.js", content_type: SCRIPT, content: include_str!("assets/searching.js") },
+    Asset { name: "times.js", content_type: SCRIPT, content: include_str!("assets/times.js") },
+    Asset { name: "timeline.js", content_type: SCRIPT, content: include_str!("assets/timeline.js") },
+    Asset { name: "copying.js", content_type: SCRIPT, content: include_str!("assets/copying.js") },
+    Asset { name: "well.svg", content_type: ICON, content: include_str!("assets/well.svg") },
+    Asset { name: "trouble.svg", content_type: ICON, content: include_str!("assets/trouble.svg") },
+];
 
 // === impl Asset ===
 
 impl Asset {
     /// The asset of that name.
     pub(in crate::http) fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "status.css" => Some(Self::Style),
-            "status.js" => Some(Self::Script),
-            _ => None,
-        }
-    }
-
-    pub(in crate::http) fn content_type(self) -> &'static str {
-        match self {
-            Self::Style => "text/css; charset=utf-8",
-            Self::Script => "text/javascript; charset=utf-8",
-        }
-    }
-
-    pub(in crate::http) fn content(self) -> &'static str {
-        match self {
-            Self::Style => include_str!("status.css"),
-            Self::Script => include_str!("status.js"),
-        }
+        ASSETS.iter().find(|asset| asset.name == name).copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::selection::{MAX_TEXT, MAX_WORDS};
-    use crate::toggle::Standing;
 
     #[test]
-    fn the_script_has_the_limits_of_standings() {
-        for (name, limit) in [("STUCK_MS", Standing::STUCK_AFTER), ("SILENT_MS", Standing::SILENT_AFTER)] {
-            let line = format!("const {name} = {} * 60e3;", limit.as_secs() / 60);
-            assert!(Asset::Script.content().contains(&line), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_script_has_the_limits_of_selections() {
-        for (name, limit) in [("MAX_TEXT", MAX_TEXT), ("MAX_WORDS", MAX_WORDS)] {
-            let line = format!("const {name} = {limit};");
-            assert!(Asset::Script.content().contains(&line), "{line}");
+    fn scripts_import_only_assets() {
+        for script in ASSETS.iter().filter(|asset| asset.content_type == SCRIPT) {
+            for import in script.content.split(" from \"./").skip(1) {
+                let name = import.split('"').next().unwrap();
+                assert!(Asset::from_name(name).is_some(), "{} imports {name}", script.name);
+            }
         }
     }
 }

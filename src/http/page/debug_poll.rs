@@ -3,14 +3,15 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::html::{self, Escaped};
+use super::html::{Escaped, Time};
+use super::layout::{Icon, Layout, SiteInfo, Up, View};
 use crate::cekura::{ConnectPhase, RequestPhase, ResolvePhase, ResolvedHost, TlsPhase};
 use crate::http::api::debug_poll::{DebugPoll, seconds};
 use crate::tls::AuthorityKind;
 use crate::toggle::{Answer, Failure, Status, Text};
 
-/// From the path of this page to the root of the site.
-const ROOT: &str = "../../";
+/// In how many folders the page is.
+const DEPTH: usize = 2;
 
 /// What the page shows.
 pub(crate) enum DebugPollPage<'a> {
@@ -23,25 +24,21 @@ pub(crate) enum DebugPollPage<'a> {
 // === impl DebugPollPage ===
 
 impl DebugPollPage<'_> {
-    /// The whole page.
-    pub(crate) fn render(&self) -> String {
-        let mut page = String::new();
-        // Writing to a String cannot fail.
-        let _ = self.write(&mut page);
-        page
-    }
-
-    fn write(&self, page: &mut String) -> fmt::Result {
-        html::begin_at(page, ROOT, "Poll once · cekura-exporter", "");
-        write!(page, "<nav aria-label=\"Back\"><a href=\"{ROOT}\">Status</a></nav>\n<main class=\"prose\">\n")?;
-        match self {
-            Self::Polled(poll) => write_poll(page, poll)?,
-            Self::Refused(why) => {
-                write!(page, "<h1>Not polled</h1>\n<p role=\"alert\">{}.</p>\n", Escaped(why))?;
-            }
-        }
-        page.push_str(html::END);
-        Ok(())
+    /// The whole page. It is true of one moment, so it is not kept up to date.
+    pub(crate) fn render(&self, site: SiteInfo<'_>) -> String {
+        let layout = Layout {
+            site,
+            title: "Polled once",
+            view: View::Status,
+            depth: DEPTH,
+            style: None,
+            icon: Icon::Well,
+            is_kept_up_to_date: false,
+        };
+        layout.page(|page| match self {
+            Self::Polled(poll) => write_poll(page, poll),
+            Self::Refused(why) => write!(page, "<h1>Not polled</h1>\n<p role=\"alert\">{}.</p>\n", Escaped(why)),
+        })
     }
 }
 
@@ -54,26 +51,18 @@ fn write_poll(page: &mut String, poll: &DebugPoll<'_>) -> fmt::Result {
         Err(failure) => write_failure(page, failure, polled.phases.failed_in)?,
     }
     write_phases(page, poll)?;
-    write!(
-        page,
-        "<p>Agent {}, API {}, <time datetime=\"{started}\">{started}</time>",
-        watch.agent_id,
-        Escaped(watch.api.as_str())
-    )?;
+    write!(page, "<p>Agent {}, API {}, {}", watch.agent_id, Escaped(watch.api.as_str()), Time(*started))?;
     if let Some(replica) = replica {
         write!(page, ", from replica {}", Escaped(replica))?;
     }
     writeln!(page, ". This poll changed nothing that is known of the toggle.</p>")?;
-    write_form(page, ROOT, watch.name.as_str(), "Poll once more")
+    write_form(page, DEPTH, watch.name.as_str(), "Poll once more")
 }
 
-/// Writes a button that polls a toggle once. `root` is the relative URL of the root of the site.
-pub(super) fn write_form(page: &mut String, root: &str, toggle: &str, label: &str) -> fmt::Result {
-    let toggle = Escaped(toggle);
-    writeln!(
-        page,
-        "<form method=\"post\" action=\"{root}-/debug/poll?toggle={toggle}\"><button>{label}</button></form>"
-    )
+/// Writes a button that polls a toggle once, on a page that is in this number of folders.
+pub(super) fn write_form(page: &mut String, depth: usize, toggle: &str, label: &str) -> fmt::Result {
+    let (toggle, up) = (Escaped(toggle), Up(depth));
+    writeln!(page, "<form method=\"post\" action=\"{up}-/debug/poll?toggle={toggle}\"><button>{label}</button></form>")
 }
 
 fn write_answer(page: &mut String, answer: &Answer) -> fmt::Result {

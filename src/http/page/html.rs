@@ -1,30 +1,20 @@
-//! HTML that all pages have in common.
+//! Pieces of HTML that all pages are made from.
 
 use std::fmt::{self, Write as _};
 
-/// What a page ends with. It closes `main`.
-pub(super) const END: &str = "</main>\n</body>\n</html>\n";
+use crate::toggle::{Labels, Standing, Timestamp};
 
 /// Text that is escaped to stand between tags or in an attribute in double quotes.
 pub(in crate::http) struct Escaped<T>(pub(in crate::http) T);
 
-/// Begins a page: everything up to the start of `body`. `links` is HTML that belongs into the head.
-pub(super) fn begin(page: &mut String, title: &str, links: &str) {
-    begin_at(page, "", title, links);
+/// The shape and the word that show a standing. The style adds a colour. Each of the three is enough to tell it.
+pub(super) struct Badge {
+    pub(super) shape: &'static str,
+    pub(super) word: &'static str,
 }
 
-/// As [`begin`], for a page below the root of the site. `root` is the relative URL of that root.
-pub(super) fn begin_at(page: &mut String, root: &str, title: &str, links: &str) {
-    // Writing to a String cannot fail.
-    let _ = write!(
-        page,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"{root}assets/status.css\">\n\
-         {links}</head>\n<body>\n",
-    );
-}
+/// A time in UTC for people, and in another form for the script, which tells it in the reader's zone.
+pub(super) struct Time(pub(super) Timestamp);
 
 // === impl Escaped ===
 
@@ -54,6 +44,59 @@ impl fmt::Write for Escaping<'_, '_> {
             rest = special.get(1..).unwrap_or_default();
         }
         self.0.write_str(rest)
+    }
+}
+
+// === impl Badge ===
+
+impl Badge {
+    pub(super) fn of(standing: Standing) -> Self {
+        let (shape, word) = match standing {
+            Standing::Failed => ("✖", "failed"),
+            Standing::Mismatched => ("≠", "mismatch"),
+            Standing::Stuck => ("◷", "stuck"),
+            Standing::Silent => ("○", "silent"),
+            Standing::Failing => ("△", "poll errors"),
+            Standing::Unknown => ("?", "unknown"),
+            Standing::InProgress => ("▸", "in progress"),
+            Standing::Completed => ("✔", "completed"),
+        };
+        Self { shape, word }
+    }
+
+    /// Writes the badge of a standing with this name.
+    pub(super) fn write(&self, page: &mut String, name: &str) -> fmt::Result {
+        let Self { shape, word } = self;
+        write!(page, "<span class=\"badge {name}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")
+    }
+}
+
+// === impl Time ===
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<time datetime=\"{}\">{}</time>", self.0, utc(self.0))
+    }
+}
+
+/// A time in UTC for people, to the second.
+pub(super) fn utc(at: Timestamp) -> String {
+    let full = at.to_string();
+    let (date, time) = full.split_once('T').unwrap_or((&full, ""));
+    format!("{date} {} UTC", time.get(..8).unwrap_or_default())
+}
+
+pub(super) fn write_labels(page: &mut String, labels: &Labels) -> fmt::Result {
+    for (label, value) in labels {
+        write!(page, "<span class=\"label\">{}={}</span>", Escaped(label.as_str()), Escaped(value))?;
+    }
+    Ok(())
+}
+
+pub(super) fn count_of(count: impl Into<u64>, noun: &str) -> String {
+    match count.into() {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }
 

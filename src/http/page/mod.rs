@@ -1,69 +1,80 @@
-//! The status page: which toggles and agents have a problem, since when, why, and what to do about it.
+//! The pages for people: which toggles and agents have a problem, since when, why, and what to do about it.
 //!
-//! Without JavaScript, it shows the first [`MAX_ROWS`] toggles and as many agents. Its script shows more, and updates the page. All links
-//! are relative, so a proxy can serve the page below a path prefix.
+//! The server writes all of them. The script asks for the page that is shown again and again, and takes over what has
+//! changed, so whatever is shown is also shown without it. All links are relative, so a proxy can serve the pages below
+//! a path prefix.
 
+mod agent;
+mod agent_rows;
 mod agents;
+mod apis;
 mod assets;
 pub(crate) mod debug_poll;
+mod health;
 mod html;
-mod row;
+mod layout;
+mod missing;
+mod problems;
+mod query;
+mod replicas;
 pub(crate) mod runbooks;
+mod runtime;
+mod sources;
+mod timeline;
+mod toggle;
+mod toggle_rows;
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
-use agents::AgentSection;
+pub(super) use agent::AgentPage;
+pub(super) use agents::{AgentsPage, AgentsQuery};
+pub(super) use apis::ApisPage;
 pub(super) use assets::Asset;
+pub(super) use health::{ExporterHealth, HealthSources};
 pub(super) use html::Escaped;
-use row::{Badge, count_of};
+use html::{Badge, count_of};
+use layout::Layout;
+pub(super) use layout::{SiteInfo, View};
+pub(super) use missing::MissingPage;
+use problems::ProblemList;
+pub(super) use query::PageQuery;
+use query::{RowOrder, SortKey};
+pub(super) use replicas::ReplicasPage;
+pub(super) use runtime::RuntimePage;
+pub(super) use sources::SourcesPage;
+pub(super) use toggle::{MissingTogglePage, TogglePage};
 
 use crate::board::{AgentRow, ToggleRow, ToggleRows};
-use crate::http::api::overview::{ApiHealth, Overview};
-use crate::http::selection::{MAX_TEXT, Selection};
-use crate::toggle::{ShardOwners, Standing, Status, Timestamp};
+use crate::http::api::overview::Overview;
+use crate::http::selection::MAX_TEXT;
+use crate::toggle::{ShardOwners, Standing};
 
-/// How many toggles, and how many agents, are shown without the script.
-const MAX_ROWS: usize = 500;
-
-/// The columns of a table, each with its title and the key to sort by, if it can be sorted.
-type Columns = [(&'static str, Option<&'static str>)];
-
-/// The columns of the table of toggles.
-const TOGGLE_COLUMNS: &Columns = &[
-    ("Status", Some("status")),
-    ("Toggle", Some("name")),
-    ("Agent", Some("agent")),
+/// The columns of the table of toggles, each with its title and what a click on it sorts by.
+const TOGGLE_COLUMNS: [(&str, Option<SortKey>); 9] = [
+    ("Status", Some(SortKey::Standing)),
+    ("Toggle", Some(SortKey::Name)),
+    ("Agent", Some(SortKey::Agent)),
     ("Mocks", None),
-    ("Run", Some("run")),
-    ("Polls", Some("polls")),
+    ("Run", Some(SortKey::Run)),
+    ("Polls", Some(SortKey::Polls)),
     ("What it says", None),
     ("Tools", None),
     ("Source", None),
 ];
 
-/// The columns of the table of agents.
-const AGENT_COLUMNS: &Columns = &[
-    ("Status", None),
-    ("Agent", None),
-    ("Mocks are", None),
-    ("Should be", None),
-    ("Polls", None),
-    ("Endpoints", None),
-    ("Source", None),
-];
-
 /// What the status page is made from.
 pub(super) struct StatusPage<'a> {
+    pub(super) site: SiteInfo<'a>,
     pub(super) overview: &'a Overview,
     pub(super) rows: &'a ToggleRows,
     /// All agents of which something is known, sorted by API and id.
     pub(super) agents: &'a [AgentRow],
+    /// What is wrong with the exporter itself.
+    pub(super) health: &'a ExporterHealth,
     /// Which replica polls what, if there are replicas.
     pub(super) owners: Option<&'a ShardOwners>,
-    pub(super) selection: &'a Selection,
-    /// The path of the metrics.
-    pub(super) telemetry_path: &'a str,
-    pub(super) now: Timestamp,
+    pub(super) query: &'a PageQuery,
 }
 
 // === impl StatusPage ===
@@ -71,208 +82,183 @@ pub(super) struct StatusPage<'a> {
 impl StatusPage<'_> {
     /// Renders the whole page as HTML.
     pub(super) fn render(&self) -> String {
-        let mut page = String::new();
-        // Writing to a String cannot fail.
-        let _ = self.write(&mut page);
-        page
+        let problems = ProblemList::of(self.overview, self.rows, self.agents, self.health, self.site.now);
+        let layout = Layout {
+            site: self.site,
+            title: &problems.title(),
+            view: View::Status,
+            depth: 0,
+            style: Some("status.css"),
+            icon: problems.icon(),
+            is_kept_up_to_date: true,
+        };
+        layout.page(|page| {
+            problems.write(page, self.rows.len(), self.agents.len())?;
+            self.write_toggles(page)
+        })
     }
 
-    fn write(&self, page: &mut String) -> fmt::Result {
-        html::begin(page, "cekura-exporter", "<script src=\"assets/status.js\" defer></script>\n");
-        page.push_str("<a class=\"skip\" href=\"#toggles\">Skip to the toggles</a>\n");
-        self.write_header(page)?;
-        page.push_str("<main>\n<p id=\"trouble\" role=\"alert\" hidden></p>\n");
-        let agents = AgentSection::new(self.agents, self.owners, self.selection);
-        self.write_counts(page)?;
-        agents.write_summary(page)?;
-        self.write_apis(page)?;
-        self.write_filter(page)?;
+    fn write_toggles(&self, page: &mut String) -> fmt::Result {
+        page.push_str("<section aria-labelledby=\"toggles-title\" data-key=\"toggles-section\">\n<h2 id=\"toggles-title\">Toggles</h2>\n");
+        self.write_chips(page)?;
+        self.write_search(page)?;
         self.write_table(page)?;
-        agents.write(page)?;
-        page.push_str(html::END);
+        page.push_str("</section>\n");
         Ok(())
     }
 
-    fn write_header(&self, page: &mut String) -> fmt::Result {
-        let Overview { version, revision, started_at, .. } = self.overview;
-        writeln!(
-            page,
-            "<header>\n<h1>cekura-exporter</h1>\n\
-             <p><span id=\"build\">Version {version}, revision {revision}</span>, \
-             started <span id=\"started\"><time datetime=\"{started_at}\">{started_at}</time></span>. \
-             Shown as of {}</p>\n\
-             <nav aria-label=\"More\"><ul>\
-             <li><a href=\"{}\">Metrics</a></li><li><a href=\"config\">Configuration</a></li>\
-             <li><a href=\"runbooks\">Runbooks</a></li><li><a href=\"api/v1/toggles\">Toggles as JSON</a></li>\
-             <li><a href=\"api/v1/agents\">Agents as JSON</a></li>\
-             </ul></nav>\n</header>",
-            AsOf(self.now),
-            Escaped(self.telemetry_path.trim_start_matches('/')),
-        )
-    }
-
-    /// Writes how many toggles have each standing, the worst first.
-    fn write_counts(&self, page: &mut String) -> fmt::Result {
-        let toggles = self.overview.toggles();
-        let noun = if toggles == 1 { "toggle" } else { "toggles" };
-        writeln!(
-            page,
-            "<section aria-labelledby=\"counts\">\n<h2 id=\"counts\">{toggles} {noun}</h2>\n<ul class=\"counts\">"
-        )?;
+    /// Writes how many toggles have each standing, each a link to those.
+    fn write_chips(&self, page: &mut String) -> fmt::Result {
+        page.push_str("<ul class=\"chips\" id=\"chips\">\n");
+        let without = PageQuery { standing: None, more: 0, ..self.query.clone() };
+        self.write_chip(page, &without, "all", None, self.overview.toggles())?;
         for standing in Standing::ALL {
-            let Badge { shape, word } = Badge::of(standing);
-            let name = standing.as_str();
-            let count = self.overview.standings.get(name).copied().unwrap_or_default();
-            writeln!(
-                page,
-                "<li class=\"{name}{}\"><span aria-hidden=\"true\">{shape}</span> \
-                 <b data-standing=\"{name}\">{count}</b> {word}</li>",
-                if count == 0 { " none" } else { "" }
-            )?;
+            let count = self.overview.standings.get(standing.as_str()).copied().unwrap_or_default();
+            if count > 0 || self.query.standing == Some(standing) {
+                let query = PageQuery { standing: Some(standing), ..without.clone() };
+                self.write_chip(page, &query, standing.as_str(), Some(standing), count)?;
+            }
         }
-        page.push_str("</ul>\n</section>\n");
+        page.push_str("</ul>\n");
         Ok(())
     }
 
-    fn write_apis(&self, page: &mut String) -> fmt::Result {
-        page.push_str(
-            "<section aria-labelledby=\"apis\">\n<h2 id=\"apis\">APIs</h2>\n<ul class=\"apis\" id=\"api-list\">\n",
-        );
-        for api in &self.overview.apis {
-            writeln!(page, "<li>{}</li>", ApiLine(api))?;
+    fn write_chip(
+        &self,
+        page: &mut String,
+        query: &PageQuery,
+        key: &str,
+        standing: Option<Standing>,
+        count: usize,
+    ) -> fmt::Result {
+        let current = if self.query.standing == standing { " aria-current=\"true\"" } else { "" };
+        write!(page, "<li data-key=\"{key}\"><a class=\"chip {key}\" href=\"{}\"{current}>", Escaped(query.address()))?;
+        if let Some(Badge { shape, word }) = standing.map(Badge::of) {
+            writeln!(page, "<span aria-hidden=\"true\">{shape}</span> <b>{count}</b> {word}</a></li>")
+        } else {
+            writeln!(page, "<b>{count}</b> in all</a></li>")
         }
-        page.push_str("</ul>\n</section>\n");
-        Ok(())
     }
 
-    /// Writes the filter, a form that works without the script.
-    fn write_filter(&self, page: &mut String) -> fmt::Result {
+    /// Writes the search, a form that works without the script.
+    fn write_search(&self, page: &mut String) -> fmt::Result {
         write!(
             page,
-            "<section aria-labelledby=\"list\">\n<h2 id=\"list\">What they are doing</h2>\n\
-             <form role=\"search\" method=\"get\" action=\"./\" id=\"filter\">\n\
-             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" maxlength=\"{MAX_TEXT}\" autocomplete=\"off\"></label>\n\
-             <label>Status <select name=\"status\">\n<option value=\"\">any</option>\n",
-            Escaped(&self.selection.text)
+            "<form role=\"search\" method=\"get\" action=\"./\" id=\"filter\">\n\
+             <label>With these words <input type=\"search\" name=\"q\" value=\"{}\" maxlength=\"{MAX_TEXT}\" autocomplete=\"off\"></label>\n",
+            Escaped(&self.query.selection.text)
         )?;
-        for status in Status::ALL {
-            let name = status.as_str();
-            let selected = if self.selection.status == Some(status) { " selected" } else { "" };
-            writeln!(page, "<option value=\"{name}\"{selected}>{}</option>", name.replace('_', " "))?;
+        if let Some(standing) = self.query.standing {
+            writeln!(page, "<input type=\"hidden\" name=\"standing\" value=\"{}\">", standing.as_str())?;
         }
-        page.push_str("</select></label>\n<button>Filter</button>\n</form>\n");
+        page.push_str("<button>Search</button>\n</form>\n");
         Ok(())
     }
 
     fn write_table(&self, page: &mut String) -> fmt::Result {
-        let (rows, selected) = self.worst_first();
-        let any_watched = self.overview.toggles() > 0;
-        write!(page, "<p id=\"shown\" role=\"status\">{}", count_sentence(rows.len(), selected, any_watched))?;
-        if rows.len() < selected {
-            page.push_str(" The worst come first; narrow the filter to see others.");
+        let (rows, selected) = self.sorted_rows();
+        write!(
+            page,
+            "<p id=\"shown\" role=\"status\">{}",
+            count_sentence(rows.len(), selected, self.overview.toggles() > 0)
+        )?;
+        if !self.query.is_all() {
+            page.push_str(" <a href=\"./\">Show all</a>");
         }
         page.push_str(
-            "</p>\n<table id=\"toggles\" class=\"cards\" role=\"table\" tabindex=\"-1\">\n\
-             <caption>Toggles, the worst first</caption>\n",
+            "</p>\n<table id=\"toggles\" class=\"cards\" role=\"table\" tabindex=\"-1\">\n<caption>Toggles</caption>\n",
         );
-        write_table_head(page, TOGGLE_COLUMNS)?;
+        self.write_table_head(page)?;
+        let more = rows.len() < selected;
         for row in rows {
-            row::write_row(page, row, self.owners, self.now)?;
+            toggle_rows::write_row(page, row, self.owners, self.site.now)?;
         }
-        page.push_str(
-            "</tbody>\n</table>\n<p><button id=\"more\" type=\"button\" hidden>Show more</button></p>\n</section>\n",
-        );
+        page.push_str("</tbody>\n</table>\n");
+        if more {
+            let query = PageQuery { more: self.query.more.saturating_add(1), ..self.query.clone() };
+            writeln!(
+                page,
+                "<p><a class=\"button\" id=\"more\" href=\"{}\">Show more</a></p>",
+                Escaped(query.address())
+            )?;
+        }
         Ok(())
     }
 
-    /// The first [`MAX_ROWS`] selected toggles, the worst standing first and then by name; and how many are selected.
-    fn worst_first(&self) -> (Vec<&ToggleRow>, usize) {
-        let mut selected: Vec<_> = self
-            .selection
-            .select(self.rows, self.now)
-            .enumerate()
-            .map(|(index, row)| (Standing::of(&row.toggle, self.now), index, row))
-            .collect();
-        let count = selected.len();
-        if count > MAX_ROWS {
-            selected.select_nth_unstable_by_key(MAX_ROWS, |(standing, index, _)| (*standing, *index));
-            selected.truncate(MAX_ROWS);
+    /// Writes the head of the table, and begins its body. A column that can be sorted by is a link to the page that is.
+    fn write_table_head(&self, page: &mut String) -> fmt::Result {
+        page.push_str("<thead role=\"rowgroup\"><tr role=\"row\">");
+        let order = self.query.order;
+        for (title, sort) in TOGGLE_COLUMNS {
+            page.push_str("<th role=\"columnheader\" scope=\"col\"");
+            let Some(by) = sort else {
+                write!(page, ">{title}</th>")?;
+                continue;
+            };
+            if by == order.by {
+                write!(page, " aria-sort=\"{}\"", if order.descending { "descending" } else { "ascending" })?;
+            }
+            let query = PageQuery { order: order.clicked(by), ..self.query.clone() };
+            write!(page, "><a href=\"{}\">{title}</a></th>", Escaped(query.address()))?;
         }
-        selected.sort_unstable_by_key(|(standing, index, _)| (*standing, *index));
-        (selected.into_iter().map(|(.., row)| row).collect(), count)
+        page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
+        Ok(())
+    }
+
+    /// The selected toggles in the order that the query asks for, as many as it asks for; and how many are selected.
+    fn sorted_rows(&self) -> (Vec<&ToggleRow>, usize) {
+        let now = self.site.now;
+        let mut selected: Vec<_> = self
+            .query
+            .selection
+            .select(self.rows, now)
+            .map(|row| (Standing::of(&row.toggle, now), row))
+            .filter(|(standing, _)| self.query.standing.is_none_or(|wanted| wanted == *standing))
+            .enumerate()
+            .map(|(index, (standing, row))| SortedRow { standing, index, row })
+            .collect();
+        let (count, most) = (selected.len(), self.query.rows());
+        let order = |a: &SortedRow, b: &SortedRow| a.compare(b, self.query.order);
+        if count > most {
+            selected.select_nth_unstable_by(most, order);
+            selected.truncate(most);
+        }
+        selected.sort_unstable_by(order);
+        (selected.into_iter().map(|sorted| sorted.row).collect(), count)
     }
 }
 
-/// Writes the head of a table, and begins its body.
-fn write_table_head(page: &mut String, columns: &Columns) -> fmt::Result {
-    page.push_str("<thead role=\"rowgroup\"><tr role=\"row\">");
-    for (title, sort) in columns {
-        write!(page, "<th role=\"columnheader\" scope=\"col\"")?;
-        if let Some(sort) = sort {
-            write!(page, " data-sort=\"{sort}\"")?;
-        }
-        write!(page, ">{title}</th>")?;
+/// A selected toggle, and what it is sorted by.
+struct SortedRow<'a> {
+    standing: Standing,
+    /// Its place by name.
+    index: usize,
+    row: &'a ToggleRow,
+}
+
+// === impl SortedRow ===
+
+impl SortedRow<'_> {
+    fn compare(&self, other: &Self, order: RowOrder) -> Ordering {
+        let (one, two) = (&self.row.toggle, &other.row.toggle);
+        let compared = match order.by {
+            SortKey::Standing => self.standing.cmp(&other.standing),
+            SortKey::Name => self.index.cmp(&other.index),
+            SortKey::Agent => one.watch.agent_id.cmp(&two.watch.agent_id),
+            SortKey::Run => one.run.started.cmp(&two.run.started),
+            SortKey::Polls => one.run.last_success.cmp(&two.run.last_success),
+        };
+        let compared = if order.descending { compared.reverse() } else { compared };
+        compared.then(self.index.cmp(&other.index))
     }
-    page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
-    Ok(())
 }
 
 /// How many of the selected toggles are shown. `any_watched` is false if there are no toggles at all.
 fn count_sentence(shown: usize, selected: usize, any_watched: bool) -> String {
     match selected {
-        0 if !any_watched => "Nothing is watched.".to_owned(),
+        0 if !any_watched => "No toggle is watched.".to_owned(),
         0 => "No toggle is like that.".to_owned(),
-        1 => "1 toggle.".to_owned(),
         _ if shown < selected => format!("The first {shown} of {selected} toggles."),
-        _ => format!("{selected} toggles."),
-    }
-}
-
-/// The health of an API on one line.
-struct ApiLine<'a>(&'a ApiHealth);
-
-impl fmt::Display for ApiLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ApiHealth { name, requests_per_second, max_in_flight, in_flight, waiting, polled, agents, .. } = self.0;
-        let polled = count_of(*polled as u64, "toggle");
-        write!(f, "<b>{}</b> the last poll of {} of {polled} failed", Escaped(name), self.0.failures())?;
-        for (reason, count) in &self.0.failing {
-            write!(f, ", {count} {}", reason.replace('_', " "))?;
-        }
-        if agents.asked > 0 {
-            write!(f, "; {} of {} not answering", agents.failures(), count_of(agents.asked as u64, "agent"))?;
-            for (reason, count) in &agents.failing {
-                write!(f, ", {count} {}", reason.replace('_', " "))?;
-            }
-        }
-        write!(
-            f,
-            "; {in_flight} of {max_in_flight} requests under way, {waiting} waiting, {requests_per_second} a second allowed"
-        )?;
-        if let Some(until) = &self.0.paused_until {
-            write!(
-                f,
-                "; <strong>paused until <time datetime=\"{until}\">{until}</time></strong> <a href=\"runbooks?api={}#cekuraapithrottled\">what to do</a>",
-                Escaped(name)
-            )?;
-        }
-        if let Some((verdict, section)) = self.0.verdict() {
-            write!(
-                f,
-                "; <strong>{verdict}</strong> <a href=\"runbooks?api={}#{section}\">what to do</a>",
-                Escaped(name)
-            )?;
-        }
-        write!(f, ".")
-    }
-}
-
-/// When the page was rendered. The script updates it, and says how long ago that was. No text follows it, because that
-/// would move with each update.
-struct AsOf(Timestamp);
-
-impl fmt::Display for AsOf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<span id=\"as-of\">{}</span>", row::Time(self.0))
+        _ => format!("{}.", count_of(selected as u64, "toggle")),
     }
 }

@@ -50,6 +50,9 @@ pub struct FileScan {
     pub files: BTreeMap<Arc<Path>, Arc<Definitions>>,
     /// Each glob as configured, in that order, and whether it could be followed and all of its files could be read.
     pub glob_up: Vec<(Arc<str>, bool)>,
+    /// The first [`WatchFiles::MAX_PROBLEMS`] problems of each glob, by the glob as configured, and of each file, by its
+    /// path, that have any; if there are more, a last one says how many.
+    pub problems: BTreeMap<String, Vec<Problem>>,
     /// What has changed since the scan before.
     pub events: Vec<FileEvent>,
     /// How many files were read, because stat did not show that they are unchanged.
@@ -164,7 +167,21 @@ impl WatchFiles {
         self.report_globs(walks, &has_problems, &mut scan);
         let last_good = |(path, file): (&Arc<Path>, &FileState)| Some((path.clone(), file.last_good()?.clone()));
         scan.files = self.files.iter().filter_map(last_good).collect();
+        scan.problems = self.problems();
         scan
+    }
+
+    /// The problems of each glob and file that has any.
+    fn problems(&self) -> BTreeMap<String, Vec<Problem>> {
+        let of_globs = self.glob_problems.iter().map(|(glob, problems)| (glob.to_string(), problems.as_slice()));
+        let of_files = self.files.iter().filter(|(_, file)| file.has_problems());
+        let of_files = of_files.map(|(path, file)| (shown(path), file.problems()));
+        let mut all: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
+        for (origin, problems) in of_globs.chain(of_files).filter(|(_, problems)| !problems.is_empty()) {
+            let shortened = shortened(problems, &origin);
+            all.entry(origin).or_default().extend(shortened);
+        }
+        all
     }
 
     /// Reads and parses a file if it may have changed. Returns whether it has problems.

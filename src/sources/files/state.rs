@@ -50,6 +50,11 @@ impl FileState {
         self.stamp.as_ref()
     }
 
+    /// The problems of the file as it is now.
+    pub(super) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
     pub(super) fn has_problems(&self) -> bool {
         !self.problems.is_empty()
     }

@@ -225,6 +225,8 @@ fn a_broken_file_keeps_its_last_good_watches_until_it_is_mended() {
     assert!(events.starts_with("failed b.yaml: b.yaml:1:1: agent_id: `0` is not an agent id"), "{events}");
     let again = folder.scan_in(LATER);
     assert_eq!((again.up(), again.events()), (vec![false, true], vec![]), "it is told once");
+    let has_problems: Vec<_> = again.scan.problems.keys().map(|origin| again.short(origin)).collect();
+    assert_eq!(has_problems, ["b.yaml"], "but each scan knows it");
     folder.write_text("b.yaml", "# still\nagent_id: 0\nprogress_id: p\n");
     assert_eq!(folder.scan_in(LATER).events(), NOTHING, "it is the same problem");
     folder.write_text("b.yaml", "name: b\nagent_id: 1\n");
@@ -232,6 +234,7 @@ fn a_broken_file_keeps_its_last_good_watches_until_it_is_mended() {
     folder.write("b.yaml", "b");
     let mended = folder.scan_in(LATER);
     assert_eq!((mended.up(), mended.events()), (vec![true, true], vec!["mended b.yaml".into()]));
+    assert!(mended.scan.problems.is_empty());
     assert!(Arc::ptr_eq(&seen.list("b.yaml"), &mended.list("b.yaml")));
 }
 

@@ -29,6 +29,14 @@ pub(super) fn winner(contenders: &[Contender], apis: &BTreeSet<ApiName>) -> Opti
     contenders.iter().position(|contender| contender.is_of(apis))
 }
 
+/// The definitions that do not take effect.
+pub(super) fn rejected(contenders: &[Contender], apis: &BTreeSet<ApiName>) -> Vec<RefusedDefinition> {
+    let winner = winner(contenders, apis);
+    let by = winner.map(|winner| &*contenders[winner].origin);
+    let rejected = contenders.iter().enumerate().filter(|(i, _)| winner != Some(*i));
+    rejected.map(|(_, contender)| contender.refused_by(by, apis)).collect()
+}
+
 /// Adds to `refused` the definitions that do not take effect and were not reported yet.
 pub(super) fn report_refused(
     contenders: &mut [Contender],
@@ -40,12 +48,7 @@ pub(super) fn report_refused(
     for (i, contender) in contenders.iter_mut().enumerate() {
         let is_refused = winner != Some(i);
         if is_refused && !contender.refused {
-            let by = by.as_ref().filter(|_| contender.is_of(apis));
-            refused.push(RefusedDefinition {
-                watch: contender.definition.watch.clone(),
-                origin: Origin::clone(&contender.origin),
-                by: by.map(|by| Origin::clone(by)),
-            });
+            refused.push(contender.refused_by(by.as_deref(), apis));
         }
         contender.refused = is_refused;
     }
@@ -111,5 +114,11 @@ impl Contender {
     /// Whether its API is one of these.
     pub(super) fn is_of(&self, apis: &BTreeSet<ApiName>) -> bool {
         apis.contains(&self.definition.watch.api)
+    }
+
+    /// Says that it does not take effect, because its API is not configured or this origin defines the name, too.
+    fn refused_by(&self, by: Option<&Origin>, apis: &BTreeSet<ApiName>) -> RefusedDefinition {
+        let (watch, origin) = (self.definition.watch.clone(), Origin::clone(&self.origin));
+        RefusedDefinition { watch, origin, by: by.filter(|_| self.is_of(apis)).cloned() }
     }
 }

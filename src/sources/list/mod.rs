@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use self::contenders::{Contender, Contenders, may_come_back, report_refused, winner};
+use self::contenders::{Contender, Contenders, may_come_back, rejected, report_refused, winner};
 
 use crate::toggle::{ApiName, Source, Timestamp, Watch, WatchName};
 
@@ -86,6 +86,8 @@ pub struct WatchList {
     /// The names that each origin defines.
     by_origin: BTreeMap<Arc<Origin>, HashSet<WatchName>>,
     counts: [WatchCounts; Source::ALL.len()],
+    /// The names with a definition that does not take effect.
+    rejected: BTreeSet<WatchName>,
 }
 
 /// A change of the list. It takes effect as a whole with [`Edit::finish`].
@@ -120,6 +122,12 @@ impl WatchList {
         Source::ALL.into_iter().zip(self.counts)
     }
 
+    /// The first definitions that do not take effect, at most `most`, sorted by name.
+    pub fn rejected(&self, most: usize) -> Vec<RefusedDefinition> {
+        let of_name = |name: &WatchName| rejected(self.contenders(name), &self.apis);
+        self.rejected.iter().flat_map(of_name).take(most).collect()
+    }
+
     /// The definitions of a name.
     fn contenders(&self, name: &WatchName) -> &[Contender] {
         self.by_name.get(name).map(Contenders::as_slice).unwrap_or_default()
@@ -139,6 +147,13 @@ impl WatchList {
     /// Adds the definitions of a name to the counts.
     fn add_counts(&mut self, name: &WatchName) {
         self.update_counts(name, |count| *count += 1);
+        let contenders = self.contenders(name);
+        // One definition at most takes effect.
+        if contenders.len() > 1 || contenders.first().is_some_and(|contender| !contender.is_of(&self.apis)) {
+            self.rejected.insert(name.clone());
+        } else {
+            self.rejected.remove(name);
+        }
     }
 
     /// Applies `update` to the count of each definition of a name.

@@ -79,6 +79,10 @@ fn a_definition_that_loses_is_reported_once_with_the_origin_that_precedes_it() {
     assert_eq!(edited.changes, []);
     assert_eq!((&edited.refused[0].origin, &edited.refused[0].by), (&Origin::Http, &Some(Origin::Config)));
     assert_eq!(defines(&mut list, &file("/a"), "w").refused.len(), 1, "the file's, and not the other one again");
+    let rejected = list.rejected(9);
+    let origins: Vec<_> = rejected.iter().map(|refused| (&refused.origin, &refused.by)).collect();
+    assert_eq!(origins, [(&file("/a"), &Some(Origin::Config)), (&Origin::Http, &Some(Origin::Config))]);
+    assert_eq!(list.rejected(1), rejected[..1]);
 }
 
 #[test]
@@ -198,6 +202,9 @@ proptest! {
                 let defined = model.keys().filter(|(_, origin)| origin.source() == source).count();
                 let watched = expected.iter().filter(|watch| watch.source == source).count();
                 prop_assert_eq!((count.watches, count.rejected), (watched, defined - watched));
+                let rejected = list.rejected(usize::MAX);
+                let rejected = rejected.iter().filter(|refused| refused.origin.source() == source).count();
+                prop_assert_eq!(rejected, defined - watched);
             }
         }
     }

@@ -200,7 +200,7 @@ fn what_is_sent_to_the_build_is_all_that_it_needs_and_little_else() {
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1", "--manifest-path"]);
     printed(metadata.arg(root.join("Cargo.toml")));
-    for needed in ["build.rs", "deploy/rootfs", "docs/runbooks.md", "src/main.rs", "src/http/page/status.js"] {
+    for needed in ["build.rs", "deploy/rootfs", "docs/runbooks.md", "src/main.rs", "src/http/page/assets/page.js"] {
         assert!(root.join(needed).is_file(), "{needed}");
     }
     for left_out in [".git", "target", "docs/performance.md", "tests/it", "README.md"] {

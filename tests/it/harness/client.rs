@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::redirect::Policy;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -79,7 +80,8 @@ impl Client {
     pub(crate) fn http(&self) -> reqwest::Client {
         // It may be there already: the tests of one process share it.
         let _ = default_provider().install_default();
-        let mut builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20));
+        let mut builder = reqwest::Client::builder().no_proxy().redirect(Policy::none());
+        builder = builder.timeout(Duration::from_secs(20));
         if let Some(tls) = self.tls() {
             builder = builder.tls_backend_preconfigured(tls).pool_max_idle_per_host(0);
         }

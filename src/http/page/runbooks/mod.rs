@@ -14,7 +14,8 @@ use hyper::header::{HOST, HeaderMap};
 
 use self::shell::{ShellWord, ascii_json, quoted};
 pub(crate) use self::subject::AlertSubject;
-use super::html::{self, Escaped};
+use super::html::Escaped;
+use super::layout::{Icon, Layout, SiteInfo, Up, View};
 use crate::toggle::{Expect, Source};
 
 /// The page for one alert.
@@ -53,29 +54,97 @@ enum Placeholder {
     Api,
 }
 
+/// `docs/runbooks.md`, in pieces.
+#[derive(Debug)]
+struct RunbookTemplate {
+    /// HTML that leads to the sections.
+    contents: &'static str,
+    sections: &'static [RunbookSection],
+}
+
+/// What there is to know about one alert, or how to do something.
+#[derive(Debug)]
+struct RunbookSection {
+    /// Its fragment in the address of the page.
+    id: &'static str,
+    /// The name of the alert, or what it is about.
+    title: &'static str,
+    parts: &'static [TemplatePart],
+}
+
 /// The end of a sentence, as HTML.
 const UNKNOWN_DIRECTION: &str =
     "no direction known: replace <code>TRUE_OR_FALSE</code> and <code>ENABLED_OR_DISABLED</code>.";
 
+/// What cannot be done for a toggle that was not registered, as HTML.
+const PUT_REFUSED: &str = "The <code>PUT</code> of step 2 is refused for this source: do what \
+                           <a href=\"#toggle-again\">Toggle again</a> says instead.";
+
 /// Made from `docs/runbooks.md` by `build.rs`.
-const TEMPLATE: &[TemplatePart] = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
+const TEMPLATE: RunbookTemplate = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 
 // === impl Runbooks ===
 
 impl Runbooks {
-    /// The whole page.
-    pub(crate) fn render(&self) -> String {
-        let mut page = String::new();
+    /// The whole page around its content.
+    pub(crate) fn page(site: SiteInfo<'_>, content: &str) -> String {
+        let layout = Layout {
+            site,
+            title: "Runbooks",
+            view: View::Runbooks,
+            depth: 0,
+            style: Some("runbooks.css"),
+            icon: Icon::Well,
+            is_kept_up_to_date: true,
+        };
+        layout.page(|page| page.write_str(content))
+    }
+
+    /// What the page has besides what all pages have.
+    pub(crate) fn content(&self) -> String {
+        let mut content = String::new();
         // Writing to a String cannot fail.
-        let _ = self.write(&mut page);
-        page
+        let _ = self.write(&mut content);
+        content
     }
 
     fn write(&self, page: &mut String) -> fmt::Result {
-        html::begin(page, "Runbooks · cekura-exporter", "");
-        page.push_str("<nav aria-label=\"Back\"><a href=\"./\">Status</a></nav>\n<main class=\"prose\">\n");
+        page.push_str("<h1>Runbooks</h1>\n");
         self.notice(page)?;
-        for part in TEMPLATE {
+        let RunbookTemplate { contents, sections } = TEMPLATE;
+        write!(
+            page,
+            "<div class=\"runbooks\">\n<nav id=\"contents\" aria-label=\"Contents\" tabindex=\"0\">\n{contents}</nav>\n<div>\n"
+        )?;
+        for section in sections {
+            let RunbookSection { id, title, .. } = section;
+            write!(page, "<section id=\"{id}\">\n<div class=\"heading\"><h2>{title}</h2>")?;
+            if let Some(subject) = self.subject.name().filter(|_| self.is_filled_in(section)) {
+                write!(page, " <span class=\"subject\">{}</span>", Escaped(subject))?;
+            }
+            page.push_str(" <a class=\"back\" href=\"#contents\">Contents</a></div>\n");
+            self.write_parts(page, section)?;
+            page.push_str("</section>\n");
+        }
+        page.push_str("</div>\n</div>\n");
+        Ok(())
+    }
+
+    /// The section with this id for a toggle, without its heading, for a page in this many folders; `None` if that is not
+    /// there, or if nothing is known to fill in.
+    pub(super) fn section(&self, id: &str, depth: usize) -> Option<String> {
+        let AlertSubject::Toggle(watch, _) = &self.subject else { return None };
+        let section = TEMPLATE.sections.iter().find(|section| section.id == id)?;
+        let mut parts = String::new();
+        self.write_parts(&mut parts, section).ok()?;
+        let is_refused = watch.source != Source::Http && parts.contains("Step 2.");
+        let notice = if is_refused { format!("<p class=\"notice\">{PUT_REFUSED}</p>\n") } else { String::new() };
+        let links = format!("href=\"{}runbooks?toggle={}#", Up(depth), Escaped(watch.name.as_str()));
+        Some(format!("{notice}{parts}").replace("href=\"#", &links))
+    }
+
+    fn write_parts(&self, page: &mut String, section: &RunbookSection) -> fmt::Result {
+        for part in section.parts {
             match part {
                 TemplatePart::Text(html) => page.push_str(html),
                 TemplatePart::Placeholder(placeholder, example) => {
@@ -83,13 +152,25 @@ impl Runbooks {
                 }
             }
         }
-        page.push_str(html::END);
         Ok(())
+    }
+
+    /// Whether something in the section comes from what the page is about.
+    fn is_filled_in(&self, section: &RunbookSection) -> bool {
+        section.parts.iter().any(|part| match part {
+            TemplatePart::Placeholder(Placeholder::Exporter, _) | TemplatePart::Text(_) => false,
+            TemplatePart::Placeholder(placeholder, _) => self.value(*placeholder).is_some(),
+        })
     }
 
     /// Says whose commands these are.
     fn notice(&self, page: &mut String) -> fmt::Result {
-        page.push_str("<p class=\"notice\" role=\"note\">");
+        let class = match &self.subject {
+            AlertSubject::Unspecified => "",
+            AlertSubject::Missing(_) => " missing",
+            AlertSubject::Toggle(..) | AlertSubject::Agent(..) | AlertSubject::Api(_) => " filled",
+        };
+        write!(page, "<p class=\"notice{class}\" role=\"note\">")?;
         match &self.subject {
             AlertSubject::Unspecified => page.push_str(
                 "The toggle, agent, API and labels in the commands are <strong>examples</strong>. Open this page \
@@ -102,7 +183,7 @@ impl Runbooks {
                 let (name, agent, api) = (Escaped(watch.name.as_str()), watch.agent_id, Escaped(api.api.as_str()));
                 write!(
                     page,
-                    "The commands are filled in for toggle <a href=\"./?toggle={name}\"><strong>{name}</strong></a>: \
+                    "The commands are filled in for toggle <a href=\"toggles/{name}\"><strong>{name}</strong></a>: \
                      agent {agent}, API {api}, source {}, ",
                     watch.source.as_str()
                 )?;
@@ -111,10 +192,7 @@ impl Runbooks {
                     None => page.push_str(UNKNOWN_DIRECTION),
                 }
                 if watch.source != Source::Http {
-                    page.push_str(
-                        " The <code>PUT</code> of step 2 is refused for this source: do what \
-                         <a href=\"#toggle-again\">Toggle again</a> says instead.",
-                    );
+                    write!(page, " {PUT_REFUSED}")?;
                 }
             }
             AlertSubject::Agent(agent, api, _, should_be) => {

@@ -75,6 +75,16 @@ impl AlertSubject {
         api.map(Self::Api).ok_or_else(|| "The address of this page names no API that is configured.".to_owned())
     }
 
+    /// What it is called, if it is something.
+    pub(super) fn name(&self) -> Option<String> {
+        match self {
+            Self::Toggle(watch, _) => Some(watch.name.as_str().to_owned()),
+            Self::Agent(agent, api, ..) => Some(format!("agent {agent} of API {}", api.api.as_str())),
+            Self::Api(api) => Some(format!("API {}", api.api.as_str())),
+            Self::Unspecified | Self::Missing(_) => None,
+        }
+    }
+
     pub(super) fn api(&self) -> Option<&ApiUrl> {
         match self {
             Self::Toggle(_, api) | Self::Agent(_, api, ..) | Self::Api(api) => Some(api),

@@ -38,10 +38,10 @@ fn every_value_has_a_place_on_the_page_and_no_example_is_left_in_the_code_of_a_t
         TemplatePart::Placeholder(value, _) => Some(format!("{value:?}")),
         TemplatePart::Text(_) => None,
     };
-    let used: BTreeSet<_> = TEMPLATE.iter().filter_map(of).collect();
+    let used: BTreeSet<_> = TEMPLATE.sections.iter().flat_map(|section| section.parts).filter_map(of).collect();
     let all = ["Agent", "Api", "Base", "Direction", "Exporter", "Labels", "Toggle"];
     assert_eq!(used, all.map(str::to_owned).into());
-    let page = runbooks(AlertSubject::Toggle(watch(None, "payments"), base("https://api.test/v"))).render();
+    let page = runbooks(AlertSubject::Toggle(watch(None, "payments"), base("https://api.test/v"))).content();
     for example in ["cekura-exporter:10058", "api.cekura.ai", "bookings", "4321", "default"] {
         assert!(!page.contains(example), "{example}");
     }
@@ -56,18 +56,88 @@ fn every_value_has_a_place_on_the_page_and_no_example_is_left_in_the_code_of_a_t
 }
 
 #[test]
-fn a_page_about_nothing_is_the_text_with_its_examples_but_for_the_address() {
-    let page = runbooks(AlertSubject::Unspecified).render();
-    let (_, body) = page.split_once("</p>\n").unwrap();
-    let text: String = TEMPLATE
-        .iter()
-        .map(|part| match part {
-            TemplatePart::Text(html) => (*html).to_owned(),
-            TemplatePart::Placeholder(_, example) => Escaped(example).to_string(),
-        })
-        .collect();
-    let expected = text.replace("exporter=http://cekura-exporter:10058", "exporter=https://exporter.test/base");
-    assert_eq!(body.strip_suffix("</main>\n</body>\n</html>\n"), Some(&*expected));
+fn a_page_about_nothing_has_the_examples_but_for_the_address() {
+    let content = runbooks(AlertSubject::Unspecified).content();
+    for section in TEMPLATE.sections {
+        let text: String = section
+            .parts
+            .iter()
+            .map(|part| match part {
+                TemplatePart::Text(html) => (*html).to_owned(),
+                TemplatePart::Placeholder(_, example) => Escaped(example).to_string(),
+            })
+            .collect();
+        let expected = text.replace("exporter=http://cekura-exporter:10058", "exporter=https://exporter.test/base");
+        let (id, title) = (section.id, section.title);
+        let heading = format!(
+            "<div class=\"heading\"><h2>{title}</h2> <a class=\"back\" href=\"#contents\">Contents</a></div>\n"
+        );
+        assert!(content.contains(&format!("<section id=\"{id}\">\n{heading}{expected}</section>\n")), "{id}");
+    }
+}
+
+#[test]
+fn each_alert_has_parts_with_headings_in_one_order_and_the_contents_lead_to_every_section() {
+    let names = ["means", "look", "do", "ends", "is-not"];
+    let headings = ["What it means", "Look", "Do", "When it ends", "What it is not"];
+    let mut alerts = 0;
+    for section in TEMPLATE.sections {
+        let mut content = String::new();
+        runbooks(AlertSubject::Unspecified).write_parts(&mut content, section).unwrap();
+        let id = section.id;
+        assert_eq!(content.matches("<div").count(), content.matches("</div>").count(), "{id}");
+        assert!(TEMPLATE.contents.contains(&format!("<a href=\"#{id}\">{}</a>", section.title)), "{id}");
+        if section.title.starts_with("Cekura") {
+            alerts += 1;
+            let parts: Vec<_> = content.split("<div class=\"part ").collect();
+            assert_eq!(parts[0], "", "{id}");
+            assert_eq!(parts.len(), 1 + names.len(), "{id}");
+            for (part, (name, heading)) in parts[1..].iter().zip(names.into_iter().zip(headings)) {
+                assert!(part.starts_with(&format!("{name}\">\n<h3>{heading}</h3>\n<p>")), "{id}: {part}");
+                assert!(!part.contains(&format!("<strong>{heading}.")), "{id}: {part}");
+            }
+        }
+    }
+    assert!(alerts > 20, "{alerts}");
+    assert_eq!(TEMPLATE.contents.matches("<a ").count(), TEMPLATE.sections.len());
+    for severity in ["critical", "warning", "info"] {
+        assert!(
+            TEMPLATE.contents.contains(&format!("</a> <span class=\"{severity}\">{severity}</span>")),
+            "{severity}"
+        );
+    }
+    assert!(TEMPLATE.contents.contains("</a> <span class=\"critical\">critical; warning if"));
+}
+
+#[test]
+fn a_heading_says_whose_commands_are_below_it_if_some_are_filled_in() {
+    let toggle = || AlertSubject::Toggle(watch(None, "payments"), base("https://api.test"));
+    let heading = |subject: AlertSubject, id: &str| {
+        let content = runbooks(subject).content();
+        let (_, after) = content.split_once(&format!("<section id=\"{id}\">\n<div class=\"heading\">")).unwrap();
+        let heading = after.split_once("</div>").unwrap().0;
+        heading.split_once("<span class=\"subject\">").map(|(_, of)| of.split_once('<').unwrap().0.to_owned())
+    };
+    assert_eq!(heading(toggle(), "cekuratogglefailed").as_deref(), Some("payments"));
+    assert_eq!(heading(toggle(), "cekuraconfigreloadfailed"), None);
+    assert_eq!(heading(AlertSubject::Unspecified, "cekuratogglefailed"), None);
+    assert_eq!(heading(AlertSubject::Missing("None.".to_owned()), "cekuratogglefailed"), None);
+    let agent = AlertSubject::Agent(AgentId::parse("77").unwrap(), base("https://a"), Labels::default(), None);
+    assert_eq!(heading(agent, "cekuraagentmocksdrifted").as_deref(), Some("agent 77 of API staging"));
+    assert_eq!(heading(AlertSubject::Api(base("https://a")), "cekuraapidown").as_deref(), Some("API staging"));
+}
+
+#[test]
+fn a_section_for_another_page_is_that_of_the_toggle_and_leads_to_the_runbooks() {
+    let toggle = runbooks(AlertSubject::Toggle(watch(None, "payments"), base("https://api.test")));
+    let section = toggle.section("cekuratogglefailed", 1).unwrap();
+    assert!(section.contains("base=https://api.test\n") && section.contains("/aiagents/77/"), "{section}");
+    assert!(section.contains("<a href=\"../runbooks?toggle=payments#toggle-again\">"), "{section}");
+    assert!(!section.contains("href=\"#") && !section.contains("<h2") && !section.contains("<section"), "{section}");
+    assert!(section.starts_with("<p class=\"notice\">The <code>PUT</code>"), "it is not a registration: {section}");
+    assert!(toggle.section("cekuratogglestuck", 0).unwrap().contains("<a href=\"runbooks?toggle=payments#"));
+    assert_eq!(toggle.section("nothing", 1), None);
+    assert_eq!(runbooks(AlertSubject::Unspecified).section("cekuratogglefailed", 1), None);
 }
 
 #[test]
@@ -123,8 +193,8 @@ proptest! {
         let read = words(&format!("'{{{field}}}'"));
         let json: Json = serde_json::from_str(&read.concat()).unwrap();
         prop_assert_eq!((read.len(), &json["labels"]), (1, &serde_json::json!({"team": team})));
-        let plain = runbooks_of_nobody().render();
-        prop_assert_eq!(runbooks.render().matches('<').count(), plain.matches('<').count());
+        let plain = runbooks_of_nobody().content();
+        prop_assert_eq!(runbooks.content().matches('<').count(), plain.matches('<').count());
     }
 }
 

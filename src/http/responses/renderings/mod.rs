@@ -25,8 +25,10 @@ pub(crate) use self::rendering::{RenderingCut, RenderingReader, RenderingSource}
 use super::json_layout::JsonLayout;
 use crate::exposition::Format;
 use crate::http::log_limiter::LogLimiter;
+use crate::http::page::{AgentsQuery, PageQuery};
 use crate::http::selection::Selection;
 use crate::threads::{Panicked, Worker};
+use crate::toggle::AgentKey;
 
 /// How many scrapes are rendered at a time.
 const SCRAPE_TURNS: usize = 2;
@@ -73,7 +75,13 @@ pub(crate) struct RenderingKey {
 pub(crate) enum Document {
     Metrics(Format),
     Toggles(Selection, JsonLayout),
-    StatusPage(Selection),
+    StatusPage(PageQuery),
+    AgentsPage(AgentsQuery),
+    AgentPage(AgentKey),
+    ApisPage,
+    SourcesPage,
+    ReplicasPage,
+    RuntimePage,
     Overview(JsonLayout),
     Agents(JsonLayout),
     Config,

@@ -1,45 +1,15 @@
-//! The table row of a toggle. `status.js` writes the same HTML, and a test compares the two.
+//! The table row of a toggle.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::html::Escaped;
+use super::html::{Badge, Escaped, Time, count_of, write_labels};
 use crate::board::ToggleRow;
 use crate::config::format_duration;
-use crate::toggle::{Expect, FailureStreak, Labels, Reason, ShardOwners, Standing, Status, Text, Timestamp, Toggle};
-
-/// The shape and the word that show a standing. The style adds a colour. Each of the three is enough to tell it.
-pub(super) struct Badge {
-    pub(super) shape: &'static str,
-    pub(super) word: &'static str,
-}
-
-// === impl Badge ===
-
-impl Badge {
-    pub(super) fn of(standing: Standing) -> Self {
-        let (shape, word) = match standing {
-            Standing::Failed => ("✖", "failed"),
-            Standing::Mismatched => ("≠", "mismatch"),
-            Standing::Stuck => ("◷", "stuck"),
-            Standing::Silent => ("○", "silent"),
-            Standing::Failing => ("△", "polls fail"),
-            Standing::Unknown => ("?", "unknown"),
-            Standing::InProgress => ("▸", "in progress"),
-            Standing::Completed => ("✔", "completed"),
-        };
-        Self { shape, word }
-    }
-
-    /// Writes the badge of a standing with this name.
-    pub(super) fn write(&self, page: &mut String, name: &str) -> fmt::Result {
-        let Self { shape, word } = self;
-        write!(page, "<span class=\"badge {name}\"><span aria-hidden=\"true\">{shape}</span> {word}</span>")
-    }
-}
+use crate::toggle::{Expect, FailureStreak, Reason, ShardOwners, Standing, Status, Text, Timestamp, Toggle};
 
 /// The section of the runbooks for a toggle with this standing; `None` if nothing needs to be done.
-fn runbook_section(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
+pub(super) fn runbook_section(standing: Standing, toggle: &Toggle) -> Option<&'static str> {
     let fails =
         |reasons: [Reason; 2]| toggle.run.failing.as_ref().is_some_and(|failing| reasons.contains(&failing.reason));
     match standing {
@@ -71,7 +41,7 @@ fn mismatch_meaning(expect: Expect, mock_enabled: Option<bool>) -> &'static str 
     }
 }
 
-/// The most characters of a text that needs no scrolling, however narrow its column is. `status.js` has the same limit.
+/// The most characters of a text that needs no scrolling, however narrow its column is.
 const SHORT_TEXT: usize = 80;
 
 /// Writes a row of the table. The style cuts long texts.
@@ -83,13 +53,10 @@ pub(super) fn write_row(
 ) -> fmt::Result {
     let (toggle, watch) = (&row.toggle, &row.toggle.watch);
     let standing = Standing::of(toggle, now);
-    write!(page, "<tr role=\"row\" data-name=\"{}\">", Escaped(watch.name.as_str()))?;
+    write!(page, "<tr role=\"row\" data-key=\"{}\">", Escaped(watch.name.as_str()))?;
     write_status(page, row, standing)?;
     let name = Escaped(watch.name.as_str());
-    write!(
-        page,
-        "<th role=\"rowheader\" scope=\"row\" data-of=\"Toggle\"><a href=\"api/v1/toggles/{name}\">{name}</a>"
-    )?;
+    write!(page, "<th role=\"rowheader\" scope=\"row\" data-of=\"Toggle\"><a href=\"toggles/{name}\">{name}</a>")?;
     write_labels(page, &watch.labels)?;
     page.push_str("</th>");
     begin_cell(page, "Agent")?;
@@ -105,13 +72,6 @@ pub(super) fn write_row(
     page.push_str("</td>");
     begin_cell(page, "Source")?;
     writeln!(page, "{}</td></tr>", watch.source.as_str())
-}
-
-pub(super) fn write_labels(page: &mut String, labels: &Labels) -> fmt::Result {
-    for (label, value) in labels {
-        write!(page, "<span class=\"label\">{}={}</span>", Escaped(label.as_str()), Escaped(value))?;
-    }
-    Ok(())
 }
 
 pub(super) fn begin_cell(page: &mut String, column: &str) -> fmt::Result {
@@ -142,7 +102,7 @@ fn write_status(page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::
 }
 
 /// Whether the standing is from an earlier run that ended badly, while this run has not ended.
-fn is_from_earlier_run(standing: Standing, status: Status) -> bool {
+pub(super) fn is_from_earlier_run(standing: Standing, status: Status) -> bool {
     matches!(standing, Standing::Failed | Standing::Mismatched)
         && matches!(status, Status::InProgress | Status::Unknown)
 }
@@ -226,32 +186,24 @@ fn write_texts(page: &mut String, row: &ToggleRow) -> fmt::Result {
 
 /// Writes why the last poll failed.
 pub(super) fn write_poll_failure(page: &mut String, failing: &FailureStreak) -> fmt::Result {
+    write_text(page, &poll_failure(failing))
+}
+
+/// That the last poll failed, and why.
+pub(super) fn poll_failure(failing: &FailureStreak) -> String {
+    format!("Poll failed, {}", failure_words(failing))
+}
+
+/// Why the last poll failed.
+pub(super) fn failure_words(failing: &FailureStreak) -> String {
     let reason = failing.reason.as_str().replace('_', " ");
     let detail = failing.detail.as_ref().map_or("", Text::as_str);
     let colon = if detail.is_empty() { "" } else { ": " };
-    write_text(page, &format!("Poll failed, {reason}{colon}{detail}"))
+    format!("{reason}{colon}{detail}")
 }
 
 /// Writes a text. A long one is scrolled, so it must be reachable with the keyboard.
-fn write_text(page: &mut String, text: &str) -> fmt::Result {
+pub(super) fn write_text(page: &mut String, text: &str) -> fmt::Result {
     let focusable = if text.chars().count() > SHORT_TEXT { " tabindex=\"0\"" } else { "" };
     write!(page, "<p class=\"text\"{focusable}>{}</p>", Escaped(text))
-}
-
-pub(super) fn count_of(count: impl Into<u64>, noun: &str) -> String {
-    match count.into() {
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
-    }
-}
-
-/// A time in a form for people, and in another for the script.
-pub(super) struct Time(pub(super) Timestamp);
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let full = self.0.to_string();
-        let (date, time) = full.split_once('T').unwrap_or((&full, ""));
-        write!(f, "<time datetime=\"{full}\">{date} {} UTC</time>", time.get(..8).unwrap_or_default())
-    }
 }
