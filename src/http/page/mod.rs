@@ -103,8 +103,12 @@ impl StatusPage<'_> {
         self.write_chips(page)?;
         self.write_search(page)?;
         self.write_table(page)?;
-        page.push_str("</section>\n");
-        Ok(())
+        writeln!(
+            page,
+            "</section>\n<p id=\"alerting\">This page notifies nobody. To be told of problems, have Prometheus scrape \
+             <a href=\"{}\">the metrics</a> and load the alert rules that come with the exporter.</p>",
+            Escaped(self.site.telemetry_path.trim_start_matches('/'))
+        )
     }
 
     /// Writes how many toggles have each standing, each a link to those.
@@ -132,7 +136,11 @@ impl StatusPage<'_> {
         count: usize,
     ) -> fmt::Result {
         let current = if self.query.standing == standing { " aria-current=\"true\"" } else { "" };
-        write!(page, "<li data-key=\"{key}\"><a class=\"chip {key}\" href=\"{}\"{current}>", Escaped(query.address()))?;
+        write!(
+            page,
+            "<li data-key=\"{key}\"><a class=\"chip {key}\" href=\"{}#toggles-title\"{current}>",
+            Escaped(query.address())
+        )?;
         if let Some(Badge { shape, word }) = standing.map(Badge::of) {
             writeln!(page, "<span aria-hidden=\"true\">{shape}</span> <b>{count}</b> {word}</a></li>")
         } else {
@@ -199,7 +207,7 @@ impl StatusPage<'_> {
                 write!(page, " aria-sort=\"{}\"", if order.descending { "descending" } else { "ascending" })?;
             }
             let query = PageQuery { order: order.clicked(by), ..self.query.clone() };
-            write!(page, "><a href=\"{}\">{title}</a></th>", Escaped(query.address()))?;
+            write!(page, "><a href=\"{}#toggles-title\">{title}</a></th>", Escaped(query.address()))?;
         }
         page.push_str("</tr></thead>\n<tbody role=\"rowgroup\">\n");
         Ok(())

@@ -10,7 +10,7 @@ use super::layout::Icon;
 use super::toggle_rows::{is_from_earlier_run, poll_failure, runbook_section};
 use crate::board::{AgentRow, AskedAgent, ToggleRow, ToggleRows};
 use crate::http::api::overview::{ApiHealth, Overview};
-use crate::toggle::{Expect, Labels, Standing, Text, Timestamp, Toggle};
+use crate::toggle::{AgentId, Expect, Labels, Standing, Text, Timestamp, Toggle};
 
 /// How many problems are shown. Who is woken by more needs to know what they have in common, not each one.
 const SHOWN: usize = 20;
@@ -98,7 +98,9 @@ impl<'a> ProblemList<'a> {
 
     /// Writes how all is, and each problem.
     pub(super) fn write(&self, page: &mut String, watched: usize, agents: usize) -> fmt::Result {
-        let class = if self.count == 0 {
+        let class = if watched + agents + self.count == 0 {
+            "plain"
+        } else if self.count == 0 {
             "good"
         } else if self.has_bad {
             "bad"
@@ -108,7 +110,7 @@ impl<'a> ProblemList<'a> {
         write!(page, "<div id=\"banner\" role=\"status\"><h1 class=\"banner {class}\">")?;
         let what = match (watched, agents) {
             (0, 0) if self.count == 0 => return writeln!(page, "Nothing is watched.</h1></div>"),
-            (0, 0) => "nothing watched".to_owned(),
+            (0, 0) => "Nothing".to_owned(),
             (toggles, 0) => count_of(toggles as u64, "toggle"),
             (0, agents) => count_of(agents as u64, "agent"),
             (toggles, agents) => {
@@ -117,7 +119,10 @@ impl<'a> ProblemList<'a> {
         };
         match self.count {
             0 => writeln!(page, "All well: {what}, no problem.</h1></div>")?,
-            count => writeln!(page, "{} with {what}.</h1></div>", count_of(count as u64, "problem"))?,
+            count => {
+                let are = if watched + agents > 1 { "are" } else { "is" };
+                writeln!(page, "{}. {what} {are} watched.</h1></div>", count_of(count as u64, "problem"))?;
+            }
         }
         if self.worst.is_empty() {
             return Ok(());
@@ -189,7 +194,7 @@ impl<'a> ListedProblem<'a> {
         if let Some(text) = polls.as_deref().or(said) {
             writeln!(page, "<p class=\"text\">{}</p>", Escaped(text))?;
         }
-        self.write_whose(page, &watch.agent_id.get().to_string(), watch.api.as_str(), Some(&watch.labels))?;
+        self.write_whose(page, Some(watch.agent_id), watch.api.as_str(), Some(&watch.labels))?;
         match runbook_section(standing, &row.toggle) {
             Some(section) => write_button(page, &format!("toggle={}", watch.name.as_str()), section),
             None => Ok(()),
@@ -210,18 +215,27 @@ impl<'a> ListedProblem<'a> {
         if let Some(failing) = live.and_then(|live| live.failing.as_deref()) {
             writeln!(page, "<p class=\"text\">{}</p>", Escaped(poll_failure(failing)))?;
         }
-        self.write_whose(page, &id.to_string(), api, agent.labels())?;
+        self.write_whose(page, None, api, agent.labels())?;
         let section = standing.runbook_section().unwrap_or_default();
         write_button(page, &format!("agent={api}/{id}"), section)
     }
 
-    /// Writes whose problem it is, and since when.
-    fn write_whose(&self, page: &mut String, agent: &str, api: &str, labels: Option<&Labels>) -> fmt::Result {
+    /// Writes whose problem it is, and since when. The agent is left out where it is the title.
+    fn write_whose(
+        &self,
+        page: &mut String,
+        agent: Option<AgentId>,
+        api: &str,
+        labels: Option<&Labels>,
+    ) -> fmt::Result {
         write!(page, "<p class=\"whose\">")?;
         if let Some(since) = self.since {
             write!(page, "Since {}. ", Time(since))?;
         }
-        write!(page, "Agent {agent}, API {}.", Escaped(api))?;
+        if let Some(agent) = agent {
+            write!(page, "Agent {agent}, ")?;
+        }
+        write!(page, "API {}.", Escaped(api))?;
         if let Some(labels) = labels.filter(|labels| labels.iter().next().is_some()) {
             page.push(' ');
             write_labels(page, labels)?;
@@ -240,16 +254,16 @@ fn write_api(page: &mut String, api: &ApiHealth) -> fmt::Result {
          <h2><span class=\"badge down\"><span aria-hidden=\"true\">✖</span> API down</span> <a href=\"apis#{name}\">{name}</a></h2>\n\
          <p class=\"sentence\">Of this API, {verdict}: what happens to its toggles and agents is not known.</p>"
     )?;
-    let (toggles, agents) = (api.failures() as u64, api.agents.failures() as u64);
-    let mut reasons: Vec<_> = api.failing.iter().chain(&api.agents.failing).collect();
-    reasons.sort_by_key(|(_, count)| Reverse(**count));
-    let most = reasons.first().map_or("", |(reason, _)| **reason).replace('_', " ");
-    writeln!(
-        page,
-        "<p class=\"whose\">{} and {} not answering, most of them: {most}.</p>",
-        count_of(toggles, "toggle"),
-        count_of(agents, "agent")
-    )?;
+    for (failing, count, noun) in
+        [(&api.failing, api.failures(), "toggle"), (&api.agents.failing, api.agents.failures(), "agent")]
+    {
+        if count > 0 {
+            let reasons: Vec<_> =
+                failing.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
+            let count = count_of(count as u64, noun);
+            writeln!(page, "<p class=\"whose\">{count} not answering: {}.</p>", reasons.join(", "))?;
+        }
+    }
     write_button(page, &format!("api={}", api.name), section)
 }
 
@@ -402,7 +416,7 @@ mod tests {
             ["toggle/d-off", "toggle/c-failed", "toggle/e-silent", "toggle/b-stuck"],
             "{page}"
         );
-        assert!(page.contains(">5 problems with 6 toggles.</h1>"), "{page}");
+        assert!(page.contains(">5 problems. 6 toggles are watched.</h1>"), "{page}");
         assert!(page.contains("class=\"banner bad\""), "{page}");
     }
 
@@ -477,7 +491,7 @@ mod tests {
         };
         let page = written(rows(), false, HOUR);
         assert_eq!(keys(&page), ["api/default", "toggle/b"], "{page}");
-        assert!(page.contains("1 toggle and 0 agents not answering, most of them: timeout."), "{page}");
+        assert!(page.contains("<p class=\"whose\">1 toggle not answering: 1 timeout.</p>"), "{page}");
         assert_eq!(keys(&written(rows(), true, HOUR)), ["toggle/b", "toggle/a"]);
     }
 
@@ -486,7 +500,7 @@ mod tests {
         let failed = |number: u32| row(&format!("w{number}"), None, vec![(1, says(ReportedStatus::Failed, None))]);
         let page = written((0..50).map(failed).collect(), true, 2);
         assert_eq!(keys(&page).len(), SHOWN);
-        assert!(page.contains(">50 problems with 50 toggles.</h1>") && page.contains("<p>30 more: "), "{page}");
+        assert!(page.contains(">50 problems. 50 toggles are watched.</h1>") && page.contains("<p>30 more: "), "{page}");
     }
 
     #[test]
