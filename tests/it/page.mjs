@@ -1,48 +1,11 @@
 // What the status page does in a browser. Each scenario is a test of its own in page.rs, which says what
 // the exporter at URL watches. Usage: node page.mjs SCENARIO URL
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 
-const tools = createRequire(new URL("../tools/package.json", import.meta.url));
-const { chromium } = tools("playwright-core");
-const [scenario, url] = process.argv.slice(2);
-
-const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"],
-});
-
-/** The screens of a phone, a tablet and a desk. */
-const SCREENS = [{ width: 360, height: 640 }, { width: 768, height: 1024 }, { width: 1400, height: 900 }];
-
-/** A page that fails the test with whatever the browser complains of. `plays` prepares it before it is loaded. */
-const opened = async (path = "/", options = {}, plays = async () => {}) => {
-    const context = await browser.newContext({ viewport: { width: 1400, height: 900 }, timezoneId: "Asia/Kolkata", ...options });
-    const page = await context.newPage();
-    const complaints = [];
-    page.on("pageerror", (error) => complaints.push(error.message));
-    page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
-    page.on("dialog", (dialog) => (complaints.push(dialog.message()), dialog.dismiss()));
-    page.fine = () => assert.deepEqual(complaints, []);
-    await plays(page);
-    await page.goto(new URL(path, url).href);
-    return page;
-};
+import { SCREENS, followed, opened, played, refreshed, text, url, violations } from "./browser.mjs";
 
 const names = (page) => page.locator("#toggles tbody tr").evaluateAll((found) => found.map((row) => row.dataset.key));
 const cards = (page) => page.locator("#problems article").evaluateAll((found) => found.map((card) => card.dataset.key));
-const text = async (of) => (await of.innerText()).replaceAll(/\s+/g, " ");
-
-const refreshed = async (page) => {
-    const before = await page.evaluate(() => Number(document.body.dataset.refreshes ?? 0));
-    await page.waitForFunction((count) => Number(document.body.dataset.refreshes ?? 0) > count, before, { timeout: 30_000 });
-};
-
-const violations = async (page) => {
-    await page.evaluate(tools("axe-core").source);
-    const { violations: found } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-    return found.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
-};
 
 const scenarios = {
     /** The first screen says what is wrong, whose, since when and what to do, with and without the script. */
@@ -61,27 +24,27 @@ const scenarios = {
                 assert.ok(box.y + box.height <= viewport.height, `the first problem ends at ${box.y + box.height} of ${viewport.height}`);
                 assert.ok(button.height >= 24, "the button is large enough for a finger");
                 assert.deepEqual((await cards(page)).toSorted(), ["api/other", ...["b-failed", "e-on", "f-off", "g-nothing", "h-tools"].map((name) => `toggle/${name}`)]);
-                page.fine();
+                await page.fine();
             }
         }
-        const page = await opened();
-        await page.getByRole("link", { name: "What to do" }).first().click();
+        const page = await opened("/");
+        await followed(page.getByRole("link", { name: "What to do" }).first());
         assert.equal(await page.locator(":target").count(), 1);
     },
 
     /** Where all is well, the page says so. */
     async well() {
-        const page = await opened();
+        const page = await opened("/");
         assert.equal(await page.locator("#banner").innerText(), "All well: 1 toggle and 1 agent, no problem.");
         assert.equal(await page.title(), "All well – cekura-exporter");
         assert.match(await page.locator("link[rel=icon]").getAttribute("href"), /well\.svg$/);
         assert.equal(await page.locator("#problems").count(), 0);
-        page.fine();
+        await page.fine();
     },
 
     /** What is asked for is in the address, and the address is enough to show it again. */
     async filters() {
-        const page = await opened();
+        const page = await opened("/");
         const all = await names(page);
         await page.getByRole("searchbox").fill("DONE");
         await page.waitForFunction(() => location.search === "?q=DONE" && document.querySelectorAll("#toggles tbody tr").length === 2);
@@ -89,13 +52,13 @@ const scenarios = {
         assert.ok(await page.getByRole("searchbox").evaluate((input) => input === document.activeElement), "the focus stays");
         await page.reload();
         assert.deepEqual([await names(page), await page.getByRole("searchbox").inputValue()], [["a-done", "d-done"], "DONE"]);
-        await page.getByRole("link", { name: "Show all" }).click();
+        await followed(page.getByRole("link", { name: "Show all" }));
         assert.deepEqual(await names(page), all);
 
         const plain = await opened("/?q=DONE", { javaScriptEnabled: false });
         for (const of of [page, plain]) {
             await of.goto(url);
-            await of.getByRole("link", { name: "1 failed" }).click();
+            await followed(of.getByRole("link", { name: "1 failed" }));
             assert.equal(new URL(of.url()).search, "?standing=failed");
             assert.deepEqual(await names(of), ["b-failed"]);
             assert.equal(await of.locator(".chip[aria-current]").innerText(), "✖ 1 failed");
@@ -104,9 +67,9 @@ const scenarios = {
             await of.getByText("No toggle is like that.").waitFor();
             assert.equal(new URL(of.url()).searchParams.get("standing"), "failed");
             await of.goto(url);
-            await of.locator("#toggles th a", { hasText: /^Toggle$/ }).click();
+            await followed(of.locator("#toggles th a", { hasText: /^Toggle$/ }));
             assert.deepEqual(await names(of), all.toSorted());
-            await of.locator("#toggles th a", { hasText: /^Toggle$/ }).click();
+            await followed(of.locator("#toggles th a", { hasText: /^Toggle$/ }));
             assert.deepEqual(await names(of), all.toSorted().toReversed());
             assert.equal(await of.locator("th[aria-sort]").getAttribute("aria-sort"), "descending");
             assert.equal(new URL(of.url()).search, "?sort=-name");
@@ -116,21 +79,22 @@ const scenarios = {
         for (const odd of [`/?q=${"done+".repeat(20)}${"x".repeat(300)}`, "/?q=done&q=failed&status=completed&status=failed"]) {
             assert.deepEqual(await names(await opened(odd)), ["a-done", "d-done"], odd);
         }
-        page.fine();
-        plain.fine();
+        await page.fine();
+        await plain.fine();
     },
 
     /** A toggle fails while the page is open. */
     async follows() {
-        const page = await opened();
+        const page = await opened("/");
         assert.equal(await page.title(), "All well – cekura-exporter");
         // The clock that counts is that of the exporter.
-        const early = await opened("/", {}, (page) =>
-            page.addInitScript(() => {
-                const now = Date.now;
-                Date.now = () => now() + 40 * 60e3;
-            }),
-        );
+        const early = await opened("/", {
+            prepare: (page) =>
+                page.addInitScript(() => {
+                    const now = Date.now;
+                    Date.now = () => now() + 40 * 60e3;
+                }),
+        });
         await refreshed(early);
         assert.match(await early.locator("tr[data-key=a] [data-of=Run] time").innerText(), /\((now|\d+s ago)\)$/);
         // This tells page.rs to let it fail.
@@ -141,12 +105,12 @@ const scenarios = {
         assert.match(await page.locator("link[rel=icon]").getAttribute("href"), /trouble\.svg$/);
         assert.match(await page.locator("tr[data-key=a] [data-of=Run]").innerText(), /finished .*, after \d+s$/);
         assert.equal(await page.evaluate(() => performance.getEntriesByType("navigation").length), 1);
-        page.fine();
+        await page.fine();
     },
 
     /** Times are told in the reader's zone with their age, which grows, and in UTC at hand. */
     async times() {
-        const page = await opened();
+        const page = await opened("/");
         const time = page.locator("tr[data-key=a] [data-of=Run] time").first();
         const [at, title] = await time.evaluate((found) => [found.dateTime, found.title]);
         assert.equal(title, `${at.slice(0, 19).replace("T", " ")} UTC`);
@@ -156,7 +120,7 @@ const scenarios = {
         await page.waitForFunction(([before]) => document.querySelector("tr[data-key=a] [data-of=Run] time").textContent !== before, [told]);
         const plain = await opened("/", { javaScriptEnabled: false });
         assert.equal(await plain.locator("tr[data-key=a] [data-of=Run] time").first().innerText(), title);
-        page.fine();
+        await page.fine();
     },
 
     /** A refresh takes neither focus nor place, and moves nothing that is read. */
@@ -186,12 +150,12 @@ const scenarios = {
         await page.waitForFunction((first) => document.querySelector("#toggles tbody tr").dataset.key === first, order.at(-1));
         assert.deepEqual(await names(page), order.toReversed());
         assert.ok(await link.evaluate((element) => element === document.activeElement && element.marked), "it is the same element");
-        page.fine();
+        await page.fine();
     },
 
     /** It asks for what is new only, not while nobody looks, and says when it cannot. */
     async refreshes() {
-        const page = await opened();
+        const page = await opened("/");
         const seen = [];
         page.on("response", (answer) => answer.url() === page.url() && seen.push(answer.status()));
         // It is another page with each minute, because a toggle may stand in another way then.
@@ -208,9 +172,9 @@ const scenarios = {
         assert.equal(seen.length, asked, "it asks although it is hidden");
         await hide(false);
         await page.waitForResponse((answer) => answer.url() === page.url());
-        page.fine();
+        await page.fine();
 
-        const cut = await opened();
+        const cut = await opened("/");
         const says = (words) => cut.getByRole("alert").filter({ hasText: words }).waitFor({ timeout: 60_000 });
         const again = async () => {
             await cut.unroute("**/*");
@@ -236,11 +200,10 @@ const scenarios = {
                 assert.deepEqual(await violations(page), [], `${colorScheme} ${viewport.width}`);
                 const wide = await page.evaluate(() => document.documentElement.scrollWidth);
                 assert.ok(wide <= viewport.width, `it is ${wide} wide on ${viewport.width}`);
-                page.fine();
-                await page.context().close();
+                await page.fine();
             }
         }
-        const page = await opened();
+        const page = await opened("/");
         await page.keyboard.press("Tab");
         assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the content");
         await page.keyboard.press("Enter");
@@ -258,12 +221,12 @@ const scenarios = {
             for (const field of ["message", "error", "detail", "label"]) assert.ok(shown.includes(`${field} ${written}`), `${field}: ${shown}`);
             assert.equal(await page.locator("main img, main script").count(), 0);
             assert.ok(!(await page.content()).includes("mock.invalid"));
-            page.fine();
+            await page.fine();
         }
         const page = await opened(`/?q=${encodeURIComponent("\"><script>window.ran=1</script>")}`);
         await page.getByText("No toggle is like that.").waitFor();
         assert.equal(await page.evaluate(() => window.ran), undefined);
-        page.fine();
+        await page.fine();
     },
 
     /** Of ten thousand the worst are shown, and the others when they are asked for. */
@@ -272,8 +235,8 @@ const scenarios = {
             const page = await opened("/", { javaScriptEnabled });
             assert.equal((await names(page))[0], "z-failed");
             assert.equal(await page.locator("#shown").innerText(), "The first 500 of 10000 toggles.");
-            await page.getByRole("link", { name: "Show more" }).click();
-            await page.waitForURL("**/?more=1");
+            await followed(page.getByRole("link", { name: "Show more" }));
+            assert.equal(new URL(page.url()).search, "?more=1");
             assert.equal((await names(page)).length, 1000);
             if (javaScriptEnabled) {
                 await refreshed(page);
@@ -281,13 +244,9 @@ const scenarios = {
                 await page.getByRole("searchbox").fill("w00042");
                 await page.waitForFunction(() => document.querySelectorAll("#toggles tbody tr").length === 1);
             }
-            page.fine();
+            await page.fine();
         }
     },
 };
 
-try {
-    await scenarios[scenario]();
-} finally {
-    await browser.close();
-}
+await played(scenarios);

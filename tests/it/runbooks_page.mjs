@@ -1,33 +1,11 @@
 // What the runbooks do in a browser. Each scenario is a test of its own in runbooks_page.rs, which says what the exporter
 // at URL watches. Usage: node runbooks_page.mjs SCENARIO URL
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 
-const tools = createRequire(new URL("../tools/package.json", import.meta.url));
-const { chromium } = tools("playwright-core");
-const [scenario, url] = process.argv.slice(2);
+import { DESK, PHONE, opened, played, refreshed, url, violations } from "./browser.mjs";
 
 const SECTION = "cekuratogglefailed";
 const FILLED = `/runbooks?toggle=payments-x#${SECTION}`;
-const PHONE = { width: 360, height: 640 };
-const WIDE = { width: 1400, height: 900 };
-
-const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"],
-});
-
-/** A page that fails the test with whatever the browser complains of. */
-const opened = async (path, options = {}) => {
-    const context = await browser.newContext({ viewport: WIDE, ...options });
-    const page = await context.newPage();
-    const complaints = [];
-    page.on("pageerror", (error) => complaints.push(error.message));
-    page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
-    page.fine = () => assert.deepEqual(complaints, []);
-    await page.goto(new URL(path, url).href);
-    return page;
-};
 
 /** Where an element is in the window. */
 const box = (locator) => locator.evaluate((element) => element.getBoundingClientRect().toJSON());
@@ -45,17 +23,6 @@ const isRead = async (page, id) => {
         },
         await name.elementHandle(),
     );
-};
-
-const violations = async (page) => {
-    await page.evaluate(tools("axe-core").source);
-    const { violations: found } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-    return found.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
-};
-
-const refreshed = async (page) => {
-    const before = await page.evaluate(() => Number(document.body.dataset.refreshes ?? 0));
-    await page.waitForFunction((count) => Number(document.body.dataset.refreshes ?? 0) > count, before, { timeout: 30_000 });
 };
 
 /** What of the page reaches beyond its right edge. */
@@ -85,8 +52,7 @@ const scenarios = {
             const next = page.locator("#cekuratogglemocksnoton");
             await next.evaluate((element) => scrollTo(0, element.getBoundingClientRect().top + scrollY + 100));
             await isRead(page, "cekuratogglemocksnoton");
-            page.fine();
-            await page.context().close();
+            await page.fine();
         }
     },
 
@@ -98,7 +64,7 @@ const scenarios = {
         const edges = await parts.evaluateAll((found) => found.map((part) => getComputedStyle(part)).map((style) => [style.borderLeftWidth, style.borderLeftColor]));
         assert.ok(edges.every(([width]) => parseFloat(width) >= 3), JSON.stringify(edges));
         assert.equal(new Set(edges.slice(1, 4).map(([, colour]) => colour)).size, 3, JSON.stringify(edges));
-        page.fine();
+        await page.fine();
     },
 
     /** The contents are beside the text, and tell what is read. */
@@ -120,10 +86,10 @@ const scenarios = {
         // The last one can be reached by keyboard, and is in sight then.
         const last = contents.getByRole("link", { name: "Toggle again" });
         await last.focus();
-        assert.ok((await box(last)).bottom <= WIDE.height);
+        assert.ok((await box(last)).bottom <= DESK.height);
         await page.keyboard.press("Enter");
         await isRead(page, "toggle-again");
-        page.fine();
+        await page.fine();
     },
 
     /** On a phone, the contents are folded, and one tap away. */
@@ -143,7 +109,7 @@ const scenarios = {
             await page.waitForFunction(() => scrollY < 600);
             const { top, bottom } = await box(summary);
             assert.ok(top >= (await barEnd(page)) && bottom <= PHONE.height, `the contents are at ${top}`);
-            page.fine();
+            await page.fine();
         }
     },
 
@@ -160,8 +126,7 @@ const scenarios = {
                 const cut = await page.locator("main pre").evaluateAll((found) => found.filter((block) => block.scrollWidth > block.clientWidth).map((block) => block.innerText));
                 assert.deepEqual(cut, [], "on a phone, nothing is scrolled sideways");
             }
-            page.fine();
-            await page.context().close();
+            await page.fine();
         }
     },
 
@@ -170,8 +135,7 @@ const scenarios = {
             for (const width of [360, 768, 1400]) {
                 const page = await opened(FILLED, { colorScheme, viewport: { width, height: 800 } });
                 assert.deepEqual(await violations(page), [], `${colorScheme} ${width}`);
-                page.fine();
-                await page.context().close();
+                await page.fine();
             }
         }
         // What has the focus is never below the heading that stays.
@@ -185,7 +149,7 @@ const scenarios = {
             const { top, height } = await box(link);
             if (height < 200) assert.ok(top >= (await end()) - 1, `${await link.innerText()} is at ${top}, below ${await end()}`);
         }
-        page.fine();
+        await page.fine();
     },
 
     /** A block is copied with one click, also when the page has been refreshed meanwhile. */
@@ -207,7 +171,7 @@ const scenarios = {
         const copied = await page.evaluate(() => navigator.clipboard.readText());
         assert.equal(copied, await block.evaluate((element) => element.textContent));
         assert.match(copied, /\/aiagents\/78\//);
-        page.fine();
+        await page.fine();
     },
 
     /** What has not changed is not sent again, although the foot tells the time. */
@@ -217,7 +181,7 @@ const scenarios = {
         page.on("response", (answer) => answer.url().includes("/runbooks") && codes.push(answer.status()));
         for (let count = 0; count < 3; count += 1) await refreshed(page);
         assert.ok(codes.includes(304), codes.join());
-        page.fine();
+        await page.fine();
     },
 
     /** On paper there is the text, without what is for a screen. */
@@ -228,12 +192,8 @@ const scenarios = {
         assert.ok(await heading(page, SECTION).isVisible());
         assert.equal(await heading(page, SECTION).evaluate((element) => getComputedStyle(element).position), "static");
         assert.equal(await page.locator("main pre").first().evaluate((block) => getComputedStyle(block).whiteSpace), "pre-wrap");
-        page.fine();
+        await page.fine();
     },
 };
 
-try {
-    await scenarios[scenario]();
-} finally {
-    await browser.close();
-}
+await played(scenarios);

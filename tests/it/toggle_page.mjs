@@ -1,50 +1,20 @@
 // What the page of one toggle does in a browser. Each scenario is a test of its own in toggle_page.rs, which says what
 // the exporter at URL watches. Usage: node toggle_page.mjs SCENARIO URL
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 
-const tools = createRequire(new URL("../tools/package.json", import.meta.url));
-const { chromium } = tools("playwright-core");
-const [scenario, url] = process.argv.slice(2);
+import { PHONE, SCREENS, followed, opened as openedAt, played, refreshed, text, url, violations } from "./browser.mjs";
 
 const WRITTEN = "<script>window.ran=1</script><img src=x onerror=window.ran=1>\"'&amp;";
-const SCREENS = [{ width: 360, height: 640 }, { width: 768, height: 1024 }, { width: 1400, height: 900 }];
 const NAMES = ["failed", "mismatched", "unanswered", "odd", "completed", "busy", "nobody"];
 
-const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"],
-});
+/** The page of a toggle, which may be gone. */
+const opened = (name, options) => openedAt(`/toggles/${name}`, { mayBeMissing: true, ...options });
 
-/** The page of a toggle that fails the test with whatever the browser complains of. */
-const opened = async (name, options = {}) => {
-    const context = await browser.newContext({ viewport: SCREENS[2], timezoneId: "Asia/Kolkata", ...options });
-    const page = await context.newPage();
-    const complaints = [];
-    page.on("pageerror", (error) => complaints.push(error.message));
-    // The browser also complains of the page that says that there is no such toggle.
-    page.on("console", (line) => ["error", "warning"].includes(line.type()) && !line.text().includes("status of 404") && complaints.push(line.text()));
-    page.on("dialog", (dialog) => (complaints.push(dialog.message()), dialog.dismiss()));
-    page.fine = () => assert.deepEqual(complaints, []);
-    await page.goto(new URL(`/toggles/${name}`, url).href);
-    return page;
-};
-
-const text = async (of) => (await of.innerText()).replaceAll(/\s+/g, " ");
 /** The values of all facts by their names. */
 const facts = (page) =>
     page.locator("dl.facts").evaluateAll((lists) =>
         Object.fromEntries(lists.flatMap((list) => [...list.querySelectorAll("dt")].map((name) => [name.innerText, name.nextElementSibling.innerText.replaceAll(/\s+/g, " ")]))),
     );
-const refreshed = async (page) => {
-    const before = await page.evaluate(() => Number(document.body.dataset.refreshes ?? 0));
-    await page.waitForFunction((count) => Number(document.body.dataset.refreshes ?? 0) > count, before, { timeout: 30_000 });
-};
-const violations = async (page) => {
-    if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(tools("axe-core").source);
-    const { violations: found } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-    return found.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
-};
 const changed = async (method, name, json) => {
     const answer = await fetch(new URL(`/api/v1/toggles/${name}`, url), { method, headers: { "content-type": "application/json" }, body: json && JSON.stringify(json) });
     assert.ok(answer.ok, `${answer.status}`);
@@ -71,7 +41,7 @@ const scenarios = {
             for (const link of ["/agents/default/77", "/apis", "/sources", "/runbooks?toggle=failed", "/api/v1/toggles/failed?pretty", "/api/v1/toggles/failed/events?pretty"]) assert.ok(links.includes(link), `${link}: ${links}`);
             const form = page.locator("form");
             assert.deepEqual(await form.evaluate(({ method, action }) => [method, new URL(action).pathname + new URL(action).search]), ["post", "/-/debug/poll?toggle=failed"]);
-            page.fine();
+            await page.fine();
 
             const unanswered = await opened("unanswered", { javaScriptEnabled });
             assert.match(await text(unanswered.locator("#answer")), /^The last poll got no valid answer\. Since .* Last poll bad request: GET .* detail </);
@@ -88,13 +58,13 @@ const scenarios = {
             assert.match(await text(mismatched.locator("#answer")), /^The task completed, but mocks are on and should be off\. Real callers may talk to mocks\./);
             const nobody = await opened("nobody", { javaScriptEnabled });
             assert.equal(await text(nobody.locator("main")), "No such toggle There is no toggle nobody now: see all toggles.");
-            await nobody.getByRole("link", { name: "all toggles" }).click();
+            await followed(nobody.getByRole("link", { name: "all toggles" }));
             assert.equal(new URL(nobody.url()).pathname, "/");
         }
         // Addresses from before.
         const moved = await opened("../?toggle=failed");
         assert.equal(new URL(moved.url()).pathname, "/toggles/failed");
-        moved.fine();
+        await moved.fine();
     },
 
     /** Who is woken with a phone reads the answer without scrolling. */
@@ -107,7 +77,7 @@ const scenarios = {
             }
             const button = await page.getByRole("link", { name: "What to do" }).boundingBox();
             assert.ok(button.height >= 36, `a finger needs more than ${button.height}`);
-            await page.getByRole("link", { name: "What to do" }).click();
+            await followed(page.getByRole("link", { name: "What to do" }));
             assert.equal(new URL(page.url()).hash, "#cekuratogglefailed");
             assert.equal(await page.locator(":target").count(), 1);
         }
@@ -144,10 +114,10 @@ const scenarios = {
         assert.ok(!(await words.isVisible()));
         await failed.locator("rect").hover();
         assert.ok(await words.isVisible());
-        page.fine();
+        await page.fine();
 
         // By a finger, and without the script.
-        const phone = await opened("failed", { viewport: SCREENS[0], hasTouch: true, isMobile: true, javaScriptEnabled: false });
+        const phone = await opened("failed", { viewport: PHONE, hasTouch: true, isMobile: true, javaScriptEnabled: false });
         const part = phone.locator("#picture g", { has: phone.locator("rect.failed") });
         await part.locator("rect").tap();
         assert.ok(await part.locator(".words").isVisible());
@@ -156,13 +126,13 @@ const scenarios = {
         assert.equal((await part.locator(".words").textContent()).trim(), `Task: failedsince ${at.slice(0, 19).replace("T", " ")} UTC`);
         const outside = await phone.locator("#picture *:not(g):not(title)").evaluateAll((found) => found.map((one) => [one.outerHTML, one.getBoundingClientRect()]).filter(([, { left, right }]) => left < 0 || right > 360).map(([html]) => html));
         assert.deepEqual(outside, [], "it reaches out of the screen");
-        phone.fine();
+        await phone.fine();
     },
 
     /** The runbook's commands are on the page, with the values of the toggle. */
     async helps() {
         for (const javaScriptEnabled of [false, true]) {
-            const page = await opened("payments-x", { javaScriptEnabled, viewport: SCREENS[0] });
+            const page = await opened("payments-x", { javaScriptEnabled, viewport: PHONE });
             const known = await facts(page);
             assert.match(known.Source, /^registered over HTTP .*\d{2}:\d{2}:\d{2}/);
             assert.ok(!(await page.locator("#commands pre").first().isVisible()));
@@ -170,9 +140,9 @@ const scenarios = {
             const commands = (await page.locator("#commands pre").allInnerTexts()).join("");
             for (const part of [`exporter=${url}\n`, "/api/v1/toggles/payments-x\" \\\n  -d wait=50s", "/aiagents/77/toggle-mock-tools/", "enabled=true expect=enabled", "\"labels\": {\"team\":\"Payments\"}"]) assert.ok(commands.includes(part), `${part}: ${commands}`);
             assert.ok(!commands.includes("bookings"));
-            await page.locator("#commands a", { hasText: "toggle again" }).first().click();
+            await followed(page.locator("#commands a", { hasText: "toggle again" }).first());
             assert.equal(new URL(page.url()).pathname + new URL(page.url()).search + new URL(page.url()).hash, "/runbooks?toggle=payments-x#toggle-again");
-            page.fine();
+            await page.fine();
         }
         const page = await opened("payments-x");
         await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -204,7 +174,7 @@ const scenarios = {
             assert.ok(copies.length > 1 && copies.every((name) => name === "copy"), `${copies}`);
             assert.equal(await page.locator(".copy").count(), copies.length);
         }
-        page.fine();
+        await page.fine();
     },
 
     /** It completes, and is gone. */
@@ -223,7 +193,7 @@ const scenarios = {
         await page.getByText("There is no toggle payments-x now").waitFor();
         assert.ok(await page.locator("#offline").isHidden());
         assert.equal(await page.evaluate(() => performance.getEntriesByType("navigation").length), 1);
-        page.fine();
+        await page.fine();
     },
 
     /** Nothing that others wrote is taken for anything but text, and none of it is hidden. */
@@ -236,13 +206,13 @@ const scenarios = {
                 assert.equal(await page.locator("main img, main script").count(), 0);
                 assert.ok(!(await page.content()).includes("mock.invalid"));
                 if (javaScriptEnabled) assert.equal(await page.evaluate(() => window.ran), undefined);
-                page.fine();
+                await page.fine();
             }
         }
         const odd = await opened(encodeURIComponent(WRITTEN));
         assert.ok((await text(odd.locator("main"))).includes(WRITTEN));
         assert.equal(await odd.evaluate(() => window.ran), undefined);
-        odd.fine();
+        await odd.fine();
     },
 
     /** No rule of axe is broken and nothing is wider than the screen, in light and dark, on every screen, in print. */
@@ -259,8 +229,7 @@ const scenarios = {
                 const wide = await page.evaluate(() => document.documentElement.scrollWidth);
                 assert.ok(wide <= viewport.width, `it is ${wide} wide: ${where}`);
             }
-            page.fine();
-            await page.context().close();
+            await page.fine();
         }
         // The keyboard reaches everything that a mouse can use, in the order in which it is read.
         const page = await opened("failed");
@@ -277,12 +246,8 @@ const scenarios = {
         assert.deepEqual(reached, usable);
         await page.emulateMedia({ media: "print" });
         assert.ok(await page.locator("#answer .sentence").isVisible());
-        page.fine();
+        await page.fine();
     },
 };
 
-try {
-    await scenarios[scenario]();
-} finally {
-    await browser.close();
-}
+await played(scenarios);

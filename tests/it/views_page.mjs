@@ -1,33 +1,8 @@
 // What the pages of agents, APIs, sources, replicas and the process do in a browser. Each scenario is a test of its own
 // in views_page.rs, which says what the exporter at URL has. Usage: node views_page.mjs SCENARIO URL
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 
-const tools = createRequire(new URL("../tools/package.json", import.meta.url));
-const { chromium } = tools("playwright-core");
-const [scenario, url] = process.argv.slice(2);
-
-const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"],
-});
-
-/** A page that fails the test with whatever the browser complains of. */
-const opened = async (path, options = {}) => {
-    const context = await browser.newContext({ viewport: { width: 1400, height: 900 }, ...options });
-    const page = await context.newPage();
-    const complaints = [];
-    page.on("pageerror", (error) => complaints.push(error.message));
-    page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
-    page.on("dialog", (dialog) => (complaints.push(dialog.message()), dialog.dismiss()));
-    page.fine = async () => {
-        assert.deepEqual(complaints, []);
-        assert.equal(await page.evaluate(() => window.ran), undefined);
-        await context.close();
-    };
-    await page.goto(new URL(path, url).href);
-    return page;
-};
+import { followed, opened, played, refreshed, violations } from "./browser.mjs";
 
 /** A page with the script, and one without. */
 const both = async (path) => [await opened(path), await opened(path, { javaScriptEnabled: false })];
@@ -47,17 +22,6 @@ const text = async (page, selector) => {
 };
 const texts = async (page, selector) => (await page.locator(selector).allInnerTexts()).map((told) => told.replaceAll(/\s+/g, " ").trim());
 const ids = (page) => page.locator("#agents tbody tr").evaluateAll((rows) => rows.map((row) => row.dataset.key.split("/")[1]));
-
-const refreshed = async (page) => {
-    const before = await page.evaluate(() => Number(document.body.dataset.refreshes ?? 0));
-    await page.waitForFunction((count) => Number(document.body.dataset.refreshes ?? 0) > count, before, { timeout: 30_000 });
-};
-
-const violations = async (page) => {
-    await page.evaluate(tools("axe-core").source);
-    const { violations: found } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-    return found.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
-};
 
 /** What is wider than the screen. */
 const tooWide = (page) => page.evaluate(() => {
@@ -81,8 +45,8 @@ const scenarios = {
             assert.equal(await page.locator("#summary").innerText(), "7 agents: 2 drifted, 1 left on, 1 not answering.");
             assert.deepEqual(await ids(page), ["1", "2", "3", "4", "5", "6", "9"]);
             assert.deepEqual(await texts(page, "#chips a"), ["7 in all", "≠ 2 drifted", "● 1 left on", "△ 1 poll errors", "✔ 1 as expected", "? 2 not judged"]);
-            await page.locator("#chips a.drifted").click();
-            await page.waitForURL("**/agents?standing=drifted");
+            await followed(page.locator("#chips a.drifted"));
+            assert.ok(page.url().endsWith("/agents?standing=drifted"), page.url());
             assert.deepEqual(await ids(page), ["1", "2"]);
             await page.getByRole("searchbox").fill("voice");
             await page.keyboard.press("Enter");
@@ -90,11 +54,11 @@ const scenarios = {
             await page.locator("#shown", { hasText: /^1 agent\./ }).waitFor();
             assert.deepEqual(await ids(page), ["1"]);
             assert.equal(await page.locator("#shown").innerText(), "1 agent. Show all");
-            await page.getByRole("link", { name: "Show all" }).click();
-            await page.waitForURL("**/agents");
+            await followed(page.getByRole("link", { name: "Show all" }));
+            assert.ok(page.url().endsWith("/agents"), page.url());
             await leadsTo(page, '[data-key="default/3"] a.more', "/runbooks?agent=default/3#cekuraagentleftenabled");
-            await page.locator('[data-key="default/1"] th a').click();
-            await page.waitForURL("**/agents/default/1");
+            await followed(page.locator('[data-key="default/1"] th a'));
+            assert.ok(page.url().endsWith("/agents/default/1"), page.url());
             assert.match(await page.title(), /^Agent 1: drifted – cekura-exporter$/);
             const answer = await text(page, ".answer");
             assert.match(answer, /≠ drifted Mocks are off and should be on\. Tests may reach the real systems\. Since TIME\. team=<b>Voice<\/b> ?API default What to do$/);
@@ -192,13 +156,11 @@ const scenarios = {
         for (const path of ["/agents", "/agents/default/1", "/agents/default/4", "/agents/default/9", "/agents/default/1000", "/apis", "/sources", "/runtime"]) {
             for (const width of [360, 768, 1400]) {
                 for (const colorScheme of ["light", "dark"]) {
-                    const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme });
-                    const page = await context.newPage();
-                    await page.goto(new URL(path, url).href);
+                    const page = await opened(path, { viewport: { width, height: 800 }, colorScheme, mayBeMissing: true });
                     for (const details of await page.locator("details").all()) await details.evaluate((element) => (element.open = true));
                     assert.deepEqual(await violations(page), [], `${path} ${width} ${colorScheme}`);
                     assert.deepEqual(await tooWide(page), [], `${path} ${width}`);
-                    await context.close();
+                    await page.fine();
                 }
             }
         }
@@ -228,8 +190,4 @@ const scenarios = {
     },
 };
 
-try {
-    await scenarios[scenario]();
-} finally {
-    await browser.close();
-}
+await played(scenarios);
