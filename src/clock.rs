@@ -16,10 +16,16 @@ use crate::toggle::{ClockJump, Timestamp};
 
 /// The clock of this process.
 static CLOCK: LazyLock<Clock> = LazyLock::new(|| Clock {
-    ahead: AtomicI64::new(system_clock().saturating_sub(steady_clock())),
+    ahead: AtomicI64::new(system_ahead()),
     total_jump: AtomicI64::new(0),
     shown: AtomicI64::new(0),
 });
+
+/// How often the two clocks are read at most to find by how much they differ.
+const READINGS: usize = 10;
+
+/// Readings within so many milliseconds count as made at once.
+const AT_ONCE: i64 = 1;
 
 #[derive(Debug)]
 struct Clock {
@@ -124,9 +130,8 @@ impl ClockFollower {
 
     /// Compares the clock with the system's, and corrects a small deviation. Returns a jump that is to be followed.
     pub(crate) fn check(&mut self) -> Option<ClockJump> {
-        let steady = steady_clock();
-        let deviation = system_clock() - steady.saturating_add(CLOCK.ahead.load(Ordering::Relaxed));
-        match self.judge(deviation, steady) {
+        let deviation = system_ahead().saturating_sub(CLOCK.ahead.load(Ordering::Relaxed));
+        match self.judge(deviation, steady_clock()) {
             ClockCorrection::Adjust(by) => {
                 CLOCK.ahead.fetch_add(by, Ordering::Relaxed);
                 None
@@ -165,6 +170,30 @@ impl ClockFollower {
             }
         }
     }
+}
+
+/// The system's clock minus the steady clock, in milliseconds.
+fn system_ahead() -> i64 {
+    closest((0..READINGS).map(|_| (steady_clock(), system_clock(), steady_clock())))
+}
+
+/// The difference between two clocks, of readings of the one before, of the other, and of the one after.
+///
+/// If the process is stopped between two readings, they differ by that time, too. So the pair counts that was read in
+/// the shortest time.
+fn closest(readings: impl Iterator<Item = (i64, i64, i64)>) -> i64 {
+    let mut shortest = i64::MAX;
+    let mut difference = 0;
+    for (before, other, after) in readings {
+        let lasted = after.saturating_sub(before);
+        if lasted < shortest {
+            (shortest, difference) = (lasted, other.saturating_sub(before));
+        }
+        if lasted <= AT_ONCE {
+            break;
+        }
+    }
+    difference
 }
 
 /// Milliseconds since the Unix epoch by the system's clock, which can be set.
@@ -222,6 +251,14 @@ mod tests {
         assert!(!back.iter().any(|correction| matches!(correction, ClockCorrection::Jumped(_))), "{back:?}");
         let racing = corrections((1..100).map(|second| second * 9_000));
         assert!(!racing.iter().any(|correction| matches!(correction, ClockCorrection::Jumped(_))), "{racing:?}");
+    }
+
+    #[test]
+    fn what_is_read_while_the_process_is_stopped_does_not_count() {
+        let mut later = std::iter::repeat_with(|| panic!("it is read again"));
+        let readings = [(0, 1_700, 700), (800, 1_810, 810), (900, 1_901, 901)];
+        assert_eq!(closest(readings.into_iter().chain(&mut later)), 1_001);
+        assert_eq!(closest(readings.into_iter().take(2)), 1_010);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and an Alertmanager with the shipped routes to a webhook. All times in rules and routes are divided by one factor.
 
 mod agents;
+mod clocks;
 mod configuration;
 mod database;
 mod driver;
@@ -27,11 +28,11 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use self::clocks::Clocks;
 use self::database::Database;
 use self::driver::{Driver, Happened};
 use self::harness::{Daemon, Failure, Program, load_average};
@@ -120,6 +121,9 @@ struct Lag {
     missed: f64,
     /// The longest delay of a timer of this process.
     timer: Time,
+    /// By how much the system's clock jumped in all, forward and back. The exporter and Prometheus compare times by it,
+    /// and the judge by a clock that nobody sets.
+    clock: Time,
 }
 
 /// The result of a run.
@@ -228,7 +232,7 @@ impl Bounds {
 
 impl Lag {
     fn sum(&self) -> Time {
-        self.scrape + self.evaluation + self.timer
+        self.scrape + self.evaluation + self.timer + self.clock
     }
 }
 
@@ -260,8 +264,8 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     let rules = folder.path().join("rules.yaml");
     let prometheus = start_prometheus(&settings, &rules, &driver.targets(), &alertmanager).await?;
 
-    let late = Arc::new(AtomicU64::new(0));
-    let watching = tokio::spawn(lateness(late.clone()));
+    let clocks = Arc::new(Clocks::default());
+    let watching = tokio::spawn(clocks.clone().watch(begun));
     driver.drive(settings.seconds()).await?;
     let (told, end) = webhook.take();
     let lasted = begun.elapsed().as_secs_f64();
@@ -269,7 +273,7 @@ pub(crate) async fn run(mut settings: Settings) -> Result<Report, Failure> {
     bounds.lag = scrapes::lag(&http, &prometheus, lasted).await?;
     let (finale, happened) = driver.finish();
     watching.abort();
-    bounds.lag.timer = Duration::from_millis(late.load(Ordering::Relaxed)).as_secs_f64();
+    (bounds.lag.timer, bounds.lag.clock) = (clocks.late(), clocks.jumped());
     let scrapes = Scrapes::query(&http, &prometheus, begun, end).await?;
     (bounds.blind, bounds.missing) = (scrapes.blind(&settings), scrapes.missing(&settings));
     bounds.absences =
@@ -348,17 +352,6 @@ async fn start_prometheus(
     PROMETHEUS.start(prepare).await
 }
 
-/// Measures the longest delay of a timer of this process, in milliseconds.
-async fn lateness(most: Arc<AtomicU64>) {
-    const TICK: Duration = Duration::from_millis(100);
-    loop {
-        let before = Instant::now();
-        tokio::time::sleep(TICK).await;
-        let late = before.elapsed().saturating_sub(TICK).as_millis();
-        most.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-}
-
 // === impl Report ===
 
 impl Report {
@@ -391,11 +384,11 @@ impl fmt::Display for Report {
             bounds.lag.sum(),
             bounds.detection + bounds.notification(),
         )?;
-        let Lag { scrape, evaluation, missed, timer } = &bounds.lag;
+        let Lag { scrape, evaluation, missed, timer, clock } = &bounds.lag;
         writeln!(
             f,
-            "lag: scrapes {scrape:.2} s, evaluations {evaluation:.2} s ({missed} left out), timers {timer:.2} s; \
-             load average {load}; not scraped: {:.1?}",
+            "lag: scrapes {scrape:.2} s, evaluations {evaluation:.2} s ({missed} left out), timers {timer:.2} s, \
+             jumps of the clock {clock:.2} s; load average {load}; not scraped: {:.1?}",
             bounds.absences
         )?;
         let away: Vec<_> = happened.ended.iter().map(|ended| (ended.from, ended.to)).collect();

@@ -28,7 +28,7 @@ pub(super) async fn lag(http: &Client, prometheus: &Daemon, lasted: Time) -> Res
         scrape: most(format!("max(max_over_time(scrape_duration_seconds{{job=\"cekura-exporter\"}}{window}))")).await?,
         evaluation: most(format!("max(max_over_time(prometheus_rule_group_last_duration_seconds{window}))")).await?,
         missed: most("sum(prometheus_rule_group_iterations_missed_total)".to_owned()).await?,
-        timer: 0.0,
+        ..Lag::default()
     })
 }
 

@@ -331,7 +331,8 @@ impl Model<'_> {
                 over = over.max(*unknown_to + self.settings.resend_delay() + self.bounds.notification());
             }
         }
-        let may = (from, over);
+        // If the clock jumped forward, what depends on an age is true earlier.
+        let may = (from - self.bounds.lag.clock, over);
         let (due, calm) = self.put_off(scope, surely - span.wait, surely + span.shown + self.bounds.notification());
         let mut must = vec![Must { since: surely, due, until: to, calm }];
         for (unknown_from, unknown_to) in unknown.iter().chain(&self.too_long_absences()) {
