@@ -19,7 +19,7 @@ use super::responses::body::ResponseBody;
 use super::responses::etag::ETag;
 use super::responses::json_layout::JsonLayout;
 use super::responses::negotiate;
-use super::responses::renderings::{Document, RenderError, RenderingKey, RenderingSource};
+use super::responses::renderings::{Document, MakeSource, RenderError, RenderingKey, RenderingSource};
 use super::responses::response::{HTML, HttpResponse, JSON, TEXT, YAML, encode_json, json, ok, problem, response};
 use super::route::Route;
 use super::selection::Selection;
@@ -93,7 +93,7 @@ impl Site {
             RenderingSource::Metrics(snapshot, format)
         };
         let mut response =
-            self.render_response(Document::Metrics(format), format.content_type(), headers, source).await;
+            self.render_response(Document::Metrics(format), format.content_type(), headers, Box::new(source)).await;
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
         response
     }
@@ -138,7 +138,7 @@ impl Site {
             let list = encode_json(&ToggleList::of(&rows, owners.as_deref(), &selection, clock::now()));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
-        let mut response = self.render_response(document, JSON, headers, source).await;
+        let mut response = self.render_response(document, JSON, headers, Box::new(source)).await;
         etag.add_to(&mut response);
         response
     }
@@ -155,7 +155,7 @@ impl Site {
             let list = encode_json(&AgentListJson::of(&board.all_agents(clock::now()), board.owners().as_deref()));
             RenderingSource::Text(layout.lay_out(list.unwrap_or_default()))
         };
-        let mut response = self.render_response(Document::Agents(layout), JSON, headers, source).await;
+        let mut response = self.render_response(Document::Agents(layout), JSON, headers, Box::new(source)).await;
         etag.add_to(&mut response);
         response
     }
@@ -229,7 +229,7 @@ impl Site {
             let overview = encode_json(&Overview::of(&board.rows(), &agents, apis(), started_at, now));
             RenderingSource::Text(layout.lay_out(overview.unwrap_or_default()))
         };
-        self.render_response(Document::Overview(layout), JSON, headers, source).await
+        self.render_response(Document::Overview(layout), JSON, headers, Box::new(source)).await
     }
 
     /// The status page, or 304 if the client has the current one.
@@ -240,33 +240,21 @@ impl Site {
         let health = self.health();
         let made_from = (self.process, self.board.revision(), current_minute(), &query, api_state, &health);
         let etag = ETag::from_hash_of(made_from);
-        let mut response = if etag.is_known(headers) {
-            etag.not_modified()
-        } else {
-            let (board, document) = (self.board.clone(), Document::StatusPage(query.clone()));
-            let (started_at, telemetry_path) = (self.started_at(), self.telemetry_path.clone());
-            let has_replicas = self.replica.is_some();
-            let source = move || {
-                let now = clock::now();
-                let (agents, rows, owners) = (board.agents(now), board.rows(), board.owners());
-                let site = SiteInfo { telemetry_path: &telemetry_path, has_replicas, started_at, now };
-                let page = StatusPage {
-                    site,
-                    overview: &Overview::of(&rows, &agents, apis(), started_at, now),
-                    rows: &rows,
-                    agents: &agents,
-                    health: &health,
-                    owners: owners.as_deref(),
-                    query: &query,
-                };
-                RenderingSource::Text(page.render().into_bytes())
+        let (board, document) = (self.board.clone(), Document::StatusPage(query.clone()));
+        let render = move |site: SiteInfo<'_>| {
+            let (agents, rows, owners) = (board.agents(site.now), board.rows(), board.owners());
+            let page = StatusPage {
+                site,
+                overview: &Overview::of(&rows, &agents, apis(), site.started_at, site.now),
+                rows: &rows,
+                agents: &agents,
+                health: &health,
+                owners: owners.as_deref(),
+                query: &query,
             };
-            let mut response = self.render_response(document, HTML, headers, source).await;
-            etag.add_to(&mut response);
-            response
+            page.render()
         };
-        guard::protect_page(response.headers_mut());
-        response
+        self.shared_page(document, &etag, headers, Box::new(render)).await
     }
 
     /// The page of a toggle, or 304 if the client has the current one.
@@ -360,20 +348,17 @@ impl Site {
         }
         // Read again, because a client that shares the rendering may have asked after a reload.
         let source = move || RenderingSource::Text(config().to_string().into_bytes());
-        self.render_response(Document::Config, YAML, headers, source).await
+        self.render_response(Document::Config, YAML, headers, Box::new(source)).await
     }
 
     /// A response whose body is rendered on another thread and shared.
-    pub(super) async fn render_response<F>(
+    pub(super) async fn render_response(
         &self,
         document: Document,
         content_type: &'static str,
         headers: &HeaderMap,
-        source: F,
-    ) -> HttpResponse
-    where
-        F: FnOnce() -> RenderingSource + Send + 'static,
-    {
+        source: MakeSource,
+    ) -> HttpResponse {
         let gzip = negotiate::gzip(headers);
         let reader = match self.renderings.read(RenderingKey { document, gzip }, source).await {
             Ok(reader) => reader,

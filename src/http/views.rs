@@ -54,7 +54,7 @@ impl Site {
             let (agents, owners) = (board.agents(site.now), board.owners());
             AgentsPage { site, agents: &agents, owners: owners.as_deref(), query: &query }.render()
         };
-        self.shared_page(document, &etag, headers, render).await
+        self.shared_page(document, &etag, headers, Box::new(render)).await
     }
 
     /// The page of one agent.
@@ -81,7 +81,7 @@ impl Site {
             let replica = owners.as_deref().and_then(|owners| owners.of(api, *id));
             AgentPage { site, agent: &agent, toggles: &toggles, replica }.render()
         };
-        self.shared_page(document, &etag, headers, render).await
+        self.shared_page(document, &etag, headers, Box::new(render)).await
     }
 
     /// The page of the APIs.
@@ -109,7 +109,7 @@ impl Site {
             };
             page.render()
         };
-        self.shared_page(Document::ApisPage, &etag, headers, render).await
+        self.shared_page(Document::ApisPage, &etag, headers, Box::new(render)).await
     }
 
     /// The page of the sources.
@@ -120,7 +120,7 @@ impl Site {
         let render = move |site: SiteInfo<'_>| {
             SourcesPage { site, config: &config(), file: file.as_deref(), sources: &sources }.render()
         };
-        self.shared_page(Document::SourcesPage, &etag, headers, render).await
+        self.shared_page(Document::SourcesPage, &etag, headers, Box::new(render)).await
     }
 
     /// The page of the replicas, if there can be any.
@@ -139,7 +139,7 @@ impl Site {
             let owners = owners.as_deref();
             ReplicasPage { site, id, lease, report: &report, owners, rows: &rows, agents: &agents }.render()
         };
-        self.shared_page(Document::ReplicasPage, &etag, headers, render).await
+        self.shared_page(Document::ReplicasPage, &etag, headers, Box::new(render)).await
     }
 
     /// The page of the process.
@@ -153,14 +153,17 @@ impl Site {
             let (flags, addresses) = (&start.flags, &start.addresses);
             RuntimePage { site, config: &config(), flags, addresses, is_encrypted, unhealthy, not_ready }.render()
         };
-        self.shared_page(Document::RuntimePage, &etag, headers, render).await
+        self.shared_page(Document::RuntimePage, &etag, headers, Box::new(render)).await
     }
 
     /// A page that is rendered on another thread, or 304 if the client has the current one.
-    async fn shared_page<F>(&self, document: Document, etag: &ETag, headers: &HeaderMap, render: F) -> HttpResponse
-    where
-        F: FnOnce(SiteInfo<'_>) -> String + Send + 'static,
-    {
+    pub(super) async fn shared_page(
+        &self,
+        document: Document,
+        etag: &ETag,
+        headers: &HeaderMap,
+        render: Box<dyn FnOnce(SiteInfo<'_>) -> String + Send>,
+    ) -> HttpResponse {
         let mut response = if etag.is_known(headers) {
             etag.not_modified()
         } else {
@@ -170,7 +173,7 @@ impl Site {
                 let site = SiteInfo { telemetry_path: &telemetry_path, has_replicas, started_at, now: clock::now() };
                 RenderingSource::Text(render(site).into_bytes())
             };
-            let mut response = self.render_response(document, HTML, headers, source).await;
+            let mut response = self.render_response(document, HTML, headers, Box::new(source)).await;
             etag.add_to(&mut response);
             response
         };

@@ -53,9 +53,15 @@ impl AgentPage<'_> {
     fn write_answer(&self, page: &mut String, standing: AgentStanding) -> fmt::Result {
         let (agent, up) = (self.agent, Up(DEPTH));
         let (api, id) = (Escaped(agent.api.as_str()), agent.id);
-        writeln!(page, "<h1>Agent {id}</h1>\n<section class=\"answer\" aria-label=\"Standing\">\n<p>")?;
+        page.push_str("<h1 class=\"standing\" id=\"name\">");
         standing.badge().write(page, standing.as_str())?;
-        writeln!(page, "</p>\n<p class=\"sentence\" id=\"sentence\">{}</p>", sentence(agent, standing))?;
+        writeln!(
+            page,
+            " <span>Agent {id}</span></h1>\n<section class=\"answer {}\" aria-labelledby=\"name\">\n\
+             <p class=\"sentence\" id=\"sentence\">{}</p>",
+            standing.tone(),
+            sentence(agent, standing)
+        )?;
         let asked = agent.asked.as_ref();
         if let Some(failing) = asked.and_then(|asked| asked.live.failing.as_deref()) {
             write_text(page, &poll_failure(failing))?;
@@ -64,14 +70,15 @@ impl AgentPage<'_> {
         if let Some(since) = standing.since(agent) {
             write!(page, "Since {}. ", Time(since))?;
         }
+        write!(page, "API <a href=\"{up}apis#{api}\">{api}</a>. ")?;
         if let Some(labels) = agent.labels() {
             write_labels(page, labels)?;
         }
-        writeln!(page, "API <a href=\"{up}apis#{api}\">{api}</a></p>")?;
+        page.push_str("</p>\n");
         if let Some(section) = standing.runbook_section() {
             writeln!(
                 page,
-                "<p><a class=\"button\" href=\"{up}runbooks?agent={api}/{id}#{section}\">What to do</a></p>"
+                "<div class=\"actions\"><a class=\"button\" href=\"{up}runbooks?agent={api}/{id}#{section}\">What to do</a></div>"
             )?;
         }
         page.push_str("</section>\n");

@@ -100,6 +100,16 @@ impl AgentStanding {
         Badge { shape, word }
     }
 
+    /// The tone of the answer on its page.
+    pub(super) fn tone(self) -> &'static str {
+        match self {
+            Self::Drifted => "bad",
+            Self::On | Self::Failing => "warn",
+            Self::Well => "good",
+            Self::Unjudged => "plain",
+        }
+    }
+
     /// The section of the runbooks for an agent with this standing; `None` if nothing needs to be done.
     pub(super) fn runbook_section(self) -> Option<&'static str> {
         match self {

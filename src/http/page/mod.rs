@@ -63,6 +63,15 @@ const TOGGLE_COLUMNS: [(&str, Option<SortKey>); 9] = [
     ("Source", None),
 ];
 
+/// How to watch a first toggle.
+const BEGINNING: &str = "<section id=\"beginning\" aria-labelledby=\"beginning-title\">
+<h2 id=\"beginning-title\">Toggles</h2>
+<p>No toggle is watched. To watch one, list it under <code>watches</code> in the configuration or in a watch file. If \
+<code>registrations.enabled</code> is set, the job that starts a toggle can register it with \
+<code>PUT /api/v1/toggles/NAME</code>. See <a href=\"sources\">what the exporter reads</a>.</p>
+</section>
+";
+
 /// What the status page is made from.
 pub(super) struct StatusPage<'a> {
     pub(super) site: SiteInfo<'a>,
@@ -94,7 +103,17 @@ impl StatusPage<'_> {
         };
         layout.page(|page| {
             problems.write(page, self.rows.len(), self.agents.len())?;
-            self.write_toggles(page)
+            if self.rows.is_empty() {
+                page.push_str(BEGINNING);
+            } else {
+                self.write_toggles(page)?;
+            }
+            writeln!(
+                page,
+                "<p id=\"alerting\">This page notifies nobody. To be told of problems, have Prometheus scrape \
+                 <a href=\"{}\">the metrics</a> and load the alert rules that come with the exporter.</p>",
+                Escaped(self.site.telemetry_path.trim_start_matches('/'))
+            )
         })
     }
 
@@ -103,12 +122,8 @@ impl StatusPage<'_> {
         self.write_chips(page)?;
         self.write_search(page)?;
         self.write_table(page)?;
-        writeln!(
-            page,
-            "</section>\n<p id=\"alerting\">This page notifies nobody. To be told of problems, have Prometheus scrape \
-             <a href=\"{}\">the metrics</a> and load the alert rules that come with the exporter.</p>",
-            Escaped(self.site.telemetry_path.trim_start_matches('/'))
-        )
+        page.push_str("</section>\n");
+        Ok(())
     }
 
     /// Writes how many toggles have each standing, each a link to those.
@@ -165,11 +180,7 @@ impl StatusPage<'_> {
 
     fn write_table(&self, page: &mut String) -> fmt::Result {
         let (rows, selected) = self.sorted_rows();
-        write!(
-            page,
-            "<p id=\"shown\" role=\"status\">{}",
-            count_sentence(rows.len(), selected, self.overview.toggles() > 0)
-        )?;
+        write!(page, "<p id=\"shown\" role=\"status\">{}", count_sentence(rows.len(), selected))?;
         if !self.query.is_all() {
             page.push_str(" <a href=\"./\">Show all</a>");
         }
@@ -261,10 +272,9 @@ impl SortedRow<'_> {
     }
 }
 
-/// How many of the selected toggles are shown. `any_watched` is false if there are no toggles at all.
-fn count_sentence(shown: usize, selected: usize, any_watched: bool) -> String {
+/// How many of the selected toggles are shown.
+fn count_sentence(shown: usize, selected: usize) -> String {
     match selected {
-        0 if !any_watched => "No toggle is watched.".to_owned(),
         0 => "No toggle is like that.".to_owned(),
         _ if shown < selected => format!("The first {shown} of {selected} toggles."),
         _ => format!("{}.", count_of(selected as u64, "toggle")),

@@ -10,7 +10,7 @@ use super::layout::Icon;
 use super::toggle_rows::{is_from_earlier_run, poll_failure, runbook_section};
 use crate::board::{AgentRow, AskedAgent, ToggleRow, ToggleRows};
 use crate::http::api::overview::{ApiHealth, Overview};
-use crate::toggle::{AgentId, Expect, Labels, Standing, Text, Timestamp, Toggle};
+use crate::toggle::{AgentId, Expect, FailureStreak, Labels, Standing, Text, Timestamp, Toggle};
 
 /// How many problems are shown. Who is woken by more needs to know what they have in common, not each one.
 const SHOWN: usize = 20;
@@ -69,17 +69,19 @@ impl<'a> ProblemList<'a> {
                 matches!(standing, Standing::Silent | Standing::Failing) && is_down(row.toggle.watch.api.as_str());
             (!is_explained).then(|| ListedProblem::of_toggle(row, standing)).flatten()
         });
-        let agents = agents.iter().filter_map(|agent| {
+        let of_agents = agents.iter().filter_map(|agent| {
             let standing = AgentStanding::of(agent);
             let is_explained = standing == AgentStanding::Failing && is_down(agent.api.as_str());
             (!is_explained).then(|| ListedProblem::of_agent(agent, standing)).flatten()
         });
-        let apis =
-            down.iter().map(|api| ListedProblem { severity: Severity::Api, since: None, subject: Subject::Api(api) });
+        let apis = down.iter().map(|api| {
+            let since = down_since(&api.name, rows, agents);
+            ListedProblem { severity: Severity::Api, since, subject: Subject::Api(api) }
+        });
         let exporter =
             health.problems.iter().filter(|problem| !problem.api.as_ref().is_some_and(|api| is_down(api.as_str())));
         let exporter = exporter.map(ListedProblem::of_exporter);
-        let mut worst: Vec<_> = apis.chain(toggles).chain(agents).chain(exporter).collect();
+        let mut worst: Vec<_> = apis.chain(toggles).chain(of_agents).chain(exporter).collect();
         let (count, has_bad) = (worst.len(), worst.iter().any(|problem| problem.severity != Severity::Warning));
         // The alert that woke somebody is most likely about the latest.
         worst.sort_by_key(|problem| (problem.severity, Reverse(problem.since)));
@@ -172,7 +174,7 @@ impl<'a> ListedProblem<'a> {
     fn write(&self, page: &mut String) -> fmt::Result {
         match self.subject {
             Subject::Exporter(problem) => problem.write(page),
-            Subject::Api(api) => write_api(page, api),
+            Subject::Api(api) => write_api(page, api, self.since),
             Subject::Toggle(row, standing) => self.write_toggle(page, row, standing),
             Subject::Agent(agent, standing) => self.write_agent(page, agent, standing),
         }
@@ -245,7 +247,7 @@ impl<'a> ListedProblem<'a> {
     }
 }
 
-fn write_api(page: &mut String, api: &ApiHealth) -> fmt::Result {
+fn write_api(page: &mut String, api: &ApiHealth, since: Option<Timestamp>) -> fmt::Result {
     let Some((verdict, section)) = api.verdict() else { return Ok(()) };
     let name = Escaped(&api.name);
     writeln!(
@@ -254,6 +256,9 @@ fn write_api(page: &mut String, api: &ApiHealth) -> fmt::Result {
          <h2><span class=\"badge down\"><span aria-hidden=\"true\">✖</span> API down</span> <a href=\"apis#{name}\">{name}</a></h2>\n\
          <p class=\"sentence\">Of this API, {verdict}: what happens to its toggles and agents is not known.</p>"
     )?;
+    if let Some(since) = since {
+        writeln!(page, "<p class=\"whose\">Since {}.</p>", Time(since))?;
+    }
     for (failing, count, noun) in
         [(&api.failing, api.failures(), "toggle"), (&api.agents.failing, api.agents.failures(), "agent")]
     {
@@ -265,6 +270,26 @@ fn write_api(page: &mut String, api: &ApiHealth) -> fmt::Result {
         }
     }
     write_button(page, &format!("api={}", api.name), section)
+}
+
+/// Since when no poll of an API has got a valid answer: the first failure after the last one that did.
+fn down_since(api: &str, rows: &ToggleRows, agents: &[AgentRow]) -> Option<Timestamp> {
+    let of_toggles = rows.iter().filter(|row| row.toggle.watch.api.as_str() == api).map(|row| {
+        let run = &row.toggle.run;
+        (run.last_success, run.failing.as_deref())
+    });
+    let of_agents = agents.iter().filter(|agent| agent.api.as_str() == api).filter_map(|agent| {
+        let live = &agent.asked.as_ref()?.live;
+        Some((live.last_success, live.failing.as_deref()))
+    });
+    let (mut first_failure, mut last_success) = (None::<Timestamp>, None);
+    for (success, failing) in of_toggles.chain(of_agents) {
+        last_success = last_success.max(success);
+        if let Some(FailureStreak { since, .. }) = failing {
+            first_failure = Some(first_failure.map_or(*since, |first| first.min(*since)));
+        }
+    }
+    first_failure.max(last_success)
 }
 
 /// Ends a problem with the way to its runbook. Names need no percent-encoding in a query.
@@ -493,6 +518,20 @@ mod tests {
         assert_eq!(keys(&page), ["api/default", "toggle/b"], "{page}");
         assert!(page.contains("<p class=\"whose\">1 toggle not answering: 1 timeout.</p>"), "{page}");
         assert_eq!(keys(&written(rows(), true, HOUR)), ["toggle/b", "toggle/a"]);
+    }
+
+    #[test]
+    fn an_api_is_down_since_the_first_failure_after_its_last_answer() {
+        let answered = |second| (second, says(ReportedStatus::InProgress, None));
+        let fails = |second| (second, Err(Failure::new(Reason::Timeout)));
+        for (outcomes, since) in [
+            (vec![vec![answered(1), fails(5)], vec![fails(7)]], 5),
+            (vec![vec![fails(5)], vec![answered(9), fails(12)]], 9),
+        ] {
+            let rows = outcomes.into_iter().zip(["a", "b"]).map(|(outcomes, name)| row(name, None, outcomes)).collect();
+            let page = written(rows, false, 20);
+            assert!(page.contains(&format!("<p class=\"whose\">Since {}.</p>", Time(at(since)))), "{since}: {page}");
+        }
     }
 
     #[test]

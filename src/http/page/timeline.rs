@@ -368,7 +368,8 @@ impl TimelinePhase {
 
     fn class(self) -> &'static str {
         match self {
-            Self::Unknown | Self::Unpolled | Self::Done => "unknown",
+            Self::Unknown | Self::Unpolled => "unknown",
+            Self::Done => "done",
             Self::InProgress => "in_progress",
             Self::Completed => "completed",
             Self::Mismatched => "mismatched",

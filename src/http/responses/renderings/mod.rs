@@ -60,6 +60,9 @@ struct RenderingsState {
     alive: Vec<Weak<Rendering>>,
 }
 
+/// Makes what is rendered. It is boxed, so that the path of a rendering is compiled once.
+pub(crate) type MakeSource = Box<dyn FnOnce() -> RenderingSource + Send>;
+
 /// A rendering that clients wait for. They own it, so it is dropped when all of them give up.
 type PendingRendering = OnceCell<Arc<Rendering>>;
 
@@ -120,10 +123,7 @@ impl Renderings {
     ///
     /// # Errors
     /// If rendering panics, or takes too long. It then goes on, and keeps its turn.
-    pub(crate) async fn read<F>(&self, key: RenderingKey, source: F) -> Result<RenderingReader, RenderError>
-    where
-        F: FnOnce() -> RenderingSource + Send + 'static,
-    {
+    pub(crate) async fn read(&self, key: RenderingKey, source: MakeSource) -> Result<RenderingReader, RenderError> {
         timeout(self.time_limit, self.render(key, source)).await.unwrap_or_else(|_| {
             if let Some(suppressed) = self.timeout_log.permit() {
                 let limit_seconds = self.time_limit.as_secs_f64();
@@ -133,10 +133,7 @@ impl Renderings {
         })
     }
 
-    async fn render<F>(&self, key: RenderingKey, source: F) -> Result<RenderingReader, RenderError>
-    where
-        F: FnOnce() -> RenderingSource + Send + 'static,
-    {
+    async fn render(&self, key: RenderingKey, source: MakeSource) -> Result<RenderingReader, RenderError> {
         let pending = self.state().join(&key);
         let rendering = pending.get_or_try_init(async || {
             let is_scrape = matches!(key.document, Document::Metrics(_));

@@ -17,9 +17,9 @@ fn scrape() -> RenderingKey {
     RenderingKey { document: Document::Metrics(Format::Text), gzip: false }
 }
 
-fn text(text: &str) -> impl FnOnce() -> RenderingSource + Send + 'static + use<> {
+fn text(text: &str) -> MakeSource {
     let text = text.as_bytes().to_vec();
-    || RenderingSource::Text(text)
+    Box::new(|| RenderingSource::Text(text))
 }
 
 fn read(mut reader: RenderingReader) -> Vec<u8> {
@@ -65,7 +65,7 @@ async fn clients_that_ask_while_others_are_rendered_share_one_that_is_begun_late
             gate.lock().unwrap().recv().unwrap();
             RenderingSource::Text(count.fetch_add(1, Ordering::Relaxed).to_string().into_bytes())
         };
-        tokio::spawn(async move { renderings.read(scrape(), make).await.map(read).unwrap() })
+        tokio::spawn(async move { renderings.read(scrape(), Box::new(make)).await.map(read).unwrap() })
     };
     let first = ask();
     until(&renderings, 1, 0).await;
@@ -147,11 +147,14 @@ async fn a_rendering_keeps_its_turn_to_the_end_even_if_all_clients_have_gone() {
     let renderings = renderings();
     let (go, gate) = mpsc::channel::<()>();
     let (begins, begun) = mpsc::channel();
-    let making = renderings.read(scrape(), move || {
-        begins.send(()).unwrap();
-        gate.recv().unwrap();
-        RenderingSource::Text(Vec::new())
-    });
+    let making = renderings.read(
+        scrape(),
+        Box::new(move || {
+            begins.send(()).unwrap();
+            gate.recv().unwrap();
+            RenderingSource::Text(Vec::new())
+        }),
+    );
     tokio::select! {
         _ = making => panic!("it was made"),
         () = begun_in(begun) => {}
@@ -171,10 +174,13 @@ async fn a_list_that_takes_long_keeps_no_scrape_waiting() {
         gzip: false,
     };
     let (go, gate) = mpsc::channel::<()>();
-    let slow = renderings.read(list(Status::Failed), move || {
-        gate.recv().unwrap();
-        RenderingSource::Text(Vec::new())
-    });
+    let slow = renderings.read(
+        list(Status::Failed),
+        Box::new(move || {
+            gate.recv().unwrap();
+            RenderingSource::Text(Vec::new())
+        }),
+    );
     let after = renderings.read(list(Status::Unknown), text("after"));
     let scraped = async {
         assert_eq!(read(renderings.read(scrape(), text("scraped")).await.unwrap()), b"scraped");
@@ -203,10 +209,13 @@ async fn a_rendering_that_takes_too_long_is_an_error_and_counts_as_stuck_until_i
     let mut renderings = renderings();
     renderings.time_limit = Duration::from_millis(20);
     let (go, gate) = mpsc::channel::<()>();
-    let stuck = renderings.read(scrape(), move || {
-        let _ = gate.recv();
-        RenderingSource::Text(Vec::new())
-    });
+    let stuck = renderings.read(
+        scrape(),
+        Box::new(move || {
+            let _ = gate.recv();
+            RenderingSource::Text(Vec::new())
+        }),
+    );
     assert_eq!(stuck.await.err(), Some(RenderError::TimedOut));
     let now = Instant::now();
     assert!(!renderings.are_stuck(now) && renderings.are_stuck(now + TIME_LIMIT));
@@ -223,7 +232,7 @@ async fn a_rendering_that_takes_too_long_is_an_error_and_counts_as_stuck_until_i
 async fn a_panic_is_an_error_and_the_next_rendering_succeeds() {
     let renderings = renderings();
     for _ in 0..2 * SCRAPE_TURNS {
-        let made = renderings.read(scrape(), || -> RenderingSource { panic!("while it was made") }).await;
+        let made = renderings.read(scrape(), Box::new(|| panic!("while it was made"))).await;
         assert_eq!(made.err(), Some(RenderError::Panicked));
     }
     assert_eq!(read(renderings.read(scrape(), text("good")).await.unwrap()), b"good");
