@@ -192,10 +192,10 @@ impl ExporterProblem {
     /// Writes the problem as a card of the status page.
     pub(super) fn write(&self, page: &mut String) -> fmt::Result {
         let (name, href) = (Escaped(&self.name), Escaped(&self.href));
-        let class = if self.is_bad { "down" } else { "failing" };
+        let (class, tone) = if self.is_bad { ("down", "bad") } else { ("failing", "warn") };
         writeln!(
             page,
-            "<article class=\"problem\" data-key=\"exporter/{name}\">\n\
+            "<article class=\"problem {tone}\" data-key=\"exporter/{name}\">\n\
              <h2><span class=\"badge {class}\"><span aria-hidden=\"true\">✖</span> {}</span> <a href=\"{href}\">{name}</a></h2>\n\
              <p class=\"sentence\">{}</p>",
             self.badge,

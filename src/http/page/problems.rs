@@ -143,6 +143,18 @@ impl<'a> ProblemList<'a> {
     }
 }
 
+// === impl Severity ===
+
+impl Severity {
+    /// The tone of the card.
+    fn tone(self) -> &'static str {
+        match self {
+            Self::Api | Self::Bad => "bad",
+            Self::Warning => "warn",
+        }
+    }
+}
+
 // === impl ListedProblem ===
 
 impl<'a> ListedProblem<'a> {
@@ -183,7 +195,7 @@ impl<'a> ListedProblem<'a> {
     fn write_toggle(&self, page: &mut String, row: &ToggleRow, standing: Standing) -> fmt::Result {
         let (watch, run) = (&row.toggle.watch, &row.toggle.run);
         let name = Escaped(watch.name.as_str());
-        write!(page, "<article class=\"problem\" data-key=\"toggle/{name}\">\n<h2>")?;
+        write!(page, "<article class=\"problem {}\" data-key=\"toggle/{name}\">\n<h2>", self.severity.tone())?;
         Badge::of(standing).write(page, standing.as_str())?;
         writeln!(
             page,
@@ -206,7 +218,7 @@ impl<'a> ListedProblem<'a> {
     fn write_agent(&self, page: &mut String, agent: &AgentRow, standing: AgentStanding) -> fmt::Result {
         let (api, id) = (agent.api.as_str(), agent.id);
         let key = Escaped(format!("{api}/{id}"));
-        write!(page, "<article class=\"problem\" data-key=\"agent/{key}\">\n<h2>")?;
+        write!(page, "<article class=\"problem {}\" data-key=\"agent/{key}\">\n<h2>", self.severity.tone())?;
         standing.badge().write(page, standing.as_str())?;
         writeln!(
             page,
@@ -252,9 +264,9 @@ fn write_api(page: &mut String, api: &ApiHealth, since: Option<Timestamp>) -> fm
     let name = Escaped(&api.name);
     writeln!(
         page,
-        "<article class=\"problem\" data-key=\"api/{name}\">\n\
+        "<article class=\"problem bad\" data-key=\"api/{name}\">\n\
          <h2><span class=\"badge down\"><span aria-hidden=\"true\">✖</span> API down</span> <a href=\"apis#{name}\">{name}</a></h2>\n\
-         <p class=\"sentence\">Of this API, {verdict}: what happens to its toggles and agents is not known.</p>"
+         <p class=\"sentence\">This API is down: {verdict}. What happens to its toggles and agents is not known.</p>"
     )?;
     if let Some(since) = since {
         writeln!(page, "<p class=\"whose\">Since {}.</p>", Time(since))?;
