@@ -37,6 +37,7 @@ pub mod signals;
 pub mod sources;
 pub mod store;
 pub mod systemd;
+pub mod tasks;
 pub mod telemetry;
 pub mod threads;
 pub mod tls;
@@ -67,6 +68,7 @@ use crate::poller::{Poller, PollerHandle};
 use crate::replicas::{Coordinator, ReplicaLinks, ReplicaReport};
 use crate::store::{DatabaseStore, FileStore, Registration, Store};
 use crate::systemd::Notifier;
+use crate::tasks::boxed;
 use crate::threads::{BlockingTask, Panicked, Thread, Worker};
 use crate::web::{WebFile, WebFollower};
 
@@ -145,7 +147,7 @@ pub async fn run(
     let running = Running::start(service, addresses, notifier.clone()).await?;
     let Running { site, mut tasks, last_change, config, drain, mut polling, stop_polling, saving, stop_saving } =
         running;
-    let mut serving = tokio::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
+    let mut serving = tasks::spawn(http::serve(listeners, site.clone(), drain.subscribe(), DRAIN));
     let told_to_stop = async {
         shutdown.await;
         tracing::info!("stopping");
@@ -348,14 +350,15 @@ impl Running {
             let links = ReplicaLinks { commands, asks, forwarded, synchronized, report };
             let coordinator = Coordinator::new(database.clone(), board.clone(), metrics.clone(), links);
             let coordinating = coordinator.run();
-            tasks.spawn(async { RunError::new("the database cannot be used", format!("it {}", coordinating.await)) });
+            let ended = async { RunError::new("the database cannot be used", format!("it {}", coordinating.await)) };
+            tasks.spawn(boxed(ended));
         }
-        tasks.spawn(for_ever(intake.run(demo_watches)));
-        tasks.spawn(for_ever(web_follower.run()));
-        tasks.spawn(for_ever(feed_watchdog(site.clone(), notifier.clone())));
-        tasks.spawn(for_ever(notify_and_reload(site.clone(), reloader, hangups, notifier)));
+        tasks.spawn(boxed(for_ever(intake.run(demo_watches))));
+        tasks.spawn(boxed(for_ever(web_follower.run())));
+        tasks.spawn(boxed(for_ever(feed_watchdog(site.clone(), notifier.clone()))));
+        tasks.spawn(boxed(for_ever(notify_and_reload(site.clone(), reloader, hangups, notifier))));
         let (stop_saving, saving_stops) = oneshot::channel();
-        let saving = tokio::spawn(saving::run(board, metrics, store, saving_stops));
+        let saving = tasks::spawn(saving::run(board, metrics, store, saving_stops));
         Ok(Self { site, tasks, last_change, config, drain, polling, stop_polling, saving, stop_saving })
     }
 }

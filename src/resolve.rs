@@ -117,7 +117,9 @@ impl Addresses {
     /// Moves addresses to the end that were not reached lately, because each would cost a timeout.
     fn order(&mut self, name: &str, addresses: &mut [SocketAddr], now: Instant) {
         self.unreached.retain(|_, since| now.saturating_duration_since(*since) < Self::REMEMBERED);
-        addresses.sort_by_key(|address| self.unreached.contains_key(&address.ip()));
+        let is_unreached = |address: &SocketAddr| self.unreached.contains_key(&address.ip());
+        let (last, first): (Vec<_>, Vec<_>) = addresses.iter().copied().partition(is_unreached);
+        addresses.iter_mut().zip(first.into_iter().chain(last)).for_each(|(place, address)| *place = address);
         if addresses.len() > 1 {
             self.tried.insert(name.to_owned(), addresses.iter().map(SocketAddr::ip).collect());
         }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::tasks;
+
 /// A stop signal that comes this soon after the first one is a repetition: `timeout` and process groups deliver one
 /// twice within a millisecond.
 const REPETITION: Duration = Duration::from_secs(1);
@@ -52,7 +54,7 @@ impl Signals {
         let (reload, hangups) = watch::channel(0);
         let mut counter = StopCounter::default();
         let stops = counter.stops.subscribe();
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             loop {
                 tokio::select! {
                     _ = term.recv() => counter.count(Instant::now()),

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::CheckResult;
 use crate::cekura::{AgentPage, Api, Client, Clients, Proxies};
+use crate::tasks::boxed;
 use crate::toggle::{AgentId, Answer, ApiName, Failure, MockStatus, ProgressId, Reason, ReportedStatus, Watch};
 
 /// Said of what failed, if the configuration does not need it.
@@ -66,7 +67,7 @@ pub fn requests(
     Ok(async move {
         let mut under_way = JoinSet::new();
         for check in checks {
-            under_way.spawn(async move { check.all().await });
+            under_way.spawn(boxed(async move { check.all().await }));
         }
         let mut checks: Vec<_> = under_way.join_all().await.into_iter().flatten().collect();
         // Those of an API stay in their order.

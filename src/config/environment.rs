@@ -33,12 +33,12 @@ pub(super) fn variables(
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
-    found.sort();
+    found.sort_unstable();
     let parsed = found.into_iter().map(|(name, value)| Variable::parse(name, value));
     let mut variables: Vec<Variable> =
         parsed.filter_map(|variable| variable.map_err(|faults| problems.extend(faults)).ok()).collect();
     // Names that differ in case alone set the same key.
-    variables.sort_by(|a, b| a.keys.cmp(&b.keys));
+    variables.sort_unstable_by(|a, b| (&a.keys, &a.name).cmp(&(&b.keys, &b.name)));
     for pair in variables.windows(2).filter(|pair| pair[0].keys == pair[1].keys) {
         problems.push(problem(&pair[1].name, "", &format!("sets the same key as {}: keep one of them", pair[0].name)));
     }

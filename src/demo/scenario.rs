@@ -15,6 +15,7 @@ use super::simulator::Simulator;
 use super::tasks::{Ending, Task};
 use crate::cekura::{Api, KeySource, Rate, Secret};
 use crate::config::{Config, ConnectionLimits, Polling, Registrations};
+use crate::tasks;
 use crate::toggle::{
     AgentDefinition, AgentId, AgentSource, ApiName, Expect, LabelName, Labels, ProgressId, Source, Watch, WatchName,
 };
@@ -112,8 +113,8 @@ impl Scenario {
     /// As [`Scenario::config`].
     pub fn live(mut self, simulator: Simulator) -> Result<watch::Receiver<Vec<Arc<Watch>>>, String> {
         let (lists, receiver) = watch::channel(self.watches()?);
-        tokio::spawn(switch_by_hand(self.simulated.clone()));
-        tokio::spawn(async move {
+        tasks::spawn(switch_by_hand(self.simulated.clone()));
+        tasks::spawn(async move {
             let _simulator = simulator;
             let mut ticks = tokio::time::interval(NEW_RUN_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::tasks;
+
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
@@ -86,7 +88,7 @@ impl Simulator {
     pub async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let accepting = tokio::spawn(accept(listener, Arc::new(script)));
+        let accepting = tasks::spawn(accept(listener, Arc::new(script)));
         Ok(Self { address, accepting })
     }
 
@@ -111,7 +113,7 @@ async fn accept(listener: TcpListener, script: Arc<Script>) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     count += 1;
-                    connections.spawn(serve(stream, script.clone(), count));
+                    connections.spawn(tasks::boxed(serve(stream, script.clone(), count)));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },

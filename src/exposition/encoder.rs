@@ -74,7 +74,7 @@ impl Encoder {
         let gathered = snapshot.gathered.iter().enumerate();
         let gathered = gathered.map(|(i, family)| (gathered::description(family), Block::Gathered(i)));
         let mut families: Vec<_> = toggles.chain(told).chain(asked).chain(sources).chain(gathered).collect();
-        families.sort_by_key(|(description, _)| Reverse(format.known_as(*description).0));
+        families.sort_unstable_by_key(|(description, _)| Reverse(format.known_as(*description).0));
         let blocks = [Block::End].into_iter().chain(families.into_iter().map(|(_, block)| block)).collect();
         Self { format, blocks, done: 0, headed: false }
     }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::IntakeCommand;
 use crate::follow::{CheckError, CheckRequester, CheckRequests, Follower, check_requests};
 use crate::sources::{FileScan, WatchFiles, WatchGlob};
+use crate::tasks;
 use crate::toggle::ApiName;
 
 /// Scans the watch files at intervals, and sends what it finds as [`IntakeCommand::Scanned`].
@@ -39,7 +40,7 @@ impl FileFollower {
     /// A follower without files. It ends when it is dropped, or when nobody receives its commands.
     pub(super) fn start(commands: mpsc::Sender<IntakeCommand>) -> Self {
         let (rescans, requests) = check_requests();
-        tokio::spawn(follow(requests, commands));
+        tasks::spawn(follow(requests, commands));
         Self { rescans, latest: AtomicU64::new(0) }
     }
 

@@ -14,6 +14,7 @@ use crate::config::{Config, LoadedConfig};
 use crate::document::Problems;
 use crate::poller::PollerSettings;
 use crate::sources::{AgentOrigin, EditResult, Origin, share_equal};
+use crate::tasks::boxed;
 
 impl Intake {
     /// Ends a reload: puts what was read in force, or reports the problems.
@@ -112,7 +113,7 @@ impl Intake {
             if client.reads_files() && !self.follower_of.contains_key(&api.name) {
                 let renewals = self.context.renewals.clone();
                 let following = cekura::follow_files(api.name.clone(), client.clone(), renewals);
-                self.follower_of.insert(api.name.clone(), self.followers.spawn(following));
+                self.follower_of.insert(api.name.clone(), self.followers.spawn(boxed(following)));
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::config::{Config, LoadedConfig};
 use crate::database::DatabaseSettings;
 use crate::document::Problems;
 use crate::systemd::Notifier;
+use crate::tasks;
 use crate::threads::{BlockingTask, Thread, ThreadError};
 use crate::web::WebChecks;
 
@@ -105,7 +106,7 @@ impl Reloader {
             self.begin(&shared);
             // The client may go meanwhile, but a reload that has begun runs to its end.
             let reloader = self.clone();
-            tokio::spawn(async move { reloader.run(turn).await }).await.ok().flatten()
+            tasks::spawn(async move { reloader.run(turn).await }).await.ok().flatten()
         });
         result.await.clone()
     }
@@ -123,7 +124,7 @@ impl Reloader {
     async fn run(self: Arc<Self>, mut turn: OwnedMutexGuard<ReloadTurn>) -> ReloadResult {
         self.notifier.reloading().await;
         let notifier = self.notifier.clone();
-        let outcome = tokio::spawn(async move { (self.read_and_apply(&mut turn).await, turn) }).await;
+        let outcome = tasks::spawn(async move { (self.read_and_apply(&mut turn).await, turn) }).await;
         notifier.ready().await;
         outcome.ok().and_then(|(result, _turn)| result)
     }

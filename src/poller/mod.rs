@@ -40,6 +40,7 @@ use crate::exposition::Metrics;
 use crate::liveness::{Heartbeat, LastStatusChange};
 use crate::sources::{self, ListedAgents};
 use crate::store::{self, Leases, ToggleChange};
+use crate::tasks::boxed;
 use crate::threads::{BlockingTask, Thread};
 use crate::toggle::{AgentId, AgentKey, Answer, ApiName, ClockJump, Failure, MockStatus, ShardSet, Watch};
 use debug_poll::DebugPollCommand;
@@ -332,7 +333,7 @@ impl Poller {
                     key_generation: queue.key_generation,
                     route_generation: queue.route_generation,
                 };
-                let request = self.requests.spawn(request(queue, &poll, now));
+                let request = self.requests.spawn(boxed(request(queue, &poll, now)));
                 self.running.insert(request.id(), poll);
             }
             debug_poll::start(api, queue, &self.debug_polls, now);

@@ -64,7 +64,9 @@ impl Labels {
 
 impl FromIterator<Label> for Labels {
     fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
-        let sorted: BTreeMap<_, _> = labels.into_iter().collect();
+        // Collecting would sort first, with code that takes 6 KB of the program for each type.
+        let mut sorted = BTreeMap::new();
+        sorted.extend(labels);
         Self((!sorted.is_empty()).then(|| sorted.into_iter().collect()))
     }
 }

@@ -66,7 +66,8 @@ impl Users {
 
 impl FromIterator<(String, PasswordHash)> for Users {
     fn from_iter<I: IntoIterator<Item = (String, PasswordHash)>>(users: I) -> Self {
-        let hashes: BTreeMap<_, _> = users.into_iter().collect();
+        let mut hashes = BTreeMap::new();
+        hashes.extend(users);
         let highest = hashes.values().map(|hash| hash.cost).max();
         let decoy = highest.map(PasswordHash::of_nobody).unwrap_or_default();
         Self { hashes, decoy }

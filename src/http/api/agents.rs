@@ -1,11 +1,10 @@
 //! Agents as JSON.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
+use super::labels::LabelsJson;
 use crate::board::{AgentRow, AskedAgent};
-use crate::toggle::{Expect, Labels, LiveMocks, Provider, ShardOwners, Text, Timestamp, ToldBy, should_be};
+use crate::toggle::{Expect, LiveMocks, Provider, ShardOwners, Text, Timestamp, ToldBy, should_be};
 
 /// Agents, sorted by API and id.
 #[derive(Serialize)]
@@ -21,7 +20,7 @@ pub(crate) struct AgentJson<'a> {
     source: Option<&'static str>,
     provider: Option<&'static str>,
     /// The labels of its definition; if it has none, those of the toggle that told its state.
-    labels: BTreeMap<&'a str, &'a str>,
+    labels: LabelsJson<'a>,
     /// What the API said last. It stands beside what should be, because scripts without a parser look for both.
     mocks_live: Option<bool>,
     should_be: Option<&'static str>,
@@ -75,12 +74,7 @@ impl<'a> AgentJson<'a> {
             agent_id: id.get(),
             source: definition.map(|definition| definition.source.as_str()),
             provider: asked.and_then(AskedAgent::provider).map(Provider::as_str),
-            labels: row
-                .labels()
-                .into_iter()
-                .flat_map(Labels::iter)
-                .map(|(name, value)| (name.as_str(), value))
-                .collect(),
+            labels: LabelsJson(row.labels()),
             mocks_live: live.and_then(|live| live.enabled),
             should_be: should_be(told, expect).map(Expect::as_str),
             mocks_drift: asked.and_then(|asked| asked.drift).map(|drift| drift.drifted),

@@ -4,6 +4,7 @@
 pub(crate) mod agents;
 pub(crate) mod debug_poll;
 pub(crate) mod history;
+pub(crate) mod labels;
 pub(crate) mod overview;
 pub(crate) mod toggles;
 pub(crate) mod wait;

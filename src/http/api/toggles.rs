@@ -1,9 +1,8 @@
 //! Toggles as JSON.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
+use super::labels::LabelsJson;
 use crate::board::{ToggleRow, ToggleRows};
 use crate::http::selection::Selection;
 use crate::toggle::{Expect, ShardOwners, Text, Timestamp};
@@ -30,7 +29,7 @@ pub(crate) struct ToggleJson<'a> {
     api: &'a str,
     source: &'static str,
     expect: Option<&'static str>,
-    labels: BTreeMap<&'a str, &'a str>,
+    labels: LabelsJson<'a>,
     // The two stand together, because scripts without a parser look for both as one text.
     status: &'static str,
     mock_enabled: Option<bool>,
@@ -88,7 +87,7 @@ impl<'a> ToggleJson<'a> {
             api: watch.api.as_str(),
             source: watch.source.as_str(),
             expect: watch.expect.map(Expect::as_str),
-            labels: watch.labels.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+            labels: LabelsJson(Some(&watch.labels)),
             status: shown.status.as_str(),
             mock_enabled: shown.mock_enabled,
             mismatch: toggle.mismatch(),

@@ -17,6 +17,7 @@ use super::failure::{ConnectionFailure, FailureLog};
 use super::limiter::ConnectionLimiter;
 use super::progress::ConnectionProgress;
 use crate::http::site::Site;
+use crate::tasks::boxed;
 
 /// How long accepting pauses after an error that the next attempt would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ pub async fn serve(listeners: Vec<TcpListener>, site: Arc<Site>, draining: watch
     for listener in listeners {
         if let Ok(address) = listener.local_addr() {
             info!(address = %address, "listening");
-            accepting.spawn(accept(listener, address, server.clone(), draining.clone()));
+            accepting.spawn(boxed(accept(listener, address, server.clone(), draining.clone())));
         }
     }
     site.set_listening();
@@ -118,7 +119,7 @@ impl Server {
         match self.limiter.admit(peer.ip(), self.site.connection_limits(), progress) {
             Some(permit) => {
                 let connection = serve_connection(stream, peer.ip(), permit, self.clone(), draining.clone());
-                drop(connections.spawn(connection.instrument(span)));
+                drop(connections.spawn(boxed(connection.instrument(span))));
             }
             None => span.in_scope(|| self.failures.record(&ConnectionFailure::Refused)),
         }

@@ -132,8 +132,11 @@ impl AgentStanding {
         }
     }
 
+    /// How many ranks there are.
+    const RANKS: usize = 4;
+
     /// The order of the table: agents without a problem are not told apart.
-    fn rank(self) -> u8 {
+    fn rank(self) -> usize {
         match self {
             Self::Drifted => 0,
             Self::On => 1,
@@ -328,11 +331,12 @@ impl<'a> AgentsPage<'a> {
             self.query.standing.is_none_or(|wanted| wanted == AgentStanding::of(agent))
                 && self.query.selection.words().all(|word| contains(agent, word))
         };
-        let mut selected: Vec<_> = self.agents.iter().filter(is_selected).collect();
-        let count = selected.len();
-        selected.sort_by_key(|agent| AgentStanding::of(agent).rank());
-        selected.truncate(self.query.rows());
-        (selected, count)
+        let mut selected = [const { Vec::new() }; AgentStanding::RANKS];
+        for agent in self.agents.iter().filter(is_selected) {
+            selected[AgentStanding::of(agent).rank()].push(agent);
+        }
+        let count = selected.iter().map(Vec::len).sum();
+        (selected.into_iter().flatten().take(self.query.rows()).collect(), count)
     }
 }
 

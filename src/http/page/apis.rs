@@ -1,5 +1,6 @@
 //! The page of the APIs: whether they answer, what they are asked, and what holds polls back.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
@@ -260,7 +261,7 @@ impl ApiView<'_> {
 /// Writes how many polls failed last, by reason, the most frequent first.
 fn write_failing(page: &mut String, failing: &BTreeMap<&'static str, usize>) -> fmt::Result {
     let mut reasons: Vec<_> = failing.iter().collect();
-    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    reasons.sort_unstable_by_key(|(reason, count)| (Reverse(**count), **reason));
     let failures: usize = failing.values().sum();
     let words = |reason: &str| reason.replace('_', " ");
     let reasons = match *reasons {

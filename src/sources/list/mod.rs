@@ -262,13 +262,15 @@ impl Edit<'_> {
     /// Ends the edit and returns what it changed. `elsewhere` says whether a watch is defined somewhere that the list
     /// does not know, and may come back from there.
     pub fn finish(self, elsewhere: &dyn Fn(&Watch) -> bool) -> EditResult {
-        let (mut changes, mut refused) = (Vec::with_capacity(self.edited.len()), Vec::new());
+        let (mut gone, mut defined, mut refused) = (Vec::new(), Vec::with_capacity(self.edited.len()), Vec::new());
         for (name, old) in self.edited {
-            changes.extend(self.list.finish_edit(name, old, elsewhere, &mut refused));
+            if let Some(change) = self.list.finish_edit(name, old, elsewhere, &mut refused) {
+                if change.definition.is_some() { &mut defined } else { &mut gone }.push(change);
+            }
         }
         // Watches that are gone make room for new ones.
-        changes.sort_by_key(|change| change.definition.is_some());
-        EditResult { changes, refused }
+        gone.append(&mut defined);
+        EditResult { changes: gone, refused }
     }
 
     /// Remembers the watch that a name had before its first edit.

@@ -167,8 +167,9 @@ impl DatabaseStore {
         self.check_presence()?;
         let shift = self.clock.to_database();
         // Of several changes of a name, the last one wins.
-        let changes: BTreeMap<&WatchName, &RegistrationChange> =
-            changes.iter().map(|change| (change.name(), change)).collect();
+        let mut newest: BTreeMap<&WatchName, &RegistrationChange> = BTreeMap::new();
+        newest.extend(changes.iter().map(|change| (change.name(), change)));
+        let changes = newest;
         let names: Vec<&str> = changes.keys().map(|name| name.as_str()).collect();
         let record = |change: &RegistrationChange| match change {
             RegistrationChange::Put(registration) => {

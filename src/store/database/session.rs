@@ -12,6 +12,7 @@ use tokio_postgres::{AsyncMessage, Client, Row};
 use super::fault::DatabaseFault;
 use super::schema;
 use crate::database::{Connection, Connector};
+use crate::tasks;
 
 /// How long a statement may take, and connecting without the time that the network takes.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -75,7 +76,7 @@ impl Session {
 
     async fn connect(&self) -> Result<OpenSession, DatabaseFault> {
         let (client, connection) = self.connector.connect().await.map_err(DatabaseFault::Unreachable)?;
-        let driver = tokio::spawn(drive(connection, self.notified.clone(), self.payloads.clone())).abort_handle();
+        let driver = tasks::spawn(drive(connection, self.notified.clone(), self.payloads.clone())).abort_handle();
         let mut open = OpenSession { client, driver };
         in_time(open.client.batch_execute(SETTINGS)).await?;
         let migrated = tokio::time::timeout(TIME_LIMIT, schema::migrate(&mut open.client)).await;

@@ -2,8 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use serde_json::Value as Json;
-
+use crate::http::api::labels::LabelsJson;
 use crate::toggle::Labels;
 
 /// Text as one word of a shell, in which no character has a special meaning.
@@ -16,9 +15,8 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Labels as JSON in printable ASCII: a terminal acts on control characters even where a shell quotes them.
 pub(super) fn ascii_json(labels: &Labels) -> String {
-    let fields: serde_json::Map<_, _> =
-        labels.iter().map(|(name, value)| (name.as_str().to_owned(), Json::from(value))).collect();
-    let json = Json::Object(fields).to_string();
+    // They are texts, of which there always is a JSON.
+    let json = serde_json::to_string(&LabelsJson(Some(labels))).unwrap_or_default();
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {
         if matches!(c, ' '..='~') {
