@@ -16,6 +16,7 @@ mod certificate;
 pub mod check;
 pub mod cli;
 mod clock;
+mod collections;
 pub mod config;
 pub mod database;
 pub mod demo;

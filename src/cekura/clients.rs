@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::BuildError;
 use super::{Api, Client, Keyring, Proxies};
+use crate::collections::inserted;
 use crate::toggle::ApiName;
 
 /// The clients in force, and the settings for building new ones.
@@ -58,6 +59,6 @@ impl Clients {
 impl ApiClients {
     /// The names of the APIs.
     pub fn names(&self) -> BTreeSet<ApiName> {
-        self.0.iter().map(|(api, _)| api.name.clone()).collect()
+        inserted(self.0.iter().map(|(api, _)| api.name.clone()))
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub use online::{RequestCheck, requests};
 
 use crate::cekura::{Api, BadProxy, Proxies};
+use crate::collections::inserted;
 use crate::config::Config;
 use crate::database::{Connector, DatabaseSettings};
 use crate::document::{Problem, Problems};
@@ -49,7 +50,7 @@ pub fn files(config: Option<Config>, problems: &mut Vec<Problem>, warnings: &mut
         // The APIs that a watch may name are not known.
         return None;
     }
-    let apis = config.apis.iter().map(|api| api.name.clone()).collect();
+    let apis = inserted(config.apis.iter().map(|api| api.name.clone()));
     let mut scan = WatchFiles::new(config.watch_files.clone(), apis).scan();
     for event in std::mem::take(&mut scan.events) {
         match event {
@@ -104,7 +105,7 @@ fn check_state_file(config: &Config, problems: &mut Vec<Problem>) {
 fn merged(config: Config, scan: FileScan) -> (EditResult, AgentEdit) {
     let (mut watches, mut agents) = (WatchList::default(), AgentList::default());
     let mut edit = watches.edit();
-    let apis: BTreeSet<_> = config.apis.into_iter().map(|api| api.name).collect();
+    let apis: BTreeSet<_> = inserted(config.apis.into_iter().map(|api| api.name));
     edit.set_apis(apis.clone());
     agents.set_apis(apis);
     edit.replace(&Origin::Config, config.watches.into_iter().map(Into::into));

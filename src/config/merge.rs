@@ -7,6 +7,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::environment::Variable;
 use super::validate::LISTS;
+use crate::collections::inserted;
 use crate::document::{Map, Value, ValueKind, ValueOrigin};
 
 /// The values of the file or of one variable, for figment.
@@ -27,7 +28,7 @@ pub(super) fn merge(file: Map, variables: &[Variable]) -> Map {
     let touched: Map =
         touched.into_iter().filter(|(key, _)| !is_replaced(key)).map(|(key, value)| by_index(key, value)).collect();
 
-    let of_file = touched.iter().map(|(key, value)| (key.to_owned(), layered(value))).collect();
+    let of_file = inserted(touched.iter().map(|(key, value)| (key.to_owned(), layered(value))));
     let of_variables = variables.iter().map(|variable| Layer { name: &variable.name, values: nested(variable) });
     let figment = of_variables.fold(Figment::from(Layer { name: "", values: of_file }), Figment::merge);
     let merged = figment.find_value("").ok().and_then(Layered::into_dict).unwrap_or_default();
@@ -95,7 +96,7 @@ fn layered(value: &Value) -> Layered {
         ValueKind::Text(text) => Layered::from(&**text),
         ValueKind::List(list) => Layered::from(list.iter().map(layered).collect::<Vec<_>>()),
         ValueKind::Map(map) => {
-            Layered::from(map.iter().map(|(key, value)| (key.to_owned(), layered(value))).collect::<Dict>())
+            Layered::from(inserted::<Dict, _>(map.iter().map(|(key, value)| (key.to_owned(), layered(value)))))
         }
     }
 }

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::{Config, ConnectionLimits, Polling, Registrations, Retention, StateFile, format_duration, parse_duration};
 use crate::cekura::{Api, KeyFile, KeySource, Rate};
+use crate::collections::inserted;
 use crate::database::{DatabaseSettings, DatabaseUrl, URL_VARIABLE, UrlSource};
 use crate::document::{Node, Place, Section, Show, Value, not_empty_path, switch};
 use crate::input_file;
@@ -98,7 +99,7 @@ pub(super) fn validate(document: &Node<'_>, entries: Vec<Value>, secrets: &Given
     let root = document.section()?;
     let apis = apis(&root, secrets);
     let polling = polling(&root);
-    let names: Option<BTreeSet<_>> = apis.as_ref().map(|apis| apis.keys().cloned().collect());
+    let names: Option<BTreeSet<_>> = apis.as_ref().map(|apis| inserted(apis.keys().cloned()));
     let agents = agents(&root, names.as_ref());
     let watches = watches(&root, entries, names.as_ref());
     let watch_files = watch_files(&root);

@@ -8,6 +8,7 @@ use super::{PollTarget, Poller, PollerSettings, PollerUpdate, Replication, Share
 use crate::board::{OwnershipChange, RunChanges, RunId, StartedRun, ToggleRow};
 use crate::cekura::Renewal;
 use crate::clock;
+use crate::collections::inserted;
 use crate::sources::AgentChange;
 use crate::toggle::{AgentId, ApiName, ClockJump, LiveMocks, Reason, ShardSet, Timestamp};
 
@@ -144,7 +145,7 @@ impl Poller {
     /// Sets up a queue for each API, and returns the names of all of them.
     fn apply_settings(&mut self, settings: PollerSettings) -> BTreeSet<ApiName> {
         let now = Instant::now();
-        let apis = settings.apis.iter().map(|(api, _)| api.name.clone()).collect();
+        let apis = inserted(settings.apis.iter().map(|(api, _)| api.name.clone()));
         for (api, client) in settings.apis {
             let (name, discover) = (api.name.clone(), api.discover_agents);
             if let Some(queue) = self.queues.get_mut(&name) {

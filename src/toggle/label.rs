@@ -64,7 +64,7 @@ impl Labels {
 
 impl FromIterator<Label> for Labels {
     fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
-        // Collecting would sort first, with code that takes 6 KB of the program for each type.
+        // Collecting sorts first, which is for more labels than a watch has.
         let mut sorted = BTreeMap::new();
         sorted.extend(labels);
         Self((!sorted.is_empty()).then(|| sorted.into_iter().collect()))

@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::alphabet::BCRYPT;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 
+use crate::collections::inserted;
+
 /// The users who may log in.
 #[derive(Debug, Default)]
 pub struct Users {
@@ -66,8 +68,7 @@ impl Users {
 
 impl FromIterator<(String, PasswordHash)> for Users {
     fn from_iter<I: IntoIterator<Item = (String, PasswordHash)>>(users: I) -> Self {
-        let mut hashes = BTreeMap::new();
-        hashes.extend(users);
+        let hashes: BTreeMap<_, _> = inserted(users);
         let highest = hashes.values().map(|hash| hash.cost).max();
         let decoy = highest.map(PasswordHash::of_nobody).unwrap_or_default();
         Self { hashes, decoy }

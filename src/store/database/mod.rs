@@ -24,6 +24,7 @@ pub use self::replica::{Leases, Membership, OwnerState, SharedChanges};
 pub use self::request::AgentRequest;
 use self::session::{Parameter, Session, TIME_LIMIT};
 use super::{NewRegistrations, RegistrationChange, SavedToggle, StoreError, UnsavedChanges, record};
+use crate::collections::inserted;
 use crate::database::Connector;
 use crate::toggle::{AgentId, ApiName, Shard, ShardSet, WatchName};
 
@@ -167,9 +168,8 @@ impl DatabaseStore {
         self.check_presence()?;
         let shift = self.clock.to_database();
         // Of several changes of a name, the last one wins.
-        let mut newest: BTreeMap<&WatchName, &RegistrationChange> = BTreeMap::new();
-        newest.extend(changes.iter().map(|change| (change.name(), change)));
-        let changes = newest;
+        let changes: BTreeMap<&WatchName, &RegistrationChange> =
+            inserted(changes.iter().map(|change| (change.name(), change)));
         let names: Vec<&str> = changes.keys().map(|name| name.as_str()).collect();
         let record = |change: &RegistrationChange| match change {
             RegistrationChange::Put(registration) => {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Registration, SavedAgent};
+use crate::collections::inserted;
 use crate::toggle::{
     AgentId, ApiName, Expect, LabelName, Labels, LiveMocks, ProgressId, Provider, Source, Text, Timestamp, ToldBy,
     ToldMocks, Watch, WatchName,
@@ -224,7 +225,7 @@ pub(super) fn agent_id(id: u64) -> Result<AgentId, String> {
 }
 
 fn labels_record(labels: &Labels) -> LabelsRecord<'_> {
-    labels.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect()
+    inserted(labels.iter().map(|(name, value)| (name.as_str().into(), value.into())))
 }
 
 fn labels(record: LabelsRecord<'_>) -> Result<Labels, String> {
