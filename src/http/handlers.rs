@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 
 use super::api::agents::{AgentJson, AgentListJson};
 use super::api::history::EventList;
-use super::api::overview::{ApiHealth, Overview};
+use super::api::overview::{ApiHealth, ApiProblem, Overview};
 use super::api::toggles::{ToggleJson, ToggleList};
 use super::api::wait::{AgentOutcome, AgentQuery, WaitOutcome, WaitQuery};
 use super::api::write::{TRY_AGAIN, try_again};
@@ -27,7 +27,7 @@ use super::site::{ReplicaAccess, Site};
 use crate::clock;
 use crate::exposition::Snapshot;
 use crate::store::{AgentRequest, DatabaseStore};
-use crate::toggle::{AgentId, AgentKey, ApiName, WatchName};
+use crate::toggle::{AgentId, AgentKey, ApiName, Timestamp, WatchName};
 
 const NO_SUCH_AGENT: &str = "no such agent: no watch has it and no source lists it";
 
@@ -215,10 +215,17 @@ impl Site {
         }
     }
 
+    /// What is wrong with an API as a whole.
+    pub(super) fn api_problem(&self, api: &ApiName, now: Timestamp) -> Option<ApiProblem> {
+        let (rows, agents) = (self.board.rows(), self.board.agents(now));
+        let overview = Overview::of(&rows, &agents, self.api_health()(), self.started_at(), now);
+        overview.apis.iter().find(|health| health.name == api.as_str())?.problem()
+    }
+
     /// Reads the health of each API. The polls of toggles are not counted in it yet.
     fn api_health(&self) -> impl Fn() -> Vec<ApiHealth> + Send + use<> {
-        let (config, metrics) = (self.write_api.config(), self.metrics.clone());
-        move || ApiHealth::of_all_apis(&config(), &metrics.loads())
+        let (config, metrics, sources) = (self.write_api.config(), self.metrics.clone(), self.sources.clone());
+        move || ApiHealth::of_all_apis(&config(), &metrics.loads(), &sources.borrow())
     }
 
     async fn overview(&self, layout: JsonLayout, headers: &HeaderMap) -> HttpResponse {
@@ -283,9 +290,12 @@ impl Site {
         let replica = owners.as_ref().and_then(|owners| owners.of(&row.toggle.watch.api, row.toggle.watch.agent_id));
         let runbooks = self.filled_runbooks(Some(&format!("toggle={}", name.as_str())), headers);
         let info = self.info();
-        let page = TogglePage::new(&row, &events, origin.as_ref(), replica, &runbooks, info.now);
+        let is_failing = row.toggle.run.failing.is_some();
+        let api_problem = if is_failing { self.api_problem(&row.toggle.watch.api, info.now) } else { None };
+        let page = TogglePage::new(&row, &events, origin.as_ref(), replica, api_problem, &runbooks, info.now);
         // How a toggle stands may change with the time alone.
-        let etag = ETag::from_hash_of((self.process, revision, current_minute(), name, &origin, page.commands()));
+        let made_from = (self.process, revision, current_minute(), name, &origin, page.commands(), api_problem);
+        let etag = ETag::from_hash_of(made_from);
         if etag.is_known(headers) {
             return etag.not_modified();
         }

@@ -70,6 +70,8 @@ impl Site {
         };
         let etag = ETag::from_hash_of((self.process, self.board.revision(), current_minute(), &key));
         let (board, document) = (self.board.clone(), Document::AgentPage(key.clone()));
+        let is_failing = agent.asked.as_ref().is_some_and(|asked| asked.live.failing.is_some());
+        let api_problem = if is_failing { self.api_problem(&key.0, clock::now()) } else { None };
         let render = move |site: SiteInfo<'_>| {
             let (api, id) = &key;
             // It may have been forgotten meanwhile.
@@ -79,7 +81,7 @@ impl Site {
             let toggles: Vec<_> = rows.iter().filter(is_of_agent).cloned().collect();
             let owners = board.owners();
             let replica = owners.as_deref().and_then(|owners| owners.of(api, *id));
-            AgentPage { site, agent: &agent, toggles: &toggles, replica }.render()
+            AgentPage { site, agent: &agent, toggles: &toggles, replica, api_problem }.render()
         };
         self.shared_page(document, &etag, headers, Box::new(render)).await
     }
@@ -87,15 +89,15 @@ impl Site {
     /// The page of the APIs.
     pub(super) async fn apis_page(&self, headers: &HeaderMap) -> HttpResponse {
         let (config, loads) = (self.write_api.config(), self.metrics.loads());
-        let state = serde_json::to_string(&ApiHealth::of_all_apis(&config(), &loads)).unwrap_or_default();
         let (sources, replicas) =
             (self.source_report(), self.replica_report().map_or(1, |report| report.members.len()));
+        let state = serde_json::to_string(&ApiHealth::of_all_apis(&config(), &loads, &sources)).unwrap_or_default();
         let made_from = (self.process, self.board.revision(), current_minute(), sources.revision, state);
         let etag = ETag::from_hash_of(made_from);
         let board = self.board.clone();
         let render = move |site: SiteInfo<'_>| {
             let (config, rows, agents) = (config(), board.rows(), board.agents(site.now));
-            let apis = ApiHealth::of_all_apis(&config, &loads);
+            let apis = ApiHealth::of_all_apis(&config, &loads, &sources);
             let overview = Overview::of(&rows, &agents, apis, site.started_at, site.now);
             let page = ApisPage {
                 site,

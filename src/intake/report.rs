@@ -14,7 +14,7 @@ use crate::document::{Problem, Problems};
 use crate::sources::{
     AgentCounts, Definitions, DiscoveredAgents, FileScan, RefusedAgent, RefusedDefinition, WatchCounts, WatchGlob,
 };
-use crate::toggle::{AgentSource, ApiName, Failure, Source};
+use crate::toggle::{AgentSource, ApiName, Failure, Reason, Source};
 
 /// How many files of each glob, and how many refused definitions, are reported one by one.
 const MAX_LISTED: usize = 100;
@@ -67,6 +67,12 @@ pub(crate) struct DefinedCounts {
     pub(crate) agents: usize,
 }
 
+impl DefinedCounts {
+    pub(crate) fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// The list of agents of an API.
 #[derive(Debug, Clone)]
 pub struct DiscoveryReport {
@@ -78,6 +84,15 @@ pub struct DiscoveryReport {
     pub(crate) last_success: Option<ProcessTime>,
     /// How many agents are asked because the API listed them.
     pub(crate) agents: usize,
+}
+
+// === impl DiscoveryReport ===
+
+impl DiscoveryReport {
+    /// How the last listing ended.
+    pub(crate) fn outcome(&self) -> Result<(), Reason> {
+        self.failure.as_ref().map_or(Ok(()), |failure| Err(failure.reason))
+    }
 }
 
 /// A time when the configuration was loaded.

@@ -100,7 +100,7 @@ const scenarios = {
         // This tells page.rs to let it fail.
         assert.equal((await fetch(new URL("/api/v1/toggles/seen", url))).status, 404);
         await page.locator("#problems article[data-key='toggle/a']").waitFor();
-        assert.match(await text(page.locator("#problems article")), /^✖ failed a The toggle failed\. no room Since .* \(.*\)\. Agent 1, API default\. What to do$/);
+        assert.match(await text(page.locator("#problems article")), /^✖ failed a The toggle failed\. Mocks may be in the wrong state\. no room Since .* \(.*\)\. Agent 1, API default\. What to do$/);
         assert.equal(await page.title(), "1 problem – cekura-exporter");
         assert.match(await page.locator("link[rel=icon]").getAttribute("href"), /trouble\.svg$/);
         assert.match(await page.locator("tr[data-key=a] [data-of=Run]").innerText(), /finished .*, after \d+s$/);

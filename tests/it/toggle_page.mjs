@@ -44,7 +44,7 @@ const scenarios = {
             await page.fine();
 
             const unanswered = await opened("unanswered", { javaScriptEnabled });
-            assert.match(await text(unanswered.locator("#answer")), /^The last poll got no valid answer\. Since .* Last poll bad request: GET .* detail </);
+            assert.match(await text(unanswered.locator("#answer")), /^Polls get no valid answer\. Since .* Last poll bad request: GET .* detail </);
             assert.match((await facts(unanswered)).Failing, /^\d+ times in a row, since |^once, since /);
             const odd = await facts(await opened("odd", { javaScriptEnabled }));
             assert.match(odd.Status, /^unknown, sent as status </);
@@ -57,7 +57,7 @@ const scenarios = {
             const mismatched = await opened("mismatched", { javaScriptEnabled });
             assert.match(await text(mismatched.locator("#answer")), /^The task completed, but mocks are on and should be off\. Real callers may talk to mocks\./);
             const nobody = await opened("nobody", { javaScriptEnabled });
-            assert.equal(await text(nobody.locator("main")), "No such toggle There is no toggle nobody now: see all toggles.");
+            assert.match(await text(nobody.locator("main")), /^No such toggle There is no toggle nobody now\. .* see all agents and all toggles\.$/);
             await followed(nobody.getByRole("link", { name: "all toggles" }));
             assert.equal(new URL(nobody.url()).pathname, "/");
         }

@@ -73,7 +73,7 @@ const scenarios = {
         for (const [id, sentence] of [
             [2, "Mocks are on and should be off. Real callers may talk to mocks."],
             [3, "Mocks are on, and nothing says that they should be. Real callers may talk to mocks."],
-            [4, "The last poll got no valid answer."],
+            [4, "Polls get no valid answer."],
             [5, "Mocks are off, as they should be."],
             [9, "The exporter does not ask the API about this agent, because no source lists it."],
         ]) {
@@ -89,9 +89,9 @@ const scenarios = {
         for (const page of await both("/apis")) {
             assert.equal(await page.locator("#summary").innerText(), "3 APIs, 1 down.");
             assert.match(await text(page, "#default"), /^✔ up default Last answer TIME, of (toggle|agent) .* Toggles 2 watched, 2 polled 2 completed Agents 6 asked, 1 not answered forbidden .* List of agents not answered since TIME forbidden: .*may not list agents.* Budget 10 requests per second, at most \d+ at a time/);
-            assert.match(await text(page, "#slow"), /^✖ down slow This API is down: nothing is answered\. Polls have failed since TIME\. What to do Last answer none yet Toggles 1 watched, 1 polled, 1 not answered rate limited .* Pause no polls before TIME/);
+            assert.match(await text(page, "#slow"), /^✖ down slow This API is down: requests are rate limited\. Polls have failed since TIME\. What to do Last answer none yet Toggles 1 watched, 1 polled, 1 not answered rate limited .* Pause no polls before TIME/);
             assert.match(await text(page, "#unused"), /^\? not polled yet unused .* Pause none Base URL http:.* Key given by the configuration/);
-            await leadsTo(page, "#slow a.button", "/runbooks?api=slow#cekuraapidown");
+            await leadsTo(page, "#slow a.button", "/runbooks?api=slow#cekuraapithrottled");
             await page.fine();
         }
     },
@@ -102,7 +102,7 @@ const scenarios = {
             assert.match(await text(page, "#configuration"), /^✖ refused Configuration The last reload failed TIME, so .*config\.yaml:1:1: apis: .*config\.yaml:2:1: odd: .*What to do File \/.*config\.yaml Loaded TIME Toggles 3 watched Agents 6 asked/);
             assert.match(await text(page, "#files"), /^✖ down Watch files What these files last defined is still watched\. What is new in them is not\. What to do Toggles 0 watched, 1 refused Agents 0 asked ✖ down here\/\*\.yaml .*odd\.yaml:1:.*Down since TIME Read 1 file with 1 toggle and 0 agents Files .*good\.yaml 1 toggle, 0 agents ✖ down there\/\*\.yaml/);
             assert.match(await text(page, "#registrations"), /^✔ enabled Registrations Toggles 0 watched$/);
-            assert.match(await text(page, "#discovery"), /^✖ down Lists of agents The agents of the last list are still asked\. New ones are not\. What to do ✖ down default forbidden: .*may not list agents/);
+            assert.match(await text(page, "#discovery"), /^✖ down Lists of agents No agent is asked because of these lists\. What to do ✖ down default forbidden: .*may not list agents/);
             assert.match(await text(page, "#refused"), /Toggle z-enable of \/.*good\.yaml: the configuration has a toggle of this name, too, and goes before\./);
             await page.fine();
         }

@@ -132,9 +132,11 @@ pub(crate) fn toggle_of_query(query: Option<&str>) -> Result<String, String> {
             toggle = Some(value.into_owned());
             Ok(())
         }
-        _ => Err("takes only the query parameters toggle and pretty".to_owned()),
+        _ => Err(format!("{name}: is not a query parameter here: toggle and pretty are")),
     })?;
-    toggle.ok_or_else(|| "toggle: is missing: name the toggle to poll, as in ?toggle=bookings-enable".to_owned())
+    toggle
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| "toggle: is missing: name the toggle to poll, as in ?toggle=bookings-enable".to_owned())
 }
 
 /// A duration in seconds, to the microsecond.

@@ -6,9 +6,10 @@ use super::agent_rows::{on_or_off, write_endpoints, write_live, write_should_be}
 use super::agents::AgentStanding;
 use super::html::{Badge, Escaped, Time, count_of, write_labels};
 use super::layout::{Icon, Layout, SiteInfo, Up, View};
-use super::problems::agent_sentence;
+use super::problems::{agent_sentence, toggle_sentence};
 use super::toggle_rows::{begin_cell, poll_failure, write_text};
 use crate::board::{AgentRow, AskedAgent, ToggleRow};
+use crate::http::api::overview::ApiProblem;
 use crate::toggle::{Expect, Provider, Standing, ToldBy};
 
 /// In how many folders the page is.
@@ -16,6 +17,9 @@ const DEPTH: usize = 2;
 
 /// How many toggles the page lists.
 const MAX_TOGGLES: usize = 200;
+
+/// How many of its toggles that ended badly are named first.
+const MAX_BAD_TOGGLES: usize = 3;
 
 /// What the page of one agent is made from.
 pub(in crate::http) struct AgentPage<'a> {
@@ -25,6 +29,8 @@ pub(in crate::http) struct AgentPage<'a> {
     pub(in crate::http) toggles: &'a [ToggleRow],
     /// The replica that asks for it, if there are replicas.
     pub(in crate::http) replica: Option<&'a str>,
+    /// What is wrong with its API as a whole.
+    pub(in crate::http) api_problem: Option<ApiProblem>,
 }
 
 // === impl AgentPage ===
@@ -32,7 +38,11 @@ pub(in crate::http) struct AgentPage<'a> {
 impl AgentPage<'_> {
     /// Renders the whole page as HTML.
     pub(in crate::http) fn render(&self) -> String {
-        let standing = AgentStanding::of(self.agent);
+        let standing = match AgentStanding::of(self.agent) {
+            // What a toggle told last counts as what should be. After a bad end, that is not all well.
+            AgentStanding::Well if self.bad_toggles().next().is_some() => AgentStanding::Unjudged,
+            standing => standing,
+        };
         let title = format!("Agent {}: {}", self.agent.id, standing.badge().word);
         let icon = if standing.runbook_section().is_some() { Icon::Trouble } else { Icon::Well };
         let (site, style) = (self.site, Some("agents.css"));
@@ -49,6 +59,12 @@ impl AgentPage<'_> {
         })
     }
 
+    /// Its toggles that failed, or completed otherwise than expected.
+    fn bad_toggles(&self) -> impl Iterator<Item = (&ToggleRow, Standing)> {
+        let standings = self.toggles.iter().map(|row| (row, Standing::of(&row.toggle, self.site.now)));
+        standings.filter(|(_, standing)| matches!(standing, Standing::Failed | Standing::Mismatched))
+    }
+
     /// Writes how the agent stands, whose it is, and what to do.
     fn write_answer(&self, page: &mut String, standing: AgentStanding) -> fmt::Result {
         let (agent, up) = (self.agent, Up(DEPTH));
@@ -62,6 +78,17 @@ impl AgentPage<'_> {
             standing.tone(),
             sentence(agent, standing)
         )?;
+        if let Some(problem) = self.api_problem.filter(|_| standing == AgentStanding::Failing) {
+            writeln!(page, "<p>{}</p>", problem.sentence())?;
+        }
+        for (row, standing) in self.bad_toggles().take(MAX_BAD_TOGGLES) {
+            let name = Escaped(row.toggle.watch.name.as_str());
+            writeln!(
+                page,
+                "<p>Toggle <a href=\"{up}toggles/{name}\">{name}</a>: {}</p>",
+                toggle_sentence(row, standing)
+            )?;
+        }
         let asked = agent.asked.as_ref();
         if let Some(failing) = asked.and_then(|asked| asked.live.failing.as_deref()) {
             write_text(page, &poll_failure(failing))?;
@@ -220,6 +247,9 @@ fn sentence(agent: &AgentRow, standing: AgentStanding) -> String {
             "The provider is the customer's own, for which the API always says that mocks are on. So nothing is judged."
                 .to_owned()
         }
+        (AgentStanding::Unjudged, Some(enabled)) if AgentStanding::of(agent) == AgentStanding::Well => {
+            format!("Mocks are {}, but a toggle of this agent ended badly.", on_or_off(enabled))
+        }
         (AgentStanding::Unjudged, Some(enabled)) => {
             let why = if crate::toggle::should_be(&agent.told, asked.definition.expect).is_none() {
                 "nothing says what they should be"
@@ -239,8 +269,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::toggle::sample::{agent, at, mock_status, watch};
-    use crate::toggle::{AgentDefinition, AgentView, LabelName, Labels, LiveMocks, Toggle, ToldMocks, Watch};
+    use crate::toggle::sample::{agent, answer, at, mock_status, watch};
+    use crate::toggle::{
+        AgentDefinition, AgentView, Failure, LabelName, Labels, LiveMocks, Reason, ReportedStatus, Toggle, ToldMocks,
+        Watch,
+    };
 
     fn row(definition: AgentDefinition, live: LiveMocks) -> AgentRow {
         let told = ToldMocks::default();
@@ -258,7 +291,7 @@ mod tests {
 
     fn rendered(agent: &AgentRow, toggles: &[ToggleRow]) -> String {
         let site = SiteInfo { telemetry_path: "/metrics", has_replicas: true, started_at: at(0), now: at(9) };
-        AgentPage { site, agent, toggles, replica: Some("a<b") }.render()
+        AgentPage { site, agent, toggles, replica: Some("a<b"), api_problem: Some(ApiProblem::Unanswered) }.render()
     }
 
     #[test]
@@ -289,6 +322,32 @@ mod tests {
         assert!(told(expects(Expect::Enabled), waits).contains("until its toggle has ended"));
         let unlisted = AgentRow { asked: None, ..row(agent("7"), live(true)) };
         assert!(sentence(&unlisted, AgentStanding::of(&unlisted)).contains("no source lists it"));
+    }
+
+    #[test]
+    fn an_agent_is_not_called_well_while_one_of_its_toggles_ended_badly() {
+        let well = row(AgentDefinition { expect: Some(Expect::Enabled), ..agent("7") }, live(true));
+        let toggle = |mock_enabled| {
+            let watch = Watch { expect: Some(Expect::Disabled), ..watch("claims-disable", "p") };
+            let mut toggle = Toggle::new(Arc::new(watch), at(0));
+            toggle.apply(Ok(answer(ReportedStatus::Completed, Some(mock_enabled))), at(1));
+            ToggleRow::new(toggle)
+        };
+        let page = rendered(&well, &[toggle(false)]);
+        assert!(page.contains("<title>Agent 7: as expected – cekura-exporter</title>"), "{page}");
+        let page = rendered(&well, &[toggle(true)]);
+        assert!(page.contains("<title>Agent 7: not judged – cekura-exporter</title>"), "{page}");
+        assert!(page.contains("Mocks are on, but a toggle of this agent ended badly."), "{page}");
+        assert!(page.contains("<p>Toggle <a href=\"../../toggles/claims-disable\">claims-disable</a>: The task completed, but mocks are on and should be off."), "{page}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_whole_api_is_told_if_polls_of_the_agent_fail() {
+        let mut failing = live(false);
+        failing.apply(Err(Failure::new(Reason::Timeout)), at(2), at(2));
+        let sentence = "<p>This API is down: nothing is answered.</p>";
+        assert!(rendered(&row(agent("7"), failing), &[]).contains(sentence));
+        assert!(!rendered(&row(agent("7"), live(false)), &[]).contains(sentence));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::board::{AgentRow, ToggleRows};
 use crate::cekura::{Api, KeySource, how_to_give_key};
 use crate::config::{Config, format_duration};
 use crate::exposition::ApiLoad;
-use crate::http::api::overview::{ApiHealth, Overview};
+use crate::http::api::overview::{ApiHealth, ApiProblem, Overview};
 use crate::intake::{DiscoveryReport, SourceReport};
 use crate::toggle::{ApiName, Standing, Timestamp};
 
@@ -55,8 +55,7 @@ struct ApiView<'a> {
 impl ApisPage<'_> {
     /// Renders the whole page as HTML.
     pub(in crate::http) fn render(&self) -> String {
-        let (count, down) =
-            (self.overview.apis.len(), self.overview.apis.iter().filter(|api| api.verdict().is_some()).count());
+        let (count, down) = (self.overview.apis.len(), self.overview.apis.iter().filter(|api| is_down(api)).count());
         let icon = if down == 0 { Icon::Well } else { Icon::Trouble };
         let title = if down == 0 { "APIs".to_owned() } else { format!("APIs: {down} down") };
         let layout = Layout {
@@ -78,7 +77,9 @@ impl ApisPage<'_> {
             }
             page.push_str("<div class=\"grid\">\n");
             let mut all_uses = self.uses();
-            for (api, health) in self.config.apis.iter().zip(&self.overview.apis) {
+            let apis = || self.config.apis.iter().zip(&self.overview.apis);
+            let (down, others) = (apis().filter(|(_, api)| is_down(api)), apis().filter(|(_, api)| !is_down(api)));
+            for (api, health) in down.chain(others) {
                 let load = self.loads.iter().find(|load| load.name == api.name);
                 let discovery = self.sources.discoveries.get(&api.name);
                 let used = all_uses.remove(&api.name).unwrap_or_default();
@@ -113,6 +114,10 @@ impl ApisPage<'_> {
     }
 }
 
+fn is_down(api: &ApiHealth) -> bool {
+    api.problem().is_some_and(ApiProblem::is_outage)
+}
+
 // === impl ApiUse ===
 
 impl ApiUse {
@@ -143,18 +148,19 @@ impl ApiView<'_> {
             page,
             "<section class=\"card\" id=\"{name}\" data-key=\"api/{name}\" aria-labelledby=\"{name}-title\">"
         )?;
-        let (class, shape, word) = match (self.health.verdict(), self.health.up) {
-            (Some(_), _) | (None, Some(false)) => ("down", "✖", "down"),
-            (None, Some(true)) => ("up", "✔", "up"),
-            (None, None) => ("unknown", "?", "not polled yet"),
+        let (class, shape, word) = match self.health.up {
+            Some(false) => ("down", "✖", "down"),
+            Some(true) => ("up", "✔", "up"),
+            None => ("unknown", "?", "not polled yet"),
         };
         writeln!(
             page,
             "<h2 id=\"{name}-title\"><span class=\"badge {class}\"><span aria-hidden=\"true\">{shape}</span> {word}</span> {name}</h2>"
         )?;
-        if let Some((verdict, section)) = self.health.verdict() {
-            write!(page, "<p class=\"sentence\">This API is down: {verdict}.")?;
-            if let Some(since) = self.used.failing_since {
+        if let Some(problem) = self.health.problem() {
+            let section = problem.section();
+            write!(page, "<p class=\"sentence\">{}", problem.sentence())?;
+            if let Some(since) = self.used.failing_since.filter(|_| problem.is_outage()) {
                 write!(page, " Polls have failed since {}.", Time(since))?;
             }
             writeln!(page, "</p>\n<p><a class=\"button\" href=\"runbooks?api={name}#{section}\">What to do</a></p>")?;
@@ -311,9 +317,9 @@ mod tests {
             up: Some(false),
         };
         let loads = [load];
-        let overview = Overview::of(&rows, &[], ApiHealth::of_all_apis(&config, &loads), at(0), at(3));
-        let site = SiteInfo { telemetry_path: "/metrics", has_replicas: false, started_at: at(0), now: at(3) };
         let sources = SourceReport::new();
+        let overview = Overview::of(&rows, &[], ApiHealth::of_all_apis(&config, &loads, &sources), at(0), at(3));
+        let site = SiteInfo { telemetry_path: "/metrics", has_replicas: false, started_at: at(0), now: at(3) };
         let page = ApisPage {
             site,
             config: &config,

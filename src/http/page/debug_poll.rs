@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::html::{Escaped, Time};
+use super::html::{Escaped, Time, count_of};
 use super::layout::{Icon, Layout, SiteInfo, Up, View};
 use crate::cekura::{ConnectPhase, RequestPhase, ResolvePhase, ResolvedHost, TlsPhase};
 use crate::http::api::debug_poll::{DebugPoll, seconds};
@@ -45,7 +45,8 @@ impl DebugPollPage<'_> {
 fn write_poll(page: &mut String, poll: &DebugPoll<'_>) -> fmt::Result {
     let DebugPoll { watch, replica, started, polled, .. } = poll;
     let name = Escaped(watch.name.as_str());
-    writeln!(page, "<h1>{name}, polled once</h1>")?;
+    let up = Up(DEPTH);
+    writeln!(page, "<h1><a href=\"{up}toggles/{name}\">{name}</a>, polled once</h1>")?;
     match &polled.outcome {
         Ok(answer) => write_answer(page, answer)?,
         Err(failure) => write_failure(page, failure, polled.phases.failed_in)?,
@@ -78,7 +79,7 @@ fn write_answer(page: &mut String, answer: &Answer) -> fmt::Result {
     }
     write!(page, ", {mocks}")?;
     if let Some((endpoints, tools)) = answer.mcp_endpoints.zip(answer.mcp_tools) {
-        write!(page, ", {endpoints} MCP endpoints with {tools} tools")?;
+        write!(page, ", {} with {}", count_of(endpoints, "MCP endpoint"), count_of(tools, "tool"))?;
     }
     page.push_str(".</p>\n");
     for (what, text) in [("Message", &answer.message), ("Error", &answer.error)] {
@@ -93,18 +94,18 @@ fn write_answer(page: &mut String, answer: &Answer) -> fmt::Result {
 }
 
 fn write_failure(page: &mut String, failure: &Failure, failed_in: Option<RequestPhase>) -> fmt::Result {
-    let phase = match failed_in {
-        Some(RequestPhase::Credentials) => "before anything was sent",
-        Some(RequestPhase::Resolve) => "while the name was looked up",
-        Some(RequestPhase::Connect) => "while connecting",
-        Some(RequestPhase::Tls) => "in the TLS handshake",
-        Some(RequestPhase::Processing) => "while the API was to answer",
-        Some(RequestPhase::Transfer) => "while the body was read",
-        Some(RequestPhase::Answer) => "with what was answered",
-        None => "before it began",
+    let sentence = match failed_in {
+        Some(RequestPhase::Credentials) => "The poll failed before anything was sent",
+        Some(RequestPhase::Resolve) => "The poll failed while the name was looked up",
+        Some(RequestPhase::Connect) => "The poll failed while connecting",
+        Some(RequestPhase::Tls) => "The poll failed in the TLS handshake",
+        Some(RequestPhase::Processing) => "The poll failed before the API answered",
+        Some(RequestPhase::Transfer) => "The poll failed while the body was read",
+        Some(RequestPhase::Answer) => "The answer is no valid one",
+        None => "The poll failed before it began",
     };
-    let reason = failure.reason.as_str();
-    writeln!(page, "<p role=\"alert\"><strong>The poll failed {phase}:</strong> {reason}</p>")?;
+    let reason = failure.reason.as_str().replace('_', " ");
+    writeln!(page, "<p role=\"alert\"><strong>{sentence}:</strong> {reason}</p>")?;
     if let Some(detail) = &failure.detail {
         writeln!(page, "<p>{}</p>", Escaped(detail))?;
     }
@@ -141,7 +142,7 @@ fn write_phases(page: &mut String, poll: &DebugPoll<'_>) -> fmt::Result {
         write_phase(RequestPhase::Transfer, "Body", transfer, "")?;
     }
     if let Some(took) = poll.polled.took {
-        write_row(page, "Whole request", took, "without the wait")?;
+        write_row(page, "Whole request", took, "without the wait for the budget")?;
     }
     page.push_str("</tbody>\n</table>\n");
     Ok(())

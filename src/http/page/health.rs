@@ -54,6 +54,12 @@ impl ExporterHealth {
         let problems = of.poller().into_iter().chain(of.database()).chain(of.configurations()).chain(of.files());
         Self { problems: problems.chain(of.discoveries()).chain(of.rejected()).collect() }
     }
+
+    /// Since when an API has not listed its agents.
+    pub(super) fn since(&self, api: &str) -> Option<Timestamp> {
+        let is_of_api = |problem: &&ExporterProblem| problem.api.as_ref().is_some_and(|of| of.as_str() == api);
+        self.problems.iter().find(is_of_api)?.since
+    }
 }
 
 // === impl HealthSources ===
@@ -107,7 +113,7 @@ impl HealthSources<'_> {
             href: "sources#configuration".to_owned(),
             sentence: "The last reload failed, so the one before stays in force. Fix it before the next restart."
                 .to_owned(),
-            detail: Some(first_of(&reload.problems)),
+            detail: first_of(&*reload.problems),
             section: Some("cekuraconfigreloadfailed"),
         });
         let web = self.web_refused.then(|| ExporterProblem {
@@ -133,8 +139,12 @@ impl HealthSources<'_> {
             badge: "down",
             name: format!("Watch files {}", report.glob.configured()),
             href: "sources#files".to_owned(),
-            sentence: "What they last defined is still watched. What is new in them is not.".to_owned(),
-            detail: self.sources.problems_of(&report.glob).next().map(ToString::to_string),
+            sentence: if report.defined.is_zero() {
+                "Nothing of them is watched.".to_owned()
+            } else {
+                "What they last defined is still watched. What is new in them is not.".to_owned()
+            },
+            detail: first_of(self.sources.problems_of(&report.glob)),
             section: Some("cekurasourcebroken"),
         })
     }
@@ -148,7 +158,11 @@ impl HealthSources<'_> {
             badge: "down",
             name: format!("List of agents of {}", api.as_str()),
             href: "sources#discovery".to_owned(),
-            sentence: "The agents of the last list are still asked. New ones are not.".to_owned(),
+            sentence: if discovery.agents == 0 {
+                "No agent is asked because of this list.".to_owned()
+            } else {
+                "The agents of the last list are still asked. New ones are not.".to_owned()
+            },
             detail: Some(failure_text(failure)),
             section: Some("cekurasourcebroken"),
         })
@@ -178,12 +192,13 @@ pub(super) fn failure_text(failure: &Failure) -> String {
 }
 
 /// The first problem, and how many more there are.
-fn first_of(problems: &[Problem]) -> String {
-    let first = problems.first().map(ToString::to_string).unwrap_or_default();
-    match problems.len() {
-        0 | 1 => first,
-        count => format!("{first} (and {} more)", count - 1),
-    }
+fn first_of<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Option<String> {
+    let mut problems = problems.into_iter();
+    let first = problems.next()?;
+    Some(match problems.count() {
+        0 => first.to_string(),
+        more => format!("{first} (and {more} more)"),
+    })
 }
 
 // === impl ExporterProblem ===

@@ -1,6 +1,7 @@
 //! What is wrong, the worst first: what, whose, since when, and what to do.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::agents::AgentStanding;
@@ -9,7 +10,7 @@ use super::html::{Badge, Escaped, Time, count_of, write_labels};
 use super::layout::Icon;
 use super::toggle_rows::{is_from_earlier_run, poll_failure, runbook_section};
 use crate::board::{AgentRow, AskedAgent, ToggleRow, ToggleRows};
-use crate::http::api::overview::{ApiHealth, Overview};
+use crate::http::api::overview::{ApiHealth, ApiProblem, Overview};
 use crate::toggle::{AgentId, Expect, FailureStreak, Labels, Standing, Text, Timestamp, Toggle};
 
 /// How many problems are shown. Who is woken by more needs to know what they have in common, not each one.
@@ -44,7 +45,7 @@ enum Severity {
 
 #[derive(Clone, Copy)]
 enum Subject<'a> {
-    Api(&'a ApiHealth),
+    Api(&'a ApiHealth, ApiProblem),
     Toggle(&'a ToggleRow, Standing),
     Agent(&'a AgentRow, AgentStanding),
     Exporter(&'a ExporterProblem),
@@ -61,22 +62,28 @@ impl<'a> ProblemList<'a> {
         health: &'a ExporterHealth,
         now: Timestamp,
     ) -> Self {
-        let down: Vec<_> = overview.apis.iter().filter(|api| api.verdict().is_some()).collect();
-        let is_down = |name: &str| down.iter().any(|api| api.name == name);
+        let troubled: Vec<_> = overview.apis.iter().filter_map(|api| Some((api, api.problem()?))).collect();
+        let problem_of = |name: &str| troubled.iter().find(|(api, _)| api.name == name).map(|(_, problem)| *problem);
+        let is_down = |name: &str| problem_of(name).is_some_and(ApiProblem::is_outage);
         let toggles = rows.iter().filter_map(|row| {
             let standing = Standing::of(&row.toggle, now);
-            let is_explained =
-                matches!(standing, Standing::Silent | Standing::Failing) && is_down(row.toggle.watch.api.as_str());
+            let explains = |problem| problem != ApiProblem::NoMockStatusEndpoint;
+            let is_explained = matches!(standing, Standing::Silent | Standing::Failing)
+                && problem_of(row.toggle.watch.api.as_str()).is_some_and(explains);
             (!is_explained).then(|| ListedProblem::of_toggle(row, standing)).flatten()
         });
         let of_agents = agents.iter().filter_map(|agent| {
             let standing = AgentStanding::of(agent);
-            let is_explained = standing == AgentStanding::Failing && is_down(agent.api.as_str());
+            let explains = |problem| problem != ApiProblem::NoToggleEndpoint;
+            let is_explained =
+                standing == AgentStanding::Failing && problem_of(agent.api.as_str()).is_some_and(explains);
             (!is_explained).then(|| ListedProblem::of_agent(agent, standing)).flatten()
         });
-        let apis = down.iter().map(|api| {
-            let since = down_since(&api.name, rows, agents);
-            ListedProblem { severity: Severity::Api, since, subject: Subject::Api(api) }
+        let apis = troubled.iter().map(|(api, problem)| {
+            let is_outage = problem.is_outage();
+            let severity = if is_outage { Severity::Api } else { Severity::Warning };
+            let since = is_outage.then(|| down_since(&api.name, rows, agents).or_else(|| health.since(&api.name)));
+            ListedProblem { severity, since: since.flatten(), subject: Subject::Api(api, *problem) }
         });
         let exporter =
             health.problems.iter().filter(|problem| !problem.api.as_ref().is_some_and(|api| is_down(api.as_str())));
@@ -186,7 +193,7 @@ impl<'a> ListedProblem<'a> {
     fn write(&self, page: &mut String) -> fmt::Result {
         match self.subject {
             Subject::Exporter(problem) => problem.write(page),
-            Subject::Api(api) => write_api(page, api, self.since),
+            Subject::Api(api, problem) => self.write_api(page, api, problem),
             Subject::Toggle(row, standing) => self.write_toggle(page, row, standing),
             Subject::Agent(agent, standing) => self.write_agent(page, agent, standing),
         }
@@ -234,6 +241,35 @@ impl<'a> ListedProblem<'a> {
         write_button(page, &format!("agent={api}/{id}"), section)
     }
 
+    fn write_api(&self, page: &mut String, api: &ApiHealth, problem: ApiProblem) -> fmt::Result {
+        let (name, tone) = (Escaped(&api.name), self.severity.tone());
+        let (class, shape, word, unknown) = if problem.is_outage() {
+            ("down", "✖", "API down", " What happens to its toggles and agents is not known.")
+        } else {
+            ("failing", "△", "API", "")
+        };
+        writeln!(
+            page,
+            "<article class=\"problem {tone}\" data-key=\"api/{name}\">\n\
+             <h2><span class=\"badge {class}\"><span aria-hidden=\"true\">{shape}</span> {word}</span> <a href=\"apis#{name}\">{name}</a></h2>\n\
+             <p class=\"sentence\">{}{unknown}</p>",
+            problem.sentence()
+        )?;
+        if let Some(since) = self.since {
+            writeln!(page, "<p class=\"whose\">Since {}.</p>", Time(since))?;
+        }
+        for (failing, count, noun) in
+            [(&api.failing, api.failures(), "toggle"), (&api.agents.failing, api.agents.failures(), "agent")]
+        {
+            if count > 0 {
+                let are = if count == 1 { "is" } else { "are" };
+                let count = count_of(count as u64, noun);
+                writeln!(page, "<p class=\"whose\">{count} {are} not answered: {}.</p>", reasons(failing))?;
+            }
+        }
+        write_button(page, &format!("api={}", api.name), problem.section())
+    }
+
     /// Writes whose problem it is, and since when. The agent is left out where it is the title.
     fn write_whose(
         &self,
@@ -259,29 +295,13 @@ impl<'a> ListedProblem<'a> {
     }
 }
 
-fn write_api(page: &mut String, api: &ApiHealth, since: Option<Timestamp>) -> fmt::Result {
-    let Some((verdict, section)) = api.verdict() else { return Ok(()) };
-    let name = Escaped(&api.name);
-    writeln!(
-        page,
-        "<article class=\"problem bad\" data-key=\"api/{name}\">\n\
-         <h2><span class=\"badge down\"><span aria-hidden=\"true\">✖</span> API down</span> <a href=\"apis#{name}\">{name}</a></h2>\n\
-         <p class=\"sentence\">This API is down: {verdict}. What happens to its toggles and agents is not known.</p>"
-    )?;
-    if let Some(since) = since {
-        writeln!(page, "<p class=\"whose\">Since {}.</p>", Time(since))?;
+/// Why polls failed, and how many for each reason if there are several.
+fn reasons(failing: &BTreeMap<&'static str, usize>) -> String {
+    let words = |reason: &str| reason.replace('_', " ");
+    match failing.iter().next() {
+        Some((reason, _)) if failing.len() == 1 => words(reason),
+        _ => failing.iter().map(|(reason, count)| format!("{count} {}", words(reason))).collect::<Vec<_>>().join(", "),
     }
-    for (failing, count, noun) in
-        [(&api.failing, api.failures(), "toggle"), (&api.agents.failing, api.agents.failures(), "agent")]
-    {
-        if count > 0 {
-            let reasons: Vec<_> =
-                failing.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
-            let count = count_of(count as u64, noun);
-            writeln!(page, "<p class=\"whose\">{count} not answering: {}.</p>", reasons.join(", "))?;
-        }
-    }
-    write_button(page, &format!("api={}", api.name), section)
 }
 
 /// Since when no poll of an API has got a valid answer: the first failure after the last one that did.
@@ -335,7 +355,7 @@ pub(super) fn toggle_sentence(row: &ToggleRow, standing: Standing) -> String {
     let danger = match expect {
         Some(Expect::Enabled) => " Tests may reach the real systems.",
         Some(Expect::Disabled) => " Real callers may talk to mocks.",
-        None => "",
+        None => " Mocks may be in the wrong state.",
     };
     let turning = match expect {
         Some(Expect::Enabled) => "Turning mocks on",
@@ -353,13 +373,19 @@ pub(super) fn toggle_sentence(row: &ToggleRow, standing: Standing) -> String {
         }
         (Standing::Mismatched, None) => format!("The task completed without saying whether mocks are on.{danger}"),
         (Standing::Stuck, _) => {
-            format!("{turning} has not finished after {} minutes.{danger}", Standing::STUCK_AFTER.as_secs() / 60)
+            format!(
+                "{turning} has not finished after more than {} minutes.{danger}",
+                Standing::STUCK_AFTER.as_secs() / 60
+            )
         }
         (Standing::Silent, _) => format!(
-            "There has been no valid answer for {} minutes, so nobody knows whether mocks are on.",
+            "There has been no valid answer for more than {} minutes, so nobody knows whether mocks are on.",
             Standing::SILENT_AFTER.as_secs() / 60
         ),
-        (Standing::Failing, _) => "The last poll got no valid answer.".to_owned(),
+        (Standing::Failing, _) => "Polls get no valid answer.".to_owned(),
+        (Standing::Unknown, _) if run.raw_status().is_some() => {
+            "The task has a status that is not documented, so nobody knows how it stands.".to_owned()
+        }
         (Standing::Unknown, _) => "No answer has told a status yet.".to_owned(),
         (Standing::InProgress, _) => "The task is in progress.".to_owned(),
         (Standing::Completed, enabled) => match enabled {
@@ -377,13 +403,12 @@ pub(super) fn agent_sentence(agent: &AgentRow, standing: AgentStanding) -> &'sta
         (AgentStanding::Drifted, Some(true)) => "Mocks are on and should be off. Real callers may talk to mocks.",
         (AgentStanding::Drifted, _) => "Mocks are off and should be on. Tests may reach the real systems.",
         (AgentStanding::On, _) => "Mocks are on, and nothing says that they should be. Real callers may talk to mocks.",
-        _ => "The last poll got no valid answer.",
+        _ => "Polls get no valid answer.",
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
@@ -419,6 +444,8 @@ mod tests {
             polled: 0,
             failing: BTreeMap::new(),
             agents: AgentHealth::default(),
+            unfinished: 0,
+            listed: None,
         }
     }
 
@@ -476,7 +503,7 @@ mod tests {
                 "Turning mocks off failed. Real callers may talk to mocks.",
                 "cekuratogglefailed",
             ),
-            (None, vec![(1, failed())], "The toggle failed.", "cekuratogglefailed"),
+            (None, vec![(1, failed())], "The toggle failed. Mocks may be in the wrong state.", "cekuratogglefailed"),
             (
                 on,
                 vec![(1, completed(Some(false)))],
@@ -492,25 +519,25 @@ mod tests {
             (
                 off,
                 vec![(1, says(ReportedStatus::InProgress, None))],
-                "Turning mocks off has not finished after 30 minutes. Real callers may talk to mocks.",
+                "Turning mocks off has not finished after more than 30 minutes. Real callers may talk to mocks.",
                 "cekuratogglestuck",
             ),
             (
                 None,
                 vec![(1, fails(Reason::Timeout))],
-                "There has been no valid answer for 15 minutes, so nobody knows whether mocks are on.",
+                "There has been no valid answer for more than 15 minutes, so nobody knows whether mocks are on.",
                 "cekuratogglenotanswering",
             ),
             (
                 None,
                 vec![(1, fails(Reason::NotFound))],
-                "There has been no valid answer for 15 minutes, so nobody knows whether mocks are on.",
+                "There has been no valid answer for more than 15 minutes, so nobody knows whether mocks are on.",
                 "cekuratoggleexpiredid",
             ),
             (
                 None,
                 vec![(1, completed(None)), (2, fails(Reason::Forbidden))],
-                "The last poll got no valid answer.",
+                "Polls get no valid answer.",
                 "cekuratoggleforbidden",
             ),
         ] {
@@ -528,7 +555,7 @@ mod tests {
         };
         let page = written(rows(), false, HOUR);
         assert_eq!(keys(&page), ["api/default", "toggle/b"], "{page}");
-        assert!(page.contains("<p class=\"whose\">1 toggle not answering: 1 timeout.</p>"), "{page}");
+        assert!(page.contains("<p class=\"whose\">1 toggle is not answered: timeout.</p>"), "{page}");
         assert_eq!(keys(&written(rows(), true, HOUR)), ["toggle/b", "toggle/a"]);
     }
 

@@ -59,7 +59,9 @@ impl SourcesPage<'_> {
         let icon = if summary.is_none() { Icon::Well } else { Icon::Trouble };
         let layout = Layout {
             site: self.site,
-            title: "Sources",
+            title: &summary
+                .as_deref()
+                .map_or("Sources".to_owned(), |summary| format!("Sources: {}", summary.trim_end_matches('.'))),
             view: View::Sources,
             depth: 0,
             style: Some("views.css"),
@@ -142,9 +144,13 @@ impl SourcesPage<'_> {
             )
         })?;
         if standing == SourceStanding::Down {
-            page.push_str(
-                "<p class=\"sentence\">What these files last defined is still watched. What is new in them is not.</p>\n",
-            );
+            let is_any_defined = globs.iter().any(|glob| !glob.defined.is_zero());
+            let sentence = if is_any_defined {
+                "What these files last defined is still watched. What is new in them is not."
+            } else {
+                "Nothing of these files is watched."
+            };
+            writeln!(page, "<p class=\"sentence\">{sentence}</p>")?;
             write_button(page, "cekurasourcebroken")?;
         }
         if !globs.is_empty() {
@@ -219,7 +225,13 @@ impl SourcesPage<'_> {
             (false, false) => SourceStanding::Up.write(page, "up"),
         })?;
         if is_down {
-            page.push_str("<p class=\"sentence\">The agents of the last list are still asked. New ones are not.</p>\n");
+            let is_any_asked = self.sources.discoveries.values().any(|discovery| discovery.agents > 0);
+            let sentence = if is_any_asked {
+                "The agents of the last list are still asked. New ones are not."
+            } else {
+                "No agent is asked because of these lists."
+            };
+            writeln!(page, "<p class=\"sentence\">{sentence}</p>")?;
             write_button(page, "cekurasourcebroken")?;
         }
         for api in discovering {

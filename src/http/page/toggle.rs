@@ -12,6 +12,7 @@ use super::timeline::Timeline;
 use super::toggle_rows::{failure_words, is_from_earlier_run, runbook_section};
 use crate::board::ToggleRow;
 use crate::config::format_duration;
+use crate::http::api::overview::ApiProblem;
 use crate::intake::WatchOrigin;
 use crate::sources::Origin;
 use crate::toggle::{Event, EventKind, Expect, ProgressId, Source, Standing, Status, Text, Timestamp, Toggle};
@@ -28,6 +29,8 @@ pub(in crate::http) struct TogglePage<'a> {
     section: Option<&'static str>,
     /// That section, as HTML with the values of the toggle.
     commands: Option<String>,
+    /// What is wrong with its API as a whole, if that is why its polls fail.
+    api_problem: Option<ApiProblem>,
     now: Timestamp,
 }
 
@@ -51,13 +54,17 @@ impl<'a> TogglePage<'a> {
         events: &'a [Event],
         origin: Option<&'a WatchOrigin>,
         replica: Option<&'a str>,
+        api_problem: Option<ApiProblem>,
         runbooks: &Runbooks,
         now: Timestamp,
     ) -> Self {
         let standing = Standing::of(&row.toggle, now);
-        let section = runbook_section(standing, &row.toggle);
+        let api_problem = api_problem.filter(|problem| {
+            matches!(standing, Standing::Silent | Standing::Failing) && *problem != ApiProblem::NoMockStatusEndpoint
+        });
+        let section = api_problem.map(ApiProblem::section).or_else(|| runbook_section(standing, &row.toggle));
         let commands = section.and_then(|section| runbooks.section(section, DEPTH));
-        Self { row, events, origin, replica, standing, section, commands, now }
+        Self { row, events, origin, replica, standing, section, commands, api_problem, now }
     }
 
     /// The commands of the runbook, which depend on more than the board.
@@ -113,6 +120,9 @@ impl<'a> TogglePage<'a> {
             tone(self.standing),
             toggle_sentence(self.row, self.standing)
         )?;
+        if let Some(problem) = self.api_problem {
+            writeln!(page, "<p>{}</p>", problem.sentence())?;
+        }
         if is_from_earlier_run(self.standing, run.last_answer.status) {
             let status =
                 if run.last_answer.status == Status::Unknown { "has told no status yet" } else { "is in progress" };
@@ -369,7 +379,12 @@ impl MissingTogglePage<'_> {
             writeln!(page, "<h1>{title}</h1>")?;
             match self.unasked {
                 None => {
-                    writeln!(page, "<p>There is no toggle <b>{name}</b> now: see <a href=\"../\">all toggles</a>.</p>")
+                    writeln!(
+                        page,
+                        "<p>There is no toggle <b>{name}</b> now. It was removed, or its registration expired, or it never \
+                         existed. An alert about it ends within 15 minutes, but the mocks of its agent may still be in the wrong \
+                         state: see <a href=\"../agents\">all agents</a> and <a href=\"../\">all toggles</a>.</p>"
+                    )
                 }
                 Some(why) => writeln!(
                     page,
@@ -406,8 +421,17 @@ mod tests {
     }
 
     fn rendered(row: &ToggleRow, events: &[Event], origin: Option<&WatchOrigin>) -> String {
+        rendered_with(row, events, origin, None)
+    }
+
+    fn rendered_with(
+        row: &ToggleRow,
+        events: &[Event],
+        origin: Option<&WatchOrigin>,
+        api_problem: Option<ApiProblem>,
+    ) -> String {
         let site = SiteInfo { telemetry_path: "/metrics", has_replicas: false, started_at: at(0), now: at(90) };
-        TogglePage::new(row, events, origin, None, &Runbooks::default(), at(90)).render(site)
+        TogglePage::new(row, events, origin, None, api_problem, &Runbooks::default(), at(90)).render(site)
     }
 
     /// The value of a fact, as HTML.
@@ -450,6 +474,23 @@ mod tests {
         assert!(fact_of(&page, "Failing").unwrap().starts_with("2 times in a row, since <time"), "{page}");
         assert!(page.contains("<title>a: mismatch – cekura-exporter</title>"), "{page}");
         assert!(page.contains("href=\"../runbooks?toggle=a#cekuratogglemocksnoton\""), "{page}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_whole_api_is_told_where_it_is_the_cause() {
+        let page = |outcome, problem| {
+            let mut toggle = Toggle::new(Arc::new(watch("a", "1")), at(0));
+            toggle.apply(outcome, at(1));
+            rendered_with(&ToggleRow::new(toggle), &[], None, Some(problem))
+        };
+        let not_found = || Err(Failure::new(Reason::NotFound));
+        let down = page(not_found(), ApiProblem::Unanswered);
+        assert!(down.contains("<p>This API is down: nothing is answered.</p>"), "{down}");
+        assert!(down.contains("href=\"../runbooks?toggle=a#cekuraapidown\""), "{down}");
+        let other = page(not_found(), ApiProblem::NoMockStatusEndpoint);
+        assert!(other.contains("#cekuratoggleexpiredid\"") && !other.contains("This API"), "{other}");
+        let failed = page(Ok(answer(ReportedStatus::Failed, None)), ApiProblem::Unanswered);
+        assert!(failed.contains("#cekuratogglefailed\"") && !failed.contains("This API"), "{failed}");
     }
 
     #[test]

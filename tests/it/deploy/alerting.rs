@@ -114,7 +114,7 @@ async fn each_team_is_told_of_its_own_toggles_once_for_all_of_them_and_when_it_i
     assert_eq!(annotations["summary"], "Toggle charge failed.");
     let exporter_url = format!("http://{}", exporter.address());
     assert_eq!(annotations["runbook_url"], format!("{exporter_url}/runbooks?toggle=charge#cekuratogglefailed"));
-    assert_eq!(annotations["dashboard_url"], format!("{exporter_url}/?q=charge&toggle=charge"));
+    assert_eq!(annotations["dashboard_url"], format!("{exporter_url}/toggles/charge"));
     let stuck = notified(&webhook, "payments-chat", "firing").await;
     assert_eq!(values(&stuck, "alertname"), ["CekuraToggleStuck".to_owned()].into());
     let lost = notified(&webhook, "platform-pager", "firing").await;

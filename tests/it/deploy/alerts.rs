@@ -245,7 +245,7 @@ fn every_alert_says_what_it_means_how_bad_it_is_and_where_its_runbook_is() {
         let about_a_toggle = name.starts_with("CekuraToggle");
         assert_eq!(runbook.contains("?toggle={{ $labels.toggle }}"), about_a_toggle, "{name}: {runbook}");
         let page = text(annotations, "dashboard_url").strip_prefix(BASE).unwrap_or_else(|| panic!("{name}"));
-        assert_eq!(page == "/?q={{ $labels.toggle }}&toggle={{ $labels.toggle }}", about_a_toggle, "{name}: {page}");
+        assert_eq!(page == "/toggles/{{ $labels.toggle }}", about_a_toggle, "{name}: {page}");
         let about_an_api = name.starts_with("CekuraApi");
         assert_eq!(runbook.contains("?api={{ $labels.api }}"), about_an_api, "{name}: {runbook}");
         let about_an_agent = name.starts_with("CekuraAgent");
