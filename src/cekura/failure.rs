@@ -65,6 +65,9 @@ pub(super) fn reset_connection(error: &reqwest::Error) -> Option<SocketAddr> {
 
 /// The message of the innermost error. The outer ones repeat the URL or say "error sending request".
 fn describe(error: &reqwest::Error, hidden: &Redactions) -> Text {
+    if let Some(advice) = chain(error).filter_map(|e| e.downcast_ref::<rustls::Error>()).find_map(advice) {
+        return Text::own(advice);
+    }
     let mut innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
     // Errors of a tunnel through a proxy have no public type.
     match innermost.as_str() {
@@ -77,6 +80,26 @@ fn describe(error: &reqwest::Error, hidden: &Redactions) -> Text {
         _ => {}
     }
     Text::clean(&innermost, hidden)
+}
+
+/// What to do about an error of TLS whose own words do not say it.
+fn advice(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::{CertificateError, Error};
+    match error {
+        Error::InvalidMessage(_) => {
+            Some("the server does not speak TLS there: check the port of base_url, and whether it is http or https")
+        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Some("the issuer of the server's certificate is unknown: name it in ca_file, if it is the right one")
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            Some("the server's certificate has expired, if the clock of this machine is right")
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            Some("the server's certificate is not valid yet, if the clock of this machine is right")
+        }
+        _ => None,
+    }
 }
 
 fn has<E: Error + 'static>(error: &reqwest::Error) -> bool {

@@ -8,6 +8,7 @@ use cekura_exporter::toggle::Reason;
 use reqwest::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::harness::{Authority, Client, Exporter, KEY, Pair, ReservedPort, TlsUpstream, Upstream, eventually};
@@ -149,7 +150,7 @@ async fn a_certificate_that_is_refused_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let trusted = ca_file(&authority, &folder);
     for (pair, more, issuer, what) in [
-        (other.server((2100, 1, 1)), trusted.as_str(), "CN=others", "UnknownIssuer"),
+        (other.server((2100, 1, 1)), trusted.as_str(), "CN=others", "name it in ca_file"),
         (authority.server((2021, 2, 3)), &trusted, "CN=servers", "expired"),
         (authority.server_named("another.invalid"), &trusted, "CN=servers", "another.invalid"),
         (Pair::own_authority("127.0.0.1"), "", "", "own authority"),
@@ -165,6 +166,24 @@ async fn a_certificate_that_is_refused_is_shown() {
         assert!(detail.contains(what), "{detail}");
         assert_eq!(upstream.answered(), 0, "a request was sent to a server that is not trusted");
     }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_called_that() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // The first bytes of a handshake are there at once.
+            stream.read_exact(&mut [0; 100]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
+        }
+    });
+    let report = debug_poll_of(&config(&url, "")).await;
+    serving.abort();
+    assert_fails(&report, "tls", "tls");
+    let detail = report["failure"]["detail"].as_str().unwrap();
+    assert!(detail.contains("does not speak TLS") && detail.contains("http or https"), "{detail}");
 }
 
 #[tokio::test]
