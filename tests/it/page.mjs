@@ -55,6 +55,14 @@ const scenarios = {
         await followed(page.getByRole("link", { name: "Show all" }));
         assert.deepEqual(await names(page), all);
 
+        const back = await opened("/");
+        await back.getByRole("searchbox").fill("DONE");
+        await back.waitForFunction(() => document.querySelectorAll("#toggles tbody tr").length === 2);
+        await back.goBack();
+        await back.waitForFunction((count) => document.querySelectorAll("#toggles tbody tr").length === count, all.length);
+        assert.equal(await back.getByRole("searchbox").inputValue(), "");
+        await back.fine();
+
         const plain = await opened("/?q=DONE", { javaScriptEnabled: false });
         for (const of of [page, plain]) {
             await of.goto(url);

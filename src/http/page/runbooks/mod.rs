@@ -80,8 +80,21 @@ const UNKNOWN_DIRECTION: &str =
 const PUT_REFUSED: &str = "The <code>PUT</code> of step 2 is refused for this source: do what \
                            <a href=\"#toggle-again\">Toggle again</a> says instead.";
 
+/// What the commands have if there is nothing to fill in.
+const ONLY_EXAMPLES: &str = "The names and ids in the commands are examples.";
+
 /// Made from `docs/runbooks.md` by `build.rs`.
 const TEMPLATE: RunbookTemplate = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
+
+// === impl RunbookSection ===
+
+impl RunbookSection {
+    /// Whether its commands have names or ids that are examples unless they are filled in.
+    fn has_examples(&self) -> bool {
+        use Placeholder::{Agent, Api, Labels, Toggle};
+        self.parts.iter().any(|part| matches!(part, TemplatePart::Placeholder(Agent | Api | Labels | Toggle, _)))
+    }
+}
 
 // === impl Runbooks ===
 
@@ -123,7 +136,7 @@ impl Runbooks {
                 write!(page, " <span class=\"subject\">{}</span>", Escaped(subject))?;
             }
             page.push_str(" <a class=\"back\" href=\"#contents\">Contents</a></div>\n");
-            self.write_parts(page, section)?;
+            self.write_body(page, section)?;
             page.push_str("</section>\n");
         }
         page.push_str("</div>\n</div>\n");
@@ -135,12 +148,28 @@ impl Runbooks {
     pub(super) fn section(&self, id: &str, depth: usize) -> Option<String> {
         let AlertSubject::Toggle(watch, _) = &self.subject else { return None };
         let section = TEMPLATE.sections.iter().find(|section| section.id == id)?;
-        let mut parts = String::new();
-        self.write_parts(&mut parts, section).ok()?;
-        let is_refused = watch.source != Source::Http && parts.contains("Step 2.");
-        let notice = if is_refused { format!("<p class=\"notice\">{PUT_REFUSED}</p>\n") } else { String::new() };
+        let mut body = String::new();
+        self.write_body(&mut body, section).ok()?;
         let links = format!("href=\"{}runbooks?toggle={}#", Up(depth), Escaped(watch.name.as_str()));
-        Some(format!("{notice}{parts}").replace("href=\"#", &links))
+        Some(body.replace("href=\"#", &links))
+    }
+
+    /// Writes a section, after what the reader has to know before the commands: an alert leads to the section, so what the
+    /// page says at its beginning is not seen.
+    fn write_body(&self, page: &mut String, section: &RunbookSection) -> fmt::Result {
+        let mut parts = String::new();
+        self.write_parts(&mut parts, section)?;
+        match &self.subject {
+            AlertSubject::Toggle(watch, _) if watch.source != Source::Http && parts.contains("Step 2.") => {
+                writeln!(page, "<p class=\"notice\">{PUT_REFUSED}</p>")?;
+            }
+            AlertSubject::Missing(what) if section.has_examples() => {
+                writeln!(page, "<p class=\"notice missing\">{} {ONLY_EXAMPLES}</p>", Escaped(what))?;
+            }
+            _ => {}
+        }
+        page.push_str(&parts);
+        Ok(())
     }
 
     fn write_parts(&self, page: &mut String, section: &RunbookSection) -> fmt::Result {

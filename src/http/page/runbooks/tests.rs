@@ -141,6 +141,24 @@ fn a_section_for_another_page_is_that_of_the_toggle_and_leads_to_the_runbooks() 
 }
 
 #[test]
+fn what_has_to_be_known_before_the_commands_is_said_in_the_section() {
+    let section = |subject: AlertSubject, id: &str| {
+        let content = runbooks(subject).content();
+        let section =
+            content.split_once(&format!("<section id=\"{id}\">")).unwrap().1.split_once("</section>").unwrap().0;
+        section.to_owned()
+    };
+    let toggle = || AlertSubject::Toggle(watch(None, "payments"), base("https://api.test"));
+    assert!(section(toggle(), "cekuratogglefailed").contains("<p class=\"notice\">The <code>PUT</code>"));
+    assert!(!section(toggle(), "cekuratogglenotanswering").contains("class=\"notice"));
+    let missing = || AlertSubject::Missing("There is no toggle <x> now.".to_owned());
+    let notice = "<p class=\"notice missing\">There is no toggle &lt;x&gt; now. The names and ids in the commands are examples.</p>";
+    assert!(section(missing(), "cekuratogglefailed").contains(notice));
+    assert!(!section(missing(), "cekuraconfigreloadfailed").contains("class=\"notice"));
+    assert!(!section(AlertSubject::Unspecified, "cekuratogglefailed").contains("class=\"notice"));
+}
+
+#[test]
 fn without_a_direction_the_commands_have_none() {
     let of = |expect| {
         runbooks(AlertSubject::Toggle(watch(expect, ""), base("https://a"))).value(Placeholder::Direction).unwrap()
