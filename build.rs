@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 const EXAMPLES: [(&str, &str); 8] = [
     ("exporter=http://cekura-exporter:10058", "Exporter"),
     ("base=https://api.cekura.ai", "Base"),
-    ("enabled=true expect=enabled", "Direction"),
+    ("enabled=TRUE_OR_FALSE expect=ENABLED_OR_DISABLED", "Direction"),
     ("\"labels\": {\"team\": \"bookings\"}", "Labels"),
     ("bookings-enable", "Toggle"),
     ("bookings-disable", "Toggle"),

@@ -557,7 +557,7 @@ fn toggling_again_is_the_same_for_each_alert_but_for_the_direction() {
     let failed = steps("CekuraToggleFailed");
     assert_eq!(steps("CekuraToggleStuck"), failed);
     let with = |enabled: &str, expect: &str| {
-        let fixed = failed.replace("enabled=true expect=enabled\n", "");
+        let fixed = failed.replace("enabled=TRUE_OR_FALSE expect=ENABLED_OR_DISABLED\n", "");
         fixed.replace("'$enabled'", enabled).replace("'$expect'", expect)
     };
     assert_eq!(steps("CekuraToggleMocksNotOn"), with("true", "enabled"));
