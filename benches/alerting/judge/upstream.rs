@@ -180,7 +180,7 @@ impl State {
             return reply;
         }
         if let Some(fault) = self.fault(api, &mut record.faulty, record.last_valid.is_some(), rng) {
-            return fault;
+            return fault.reply();
         }
         record.note_valid(now, self.long_silence);
         match run.ends {
@@ -196,14 +196,14 @@ impl State {
     }
 
     /// A fault now and then, but never twice in a row.
-    fn fault(&self, api: Api, faulty: &mut bool, was_answered: bool, rng: &mut Rng) -> Option<Reply> {
+    fn fault(&self, api: Api, faulty: &mut bool, was_answered: bool, rng: &mut Rng) -> Option<Fault> {
         // A fault at the busy API would last until its next poll, which may be long after.
         let fault = (api != Api::Busy && !*faulty && rng.u32(..self.fault_every) == 0)
             .then(|| self.faults[rng.usize(..self.faults.len())])
             // If nothing but this is ever answered, the id counts as unknown.
             .filter(|fault| was_answered || !matches!(fault, Fault::BadRequest | Fault::NotFound));
         *faulty = fault.is_some();
-        fault.map(Fault::reply)
+        fault
     }
 
     fn mock_status(&self, api: Api, agent: u64, now: Time) -> Reply {
@@ -230,9 +230,11 @@ impl State {
         let (Some(record), Some(runs)) = (agents.get_mut(number), runs.get(number)) else {
             return Reply::detail(404, "Not found.");
         };
-        if let Some(fault) = self.fault(api, &mut record.faulty, !record.answers.is_empty(), rng) {
+        let fault = self.fault(api, &mut record.faulty, !record.answers.is_empty(), rng);
+        // A mock status has no status, so this is a valid one, which says that mocks are on.
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::NoStatus) {
             record.faults.push(now);
-            return fault;
+            return fault.reply();
         }
         let timeline = asked.timeline(told(slot, runs.iter().map(|run| run.ended)));
         let on = timeline.iter().rev().find(|(at, _)| *at <= now).is_some_and(|(_, on)| *on);
