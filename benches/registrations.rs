@@ -617,7 +617,7 @@ async fn require_acknowledged(exporter: &Exporter, acknowledged: &HashMap<u32, u
 fn registering(upstream: &Upstream, more: &str) -> String {
     format!(
         "apis:\n  default: {{base_url: 'http://{}', api_key: load, {BUDGET}}}\n\
-         state_file: state\nregistrations: {{enabled: true}}\nweb: {{max_connections: 10000, max_connections_per_peer: 10000}}\n{more}",
+         state_file: state\nregistrations: {{enabled: true, max: 200000}}\nweb: {{max_connections: 10000, max_connections_per_peer: 10000}}\n{more}",
         upstream.simulator.address()
     )
 }

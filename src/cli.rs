@@ -29,6 +29,10 @@ pub struct Cli {
     #[arg(require_equals = true, default_missing_value = "offline", hide_possible_values = true)]
     pub config_check: Option<ConfigCheck>,
 
+    /// Reload when the configuration file changes; without it, on SIGHUP or POST /-/reload only
+    #[arg(long = "config.auto-reload", conflicts_with = "demo")]
+    pub auto_reload: bool,
+
     /// Where to listen; repeatable; ":10058" means all interfaces [default: :10058; with --demo localhost:10058]
     #[arg(long = "web.listen-address", value_name = "ADDR")]
     pub listen: Vec<ListenAddress>,
@@ -234,6 +238,9 @@ impl Cli {
         } else {
             let file = self.config_file.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
             flags.push(("--config.file", absolute(&file)));
+            if self.auto_reload {
+                flags.push(("--config.auto-reload", String::new()));
+            }
         }
         if self.systemd_socket {
             flags.push(("--web.systemd-socket", String::new()));

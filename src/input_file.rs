@@ -6,8 +6,9 @@
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
@@ -19,6 +20,16 @@ pub(crate) type Content = Zeroizing<Vec<u8>>;
 pub(crate) struct InputFile {
     file: File,
     metadata: Metadata,
+}
+
+/// The values of stat that change when a file changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileStamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 /// Why a file cannot be read. Its text continues a sentence that begins with the path.
@@ -83,6 +94,33 @@ impl InputFile {
         // The file may grow while it is read.
         self.file.take(max + 1).read_to_end(&mut content)?;
         if content.len() as u64 > max { Err(InputError::TooLarge(max)) } else { Ok(content) }
+    }
+}
+
+// === impl FileStamp ===
+
+impl FileStamp {
+    /// How old a change must be, in seconds, so that the next change is certain to have another time: file systems
+    /// have coarse clocks, and those of network volumes may be late.
+    const SETTLED_AFTER: i64 = 10;
+
+    /// The stamp in a file's metadata.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether any change from `now` on will show in the stamp.
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+        let latest = self.modified.0.max(self.changed.0);
+        // Whole seconds: times that differ by more than ten are at least ten seconds apart.
+        now.is_some_and(|now| now.saturating_sub(latest) > Self::SETTLED_AFTER)
     }
 }
 

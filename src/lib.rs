@@ -63,7 +63,9 @@ use crate::config::Config;
 use crate::database::Connector;
 use crate::exposition::Metrics;
 use crate::http::{ReplicaAccess, Site, SiteData, StartFacts, WriteApi};
-use crate::intake::{ConfigLoader, ConfigSnapshot, Intake, IntakeContext, IntakeHandle, Reloader, StoreSettings};
+use crate::intake::{
+    ConfigLoader, ConfigSnapshot, FollowedConfigFile, Intake, IntakeContext, IntakeHandle, Reloader, StoreSettings,
+};
 use crate::liveness::LastStatusChange;
 use crate::poller::{Poller, PollerHandle};
 use crate::replicas::{Coordinator, ReplicaLinks, ReplicaReport};
@@ -88,6 +90,8 @@ pub struct Service {
     pub demo_watches: Option<watch::Receiver<Vec<Arc<toggle::Watch>>>>,
     /// Reads the configuration again; `None` if it is in no file.
     pub load: Option<ConfigLoader>,
+    /// The file whose changes cause a reload; `None` if only requests do.
+    pub followed: Option<FollowedConfigFile>,
     /// The web configuration; `None` for plain HTTP without logins.
     pub web: Option<WebFile>,
     /// Counts the signals to reload.
@@ -280,7 +284,7 @@ impl Service {
     ) -> Self {
         let load = move || config::load(&file, std::env::vars_os());
         let (load, flags) = (Some(Arc::new(load) as ConfigLoader), Vec::new());
-        Self { config, demo_watches: None, load, web: None, hangups, telemetry_path, proxies, flags }
+        Self { config, demo_watches: None, load, followed: None, web: None, hangups, telemetry_path, proxies, flags }
     }
 }
 
@@ -289,7 +293,7 @@ impl Service {
 impl Running {
     /// Builds all parts but the server, which listens at these addresses, and spawns them.
     async fn start(service: Service, addresses: Vec<SocketAddr>, notifier: Arc<Notifier>) -> Result<Self, RunError> {
-        let Service { config, demo_watches, load, web, hangups, telemetry_path, proxies, flags } = service;
+        let Service { config, demo_watches, load, followed, web, hangups, telemetry_path, proxies, flags } = service;
         // Whether other machines can connect.
         let exposed = addresses.iter().any(|address| !address.ip().to_canonical().is_loopback());
         let OpenedState { store, board, registrations } = open_state(&config).await?;
@@ -357,6 +361,7 @@ impl Running {
         tasks.spawn(boxed(for_ever(intake.run(demo_watches))));
         tasks.spawn(boxed(for_ever(web_follower.run())));
         tasks.spawn(boxed(for_ever(feed_watchdog(site.clone(), notifier.clone()))));
+        tasks.spawn(boxed(for_ever(reloader.clone().follow_file(followed))));
         tasks.spawn(boxed(for_ever(notify_and_reload(site.clone(), reloader, hangups, notifier))));
         let (stop_saving, saving_stops) = oneshot::channel();
         let saving = tasks::spawn(saving::run(board, metrics, store, saving_stops));

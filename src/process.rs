@@ -14,6 +14,7 @@ use crate::check::{self, CheckResult};
 use crate::cli::{Cli, ConfigCheck};
 use crate::config::{self, ConfigReport, LoadedConfig};
 use crate::document::{Problem, Problems};
+use crate::intake::FollowedConfigFile;
 use crate::signals::{self, CaughtSignal, Signals};
 use crate::systemd::{self, Notifier, SocketError};
 use crate::web::WebFile;
@@ -36,6 +37,8 @@ struct ConfigurationFile {
     path: PathBuf,
     loaded: LoadedConfig,
     proxies: Proxies,
+    /// `None` if changes of the file cause no reload.
+    followed: Option<FollowedConfigFile>,
 }
 
 /// What the program does, and the exit code: 0, 2 for a bad configuration or bad flags, 1 for everything else.
@@ -110,7 +113,7 @@ fn serve(cli: &Cli, hangup: io::Result<CaughtSignal>) -> Result<(), Box<dyn Erro
     let runtime = threads::start_or_exit(|| builder.worker_threads(2).enable_all().build())?;
     let stopped = runtime.block_on(async {
         let signals = Signals::listen(hangup, stops);
-        serve_until_stopped(cli, sockets, signals).await
+        Box::pin(serve_until_stopped(cli, sockets, signals)).await
     });
     // The process ends here, so it does not wait for threads that still run.
     runtime.shutdown_background();
@@ -132,9 +135,11 @@ async fn serve_until_stopped(
     let [version, revision, rustc] = BUILD;
     tracing::info!(version, revision, rustc, demo = cli.demo, "starting");
     let mut service = match configuration {
-        Some(ConfigurationFile { path, loaded, proxies }) => {
+        Some(ConfigurationFile { path, loaded, proxies, followed }) => {
             loaded.warnings.iter().for_each(intake::configuration_warning);
-            Service::from_file(path, loaded.config, proxies, cli.telemetry_path.clone(), signals.hangups())
+            let telemetry_path = cli.telemetry_path.clone();
+            let service = Service::from_file(path, loaded.config, proxies, telemetry_path, signals.hangups());
+            Service { followed, ..service }
         }
         None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
     };
@@ -163,9 +168,12 @@ async fn serve_until_stopped(
 /// Reads all files that the service starts with.
 fn read(cli: &Cli) -> Result<StartFiles, Problems> {
     let configuration = || {
-        let loaded = cli.config_file().and_then(|path| Ok((config::load(&path, std::env::vars_os())?, path)));
-        let ((loaded, path), proxies) = Problems::of_both(loaded, proxies())?;
-        Ok(ConfigurationFile { path, loaded, proxies })
+        let loaded = cli.config_file().and_then(|path| {
+            let followed = cli.auto_reload.then(|| FollowedConfigFile::open(path.clone()));
+            Ok((config::load(&path, std::env::vars_os())?, path, followed))
+        });
+        let ((loaded, path, followed), proxies) = Problems::of_both(loaded, proxies())?;
+        Ok(ConfigurationFile { path, loaded, proxies, followed })
     };
     let configuration = (!cli.demo).then(configuration).transpose();
     let web = cli.web_config_file.as_deref().map(WebFile::open).transpose();

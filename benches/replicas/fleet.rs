@@ -111,7 +111,7 @@ impl Configuration {
             "apis:\n  default: {{base_url: 'http://{api}', api_key: {key}, {budget}}}\n\
              polling: {{{polling}}}\n\
              database: {{url: '{database}', lease: {}ms}}\n\
-             registrations: {{enabled: true}}\n{watches}",
+             registrations: {{enabled: true, max: 200000}}\n{watches}",
             lease.as_millis()
         )
     }

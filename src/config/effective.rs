@@ -25,8 +25,8 @@ impl fmt::Display for Config {
         self.watches.iter().try_for_each(|watch| write_watch(f, watch))?;
         f.write_str(if self.watch_files.is_empty() { "watch_files: []\n" } else { "watch_files:\n" })?;
         self.watch_files.iter().try_for_each(|glob| writeln!(f, "  - {}", Quoted(glob.configured())))?;
-        let Registrations { enabled, retention } = &self.registrations;
-        writeln!(f, "registrations:\n  enabled: {enabled}\n  retention:")?;
+        let Registrations { enabled, max, retention } = &self.registrations;
+        writeln!(f, "registrations:\n  enabled: {enabled}\n  max: {max}\n  retention:")?;
         writeln!(f, "    completed: {}", format_duration(retention.completed))?;
         writeln!(f, "    failed: {}", format_duration(retention.failed))?;
         writeln!(f, "    unfinished: {}", format_duration(retention.unfinished))?;

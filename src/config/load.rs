@@ -150,7 +150,7 @@ fn content(file: &Path) -> Result<Content, String> {
     if file == Path::new("/dev/null") {
         return Ok(Content::default());
     }
-    input_file::read(file, MAX_BYTES).map_err(|error| format!("{error}; --config.file names the configuration"))
+    input_file::read(file, MAX_FILE_BYTES).map_err(|error| format!("{error}; --config.file names the configuration"))
 }
 
 /// What is valid but perhaps a mistake.
@@ -226,7 +226,7 @@ fn given_key(text: &str) -> KeySource {
 }
 
 /// The largest configuration that is read, in bytes; the same limit as for a watch file.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 // === impl GivenSecrets ===
 

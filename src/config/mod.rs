@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use duration::{format_duration, parse_duration};
-pub use load::{ConfigReport, LoadedConfig, load, parse, read};
+pub use load::{ConfigReport, LoadedConfig, MAX_FILE_BYTES, load, parse, read};
 
 use crate::cekura::Api;
 use crate::database::DatabaseSettings;
@@ -52,10 +52,12 @@ pub struct Config {
 }
 
 /// Whether watches can be registered over HTTP, and how long they are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registrations {
     /// Whether watches can be registered; if so, there is a state file or a database.
     pub enabled: bool,
+    /// How many are kept; a further one is refused.
+    pub max: NonZeroU32,
     /// How long they are kept.
     pub retention: Retention,
 }
@@ -136,6 +138,14 @@ impl Default for Polling {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { total: NonZeroU32::MIN.saturating_add(511), per_peer: NonZeroU32::MIN.saturating_add(127) }
+    }
+}
+
+// === impl Registrations ===
+
+impl Default for Registrations {
+    fn default() -> Self {
+        Self { enabled: false, max: NonZeroU32::MIN.saturating_add(19_999), retention: Retention::default() }
     }
 }
 

@@ -68,6 +68,9 @@ const MAX_IN_FLIGHT: u32 = 10_000;
 /// The largest limit of connections: each takes a socket.
 const MAX_CONNECTIONS: u32 = 1_000_000;
 
+/// The largest `registrations.max`: about as many fit into a machine.
+const MAX_REGISTRATIONS: u32 = 1_000_000;
+
 /// The secrets that were given as text. They do not pass through figment, which leaves copies in memory.
 #[derive(Debug)]
 pub(super) struct GivenSecrets {
@@ -392,6 +395,7 @@ fn registrations(root: &Section<'_>, is_durable: bool) -> Registrations {
     let Some(section) = root.take("registrations").and_then(|node| node.section()) else {
         return Registrations::default();
     };
+    let defaults = Registrations::default();
     let enabled = section.take("enabled").and_then(|node| {
         let enabled = node.parsed(Show::Value, switch)?;
         if enabled && !is_durable {
@@ -399,9 +403,14 @@ fn registrations(root: &Section<'_>, is_durable: bool) -> Registrations {
         }
         Some(enabled)
     });
+    let max = section.parse("max", |text| whole_number(text, MAX_REGISTRATIONS, "registrations"));
     let retention = section.take("retention").and_then(|node| node.section().map(|section| retention(&section)));
     section.finish();
-    Registrations { enabled: enabled.unwrap_or_default(), retention: retention.unwrap_or_default() }
+    Registrations {
+        enabled: enabled.unwrap_or(defaults.enabled),
+        max: max.unwrap_or(defaults.max),
+        retention: retention.unwrap_or(defaults.retention),
+    }
 }
 
 fn retention(section: &Section<'_>) -> Retention {

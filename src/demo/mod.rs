@@ -35,8 +35,8 @@ pub async fn start(telemetry_path: String, hangups: watch::Receiver<u32>) -> io:
     let scenario = Scenario::new(api, simulator.address());
     let config = scenario.config().map_err(io::Error::other)?;
     let demo_watches = Some(scenario.live(simulator).map_err(io::Error::other)?);
-    let (load, web, proxies, flags) = (None, None, Proxies::default(), Vec::new());
-    Ok(Service { config, demo_watches, load, web, hangups, telemetry_path, proxies, flags })
+    let (load, followed, web, proxies, flags) = (None, None, None, Proxies::default(), Vec::new());
+    Ok(Service { config, demo_watches, load, followed, web, hangups, telemetry_path, proxies, flags })
 }
 
 /// The line for a person at a terminal: which addresses to open.

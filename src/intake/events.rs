@@ -8,6 +8,11 @@ use crate::intake::RegistrationError;
 use crate::sources::{AgentOrigin, FileEvent, Origin, RefusedAgent, RefusedDefinition};
 use crate::toggle::{AgentSource, ApiName, Failure, Text, Watch, WatchName};
 
+/// A check of the configuration file panicked, which is a bug.
+pub(super) fn config_file_no_longer_followed() {
+    error!("reading the configuration file panicked: it is no longer followed, and can still be reloaded");
+}
+
 /// A definition of a watch was refused.
 pub(super) fn refused(refused: &RefusedDefinition) {
     let (toggle, source) = (refused.watch.name.as_str(), refused.origin.source().as_str());

@@ -4,6 +4,7 @@
 //! them edits the [`WatchList`] or the [`AgentList`], and what the edit changed goes to the poller as one update. So no command
 //! can undo half of another, and a client that gets a reply sees the change.
 
+mod config_file;
 mod discovery;
 mod events;
 mod follow;
@@ -15,6 +16,7 @@ mod report;
 mod table;
 mod watch_files;
 
+pub use config_file::FollowedConfigFile;
 pub use events::configuration_warning;
 pub use follow::FileFollower;
 pub use reloader::{ConfigLoader, PreparedReload, Reloader, StoreSettings};
@@ -23,6 +25,7 @@ pub(crate) use report::DefinedCounts;
 pub use report::{DiscoveryReport, GlobReport, ReloadReport, SourceReport};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,9 +46,6 @@ use crate::toggle::{ApiName, Reason, Source, Timestamp, Watch, WatchName};
 use crate::web::Web;
 use table::RegistrationTable;
 use watch_files::DefinitionsByFile;
-
-/// The most registrations that are kept.
-pub const MAX_REGISTRATIONS: usize = 100_000;
 
 /// How often expired registrations are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -103,8 +103,8 @@ pub enum RegistrationError {
     NotRegistered,
     /// The API is no longer configured.
     UnknownApi,
-    /// There are [`MAX_REGISTRATIONS`].
-    Full,
+    /// There are as many as `registrations.max` allows, which is this number.
+    Full(NonZeroU32),
     /// The state file or the database could not be written, for this reason; a sentence.
     NotStored(String),
     /// The state file could not be written because its disk is full; with the error, as a sentence.

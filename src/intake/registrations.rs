@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::table::RegistrationTable;
-use super::{Intake, IntakeCommand, MAX_REGISTRATIONS, Registered, RegistrationError, Responder, events, reply};
+use super::{Intake, IntakeCommand, Registered, RegistrationError, Responder, events, reply};
 use crate::clock;
 use crate::sources::Origin;
 use crate::store::{Registration, RegistrationChange, Store, StoreError};
@@ -124,7 +124,9 @@ impl Intake {
                 let registration = Registration { watch, started, registered: now };
                 Ok(CheckedRegistration::Commit(registration, Registered::Replaced))
             }
-            None if self.most_stored() + created >= MAX_REGISTRATIONS => Err(RegistrationError::Full),
+            None if self.most_stored() + created >= self.max_registrations() => {
+                Err(RegistrationError::Full(self.config.registrations.max))
+            }
             None => {
                 let registration = Registration { watch: Arc::new(watch), started: now, registered: now };
                 Ok(CheckedRegistration::Commit(registration, Registered::Created))
@@ -159,6 +161,11 @@ impl Intake {
             Some(source @ (Source::Config | Source::File)) => Err(RegistrationError::NameTaken(source)),
             Some(Source::Http) | None => Ok(()),
         }
+    }
+
+    /// How many registrations are kept. There may be more, if the limit was higher before.
+    fn max_registrations(&self) -> usize {
+        usize::try_from(self.config.registrations.max.get()).unwrap_or(usize::MAX)
     }
 
     /// The most registrations that the state file may have: those in the table, and those whose removal

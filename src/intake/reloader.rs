@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::config_file::{ConfigFileFollower, FollowedConfigFile};
 use super::follow::{FileFollower, Rescan};
 use super::{IntakeCommand, problem};
 use crate::cekura::{ApiClients, Clients};
@@ -156,6 +157,17 @@ impl Reloader {
         }
         // The task that listens for signals has ended, so there are no more.
         std::future::pending::<()>().await;
+    }
+
+    /// Reloads whenever the configuration file has changed. Never returns. A file system that hangs keeps it from
+    /// noticing a change, but not from reloading on request.
+    pub async fn follow_file(self: Arc<Self>, file: Option<FollowedConfigFile>) {
+        let mut follower = ConfigFileFollower::new(file);
+        loop {
+            follower.changed().await;
+            // The intake logs the problems.
+            let _ = self.reload().await;
+        }
     }
 
     /// Reads the configuration, and the key files of APIs that are new or reached in another way.

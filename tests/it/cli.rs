@@ -21,6 +21,7 @@ fn version_and_help_exit_with_0() {
     for flag in [
         "--config.file",
         "--config.check",
+        "--config.auto-reload",
         "--web.listen-address",
         "--web.systemd-socket",
         "--web.telemetry-path",
@@ -59,6 +60,7 @@ fn bad_usage_exits_with_2_and_says_what_is_wrong() {
         (&["--web.listen-address=nonsense"], "nonsense"),
         (&["--web.telemetry-path=/config"], "/config"),
         (&["--demo", "--config.check"], "--config.check"),
+        (&["--demo", "--config.auto-reload"], "--config.auto-reload"),
         (&["stray"], "stray"),
         (&["-config.file=c.yaml"], "flags take two dashes: --config.file\n"),
         (&["--log.level=info", "-demo"], "flags take two dashes: --demo\n"),

@@ -151,6 +151,7 @@ fn files_registrations_state_shutdown_and_web_can_be_set_by_variable() {
         &[
             ("CEKURA_EXPORTER__WATCH_FILES__1", "b*.json"),
             ("CEKURA_EXPORTER__REGISTRATIONS__ENABLED", "true"),
+            ("CEKURA_EXPORTER__REGISTRATIONS__MAX", "7"),
             ("CEKURA_EXPORTER__REGISTRATIONS__RETENTION__COMPLETED", "5m"),
             ("CEKURA_EXPORTER__STATE_FILE", "state"),
             ("CEKURA_EXPORTER__SHUTDOWN", "{linger: 9s}"),
@@ -162,6 +163,7 @@ fn files_registrations_state_shutdown_and_web_can_be_set_by_variable() {
         "  - a.yaml",
         "  - \"b*.json\"",
         "enabled: true",
+        "max: 7",
         "completed: 5m",
         "failed: 2h",
         "state_file: state",

@@ -256,6 +256,42 @@ async fn what_a_full_disk_kept_from_being_registered_is_settled_when_it_has_room
 }
 
 #[tokio::test]
+async fn registrations_beyond_the_maximum_are_refused_until_there_is_room_or_the_maximum_is_raised() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let limited = |max: u32| {
+        let text = Exporter::registering(&upstream, &state);
+        assert!(text.contains("registrations: {enabled: true"), "{text}");
+        text.replace("registrations: {enabled: true", &format!("registrations: {{max: {max}, enabled: true"))
+    };
+    let exporter = Exporter::with(limited(2)).start().await;
+    for name in ["a", "b"] {
+        assert_eq!(exporter.put(name, &task(name)).await.0, 201);
+    }
+    let (status, refused) = exporter.put("c", &task("c")).await;
+    let text = refused["error"].as_str().unwrap();
+    assert!(
+        status == 507 && text.contains("limit of 2 registrations") && text.contains("registrations.max"),
+        "{refused}"
+    );
+    assert_eq!(exporter.put("b", &task("another")).await.0, 200, "it takes the place of another one");
+    assert_eq!(exporter.delete("a").await, 204);
+    assert_eq!(exporter.put("c", &task("c")).await.0, 201);
+    exporter.reconfigure(limited(3));
+    assert_eq!(exporter.reload().await.0, 200);
+    assert_eq!(exporter.put("d", &task("d")).await.0, 201);
+    assert_eq!(exporter.put("e", &task("e")).await.0, 507);
+    // What is kept stays when there is less room, also after a restart.
+    exporter.stop().await;
+    let exporter = Exporter::with(limited(1)).start().await;
+    for name in ["b", "c", "d"] {
+        assert_eq!(exporter.get(&format!("/api/v1/toggles/{name}")).await.0, 200, "{name}");
+    }
+    assert_eq!(exporter.put("e", &task("e")).await.0, 507);
+}
+
+#[tokio::test]
 async fn that_anybody_can_register_is_said_once_where_it_is_so() {
     let upstream = Upstream::start().await;
     for (address, warnings) in [("127.0.0.1:0", 0), ("0.0.0.0:0", 1)] {

@@ -45,6 +45,33 @@ async fn a_reload_by_signal_or_by_request_takes_over_what_is_new_and_keeps_what_
 }
 
 #[tokio::test]
+async fn a_changed_configuration_file_is_reloaded_by_itself_only_if_that_was_asked_for() {
+    let upstream = Upstream::start().await;
+    for id in ["p", "q"] {
+        upstream.script(id, [Reply::task("in_progress", None)]);
+    }
+    let with_x = format!("{W}  - {{name: x, agent_id: 2, progress_id: q}}\n");
+    let start = || Exporter::with(Exporter::quick(&upstream, W));
+    let (asked, other) = tokio::join!(start().arg("--config.auto-reload").start(), start().start());
+    for exporter in [&asked, &other] {
+        exporter.reconfigure(Exporter::quick(&upstream, &with_x));
+    }
+    asked.scrape_until("x is polled", |e| e.status("x").as_deref() == Some("in_progress")).await;
+    assert_eq!(asked.logged("configuration reloaded", 1).await.len(), 1);
+    assert!(other.logs_of("configuration reloaded").is_empty());
+    assert_eq!(other.get("/api/v1/toggles/x").await.0, 404);
+    let flags = asked.get("/runtime").await.1;
+    assert!(flags.contains("--config.auto-reload"), "{flags}");
+
+    asked.reconfigure("watches: [");
+    asked.scrape_until("the bad one is refused", |e| successful(e) == Some(0.0)).await;
+    assert_eq!(asked.get("/api/v1/toggles/x").await.0, 200);
+    asked.reconfigure(Exporter::quick(&upstream, W));
+    asked.scrape_until("the good one is in force", |e| successful(e) == Some(1.0)).await;
+    assert_eq!(asked.get("/api/v1/toggles/x").await.0, 404);
+}
+
+#[tokio::test]
 async fn a_bad_configuration_is_refused_whole_and_the_one_in_force_stays() {
     let upstream = Upstream::start().await;
     upstream.script("p", [Reply::task("in_progress", None)]);

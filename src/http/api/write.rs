@@ -14,7 +14,7 @@ use super::toggles;
 use crate::board::Board;
 use crate::config::{Config, ConnectionLimits};
 use crate::http::responses::response::{HttpResponse, TEXT, method_not_allowed, ok, problem, problems, response};
-use crate::intake::{self, ConfigSnapshot, IntakeCommand, Registered, RegistrationError, Reloader, WatchOrigin};
+use crate::intake::{ConfigSnapshot, IntakeCommand, Registered, RegistrationError, Reloader, WatchOrigin};
 use crate::sources;
 use crate::toggle::WatchName;
 
@@ -180,9 +180,11 @@ impl WriteApi {
             RegistrationError::UnknownApi => {
                 problems(StatusCode::BAD_REQUEST, &["api: is not under `apis` any more".to_owned()])
             }
-            RegistrationError::Full => {
-                let most = intake::MAX_REGISTRATIONS;
-                let what = format!("the limit of {most} registrations is reached: remove some, or shorten retention");
+            RegistrationError::Full(max) => {
+                let what = format!(
+                    "the limit of {max} registrations is reached: remove some, shorten registrations.retention, or raise \
+                     registrations.max together with the memory limit"
+                );
                 problem(StatusCode::INSUFFICIENT_STORAGE, &what)
             }
             RegistrationError::NotStored(what) => try_again(&format!("it could not be stored: {what}")),

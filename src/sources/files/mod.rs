@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use self::glob::WatchGlob;
-use self::reading::{FileReading, FileStamp, read_if_changed};
+use self::reading::{FileReading, read_if_changed};
 use self::state::FileState;
 pub use self::state::share_equal;
 use self::walk::GlobWalk;
 use super::Definitions;
 use super::definitions::definitions;
 use crate::document::{Problem, Problems};
+use crate::input_file::FileStamp;
 use crate::toggle::ApiName;
 
 /// The watch files that some globs match, with the last good entries of each.

@@ -1,23 +1,12 @@
 //! Reading a watch file, if it may have changed.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::WatchFiles;
 use super::walk::is_absence;
-use crate::input_file::{Content, InputError, InputFile};
-
-/// The values of stat that change when a file changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileStamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
+use crate::input_file::{Content, FileStamp, InputError, InputFile};
 
 /// What reading a file brought.
 pub(super) enum FileReading {
@@ -58,31 +47,5 @@ impl FileReading {
             InputError::Io(error) if is_absence(error) => Self::Gone,
             error => Self::Unreadable(error.to_string()),
         }
-    }
-}
-
-// === impl FileStamp ===
-
-impl FileStamp {
-    /// How old a change must be, in seconds, so that the next change is certain to have another time: file systems
-    /// have coarse clocks, and those of network volumes may be late.
-    const SETTLED_AFTER: i64 = 10;
-
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether any change from `now` on will show in the stamp.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok());
-        let latest = self.modified.0.max(self.changed.0);
-        // Whole seconds: times that differ by more than ten are at least ten seconds apart.
-        now.is_some_and(|now| now.saturating_sub(latest) > Self::SETTLED_AFTER)
     }
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::reading::FileStamp;
 use super::{FileEvent, shortened, shown};
 use crate::document::Problem;
+use crate::input_file::FileStamp;
 use crate::sources::Definitions;
 use crate::toggle::Watch;
 

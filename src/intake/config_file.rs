@@ -1,0 +1,184 @@
+//! Noticing that the configuration file has changed.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::events;
+use crate::config::MAX_FILE_BYTES;
+use crate::follow::Follower;
+use crate::input_file::{self, FileStamp};
+
+/// The configuration file, and what it contained when the configuration was read last.
+///
+/// A change counts once two checks in a row have found the same content, so that nobody reads half of a file that an
+/// editor is writing.
+pub struct FollowedConfigFile {
+    path: PathBuf,
+    /// The content in force.
+    in_force: Digest,
+    /// The content at the last check.
+    last: Digest,
+    /// The stamp at the last check, if any later change will show in it.
+    stamp: Option<FileStamp>,
+}
+
+/// Stands for the content of a file; `None` if it cannot be read.
+type Digest = Option<u64>;
+
+/// Follows the configuration file.
+pub(super) struct ConfigFileFollower {
+    /// `None` if the file is not followed.
+    follower: Option<Follower<FollowedConfigFile>>,
+}
+
+// === impl FollowedConfigFile ===
+
+impl FollowedConfigFile {
+    /// Takes what the file contains now as the content in force. Called before the configuration is read, so that no
+    /// later change is missed. Blocks.
+    pub fn open(path: PathBuf) -> Self {
+        let mut file = Self { path, in_force: None, last: None, stamp: None };
+        file.in_force = file.digest();
+        file.last = file.in_force;
+        file
+    }
+
+    /// Whether the file has changed since the last change, and no longer changes. Blocks.
+    fn check(&mut self) -> bool {
+        let now = self.digest();
+        let before = std::mem::replace(&mut self.last, now);
+        let changed = now == before && now != self.in_force;
+        if changed {
+            self.in_force = now;
+        }
+        changed
+    }
+
+    /// Reads the file, unless its stamp says that it is as it was at the last check.
+    fn digest(&mut self) -> Digest {
+        let stamp = FileStamp::of(&fs::metadata(&self.path).ok()?);
+        if self.stamp == Some(stamp) {
+            return self.last;
+        }
+        self.stamp = Some(stamp).filter(|stamp| stamp.is_settled(SystemTime::now()));
+        let content = input_file::read(&self.path, MAX_FILE_BYTES).ok()?;
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        Some(hasher.finish())
+    }
+}
+
+// === impl ConfigFileFollower ===
+
+impl ConfigFileFollower {
+    pub(super) fn new(file: Option<FollowedConfigFile>) -> Self {
+        Self { follower: file.map(|file| Follower::new("config-file", file)) }
+    }
+
+    /// Waits until the file has changed. Not cancel safe.
+    pub(super) async fn changed(&mut self) {
+        while let Some(follower) = &mut self.follower {
+            follower.tick().await;
+            match follower.check(FollowedConfigFile::check).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(_) => {
+                    events::config_file_no_longer_followed();
+                    self.follower = None;
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn file(folder: &tempfile::TempDir) -> PathBuf {
+        let path = folder.path().join("config.yaml");
+        fs::write(&path, "a").unwrap();
+        path
+    }
+
+    /// What checks say until the file stays the same.
+    fn checks(file: &mut FollowedConfigFile) -> [bool; 3] {
+        [(); 3].map(|()| file.check())
+    }
+
+    #[test]
+    fn a_change_counts_once_when_two_checks_have_found_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder);
+        let mut followed = FollowedConfigFile::open(path.clone());
+        assert_eq!(checks(&mut followed), [false; 3]);
+        // Of the same size, and perhaps at the same time by a coarse clock.
+        fs::write(&path, "b").unwrap();
+        assert_eq!(checks(&mut followed), [false, true, false]);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder);
+        let mut followed = FollowedConfigFile::open(path.clone());
+        for text in ["bc", "bcd", "bcde"] {
+            fs::write(&path, text).unwrap();
+            assert!(!followed.check(), "{text}");
+        }
+        assert!(followed.check());
+        fs::write(&path, "half").unwrap();
+        assert!(!followed.check());
+        fs::write(&path, "bcde").unwrap();
+        assert_eq!(checks(&mut followed), [false; 3], "it is what it was");
+    }
+
+    #[test]
+    fn a_file_that_stays_away_has_changed_and_so_has_one_that_came_back_with_other_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder);
+        let mut followed = FollowedConfigFile::open(path.clone());
+        fs::remove_file(&path).unwrap();
+        assert!(!followed.check());
+        fs::write(&path, "a").unwrap();
+        assert_eq!(checks(&mut followed), [false; 3], "it was only replaced");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(checks(&mut followed), [false, true, false]);
+        fs::write(&path, "a").unwrap();
+        assert_eq!(checks(&mut followed), [false, true, false]);
+    }
+
+    /// Changes the content of a folder as Kubernetes does for a `ConfigMap`: by another folder behind a link.
+    fn mount(folder: &Path, version: &str) {
+        fs::create_dir(folder.join(version)).unwrap();
+        fs::write(folder.join(version).join("config.yaml"), version).unwrap();
+        std::os::unix::fs::symlink(version, folder.join("new")).unwrap();
+        fs::rename(folder.join("new"), folder.join("..data")).unwrap();
+    }
+
+    #[test]
+    fn a_config_map_that_changes_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        mount(folder.path(), "v1");
+        let path = folder.path().join("config.yaml");
+        std::os::unix::fs::symlink("..data/config.yaml", &path).unwrap();
+        let mut followed = FollowedConfigFile::open(path);
+        mount(folder.path(), "v2");
+        assert_eq!(checks(&mut followed), [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_followed_never_changes() {
+        let mut follower = ConfigFileFollower::new(None);
+        tokio::select! {
+            biased;
+            () = follower.changed() => panic!("it changed"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
