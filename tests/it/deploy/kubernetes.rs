@@ -7,19 +7,28 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::pods::{dangling, each, hardened, name, of_kind, pods, selects, unrestricted};
-use super::{file, validated, yaml};
+use super::{all_validated, file, parsed, yaml};
 use crate::harness::{Authority, FAR, Postgres, run, tool};
 
 /// What kustomize makes of a folder of `deploy/kubernetes`, or of one beside it.
 pub(super) fn rendered(folder: &Path) -> Vec<Value> {
-    let mut command = Command::new(tool("kubectl"));
+    parsed(&built(folder))
+}
+
+/// As [`rendered`], as YAML.
+pub(super) fn built(folder: &Path) -> Vec<u8> {
+    let mut command = Command::new(tool("kubectl-1.31"));
     let output = command.env_clear().arg("kustomize").arg(folder).stderr(Stdio::piped()).output().unwrap();
     assert!(output.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
-    validated(&output.stdout)
+    output.stdout
 }
 
 /// What a user's folder beside `deploy/kubernetes` with these files makes.
 fn of_user(files: &[(&str, &str)]) -> Vec<Value> {
+    parsed(&built_of_user(files))
+}
+
+fn built_of_user(files: &[(&str, &str)]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").arg("-r").arg(file("deploy/kubernetes")).arg(folder.path()).status().unwrap();
     assert!(copied.success());
@@ -28,7 +37,7 @@ fn of_user(files: &[(&str, &str)]) -> Vec<Value> {
     for (name, text) in files {
         std::fs::write(own.join(name), text).unwrap();
     }
-    rendered(&own)
+    built(&own)
 }
 
 /// The central exporter with these components.
@@ -36,11 +45,14 @@ pub(super) fn central(components: &[&str]) -> Vec<Value> {
     of_user(&[("kustomization.yaml", &kustomization(components).to_string())])
 }
 
-/// As [`central`], with a configuration of the user's.
-pub(super) fn central_with(components: &[&str], config: &str) -> Vec<Value> {
+/// As [`central`], with a configuration of the user's, and as YAML.
+pub(super) fn built_central(components: &[&str], config: Option<&str>) -> Vec<u8> {
     let mut own = kustomization(components);
-    own["configMapGenerator"] = json!([{"name": "cekura-exporter", "behavior": "replace", "files": ["config.yaml"]}]);
-    of_user(&[("kustomization.yaml", &own.to_string()), ("config.yaml", config)])
+    if config.is_some() {
+        own["configMapGenerator"] =
+            json!([{"name": "cekura-exporter", "behavior": "replace", "files": ["config.yaml"]}]);
+    }
+    built_of_user(&[("kustomization.yaml", &own.to_string()), ("config.yaml", config.unwrap_or_default())])
 }
 
 fn kustomization(components: &[&str]) -> Value {
@@ -65,8 +77,8 @@ fn only_pod(objects: &[Value]) -> super::pods::Pod<'_> {
 
 #[test]
 fn every_choice_of_components_is_valid_hardened_and_whole() {
-    for components in choices() {
-        let objects = central(&components);
+    let streams: Vec<_> = choices().iter().map(|components| built_central(components, None)).collect();
+    for (components, objects) in choices().into_iter().zip(all_validated(&streams)) {
         let pod = only_pod(&objects);
         hardened(&pod);
         assert_eq!(dangling(&objects), [] as [String; 0], "{components:?}");
@@ -103,9 +115,13 @@ fn selectors_find_the_exporter_and_its_port_and_nothing_else() {
     assert!(ports.contains(&&service["spec"]["ports"][0]["targetPort"]));
     let policy = &one("NetworkPolicy")["spec"];
     assert!(ports.contains(&&policy["ingress"][0]["ports"][0]["port"]), "{policy}");
-    let welcome: Vec<_> = each(&policy["ingress"][0]["from"]).map(|from| &from["podSelector"]["matchLabels"]).collect();
-    let expected = [json!({"app.kubernetes.io/name": "prometheus"}), json!({"cekura-exporter/client": "true"})];
-    assert_eq!(welcome, expected.iter().collect::<Vec<_>>());
+    let [scrapers, jobs] = &policy["ingress"][0]["from"].as_array().unwrap()[..] else { panic!("{policy}") };
+    let scraper = &scrapers["podSelector"]["matchExpressions"][0];
+    assert_eq!((&scraper["key"], &scraper["operator"]), (&json!("app.kubernetes.io/name"), &json!("In")));
+    for name in ["prometheus", "vmagent", "alloy", "opentelemetry-collector"] {
+        assert!(each(&scraper["values"]).any(|value| value == name), "{scraper}");
+    }
+    assert_eq!(jobs["podSelector"]["matchLabels"], json!({"cekura-exporter/client": "true"}));
 }
 
 #[test]
@@ -142,7 +158,7 @@ fn replicas_keep_their_state_in_the_database_of_a_secret_and_not_on_a_volume() {
     assert_eq!(each(&pod.spec["volumes"]).count(), volumes.len());
     let policy = &of_kind(&objects, "NetworkPolicy").next().unwrap()["spec"];
     let ports: Vec<_> = each(&policy["egress"]).flat_map(|to| each(&to["ports"])).map(|port| &port["port"]).collect();
-    assert_eq!(ports, [53, 53, 443, 5432]);
+    assert_eq!(ports, [53, 53, 5353, 5353, 443, 5432]);
 }
 
 #[test]
@@ -189,7 +205,8 @@ fn tls_is_asked_for_wherever_it_is_served() {
 pub(super) fn text_of<'a>(objects: &'a [Value], map: &str, key: &str) -> &'a str {
     let map = of_kind(objects, "ConfigMap").find(|of| {
         let name = of["metadata"]["name"].as_str().unwrap();
-        name.rsplit_once('-').is_some_and(|(name, _)| name == map)
+        // With or without a hash.
+        name == map || name.rsplit_once('-').is_some_and(|(name, hash)| name == map && hash.len() == 10)
     });
     map.unwrap_or_else(|| panic!("no such ConfigMap"))["data"][key].as_str().unwrap()
 }
@@ -299,6 +316,85 @@ fn the_rules_of_the_operator_are_the_rules() {
     );
 }
 
+/// The overlays that are there to be copied, and their namespaces.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("example", "cekura"),
+    ("example-acme", "cekura"),
+    ("example-replicas", "cekura"),
+    ("example-cronjob", "voice-tests"),
+];
+
+#[test]
+fn each_example_makes_its_namespace_which_demands_what_its_pods_are() {
+    let streams = EXAMPLES.map(|(name, _)| built(&file(&format!("deploy/kubernetes/overlays/{name}"))));
+    for ((example, namespace), objects) in EXAMPLES.into_iter().zip(all_validated(&streams)) {
+        assert_eq!(dangling(&objects), [] as [String; 0], "{example}");
+        let pod = only_pod(&objects);
+        hardened(&pod);
+        let problems: Vec<_> = pod.containers().flat_map(|container| unrestricted(&pod, container)).collect();
+        assert_eq!(problems, [] as [String; 0], "{example}");
+        for of in &objects {
+            if of["kind"] == "Namespace" {
+                assert_eq!(of["metadata"]["name"], namespace, "{example}");
+                assert_eq!(of["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted", "{example}");
+            } else {
+                assert_eq!(of["metadata"]["namespace"], namespace, "{example}: {}", name(of));
+            }
+        }
+        assert_eq!(of_kind(&objects, "Namespace").count(), 1, "{example}");
+    }
+}
+
+#[test]
+fn a_patch_adds_the_label_by_which_a_prometheus_selects() {
+    let component =
+        std::fs::read_to_string(file("deploy/kubernetes/components/prometheus-operator/kustomization.yaml"));
+    let lines = component.unwrap();
+    let patch: Vec<_> = lines.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("patch.yaml"), patch.join("\n")).unwrap();
+    let patch = yaml(folder.path().join("patch.yaml").to_str().unwrap());
+    let mut own = kustomization(&["prometheus-operator"]);
+    own["patches"] = patch["patches"].clone();
+    let objects = of_user(&[("kustomization.yaml", &own.to_string())]);
+    let labelled: Vec<_> =
+        objects.iter().filter(|of| of["metadata"]["labels"]["release"] == "prometheus").map(name).collect();
+    assert_eq!(
+        labelled,
+        ["PodMonitor cekura-exporter-sidecars", "PrometheusRule cekura-exporter", "ServiceMonitor cekura-exporter"]
+    );
+}
+
+#[test]
+fn the_certificate_of_cert_manager_is_the_one_that_is_served_and_expected() {
+    for (example, issuer, host, verified_with) in [
+        ("example", "internal", "cekura-exporter", Some("ca.crt")),
+        ("example-acme", "letsencrypt", "cekura-exporter.example.com", None),
+    ] {
+        let objects = rendered(&file(&format!("deploy/kubernetes/overlays/{example}")));
+        let one = |kind| &of_kind(&objects, kind).next().unwrap()["spec"];
+        let certificate = one("Certificate");
+        assert_eq!(certificate["issuerRef"]["name"], issuer);
+        assert_eq!(only_pod(&objects).volume(&json!("tls"))["secret"]["secretName"], certificate["secretName"]);
+        let expected = &one("ServiceMonitor")["endpoints"][0]["tlsConfig"];
+        assert_eq!((&expected["serverName"], &certificate["dnsNames"]), (&json!(host), &json!([host])));
+        assert_eq!(expected["ca"]["secret"]["key"].as_str(), verified_with, "{example}");
+    }
+}
+
+#[test]
+fn a_changed_configuration_reaches_the_pod_without_a_new_one() {
+    let pod = |interval: &str| {
+        let config = format!("polling: {{min_interval: {interval}}}\n");
+        let objects = parsed(&built_central(&["tls"], Some(&config)));
+        let pod = only_pod(&objects);
+        (pod.spec.clone(), pod.exporter()["args"].clone())
+    };
+    let (before, after) = (pod("5s"), pod("7s"));
+    assert_eq!(before, after);
+    assert!(each(&after.1).any(|arg| arg == "--config.auto-reload"), "{}", after.1);
+}
+
 #[test]
 fn images_are_of_the_version() {
     for objects in [central(&[]), rendered(&file("deploy/kubernetes/overlays/example-cronjob"))] {
@@ -343,15 +439,19 @@ const KINDS: [&str; 5] = ["Pod", "Job", "CronJob", "Deployment", "StatefulSet"];
 
 /// A stranger's object with the sidecar.
 fn accompanied(theirs: &Value) -> Vec<Value> {
+    parsed(&built_accompanied(theirs))
+}
+
+fn built_accompanied(theirs: &Value) -> Vec<u8> {
     let kustomization = json!({"resources": ["theirs.yaml"], "components": ["../kubernetes/components/sidecar"]});
-    of_user(&[("kustomization.yaml", &kustomization.to_string()), ("theirs.yaml", &theirs.to_string())])
+    built_of_user(&[("kustomization.yaml", &kustomization.to_string()), ("theirs.yaml", &theirs.to_string())])
 }
 
 #[test]
 fn a_sidecar_joins_whatever_has_pods_and_changes_nothing_else_of_it() {
     for kind in KINDS {
         let theirs = strangers(kind);
-        let objects = accompanied(&theirs);
+        let objects = all_validated(&[built_accompanied(&theirs)]).concat();
         assert_eq!(dangling(&objects), [] as [String; 0], "{kind}");
         let pod = only_pod(&objects);
         hardened(&pod);

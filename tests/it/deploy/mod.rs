@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::tool;
 
@@ -57,10 +57,30 @@ fn static_program() -> PathBuf {
     Path::new(folder.trim()).join("cekura-exporter")
 }
 
+/// The Kubernetes objects in each stream of YAML, once all were found valid. One check of many is faster than many.
+fn all_validated(streams: &[Vec<u8>]) -> Vec<Vec<Value>> {
+    let end = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "end-of-stream"}});
+    let stream: Vec<_> =
+        streams.iter().map(|stream| [&stream[..], format!("\n---\n{end}\n---\n").as_bytes()].concat()).collect();
+    let objects = validated(&stream.concat());
+    let split: Vec<_> = objects.split(|of| *of == end).map(<[Value]>::to_vec).collect();
+    assert_eq!(split.len(), streams.len() + 1);
+    split[..streams.len()].to_vec()
+}
+
 /// Kubernetes objects in a stream of YAML, once they were found valid.
 fn validated(stream: &[u8]) -> Vec<Value> {
+    objects(stream, &[])
+}
+
+/// Kubernetes objects in a stream of YAML whose validity is for another test.
+fn parsed(stream: &[u8]) -> Vec<Value> {
+    objects(stream, &["--parse"])
+}
+
+fn objects(stream: &[u8], args: &[&str]) -> Vec<Value> {
     let mut command = Command::new(tool("python3"));
-    command.env_clear().arg(file("tests/it/deploy/kubernetes.py"));
+    command.env_clear().arg(file("tests/it/deploy/kubernetes.py")).args(args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(stream).unwrap();

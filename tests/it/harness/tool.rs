@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// needs one fails without it, so that none is left out unseen.
 pub(crate) fn tool(name: &str) -> PathBuf {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
-    let kept = ["python/bin", "debian/usr/bin"].map(|folder| kept.join(folder));
+    let kept = ["python/bin", "debian/usr/bin", "helm/bin"].map(|folder| kept.join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = kept.into_iter().chain(std::env::split_paths(&path));
     let found = folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()));

@@ -1,64 +1,66 @@
-{{- /* The name of all that is made: the release's, unless it says nothing of the exporter. */}}
+{{- /* The value of app.kubernetes.io/name. */}}
 {{- define "cekura-exporter.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
-{{- else }}{{ printf "%s-%s" (.Release.Name | trunc 34 | trimSuffix "-") .Chart.Name }}{{ end }}
+{{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* By what the exporter of this release is selected, and of no other. */}}
+{{- /* The name of all objects: that of the release, with that of the chart unless it is in it. Up to 50 characters, so that
+there is room for what is appended. */}}
+{{- define "cekura-exporter.fullname" -}}
+{{- $name := include "cekura-exporter.name" . }}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" (.Release.Name | trunc 34 | trimSuffix "-") $name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- /* The namespace of all objects. */}}
+{{- define "cekura-exporter.namespace" -}}
+{{ .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{- /* The labels that select the exporter of this release, and no other. */}}
 {{- define "cekura-exporter.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "cekura-exporter.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* The labels of an object. */}}
 {{- define "cekura-exporter.labels" -}}
 {{ include "cekura-exporter.selector" . }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
+{{- /* The metadata of an object. Takes the context, what is appended to its name, and its own namespace, labels and
+annotations, if it has any. */}}
+{{- define "cekura-exporter.metadata" -}}
+{{- $own := .own | default dict -}}
+name: {{ include "cekura-exporter.fullname" .context }}{{ .suffix }}
+namespace: {{ $own.namespace | default (include "cekura-exporter.namespace" .context) }}
+labels:
+  {{- include "cekura-exporter.labels" .context | nindent 2 }}
+  {{- with $own.labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $own.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The image, with its registry, and by its digest if there is one. */}}
 {{- define "cekura-exporter.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $image := .Values.image }}
+{{- $registry := (.Values.global | default dict).imageRegistry | default $image.registry }}
+{{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{- /* Where the folder of an API's key is. */}}
-{{- define "cekura-exporter.keys" -}}
-{{ if eq . "default" }}/run/secrets/cekura{{ else }}/run/secrets/cekura-{{ . }}{{ end }}
-{{- end }}
-
-{{- /* A configuration with the keys' files in it. Takes the values and the configuration. */}}
-{{- define "cekura-exporter.config" -}}
-{{- $config := deepCopy .config }}
-{{- $apis := $config.apis | default dict }}
-{{- range $name, $key := .values.apis }}
-{{- $api := get $apis $name | default dict }}
-{{- $_ := set $api "api_key_file" (printf "%s/%s" (include "cekura-exporter.keys" $name) $key.key) }}
-{{- $_ := set $apis $name $api }}
-{{- end }}
-{{- $_ := set $config "apis" $apis }}
-{{- toYaml $config }}
-{{- end }}
-
-{{- /* The terminationGracePeriodSeconds that a configuration needs: its shutdown.linger, the 10 s that
-requests under way get, and some more. */}}
-{{- define "cekura-exporter.grace" -}}
-{{- $units := dict "d" 86400 "h" 3600 "m" 60 "s" 1 "ms" 0 }}
-{{- $seconds := 30 }}
-{{- range regexFindAll "[0-9]+(ms|d|h|m|s)" ((.shutdown | default dict).linger | default "0s") -1 }}
-{{- $seconds = add $seconds (mul (regexFind "[0-9]+" . | int64) (get $units (regexFind "[a-z]+" .))) }}
-{{- end }}
-{{- $seconds }}
-{{- end }}
-
-{{- /* Whether the exporter keeps its state on a volume: `true` or nothing. */}}
-{{- define "cekura-exporter.stateful" -}}
-{{- if and .Values.persistence.enabled (not .Values.database.existingSecret) }}true{{ end }}
-{{- end }}
-
-{{- /* What keeps a container from more than it needs. */}}
-{{- define "cekura-exporter.confined" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- /* The name of the ServiceAccount. */}}
+{{- define "cekura-exporter.serviceaccount" -}}
+{{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "cekura-exporter.fullname" .) }}
+{{- else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
 {{- end }}

@@ -2,31 +2,29 @@
 {{- define "cekura-exporter.sidecar.container" -}}
 name: cekura-exporter
 image: {{ include "cekura-exporter.image" . }}
-{{- if ne .Values.image.pullPolicy "IfNotPresent" }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
 {{- end }}
 restartPolicy: Always
 args:
   - --config.file=/etc/cekura-exporter/config.yaml
-  {{- with .Values.args }}
+  {{- with .Values.extraArgs }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with .Values.env }}
-env:
-  {{- toYaml . | nindent 2 }}
+{{- with include "cekura-exporter.environment" . }}
+{{- . }}
 {{- end }}
 ports:
   - name: cekura-metrics
     containerPort: 10058
 resources:
-  {{- toYaml .Values.resources | nindent 2 }}
+  {{- toYaml .Values.sidecar.resources | nindent 2 }}
+{{- $own := .Values.securityContext | default dict }}
+{{- $of_pod := include "cekura-exporter.podsecurity" . | fromYaml }}
+{{- with merge (deepCopy $own) (pick $of_pod "runAsNonRoot" "runAsUser" "runAsGroup" "seccompProfile") }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  seccompProfile:
-    type: RuntimeDefault
-  {{- include "cekura-exporter.confined" . | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 startupProbe:
   httpGet: {path: /-/ready, port: cekura-metrics}
   periodSeconds: 1
@@ -53,7 +51,7 @@ volumeMounts:
   emptyDir: {sizeLimit: 128Mi}
 - name: cekura-exporter-config
   configMap:
-    name: {{ include "cekura-exporter.name" . }}-sidecar
+    name: {{ include "cekura-exporter.fullname" . }}-sidecar
 {{- range $name, $key := .Values.apis }}
 - name: cekura-{{ include "cekura-exporter.volume" (list $.Values.apis $name) }}
   secret:
@@ -70,12 +68,4 @@ cekura-exporter/sidecar: "true"
 {{- /* The least terminationGracePeriodSeconds of its pod. */}}
 {{- define "cekura-exporter.sidecar.grace" -}}
 {{ include "cekura-exporter.grace" .Values.sidecar.config }}
-{{- end }}
-
-{{- /* The name of the volume of an API's key. Names of APIs are no names of volumes. Takes all and one. */}}
-{{- define "cekura-exporter.volume" -}}
-{{- $one := index . 1 }}
-{{- if eq $one "default" }}api-key
-{{- else }}{{ range $index, $name := index . 0 | keys | sortAlpha }}{{ if eq $name $one }}api-key-{{ $index }}{{ end }}{{ end }}
-{{- end }}
 {{- end }}

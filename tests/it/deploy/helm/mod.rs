@@ -1,111 +1,222 @@
 //! The Helm chart: valid, and the same as what kustomize makes.
 
+mod fragments;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use super::kubernetes::{Database, central, central_with, checked, checked_with, rendered as kustomized, text_of};
+use super::kubernetes::{Database, built, built_central, checked, checked_with, rendered as kustomized, text_of};
 use super::pods::{Pod, dangling, each, hardened, name, of_kind, pods, selects, unrestricted};
-use super::{file, printed, validated, yaml};
+use super::{all_validated, file, parsed, printed, validated, yaml};
 use crate::harness::tool;
+use fragments::{Expected, Fragment};
 
 const CHART: &str = "deploy/helm/cekura-exporter";
 
-fn helm(args: &[&str]) -> Output {
-    Command::new(tool("python3")).arg(file("tests/it/deploy/helm.py")).args(args).output().unwrap()
+/// The oldest and the newest Helm that the chart is tested with.
+const HELMS: [&str; 2] = ["helm-3.17", "helm-4.1"];
+
+/// Runs Helm without a cluster and with an environment of its own.
+fn helm(program: &str, args: &[&str], values: &Value) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.yaml");
+    std::fs::write(&file, values.to_string()).unwrap();
+    let mut command = Command::new(tool(program));
+    command.env_clear().env("HOME", folder.path()).args(args).arg("--values").arg(file);
+    command.output().unwrap()
 }
 
-fn try_rendering(chart: &Path, release: &str, values: &Value) -> Result<Vec<u8>, String> {
-    let output = helm(&["render", chart.to_str().unwrap(), release, &values.to_string()]);
-    if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8(output.stderr).unwrap()) }
+/// What the chart makes of these values in the namespace `cekura`, or what each Helm says is wrong with them.
+fn try_rendering(chart: &Path, release: &str, values: &Value) -> Result<Vec<u8>, [String; 2]> {
+    let args = ["template", release, chart.to_str().unwrap(), "--namespace", "cekura", "--no-hooks"];
+    let [old, new] = HELMS.map(|program| {
+        let output = helm(program, &args, values);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        output.status.success().then_some(output.stdout).ok_or(errors)
+    });
+    match (old, new) {
+        (Ok(old), Ok(new)) => {
+            assert_eq!(String::from_utf8_lossy(&old), String::from_utf8_lossy(&new), "{HELMS:?} differ: {values}");
+            Ok(new)
+        }
+        (Err(old), Err(new)) => Err([old, new]),
+        (old, new) => panic!("{HELMS:?} differ: {values}: {old:?} {new:?}"),
+    }
 }
 
 /// What the chart makes of these values.
 fn rendered(values: &Value) -> Vec<Value> {
-    validated(&try_rendering(&file(CHART), "cekura-exporter", values).unwrap())
+    parsed(&try_rendering(&file(CHART), "cekura-exporter", values).unwrap())
 }
 
-/// Values that switch on what is off, and off what is on.
-fn choices() -> Vec<Value> {
-    let monitoring = json!({"enabled": true, "labels": {"release": "prometheus"}});
-    vec![
-        json!({}),
-        json!({"tls": {"enabled": true}}),
-        json!({"webConfig": {"existingSecret": "web"}}),
-        json!({
-            "tls": {"enabled": true}, "webConfig": {"existingSecret": "web"},
-            "serviceMonitor": {"enabled": true, "basicAuth": {"username": {"name": "u", "key": "k"}, "password": {"name": "p", "key": "k"}}},
-        }),
-        json!({"scrapeAnnotations": {"enabled": true}}),
-        json!({"serviceMonitor": monitoring, "podMonitor": monitoring, "prometheusRule": monitoring}),
-        json!({"persistence": {"enabled": false}, "config": {"registrations": {"enabled": false}}}),
-        json!({"persistence": {"existingClaim": "theirs"}}),
-        json!({"database": {"existingSecret": "cekura-database"}}),
-        json!({"replicas": 3, "database": {"existingSecret": "theirs", "passwordKey": "password", "caKey": "ca.crt"}}),
-        json!({"replicas": 2, "persistence": {"enabled": false}, "config": {"registrations": {"enabled": false}}}),
-        json!({"networkPolicy": {"enabled": false}, "podDisruptionBudget": {"enabled": false}}),
-        json!({"networkPolicy": {"from": [{"podSelector": {}}], "egress": [{"ports": [{"port": 3128}]}]}}),
-        json!({"externalUrl": "https://exporter.example.com"}),
-        json!({"apis": {"default": null, "staging_2_": {"existingSecret": "staging", "key": "k"}}}),
-        json!({"apis": {"staging": {"existingSecret": "staging", "key": "k"}}, "config": {"apis": {"staging": {"timeout": "3s"}}}}),
-        json!({"cronJob": {"enabled": true}, "image": {"repository": "registry.example.com/cekura-exporter", "pullPolicy": "Always"}}),
-        json!({"central": {"enabled": false}, "cronJob": {"enabled": true}, "imagePullSecrets": [{"name": "pull"}]}),
-        json!({
-            "args": ["--log.level=debug"],
-            "env": [{"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}}],
-            "podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}, "nodeSelector": {"kubernetes.io/arch": "arm64"},
-            "tolerations": [{"operator": "Exists"}], "priorityClassName": "high",
-            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
-            "affinity": {"nodeAffinity": {}}, "persistence": {"storageClass": "fast", "size": "5Gi"},
-        }),
-    ]
+/// Lays values over others, as Helm does.
+fn merge(values: &mut Value, more: &Value) {
+    match (values, more) {
+        (Value::Object(values), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(values.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (values, more) => *values = more.clone(),
+    }
+}
+
+/// What is not as it must be.
+fn unexpected(objects: &[Value], expected: &[Expected]) -> Vec<String> {
+    let at = |pointer: &String| {
+        let (kind, pointer) = pointer.split_at(pointer.find('/').unwrap_or(pointer.len()));
+        objects.iter().find(|of| of["kind"] == kind).and_then(|of| of.pointer(pointer))
+    };
+    let problem = |expected: &Expected| {
+        let (holds, pointer, what) = match expected {
+            Expected::Is(pointer, value) => (at(pointer) == Some(value), pointer, value.to_string()),
+            Expected::Has(pointer, value) => {
+                let list = at(pointer).and_then(Value::as_array);
+                (list.is_some_and(|list| list.contains(value)), pointer, value.to_string())
+            }
+            Expected::Says(pointer, text) => {
+                let said = at(pointer).and_then(Value::as_str);
+                (said.is_some_and(|said| said.contains(text)), pointer, (*text).to_owned())
+            }
+            Expected::Lacks(pointer) => (at(pointer).is_none(), pointer, "nothing".to_owned()),
+        };
+        (!holds).then(|| format!("{pointer}: {:?} instead of {what}", at(pointer).map(Value::to_string)))
+    };
+    expected.iter().filter_map(problem).collect()
+}
+
+/// Renders these combinations, validates all objects at once, and checks what each combination was to make. Returns the
+/// objects of each.
+fn check_combinations(combinations: &[(Value, Vec<&Fragment>)]) -> Vec<Vec<Value>> {
+    let streams: Vec<_> = combinations
+        .iter()
+        .map(|(values, _)| {
+            let rendered = try_rendering(&file(CHART), "cekura-exporter", values);
+            rendered.unwrap_or_else(|problems| panic!("{values}: {problems:?}"))
+        })
+        .collect();
+    let renderings = all_validated(&streams);
+    for ((values, fragments), objects) in combinations.iter().zip(&renderings) {
+        let problems = fragments.iter().flat_map(|fragment| unexpected(objects, &fragment.expected));
+        assert_eq!(problems.collect::<Vec<_>>(), [] as [String; 0], "{values}");
+        check_objects(values, objects);
+    }
+    renderings
+}
+
+/// Checks what must hold whatever the values are.
+fn check_objects(values: &Value, objects: &[Value]) {
+    // What the user brings is not among the objects.
+    let theirs = ["PersistentVolumeClaim theirs", "ConfigMap company-ca", "ServiceAccount default"];
+    let missing = dangling(objects).into_iter().filter(|what| !theirs.iter().any(|theirs| what.ends_with(theirs)));
+    assert_eq!(missing.collect::<Vec<_>>(), [] as [String; 0], "{values}");
+    assert_eq!(of_kind(objects, "Secret").count(), 0, "{values}");
+    for pod in pods(objects).iter().filter(|_| values.get("securityContext").is_none()) {
+        hardened(pod);
+        let own = pod.containers().filter(|container| container["name"] != "proxy");
+        let problems = own.flat_map(|container| unrestricted(pod, container));
+        assert_eq!(problems.collect::<Vec<_>>(), [] as [String; 0], "{values}");
+    }
+    let chart = concat!("cekura-exporter-", env!("CARGO_PKG_VERSION"));
+    for of in objects.iter().filter(|of| !["ResourceQuota", "LimitRange"].contains(&of["kind"].as_str().unwrap())) {
+        for (label, value) in [
+            ("app.kubernetes.io/name", values["nameOverride"].as_str().unwrap_or("cekura-exporter")),
+            ("app.kubernetes.io/instance", "cekura-exporter"),
+            ("app.kubernetes.io/managed-by", "Helm"),
+            ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
+            ("helm.sh/chart", chart),
+        ] {
+            assert_eq!(of["metadata"]["labels"][label], value, "{values}: {}: {label}", name(of));
+        }
+        let own = values["namespaceOverride"].as_str().unwrap_or("cekura");
+        let namespace = of["metadata"]["namespace"].as_str();
+        assert!([Some(own), Some("monitoring")].contains(&namespace), "{values}: {}: {namespace:?}", name(of));
+    }
 }
 
 #[tokio::test]
-async fn whatever_is_chosen_is_valid_hardened_and_whole() {
+async fn each_value_makes_what_it_is_for_and_each_configuration_is_accepted_by_the_program() {
+    let groups = fragments::groups();
+    let each: Vec<_> = groups.iter().flatten().map(|fragment| (fragment.values.clone(), vec![fragment])).collect();
+    let objects = check_combinations(&each).concat();
     let database = Database::start().await;
-    for values in choices() {
-        let objects = rendered(&values);
-        let missing: Vec<_> =
-            dangling(&objects).into_iter().filter(|what| !what.ends_with("PersistentVolumeClaim theirs")).collect();
-        assert_eq!(missing, [] as [String; 0], "{values}");
-        let pods = pods(&objects);
-        assert!(!pods.is_empty(), "{values}");
-        for pod in &pods {
-            hardened(pod);
-            let problems: Vec<_> = pod.containers().flat_map(|container| unrestricted(pod, container)).collect();
-            assert_eq!(problems, [] as [String; 0], "{values}");
-        }
-        assert_eq!(of_kind(&objects, "Secret").count(), 0, "{values}");
-        for of in &objects {
-            let labels = &of["metadata"]["labels"];
-            let chart = concat!("cekura-exporter-", env!("CARGO_PKG_VERSION"));
-            for (label, value) in [
-                ("app.kubernetes.io/name", "cekura-exporter"),
-                ("app.kubernetes.io/instance", "cekura-exporter"),
-                ("app.kubernetes.io/managed-by", "Helm"),
-                ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
-                ("helm.sh/chart", chart),
-            ] {
-                assert_eq!(labels[label], value, "{values}: {}: {label}", name(of));
-            }
-        }
-        for map in of_kind(&objects, "ConfigMap").filter(|map| map["data"]["config.yaml"].is_string()) {
-            checked_with(&database, map["data"]["config.yaml"].as_str().unwrap());
-        }
+    let configurations: BTreeSet<_> =
+        of_kind(&objects, "ConfigMap").filter_map(|map| map["data"]["config.yaml"].as_str()).collect();
+    assert!(configurations.len() > 8, "{configurations:?}");
+    for configuration in configurations {
+        checked_with(&database, &configuration.replace("/database/uri", "/database/url"));
     }
 }
 
 #[test]
+fn values_can_be_combined_as_one_likes() {
+    let groups = fragments::groups();
+    let mut random = fastrand::Rng::new();
+    eprintln!("seed {}", random.get_seed());
+    let mut combination = || {
+        let likely = random.f64();
+        let mut chosen: Vec<&Fragment> = Vec::new();
+        for group in &groups {
+            if random.f64() < likely {
+                chosen.push(&group[random.usize(..group.len())]);
+            }
+        }
+        let mut values = json!({});
+        for fragment in &chosen {
+            merge(&mut values, &fragment.values);
+        }
+        (values, chosen)
+    };
+    check_combinations(&(0..24).map(|_| combination()).collect::<Vec<_>>());
+}
+
+/// The paths of all maps and values in values.
+fn paths(values: &Value, path: &str, found: &mut BTreeSet<String>) {
+    for (key, value) in values.as_object().into_iter().flatten() {
+        let path = format!("{path}{key}");
+        paths(value, &format!("{path}."), found);
+        found.insert(path);
+    }
+}
+
+#[test]
+fn every_value_is_in_a_test() {
+    let mut used = BTreeSet::new();
+    for fragment in fragments::groups().iter().flatten() {
+        paths(&fragment.values, "", &mut used);
+    }
+    let readme = std::fs::read_to_string(file(&format!("{CHART}/README.md"))).unwrap();
+    let (_, table) = readme.split_once("| Key | Type | Default | Description |\n|---|---|---|---|\n").unwrap();
+    let described: Vec<_> =
+        table.lines().map(|row| row.split(" | ").next().unwrap().trim_start_matches("| ")).collect();
+    assert!(described.len() > 100, "{described:?}");
+    // These two have tests of their own.
+    let unused =
+        described.into_iter().filter(|key| !used.contains(*key) && !["central.enabled", "test.image"].contains(key));
+    assert_eq!(unused.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn every_value_is_described_in_the_readme_of_the_chart_as_in_the_values() {
+    let script = file("deploy/helm/write-readme");
+    let written = printed(Command::new(tool("python3")).arg(script).arg("--print"));
+    let readme = std::fs::read_to_string(file(&format!("{CHART}/README.md"))).unwrap();
+    assert!(written == readme, "run deploy/helm/write-readme");
+}
+
+#[test]
 fn linting_finds_no_problem() {
-    let output = helm(&["lint", file(CHART).to_str().unwrap()]);
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&found["total_charts_linted"], &found["errors"]), (&json!(1), &json!([])), "{found}");
-    // An icon is what it asks for.
-    let worse: Vec<_> = each(&found["messages"]).filter(|message| message["severity"].as_u64().unwrap() > 1).collect();
-    assert_eq!(worse, [] as [&Value; 0]);
+    for program in HELMS {
+        let output = helm(program, &["lint", "--strict", file(CHART).to_str().unwrap()], &json!({}));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 chart(s) linted, 0 chart(s) failed"), "{program}: {said}");
+        // An icon is what it asks for.
+        let messages: Vec<_> = said.lines().filter(|line| line.starts_with('[')).collect();
+        assert_eq!(messages, ["[INFO] Chart.yaml: icon is recommended"], "{program}");
+    }
 }
 
 #[test]
@@ -169,7 +280,10 @@ fn substances(objects: &[Value]) -> BTreeMap<String, Value> {
         if own["data"].is_null() {
             own.as_object_mut().unwrap().remove("data");
         }
-        substances.insert(name(of), own);
+        // The chart is installed in a namespace that exists.
+        if of["kind"] != "Namespace" {
+            substances.insert(name(of), own);
+        }
     }
     substances
 }
@@ -179,29 +293,45 @@ const WITH_DATABASE: &str = "apis: {default: {api_key_file: /run/secrets/cekura/
                              registrations: {enabled: true}\n\
                              database: {url_file: /run/secrets/database/url, lease: 15s}\n";
 
+/// Each choice of components, with the values that are for the same.
+fn choices() -> Vec<(Vec<&'static str>, Value)> {
+    let enabled = json!({"enabled": true});
+    let issuer = json!({"kind": "Issuer", "name": "cekura-exporter"});
+    let all = [
+        ("replicas", json!({"replicas": 3, "database": {"existingSecret": "cekura-database"}})),
+        ("prometheus-operator", json!({"serviceMonitor": enabled, "podMonitor": enabled, "prometheusRule": enabled})),
+        ("scrape-annotations", json!({"scrapeAnnotations": enabled})),
+        ("cert-manager", json!({"tls": {"certificate": {"enabled": true, "issuerRef": issuer}}})),
+        ("tls", json!({"tls": enabled})),
+    ];
+    let choice = |bits: u32| {
+        let (mut components, mut values) = (Vec::new(), json!({}));
+        for (_, (component, more)) in all.iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1) {
+            components.push(*component);
+            merge(&mut values, more);
+        }
+        (components, values)
+    };
+    let all = (0..1 << all.len()).map(choice);
+    // cert-manager makes the Secret of tls.
+    all.filter(|(components, _)| components.contains(&"tls") || !components.contains(&"cert-manager")).collect()
+}
+
 #[test]
 fn the_chart_makes_what_kustomize_makes() {
-    let enabled = json!({"enabled": true});
-    let nightly = kustomized(&file("deploy/kubernetes/overlays/example-cronjob"));
+    let by_kustomize = |(components, values): (Vec<&str>, Value)| {
+        let config = components.contains(&"replicas").then_some(WITH_DATABASE);
+        (built_central(&components, config), values)
+    };
+    let nightly = built(&file("deploy/kubernetes/overlays/example-cronjob"));
     let registry = json!({"repository": "registry.example.com/cekura-exporter"});
-    for (components, values) in [
-        (central(&[]), json!({})),
-        (central(&["tls"]), json!({"tls": enabled})),
-        (central(&["scrape-annotations"]), json!({"scrapeAnnotations": enabled})),
-        (
-            central(&["prometheus-operator", "tls"]),
-            json!({"tls": enabled, "serviceMonitor": enabled, "podMonitor": enabled, "prometheusRule": enabled}),
-        ),
-        (
-            central_with(&["replicas", "prometheus-operator", "tls"], WITH_DATABASE),
-            json!({
-                "replicas": 3, "database": {"existingSecret": "cekura-database"},
-                "tls": enabled, "serviceMonitor": enabled, "podMonitor": enabled, "prometheusRule": enabled,
-            }),
-        ),
-        (nightly, json!({"central": {"enabled": false}, "cronJob": enabled, "image": registry})),
-    ] {
-        let (by_kustomize, by_helm) = (substances(&components), substances(&uninstanced(&rendered(&values))));
+    let nightly = (nightly, json!({"central": {"enabled": false}, "cronJob": {"enabled": true}, "image": registry}));
+    let (by_kustomize, all): (Vec<_>, Vec<_>) = choices().into_iter().map(by_kustomize).chain([nightly]).unzip();
+    let by_helm: Vec<_> =
+        all.iter().map(|values| try_rendering(&file(CHART), "cekura-exporter", values).unwrap()).collect();
+    let pairs = all_validated(&by_kustomize).into_iter().zip(all_validated(&by_helm));
+    for (values, (by_kustomize, by_helm)) in all.iter().zip(pairs) {
+        let (by_kustomize, by_helm) = (substances(&by_kustomize), substances(&uninstanced(&by_helm)));
         let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<BTreeSet<_>>();
         assert_eq!(names(&by_helm), names(&by_kustomize), "{values}");
         for (name, of) in &by_kustomize {
@@ -209,84 +339,6 @@ fn the_chart_makes_what_kustomize_makes() {
             assert_eq!(sorted(&by_helm[name]), sorted(of), "{values}: {name}");
         }
     }
-}
-
-#[test]
-fn what_is_asked_for_is_there() {
-    let login = json!({"username": {"name": "u", "key": "k"}, "password": {"name": "p", "key": "k"}});
-    let monitor = json!({"enabled": true, "interval": "7s", "labels": {"release": "prometheus"}, "basicAuth": login});
-    let spread = json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]);
-    let proxy = json!([{"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}}]);
-    let objects = rendered(&json!({
-        "image": {"repository": "r/e", "tag": "t", "pullPolicy": "Always"}, "imagePullSecrets": [{"name": "pull"}],
-        "args": ["--log.level=debug"], "env": proxy, "resources": {"limits": {"memory": "1Gi"}},
-        "podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}, "nodeSelector": {"e": "f"},
-        "tolerations": [{"operator": "Exists"}], "affinity": {"podAffinity": {}}, "topologySpreadConstraints": spread,
-        "priorityClassName": "high", "persistence": {"size": "5Gi", "storageClass": "fast"},
-        "networkPolicy": {"from": [{"podSelector": {}}], "egress": [{"ports": [{"port": 3128}]}]},
-        "serviceMonitor": monitor, "podMonitor": {"enabled": true, "interval": "7s", "labels": {"release": "prometheus"}},
-        "prometheusRule": {"enabled": true, "labels": {"release": "prometheus"}},
-        "cronJob": {
-            "enabled": true, "name": "theirs", "schedule": "0 1 * * *", "image": "i:1", "command": ["a", "b"],
-            "cekuraUrl": "https://u", "toggleKey": {"existingSecret": "s", "key": "k"}, "agentId": 123_456_789,
-            "slot": "slot", "team": "team", "live": false, "activeDeadlineSeconds": 60, "runAsUser": 7,
-            "resources": {"limits": {"cpu": "9"}},
-        },
-    }));
-    let pod = "Deployment/spec/template/spec";
-    let job = "CronJob/spec/jobTemplate/spec";
-    for (at, expected) in [
-        (format!("{pod}/containers/0/image"), json!("r/e:t")),
-        (format!("{pod}/containers/0/imagePullPolicy"), json!("Always")),
-        (format!("{pod}/containers/0/args/1"), json!("--log.level=debug")),
-        (format!("{pod}/containers/0/env"), proxy.clone()),
-        (format!("{pod}/containers/0/resources/limits/memory"), json!("1Gi")),
-        (format!("{pod}/imagePullSecrets/0/name"), json!("pull")),
-        (format!("{pod}/nodeSelector"), json!({"e": "f"})),
-        (format!("{pod}/tolerations"), json!([{"operator": "Exists"}])),
-        (format!("{pod}/affinity"), json!({"podAffinity": {}})),
-        (format!("{pod}/topologySpreadConstraints"), spread),
-        (format!("{pod}/priorityClassName"), json!("high")),
-        ("Deployment/spec/template/metadata/labels/a".into(), json!("b")),
-        ("Deployment/spec/template/metadata/annotations/c".into(), json!("d")),
-        ("PersistentVolumeClaim/spec/resources/requests/storage".into(), json!("5Gi")),
-        ("PersistentVolumeClaim/spec/storageClassName".into(), json!("fast")),
-        ("NetworkPolicy/spec/ingress/0/from/2".into(), json!({"podSelector": {}})),
-        ("NetworkPolicy/spec/egress/1/ports/0/port".into(), json!(3128)),
-        ("ServiceMonitor/spec/endpoints/0/basicAuth".into(), login),
-        ("ServiceMonitor/spec/endpoints/0/interval".into(), json!("7s")),
-        ("ServiceMonitor/metadata/labels/release".into(), json!("prometheus")),
-        ("PodMonitor/spec/podMetricsEndpoints/0/interval".into(), json!("7s")),
-        ("PodMonitor/spec/podMetricsEndpoints/0/scrapeTimeout".into(), json!("7s")),
-        ("PodMonitor/metadata/labels/release".into(), json!("prometheus")),
-        ("PrometheusRule/metadata/labels/release".into(), json!("prometheus")),
-        ("CronJob/metadata/name".into(), json!("theirs")),
-        ("CronJob/spec/schedule".into(), json!("0 1 * * *")),
-        (format!("{job}/activeDeadlineSeconds"), json!(60)),
-        (format!("{job}/template/spec/imagePullSecrets/0/name"), json!("pull")),
-        (format!("{job}/template/spec/securityContext/runAsUser"), json!(7)),
-        (format!("{job}/template/spec/initContainers/0/image"), json!("r/e:t")),
-        (format!("{job}/template/spec/initContainers/0/imagePullPolicy"), json!("Always")),
-        (format!("{job}/template/spec/initContainers/0/args/1"), json!("--log.level=debug")),
-        (format!("{job}/template/spec/initContainers/0/env"), proxy),
-        (format!("{job}/template/spec/initContainers/0/resources/limits/memory"), json!("1Gi")),
-        (format!("{job}/template/spec/containers/0/image"), json!("i:1")),
-        (format!("{job}/template/spec/containers/0/args"), json!(["a", "b"])),
-        (format!("{job}/template/spec/containers/0/env/0/value"), json!("https://u")),
-        (format!("{job}/template/spec/containers/0/env/1/value"), json!("/run/secrets/cekura-toggle/k")),
-        (format!("{job}/template/spec/containers/0/env/2/value"), json!("123456789")),
-        (format!("{job}/template/spec/containers/0/env/3/value"), json!("slot")),
-        (format!("{job}/template/spec/containers/0/env/4/value"), json!("team")),
-        (format!("{job}/template/spec/containers/0/env/5/value"), json!("false")),
-        (format!("{job}/template/spec/containers/0/resources/limits/cpu"), json!("9")),
-    ] {
-        let (kind, pointer) = at.split_at(at.find('/').unwrap());
-        let of = of_kind(&objects, kind).next().unwrap_or_else(|| panic!("no {kind}"));
-        assert_eq!(of.pointer(pointer), Some(&expected), "{at}");
-    }
-    let pods = pods(&objects);
-    let job = pods.iter().find(|pod| pod.of.starts_with("CronJob")).unwrap();
-    assert_eq!(job.volume(&json!("toggle-key"))["secret"]["secretName"], "s");
 }
 
 /// What the chart makes of these values for the central exporter's pod.
@@ -307,10 +359,19 @@ fn what_links_begin_with_is_one_value() {
 }
 
 #[test]
-fn a_changed_configuration_starts_a_new_pod() {
-    let checksum = |values| central_pod(&values)["metadata"]["annotations"]["checksum/config"].clone();
-    let (before, after) = (checksum(json!({})), checksum(json!({"config": {"polling": {"min_interval": "7s"}}})));
-    assert!(before.is_string() && before != after, "{before} {after}");
+fn a_changed_configuration_starts_a_new_pod_only_if_that_was_asked_for() {
+    let pod = |rolls: bool, interval: &str| {
+        let config = json!({"polling": {"min_interval": interval}});
+        central_pod(&json!({"rolloutOnConfigChange": rolls, "config": config}))
+    };
+    assert_eq!(pod(false, "5s"), pod(false, "7s"));
+    assert_ne!(pod(true, "5s"), pod(true, "7s"));
+    assert_eq!(pod(true, "5s"), pod(true, "5s"));
+    // In both cases, the exporter reads it again when it changes.
+    for rolls in [true, false] {
+        let args = pod(rolls, "5s")["spec"]["containers"][0]["args"].clone();
+        assert!(each(&args).any(|arg| arg == "--config.auto-reload"), "{args}");
+    }
 }
 
 #[test]
@@ -437,11 +498,12 @@ fn exporters_that_share_no_file_overlap_in_a_rollout() {
 #[test]
 fn a_pod_is_given_the_time_that_it_lingers() {
     let lingering = |linger: &str| json!({"shutdown": {"linger": linger}});
-    for (linger, seconds) in [("0s", 30), ("500ms", 30), ("5m", 330), ("1h30m", 5430), ("1d2h3m4s5ms", 93_814)] {
-        let values = json!({
-            "config": lingering(linger), "sidecar": {"config": lingering(linger)}, "cronJob": {"enabled": true},
-        });
-        let objects = rendered(&values);
+    let all = [("0s", 30), ("500ms", 30), ("5m", 330), ("1h30m", 5430), ("1d2h3m4s5ms", 93_814)];
+    let values = all.map(|(linger, _)| {
+        let (config, of_sidecar) = (lingering(linger), json!({"config": lingering(linger)}));
+        (json!({"config": config, "sidecar": of_sidecar, "cronJob": {"enabled": true}}), Vec::new())
+    });
+    for ((linger, seconds), objects) in all.into_iter().zip(check_combinations(&values)) {
         let graces: Vec<_> =
             pods(&objects).iter().map(|pod| pod.spec["terminationGracePeriodSeconds"].clone()).collect();
         assert_eq!(graces, [json!(seconds), json!(seconds)], "{linger}");
@@ -456,7 +518,7 @@ fn a_pod_is_given_the_time_that_it_lingers() {
 fn a_release_selects_nothing_of_another() {
     let enabled = json!({"enabled": true});
     let values = json!({"serviceMonitor": enabled, "cronJob": enabled});
-    let release = |name: &str| validated(&try_rendering(&file(CHART), name, &values).unwrap());
+    let release = |name: &str| parsed(&try_rendering(&file(CHART), name, &values).unwrap());
     let releases = ["cekura-exporter", "staging", "cekura-exporter-2"].map(release);
     for (own, objects) in releases.iter().enumerate() {
         let selectors: Vec<_> = objects.iter().filter_map(selector).collect();
@@ -521,8 +583,9 @@ fn what_is_wrong_in_values_is_named() {
         ),
         (json!({"cronJob": {"name": "n".repeat(53)}}), "cronJob"),
     ] {
-        let problem = try_rendering(&file(CHART), "cekura-exporter", &values).unwrap_err();
-        assert!(problem.contains(named) && !problem.contains("sk-inline"), "{values}: {problem}");
+        for problem in try_rendering(&file(CHART), "cekura-exporter", &values).unwrap_err() {
+            assert!(problem.contains(named) && !problem.contains("sk-inline"), "{values}: {problem}");
+        }
     }
 }
 
@@ -535,14 +598,14 @@ fn ids_stay_as_they_were_written() {
 }
 
 #[test]
-fn the_packaged_chart_has_the_rules_and_the_script() {
+fn the_packaged_chart_has_the_rules_the_dashboard_and_the_script() {
     let folder = tempfile::tempdir().unwrap();
-    let package = helm(&["package", file(CHART).to_str().unwrap(), folder.path().to_str().unwrap()]);
-    assert!(package.status.success(), "{}", String::from_utf8_lossy(&package.stderr));
-    let package = String::from_utf8(package.stdout).unwrap();
-    printed(Command::new("tar").args(["-xzf", package.trim(), "-C"]).arg(folder.path()));
+    printed(Command::new(tool(HELMS[1])).arg("package").arg(file(CHART)).arg("--destination").arg(folder.path()));
+    let package = folder.path().join(concat!("cekura-exporter-", env!("CARGO_PKG_VERSION"), ".tgz"));
+    printed(Command::new("tar").arg("-xzf").arg(package).arg("-C").arg(folder.path()));
     for (packaged, original) in [
         ("rules.yaml", "deploy/prometheus/rules.yaml"),
+        ("dashboard.json", "deploy/grafana/dashboard.json"),
         ("mocked-tests.sh", "deploy/kubernetes/overlays/example-cronjob/mocked-tests.sh"),
     ] {
         let packaged = std::fs::read_to_string(folder.path().join("cekura-exporter/files").join(packaged)).unwrap();
