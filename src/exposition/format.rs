@@ -13,6 +13,18 @@ pub enum Format {
     OpenMetrics,
 }
 
+/// How metric and label names are written that have other characters than letters, digits, `_` and `:`. The exporter
+/// has no such names, so its output is the same with each scheme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameEscaping {
+    /// Unchanged and quoted.
+    AllowUtf8,
+    /// Each such character is replaced by `_`.
+    Underscores,
+    /// Each such character is replaced by its code.
+    Values,
+}
+
 /// The description of a family, which comes before its series.
 #[derive(Clone, Copy)]
 pub(super) struct Description<'a> {
@@ -44,11 +56,21 @@ const CANONICAL_EXPONENT: f64 = 1e6;
 // === impl Format ===
 
 impl Format {
-    /// The Content-Type of an answer in this format.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    /// The Content-Type of an answer in this format. `OpenMetrics` names the escaping, if the client asked for one;
+    /// text 0.0.4 has none.
+    pub fn content_type(self, escaping: Option<NameEscaping>) -> &'static str {
+        match (self, escaping) {
+            (Self::Text, _) => "text/plain; version=0.0.4; charset=utf-8",
+            (Self::OpenMetrics, None) => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            (Self::OpenMetrics, Some(NameEscaping::AllowUtf8)) => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+            }
+            (Self::OpenMetrics, Some(NameEscaping::Underscores)) => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+            }
+            (Self::OpenMetrics, Some(NameEscaping::Values)) => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=values"
+            }
         }
     }
 

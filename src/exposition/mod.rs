@@ -12,5 +12,5 @@ mod metrics;
 mod process;
 
 pub use encoder::{Encoder, Snapshot, SourceSeries};
-pub use format::Format;
+pub use format::{Format, NameEscaping};
 pub use metrics::{ApiLoad, ApiMetrics, ConnectionError, Metrics};

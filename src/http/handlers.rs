@@ -92,8 +92,9 @@ impl Site {
             let snapshot = Snapshot::new(board.owned_rows(), agents, metrics.sources(), metrics.gather(Instant::now()));
             RenderingSource::Metrics(snapshot, format)
         };
+        let content_type = format.content_type(negotiate::escaping(headers));
         let mut response =
-            self.render_response(Document::Metrics(format), format.content_type(), headers, Box::new(source)).await;
+            self.render_response(Document::Metrics(format), content_type, headers, Box::new(source)).await;
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
         response
     }

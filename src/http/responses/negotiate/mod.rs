@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName};
 
-use crate::exposition::Format;
+use crate::exposition::{Format, NameEscaping};
 
 /// A format that is offered, as clauses name it.
 struct MediaType {
@@ -31,6 +31,7 @@ const JSON: MediaType = MediaType { name: "application/json", type_range: "appli
 struct AcceptClause<'a> {
     name: &'a [u8],
     version: Option<Cow<'a, [u8]>>,
+    escaping: Option<Cow<'a, [u8]>>,
     quality: Quality,
 }
 
@@ -61,6 +62,19 @@ pub(crate) fn format(headers: &HeaderMap) -> Format {
     if preference(headers, &OPEN_METRICS) > preference(headers, &TEXT) { Format::OpenMetrics } else { Format::Text }
 }
 
+/// The escaping of names in an answer in `OpenMetrics`; `None` if the client does not ask for one.
+///
+/// The scheme `dots` is not supported, because it also changes names that have nothing to escape. As for an unknown
+/// scheme, the answer is in `underscores`, which the exporter's names need not be changed for.
+pub(crate) fn escaping(headers: &HeaderMap) -> Option<NameEscaping> {
+    let (_, clause) = most_specific(headers, &OPEN_METRICS)?;
+    Some(match &*clause.escaping? {
+        b"allow-utf-8" => NameEscaping::AllowUtf8,
+        b"values" => NameEscaping::Values,
+        _ => NameEscaping::Underscores,
+    })
+}
+
 /// Whether the client prefers a page to JSON, as browsers do.
 pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
     preference(headers, &HTML) > preference(headers, &JSON)
@@ -78,13 +92,19 @@ pub(crate) fn gzip(headers: &HeaderMap) -> bool {
 
 /// The preference of the most specific clause; `None` if the media type is not accepted.
 fn preference(headers: &HeaderMap, media_type: &MediaType) -> Option<Preference> {
+    most_specific(headers, media_type).map(|(preference, _)| preference).filter(|preference| preference.quality > 0)
+}
+
+/// The most specific clause that names a media type, and how much it prefers it.
+fn most_specific<'a>(headers: &'a HeaderMap, media_type: &MediaType) -> Option<(Preference, AcceptClause<'a>)> {
     let clauses = clauses(headers, ACCEPT).enumerate();
     let matching = clauses.filter_map(|(place, clause)| {
         let specificity = clause.specificity(media_type)?;
         let named = (specificity >= Specificity::Name).then_some(Reverse(place));
-        Some((specificity, Preference { quality: clause.quality, named }))
+        Some((specificity, Preference { quality: clause.quality, named }, clause))
     });
-    matching.max().map(|(_, preference)| preference).filter(|preference| preference.quality > 0)
+    let most_specific = matching.max_by_key(|(specificity, preference, _)| (*specificity, *preference));
+    most_specific.map(|(_, preference, clause)| (preference, clause))
 }
 
 /// The clauses of a header, over all of its lines.
@@ -97,7 +117,7 @@ fn clauses(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Accept
 impl<'a> AcceptClause<'a> {
     fn parse(text: &'a [u8]) -> Option<Self> {
         let mut parts = split(text, b';');
-        let mut clause = Self { name: parts.next()?, version: None, quality: MAX_QUALITY };
+        let mut clause = Self { name: parts.next()?, version: None, escaping: None, quality: MAX_QUALITY };
         for parameter in parts {
             let equals = parameter.iter().position(|byte| *byte == b'=').unwrap_or(parameter.len());
             let (name, value) = parameter.split_at(equals);
@@ -106,6 +126,8 @@ impl<'a> AcceptClause<'a> {
                 clause.quality = quality(value)?;
             } else if name.eq_ignore_ascii_case(b"version") {
                 clause.version = Some(unquoted(value));
+            } else if name.eq_ignore_ascii_case(b"escaping") {
+                clause.escaping = Some(unquoted(value));
             }
         }
         Some(clause)

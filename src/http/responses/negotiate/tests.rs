@@ -172,6 +172,32 @@ fn space_case_order_and_unknown_parameters_do_not_matter() {
 }
 
 #[test]
+fn the_escaping_of_names_is_what_the_clause_of_openmetrics_says() {
+    let asked = |accept: &str| escaping(&headers(&ACCEPT, &[accept.as_bytes()]));
+    for (accept, expected) in [
+        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6", Some(NameEscaping::AllowUtf8)),
+        ("application/openmetrics-text;escaping=underscores", Some(NameEscaping::Underscores)),
+        ("application/openmetrics-text; Escaping = \"values\"", Some(NameEscaping::Values)),
+        // No name has a dot, and names with `_` are not changed.
+        ("application/openmetrics-text;version=1.0.0;escaping=dots", Some(NameEscaping::Underscores)),
+        ("application/openmetrics-text;version=1.0.0;escaping=odd!", Some(NameEscaping::Underscores)),
+        ("application/openmetrics-text;version=1.0.0;escaping", Some(NameEscaping::Underscores)),
+        ("application/openmetrics-text;version=1.0.0", None),
+        ("application/openmetrics-text;version=0.0.1;escaping=values", None),
+        ("text/plain;version=1.0.0;escaping=allow-utf-8,application/openmetrics-text", None),
+        // The most specific clause is the one that counts.
+        (
+            "application/openmetrics-text;escaping=values,application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.1",
+            Some(NameEscaping::Underscores),
+        ),
+        ("", None),
+    ] {
+        assert_eq!(asked(accept), expected, "{accept}");
+    }
+    assert_eq!(escaping(&HeaderMap::new()), None);
+}
+
+#[test]
 fn quoted_values_may_have_separators_and_escapes() {
     all_get(
         Format::OpenMetrics,
@@ -281,6 +307,7 @@ proptest! {
     fn any_bytes_are_accepted_and_split_into_no_more_than_there_is(lines in prop::collection::vec(line(), 0..4)) {
         let lines: Vec<_> = lines.iter().map(Vec::as_slice).collect();
         format(&headers(&ACCEPT, &lines));
+        escaping(&headers(&ACCEPT, &lines));
         gzip(&headers(&ACCEPT_ENCODING, &lines));
         for line in lines {
             // The parts and the separators between them are all that there is.
