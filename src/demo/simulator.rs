@@ -174,7 +174,10 @@ async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
 }
 
 fn encode(status: u16, headers: &[(&'static str, String)], body: &str) -> Vec<u8> {
-    let mut lines = vec![format!("HTTP/1.1 {status} Simulated"), "content-type: application/json".to_owned()];
+    let mut lines = vec![format!("HTTP/1.1 {status} Simulated")];
+    if headers.iter().all(|(name, _)| *name != "content-type") {
+        lines.push("content-type: application/json".to_owned());
+    }
     // These statuses have no body and no length.
     if status != 204 && status != 304 {
         lines.push(format!("content-length: {}", body.len()));
