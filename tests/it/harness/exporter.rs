@@ -427,6 +427,11 @@ impl Drop for Exporter {
             let _ = rustix::process::kill_process(program, rustix::process::Signal::KILL);
         }
         let _ = self.child.wait();
+        // A clock of its own leaves these behind when it is killed, and a later process with the same id that is to have
+        // one would not start.
+        for shared in ["faketime_shm", "sem.faketime_sem"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/{shared}_{}", self.child.id()));
+        }
         if std::thread::panicking() {
             eprintln!("standard error:\n{}log:", self.errors());
             self.logs().iter().for_each(|line| eprintln!("{line}"));
