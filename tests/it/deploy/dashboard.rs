@@ -1,4 +1,4 @@
-//! The dashboard for Grafana: it is what its code writes, and a real Prometheus has data for all of it.
+//! The dashboard for Grafana: it is what its code writes, and real scrapers have data for all of it.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,7 +8,12 @@ use serde_json::{Value, json};
 
 use super::pods::each;
 use super::{REPLICA, file, printed};
-use crate::harness::{Authority, Client, Exporter, Exposition, FAR, Prometheus, TLS, Upstream, eventually, tool};
+use crate::harness::{
+    Authority, Client, Exporter, Exposition, FAR, Monitoring, Scraper, TLS, Upstream, eventually, tool,
+};
+use crate::with_scrapers::with_each_scraper;
+
+with_each_scraper! { every_query_is_promql_names_what_there_is_and_has_data }
 
 /// Labels that Prometheus gives what it scrapes, in Kubernetes too.
 const OF_PROMETHEUS: [&str; 3] = ["job", "instance", "pod"];
@@ -122,16 +127,16 @@ fn names_of(exposition: &Exposition) -> (BTreeSet<String>, BTreeSet<String>) {
     (metrics, labels)
 }
 
-#[tokio::test]
-async fn every_query_is_promql_names_what_there_is_and_has_data() {
+async fn every_query_is_promql_names_what_there_is_and_has_data(scraper: Scraper) {
     let (upstream, authority) = (Upstream::start().await, Authority::new("servers"));
     let demo = Exporter::with("").arg("--demo").start().await;
     let trouble = in_trouble(&upstream, &authority).await;
-    let replica = Simulator::start(|_| Reply::new(200, REPLICA)).await.unwrap();
+    let as_text = || Reply::with_header(200, "content-type", "text/plain; version=0.0.4", REPLICA);
+    let replica = Simulator::start(move |_| as_text()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, authority.pem()).unwrap();
-    let prometheus = Prometheus::with(&json!({"scrape_configs": [
+    let config = json!({"scrape_configs": [
         {"job_name": "demo", "static_configs": [{"targets": [demo.address()]}]},
         {"job_name": "replica", "static_configs": [{"targets": [replica.address()]}]},
         {
@@ -140,8 +145,8 @@ async fn every_query_is_promql_names_what_there_is_and_has_data() {
             "tls_config": {"ca_file": ca_file},
             "static_configs": [{"targets": [trouble.address()]}],
         },
-    ]}))
-    .await;
+    ]});
+    let monitoring = Monitoring::with(scraper, &config).await;
 
     let asked = asked();
     let (mut metrics, mut labels) = names_of(
@@ -180,13 +185,13 @@ async fn every_query_is_promql_names_what_there_is_and_has_data() {
         // What is shown in want of data has to be there beside the data, not in its place.
         for operand in each(&query["operands"]).map(|operand| operand.as_str().unwrap()) {
             eventually(&format!("{} has data for {operand}", query["panel"]), async || {
-                let series = prometheus.query(operand).await;
+                let series = monitoring.query(operand).await;
                 series.iter().any(|one| one["value"][1] != "NaN").then_some(())
             })
             .await;
         }
         let expression = query["expression"].as_str().unwrap();
-        let series = prometheus.query(expression).await;
+        let series = monitoring.query(expression).await;
         for label in legend_labels(query["legend"].as_str().unwrap()) {
             // Grafana calls a heatmap's rows by their bounds itself.
             assert!(
@@ -198,7 +203,7 @@ async fn every_query_is_promql_names_what_there_is_and_has_data() {
         panels_with_data.insert(query["panel"].as_str().unwrap());
     }
     for variable in each(&asked["variables"]) {
-        let values = prometheus.query(variable["expression"].as_str().unwrap()).await;
+        let values = monitoring.query(variable["expression"].as_str().unwrap()).await;
         let label = variable["label"].as_str().unwrap();
         assert!(values.iter().any(|one| one["metric"][label].is_string()), "{variable}");
     }

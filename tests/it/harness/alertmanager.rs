@@ -1,32 +1,20 @@
 //! A real Alertmanager, and who it notifies.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
-use tempfile::TempDir;
+use serde_json::{Value, json};
 
-use super::exporter::keep_text;
-use super::{eventually, tool};
+use super::server::Server;
+use super::{Scraper, newest_tool, tool};
 
 /// A running Alertmanager. Dropping it kills it.
-pub(crate) struct Alertmanager {
-    child: Child,
-    errors: Arc<Mutex<String>>,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
-    /// What its paths begin with. No other has it, so nobody else is taken for it.
-    pub(crate) prefix: String,
-    http: reqwest::Client,
-    _folder: TempDir,
-}
+pub(crate) struct Alertmanager(Server);
 
 /// A loopback receiver of notifications.
 pub(crate) struct Webhook {
@@ -38,85 +26,33 @@ pub(crate) struct Webhook {
 // === impl Alertmanager ===
 
 impl Alertmanager {
-    /// An Alertmanager with this configuration.
-    pub(crate) async fn with(config: &Value) -> Self {
-        loop {
-            let mut alertmanager = Self::spawn(config);
-            if alertmanager.serves().await {
-                return alertmanager;
-            }
-        }
+    /// An Alertmanager with this configuration: the oldest beside the oldest Prometheus, else the newest there is.
+    pub(crate) async fn beside(scraper: Scraper, config: &Value) -> Self {
+        let find = if scraper == Scraper::Prometheus2 { tool } else { newest_tool };
+        let server = Server::start(find("prometheus-alertmanager"), |place| {
+            let config_file = place.folder.join("alertmanager.yaml");
+            // JSON is YAML.
+            std::fs::write(&config_file, config.to_string()).unwrap();
+            vec![
+                format!("--config.file={}", config_file.display()),
+                format!("--storage.path={}", place.folder.join("data").display()),
+                format!("--web.listen-address={}", place.address),
+                format!("--web.route-prefix={}", place.prefix),
+                "--cluster.listen-address=".to_owned(),
+            ]
+        });
+        Self(server.await)
     }
 
-    /// It cannot be told to take any free port, so it gets one that was free a moment ago.
-    fn spawn(config: &Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config_file = folder.path().join("alertmanager.yaml");
-        // JSON is YAML.
-        std::fs::write(&config_file, config.to_string()).unwrap();
-        let prefix = format!("/{}", folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let mut child = Command::new(tool("prometheus-alertmanager"))
-            .env_clear()
-            .arg(format!("--config.file={}", config_file.display()))
-            .arg(format!("--storage.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg(format!("--web.route-prefix={prefix}"))
-            .arg("--cluster.listen-address=")
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let errors = Arc::new(Mutex::new(String::new()));
-        keep_text(child.stderr.take().unwrap(), errors.clone());
-        // It may be there already: the tests of one process share it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { child, errors, address, prefix, http, _folder: folder }
-    }
-
-    /// Waits until it serves; false if its port was taken meanwhile.
-    async fn serves(&mut self) -> bool {
-        let ended = eventually("Alertmanager serves", async || {
-            if self.get("/api/v2/status").await.is_some_and(|status| status["config"].is_object()) {
-                return Some(false);
-            }
-            self.child.try_wait().unwrap().map(|_| true)
-        })
-        .await;
-        if ended {
-            eventually("Alertmanager says that its port is taken", async || {
-                self.errors.lock().unwrap().contains("address already in use").then_some(())
-            })
-            .await;
-        }
-        !ended
+    /// How Prometheus is told of it.
+    pub(crate) fn as_target(&self) -> Value {
+        json!({"path_prefix": self.0.prefix, "static_configs": [{"targets": [self.0.address]}]})
     }
 
     /// The alerts that it knows, muted ones included.
     pub(crate) async fn alerts(&self) -> Vec<Value> {
-        let alerts = self.get("/api/v2/alerts").await.unwrap_or_default();
+        let alerts = self.0.get("/api/v2/alerts").await.unwrap_or_default();
         alerts.as_array().cloned().unwrap_or_default()
-    }
-
-    /// What its API answers; none while it does not answer.
-    async fn get(&self, path: &str) -> Option<Value> {
-        let response = self.http.get(format!("http://{}{}{path}", self.address, self.prefix)).send().await.ok()?;
-        serde_json::from_str(&response.text().await.ok()?).ok()
-    }
-}
-
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("Alertmanager:\n{}", self.errors.lock().unwrap());
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the tests drive: the exporter as a process, a scripted upstream, and a real Prometheus, Alertmanager and
+//! What the tests drive: the exporter as a process, a scripted upstream, and real scrapers, Alertmanager and
 //! PostgreSQL.
 
 mod alertmanager;
@@ -10,10 +10,11 @@ mod exporter;
 mod exposition;
 mod fixtures;
 pub(crate) mod markdown;
+mod monitoring;
 mod port;
 mod postgres;
-mod prometheus;
 mod proxy;
+mod server;
 mod tls_upstream;
 mod tool;
 mod upstream;
@@ -26,12 +27,12 @@ pub(crate) use curl::curl;
 pub(crate) use exporter::{Exporter, Start, TLS, has_ipv6, run, run_through, run_with_sockets};
 pub(crate) use exposition::Exposition;
 pub(crate) use fixtures::{comments, fixtures, lines};
+pub(crate) use monitoring::{Monitoring, Scraper};
 pub(crate) use port::ReservedPort;
 pub(crate) use postgres::{Postgres, postgres_programs, psql};
-pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::Proxy;
 pub(crate) use tls_upstream::TlsUpstream;
-pub(crate) use tool::tool;
+pub(crate) use tool::{newest_tool, tool};
 pub(crate) use upstream::Upstream;
 
 use std::time::{Duration, Instant};

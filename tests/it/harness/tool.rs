@@ -12,3 +12,10 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     let found = folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()));
     found.unwrap_or_else(|| panic!("there is no `{name}` on this machine: tests/run installs it"))
 }
+
+/// The newest of what Debian has of a program, which is not the one of the machine.
+pub(crate) fn newest_tool(name: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/forky/usr/bin").join(name);
+    assert!(file.is_file(), "there is no `{}`: tests/run unpacks it", file.display());
+    file
+}

@@ -1,4 +1,4 @@
-//! What a real Prometheus makes of the exporter and of the rules that are shipped for it.
+//! What real scrapers, the oldest and the newest, make of the exporter and of the rules that are shipped for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,14 @@ use std::path::{Path, PathBuf};
 use cekura_exporter::demo::simulator::Reply;
 use serde_json::{Value, json};
 
-use crate::harness::{Authority, Client, Exporter, FAR, Prometheus, TLS, Upstream, eventually, tool};
+use crate::harness::{Authority, Client, Exporter, FAR, Monitoring, Scraper, TLS, Upstream, eventually, tool};
+use crate::with_scrapers::with_each_scraper;
+
+with_each_scraper! {
+    each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_none,
+    it_scrapes_over_tls_with_a_login_or_a_certificate,
+    scrape_after_scrape_it_reads_all_of_many_watches_while_some_change,
+}
 
 fn rules() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/rules.yaml")
@@ -20,8 +27,7 @@ fn subject(alert: &Value) -> String {
     ["alertname", "toggle", "agent_id", "team"].map(label).join(" ")
 }
 
-#[tokio::test]
-async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_none() {
+async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_none(scraper: Scraper) {
     let upstream = Upstream::start().await;
     let toggles = [
         ("failed", 1, "enabled", Reply::task("failed", None)),
@@ -55,7 +61,7 @@ async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_no
         .scrape_until("all toggles answered", |e| e.count("cekura_toggle_last_success_timestamp_seconds") == 6)
         .await;
 
-    let prometheus = Prometheus::scraping(&exporter, &rules()).await;
+    let monitoring = Monitoring::scraping(scraper, &exporter, &rules()).await;
     let expected = BTreeSet::from(
         [
             "CekuraToggleFailed failed 1 bookings",
@@ -69,7 +75,7 @@ async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_no
     );
     let mut seen = BTreeSet::new();
     let firing = eventually("all of them fire", async || {
-        let firing = prometheus.firing().await;
+        let firing = monitoring.firing().await;
         seen = firing.iter().map(subject).collect();
         seen.is_superset(&expected).then_some(firing)
     })
@@ -79,17 +85,24 @@ async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_no
         let texts = ["summary", "description"].map(|name| alert["annotations"][name].as_str().unwrap_or_default());
         assert!(texts.iter().all(|text| !text.is_empty() && !text.contains('<')), "{alert}");
     }
+    // The exporter's URL is recorded by a rule, too.
+    let exporter_url = format!("http://{}/", exporter.address());
+    eventually("all of them link to the exporter", async || {
+        let firing = monitoring.firing().await;
+        let links = |alert: &Value| alert["annotations"]["dashboard_url"].as_str().unwrap().starts_with(&exporter_url);
+        firing.iter().all(links).then_some(())
+    })
+    .await;
 }
 
 /// The units that it knows of a family, by job.
-async fn units_of(prometheus: &Prometheus, family: &str) -> BTreeMap<String, Value> {
+async fn units_of(prometheus: &Monitoring, family: &str) -> BTreeMap<String, Value> {
     let path = format!("/api/v1/targets/metadata?metric={family}");
     let known = prometheus.get(&path).await.unwrap_or_default().as_array().cloned().unwrap_or_default();
     known.into_iter().map(|of| (of["target"]["job"].as_str().unwrap().to_owned(), of["unit"].clone())).collect()
 }
 
-#[tokio::test]
-async fn it_scrapes_over_tls_with_a_login_or_a_certificate_and_reads_openmetrics() {
+async fn it_scrapes_over_tls_with_a_login_or_a_certificate(scraper: Scraper) {
     let upstream = Upstream::start().await;
     let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
     let client = clients.client("prometheus.example");
@@ -111,7 +124,7 @@ async fn it_scrapes_over_tls_with_a_login_or_a_certificate_and_reads_openmetrics
     };
     let ca_file = file("ca.pem", &servers.pem());
     let (cert_file, key_file) = (file("client.pem", &client.certificate), file("client.key", &client.key));
-    let prometheus = Prometheus::with(&json!({"scrape_configs": [
+    let config = json!({"scrape_configs": [
         {
             "job_name": "logins",
             "scheme": "https",
@@ -125,9 +138,27 @@ async fn it_scrapes_over_tls_with_a_login_or_a_certificate_and_reads_openmetrics
             "tls_config": {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file},
             "static_configs": [{"targets": [certificates.address()]}],
         },
-    ]}))
-    .await;
-    eventually("both are up", async || (prometheus.query("up == 1").await.len() == 2).then_some(())).await;
+    ]});
+    let monitoring = Monitoring::with(scraper, &config).await;
+    eventually("both are up", async || (monitoring.query("up == 1").await.len() == 2).then_some(())).await;
+    for (expression, series) in [
+        ("cekura_toggle_polls_total{toggle='w'} >= 2", 2),
+        ("cekura_toggle_status{status='completed'} == 1", 2),
+        ("cekura_toggle_duration_seconds_bucket{status='completed', le=~'1([.]0)?'}", 2),
+        ("cekura_toggle_duration_seconds_bucket{status='completed', le=~'21600([.]0)?'} == 1", 2),
+        ("cekura_toggle_duration_seconds_bucket{status='completed', le='+Inf'} == 1", 2),
+        ("cekura_api_request_duration_seconds_bucket{le='0.005'}", 2),
+    ] {
+        let yields = async || (monitoring.query(expression).await.len() == series).then_some(());
+        eventually(&format!("{expression} yields {series}"), yields).await;
+    }
+    if scraper != Scraper::VictoriaMetrics {
+        reads_openmetrics(&monitoring).await;
+    }
+}
+
+/// All that both jobs scraped came in `OpenMetrics`, which Prometheus prefers.
+async fn reads_openmetrics(prometheus: &Monitoring) {
     // Only OpenMetrics has units.
     for (family, unit) in [
         ("cekura_toggle_started_timestamp_seconds", "seconds"),
@@ -135,27 +166,17 @@ async fn it_scrapes_over_tls_with_a_login_or_a_certificate_and_reads_openmetrics
         ("cekura_toggle_status", ""),
     ] {
         let expected = ["certificates", "logins"].map(|job| (job.to_owned(), unit.into()));
-        assert_eq!(units_of(&prometheus, family).await, expected.into(), "{family}");
+        assert_eq!(units_of(prometheus, family).await, expected.into(), "{family}");
     }
-    for (expression, series) in [
-        ("cekura_toggle_polls_total{toggle='w'} >= 2", 2),
-        ("cekura_toggle_status{status='completed'} == 1", 2),
-        ("cekura_toggle_duration_seconds_bucket{status='completed', le='1.0'}", 2),
-        ("cekura_toggle_duration_seconds_bucket{status='completed', le='21600.0'} == 1", 2),
-        ("cekura_toggle_duration_seconds_bucket{status='completed', le='+Inf'} == 1", 2),
-        ("cekura_api_request_duration_seconds_bucket{le='0.005'}", 2),
-    ] {
-        let yields = async || (prometheus.query(expression).await.len() == series).then_some(());
-        eventually(&format!("{expression} yields {series}"), yields).await;
-    }
-    // Nothing came in the text format, or as anything else than it is.
+    let expression = "cekura_toggle_duration_seconds_bucket{status='completed', le='1.0'}";
+    assert_eq!(prometheus.query(expression).await.len(), 2, "{expression}");
+    // Nothing is there as it would be in the text format, or as anything else than it is.
     for expression in ["{le='1'}", "cekura_toggle_polls", "{__name__=~'cekura_.*_created'}", "up == 0"] {
         assert_eq!(prometheus.query(expression).await, [] as [Value; 0], "{expression}");
     }
 }
 
-#[tokio::test]
-async fn scrape_after_scrape_it_reads_all_of_many_watches_while_some_change() {
+async fn scrape_after_scrape_it_reads_all_of_many_watches_while_some_change(scraper: Scraper) {
     let upstream = Upstream::start().await;
     upstream.script("finished", [Reply::task("completed", Some(true))]);
     upstream.script("runs", [Reply::task("in_progress", None)]);
@@ -169,13 +190,13 @@ async fn scrape_after_scrape_it_reads_all_of_many_watches_while_some_change() {
     });
     let exporter = Exporter::with(config.to_string()).start().await;
     exporter.scrape_until("each was polled", |e| e.count("cekura_toggle_up") == 600).await;
-    let prometheus = Prometheus::scraping(&exporter, &rules()).await;
+    let monitoring = Monitoring::scraping(scraper, &exporter, &rules()).await;
     for (expression, series) in [
         ("count_over_time(cekura_toggle_info[1m]) >= 3", 600),
         ("changes(cekura_toggle_polls_total[1m]) >= 2", 6),
         ("cekura_toggle_finished_timestamp_seconds > 0", 594),
     ] {
-        let yields = async || (prometheus.query(expression).await.len() == series).then_some(());
+        let yields = async || (monitoring.query(expression).await.len() == series).then_some(());
         eventually(&format!("{expression} yields {series}"), yields).await;
     }
 }
