@@ -44,6 +44,7 @@ mod replicas;
 mod restarts;
 mod runbooks;
 mod runbooks_page;
+mod samples;
 mod scrapers;
 mod serving;
 mod state;

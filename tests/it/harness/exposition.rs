@@ -45,6 +45,11 @@ impl Exposition {
         errors.first().map(|(_, labels, _)| labels["reason"].clone())
     }
 
+    /// The name, the labels and the value of each series.
+    pub(crate) fn series(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
+        self.series.iter().map(|(name, labels, value)| (name.as_str(), labels, *value))
+    }
+
     /// The name of each series, and those of its labels.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
         self.series.iter().map(|(name, labels, _)| (name.as_str(), labels.keys().map(String::as_str)))
