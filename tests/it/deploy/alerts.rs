@@ -60,6 +60,11 @@ const WORDS: [&str; 29] = [
 /// The oldest promtool that the rules are for, and the newest there is.
 const PROMTOOLS: [&str; 2] = ["promtool", "target/tools/forky/usr/bin/promtool"];
 
+/// The oldest amtool that the routes are for, and the newest there is.
+const AMTOOLS: [&str; 2] = ["amtool", "target/tools/forky/usr/bin/amtool"];
+
+const VMAGENT: &str = "target/tools/forky/usr/bin/vmagent";
+
 /// Runs a program, which is one of the machine or a file of the repository.
 fn check(program: &str, args: &[&str]) {
     let path = if program.contains('/') { file(program) } else { tool(program) };
@@ -93,7 +98,9 @@ fn promtool_accepts_the_rule_for_an_exporter_that_was_never_scraped() {
     let folder = tempfile::tempdir().unwrap();
     let variant = folder.path().join("rules.yaml");
     std::fs::write(&variant, rules.join("\n")).unwrap();
-    check("promtool", &["check", "rules", "--lint-fatal", variant.to_str().unwrap()]);
+    for promtool in PROMTOOLS {
+        check(promtool, &["check", "rules", "--lint-fatal", variant.to_str().unwrap()]);
+    }
     assert!(rule.join("\n").contains("expr: absent("), "{rule:?}");
 }
 
@@ -105,30 +112,43 @@ fn the_rules_fire_hold_and_resolve_as_their_tests_say() {
 }
 
 #[test]
-fn promtool_accepts_the_scrape_configuration() {
-    check("promtool", &["check", "config", "scrape.yaml"]);
+fn promtool_and_vmagent_accept_the_scrape_configuration() {
+    for promtool in PROMTOOLS {
+        check(promtool, &["check", "config", "scrape.yaml"]);
+    }
+    // The rules and the Alertmanager are vmalert's part.
+    check(VMAGENT, &["-dryRun", "-promscrape.config=scrape.yaml", "-promscrape.config.strictParse=false"]);
 }
 
-/// The variant for Kubernetes, which is a comment: without its `#`, and with what Debian's Prometheus
-/// is built without left out.
+/// The variant for Kubernetes, which is a comment: without its `#`. For promtool, what Debian's Prometheus is built
+/// without is left out.
 #[test]
-fn promtool_accepts_the_scrape_configuration_for_kubernetes() {
+fn promtool_and_vmagent_accept_the_scrape_configuration_for_kubernetes() {
     let shipped = std::fs::read_to_string(file("deploy/prometheus/scrape.yaml")).unwrap();
     let from_the_first_job = shipped.lines().skip_while(|line| !line.starts_with("#  - job_name"));
     let variant: Vec<_> = from_the_first_job.map_while(|line| line.strip_prefix('#')).collect();
-    let jobs = variant.join("\n").replace("kubernetes_sd_configs: [{role: pod}]", "static_configs: []");
-    assert_eq!(jobs.matches("static_configs: []").count(), 2, "{jobs}");
+    let jobs = variant.join("\n");
+    let without_kubernetes = jobs.replace("kubernetes_sd_configs: [{role: pod}]", "static_configs: []");
+    assert_eq!(without_kubernetes.matches("static_configs: []").count(), 2, "{jobs}");
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("scrape.yaml");
-    std::fs::write(&config, format!("scrape_configs:\n{jobs}\n")).unwrap();
-    check("promtool", &["check", "config", config.to_str().unwrap()]);
+    let config = |name: &str, jobs: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, format!("scrape_configs:\n{jobs}\n")).unwrap();
+        file.display().to_string()
+    };
+    for promtool in PROMTOOLS {
+        check(promtool, &["check", "config", &config("static.yaml", &without_kubernetes)]);
+    }
+    check(VMAGENT, &["-dryRun", &format!("-promscrape.config={}", config("kubernetes.yaml", &jobs))]);
     let sidecars = jobs.lines().filter(|line| line.contains("job_name") && line.contains("sidecar")).count();
     assert_eq!(sidecars, 1, "one job is for sidecars, as the rules tell them");
 }
 
 #[test]
 fn amtool_accepts_the_routes() {
-    check("amtool", &["check-config", "../alertmanager/alertmanager.yml"]);
+    for amtool in AMTOOLS {
+        check(amtool, &["check-config", "../alertmanager/alertmanager.yml"]);
+    }
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -348,7 +368,9 @@ fn the_alerts_of_agents_wake_or_tell_their_team_or_else_the_platform() {
         let labels = [format!("alertname={alert}"), format!("severity={severity}"), team.to_owned()];
         let verified = format!("--verify.receivers={receiver}");
         let routes = ["config", "routes", "test", "--config.file=../alertmanager/alertmanager.yml", &verified];
-        check("amtool", &[&routes[..], &labels.each_ref().map(String::as_str)].concat());
+        for amtool in AMTOOLS {
+            check(amtool, &[&routes[..], &labels.each_ref().map(String::as_str)].concat());
+        }
     }
 }
 
@@ -371,7 +393,9 @@ fn amtool_accepts_the_route_for_failed_enables_and_it_wakes_the_team() {
         let labels = ["alertname=CekuraToggleFailed", "severity=warning", "team=bookings", "expect=enabled"];
         let config = format!("--config.file={}", path.display());
         let verified = format!("--verify.receivers={receiver}");
-        check("amtool", &[&["config", "routes", "test", &config, &verified], &labels[..]].concat());
+        for amtool in AMTOOLS {
+            check(amtool, &[&["config", "routes", "test", &config, &verified], &labels[..]].concat());
+        }
     }
 }
 
