@@ -1,6 +1,8 @@
 //! The Helm chart: valid, and the same as what kustomize makes.
 
 mod fragments;
+mod install;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -582,6 +584,12 @@ fn what_is_wrong_in_values_is_named() {
             "config.state_file",
         ),
         (json!({"cronJob": {"name": "n".repeat(53)}}), "cronJob"),
+        (json!({"ingress": {"enabled": true}}), "ingress.hosts"),
+        (json!({"httpRoute": {"enabled": true}}), "httpRoute.parentRefs"),
+        (json!({"tls": {"enabled": true, "certificate": {"enabled": true}}}), "tls.certificate.issuerRef"),
+        (json!({"image": {"digest": "sha256:short"}}), "digest"),
+        (json!({"service": {"port": 0}}), "port"),
+        (json!({"fullnameOverride": "Bad_Name"}), "fullnameOverride"),
     ] {
         for problem in try_rendering(&file(CHART), "cekura-exporter", &values).unwrap_err() {
             assert!(problem.contains(named) && !problem.contains("sk-inline"), "{values}: {problem}");
