@@ -396,6 +396,23 @@ fn a_changed_configuration_reaches_the_pod_without_a_new_one() {
 }
 
 #[test]
+fn the_registrations_of_the_default_fit_the_memory_limits() {
+    let max = yaml("config.yaml")["registrations"]["max"].as_u64().unwrap();
+    // What docs/operations.md says that they take at most.
+    let needed = 64 + max * 6 / 1024;
+    let mib = |limit: &str| limit.trim_end_matches(['M', 'i']).parse::<u64>().unwrap();
+    let base = central(&[]);
+    let chart = yaml("deploy/helm/cekura-exporter/values.yaml")["resources"]["limits"]["memory"].clone();
+    let unit = std::fs::read_to_string(file("deploy/systemd/cekura-exporter.service")).unwrap();
+    let unit = unit.lines().find_map(|line| line.strip_prefix("MemoryMax=")).unwrap().to_owned();
+    let pod = only_pod(&base);
+    let limits = [&pod.exporter()["resources"]["limits"]["memory"], &chart, &json!(unit)];
+    for limit in limits.map(|limit| limit.as_str().unwrap()) {
+        assert!(mib(limit) >= needed, "{limit} < {needed}");
+    }
+}
+
+#[test]
 fn images_are_of_the_version() {
     for objects in [central(&[]), rendered(&file("deploy/kubernetes/overlays/example-cronjob"))] {
         let image = only_pod(&objects).exporter()["image"].as_str().unwrap().to_owned();
