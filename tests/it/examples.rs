@@ -125,7 +125,7 @@ async fn a_job_registers_its_toggle_with_the_labels_and_the_api_that_it_is_given
 }
 
 /// The arguments of all processes that this one can see.
-fn process_list() -> Vec<String> {
+pub(crate) fn process_list() -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     // Those that are no process, or not any more, have no arguments.
     processes.filter_map(|process| std::fs::read_to_string(process.join("cmdline")).ok()).collect()

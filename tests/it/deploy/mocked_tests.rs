@@ -17,22 +17,22 @@ use super::{file, yaml};
 use crate::harness::{Exporter, KEY, eventually, tool};
 
 /// The key that toggles, which must never show.
-const TOGGLE_KEY: &str = "sk-toggles-41";
+pub(super) const TOGGLE_KEY: &str = "sk-toggles-41";
 
 /// An API of one agent, which is asked to enable and to disable.
-struct Agent {
+pub(super) struct Agent {
     simulator: Simulator,
     /// What it was asked to be, in that order.
     toggles: Arc<Mutex<Vec<Value>>>,
     /// How many of the next requests to disable it cannot answer.
-    stumbles: Arc<AtomicU32>,
+    pub(super) stumbles: Arc<AtomicU32>,
     /// Whether its mocks are on.
-    live: Arc<AtomicBool>,
+    pub(super) live: Arc<AtomicBool>,
 }
 
 impl Agent {
     /// An API whose tasks end like this. Without an end for a direction, that toggle is refused.
-    async fn ending(enable: Option<Reply>, disable: Option<Reply>) -> Self {
+    pub(super) async fn ending(enable: Option<Reply>, disable: Option<Reply>) -> Self {
         Self::start(enable, disable, |_| true).await
     }
 
@@ -81,11 +81,11 @@ impl Agent {
         Self { simulator: Simulator::start(script).await.unwrap(), toggles, stumbles, live }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.simulator.address())
     }
 
-    fn toggles(&self) -> Vec<Value> {
+    pub(super) fn toggles(&self) -> Vec<Value> {
         self.toggles.lock().unwrap().clone()
     }
 }
@@ -163,22 +163,22 @@ impl Pod {
 }
 
 /// How a script ended, and what it said.
-async fn ended(script: Child) -> (Option<i32>, String) {
+pub(super) async fn ended(script: Child) -> (Option<i32>, String) {
     let output = tokio::time::timeout(Duration::from_mins(1), script.wait_with_output()).await.unwrap().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(!said.contains(KEY) && !said.contains(TOGGLE_KEY), "{said}");
     (output.status.code(), said)
 }
 
-fn on() -> Reply {
+pub(super) fn on() -> Reply {
     Reply::task("completed", Some(true))
 }
 
-fn off() -> Reply {
+pub(super) fn off() -> Reply {
     Reply::task("completed", Some(false))
 }
 
-fn failed() -> Reply {
+pub(super) fn failed() -> Reply {
     Reply::task("failed", None)
 }
 

@@ -2,6 +2,7 @@
 
 mod alerting;
 mod alerts;
+mod ci;
 mod compose;
 mod dashboard;
 mod helm;

@@ -68,8 +68,8 @@ escaped() {
     printf %s "$1" | sed 's/[\\"]/\\&/g'
 }
 
-# Prints the configuration of curl for requests to Cekura and to the exporter. Secrets are neither in arguments,
-# which the process list shows, nor read only once, because they may be replaced while the tests run.
+# Prints the configuration of curl for requests to Cekura, and to the exporter. It is not in the arguments, because
+# the process list shows those. Files are read for each request, because keys are replaced while tests run.
 cekura_access() {
     [ -n "$key" ] || key_now=$(cat "$CEKURA_KEY_FILE")
     printf 'header = "X-CEKURA-API-KEY: %s"\n' "$(escaped "${key:-$key_now}")"
@@ -214,7 +214,7 @@ if [ "$1" = --disable ]; then
 fi
 if [ "$registers" = true ]; then
     # An exporter that cannot be reached could not say how a run ends.
-    ask status 20 --retry 5 --retry-connrefused
+    ask status 20 --retry 3 --retry-delay 3 --retry-connrefused
     case $answer in *' 200') ;; *) misused "the exporter does not answer at $exporter: $answer" ;; esac
 elif [ "$live" = true ]; then
     hand_over "$SLOT-agent" "{$(entry)}"
