@@ -450,7 +450,7 @@ async fn an_agent_that_the_exporter_does_not_ask_for_fails_the_job_at_once_and_s
     .await;
 }
 
-/// What a schema of SchemaStore has against a YAML text; nothing if it is good.
+/// What a schema, such as that of GitHub for actions, has against a YAML text; nothing if it is good.
 fn problems(schema: &str, text: &str) -> String {
     let file = tempfile::NamedTempFile::with_suffix(".yml").unwrap();
     std::fs::write(file.path(), text).unwrap();

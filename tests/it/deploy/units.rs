@@ -139,16 +139,14 @@ async fn the_drop_in_has_the_exporter_speak_tls_with_a_key_that_only_root_can_re
     assert_eq!(shown, "tls_server_config: {cert_file: tls.crt, key_file: tls.key}");
     // As systemd makes the folder of credentials.
     let credentials = settings_of(&tls(), "LoadCredential");
-    let copies: String = credentials
-        .iter()
-        .map(|credential| {
-            let (name, path) = credential.split_once(':').unwrap();
-            let file = path.strip_prefix("/etc/cekura-exporter/").unwrap();
-            format!("install -m 0400 -o \"$user\" -g \"$group\" source/{file} credentials/{name}\n")
-        })
-        .collect();
+    let copy = |credential: &String| {
+        let (name, path) = credential.split_once(':').unwrap();
+        let file = path.strip_prefix("/etc/cekura-exporter/").unwrap();
+        format!("install -m 0400 -o \"$user\" -g \"$group\" source/{file} credentials/{name}")
+    };
+    let copies = credentials.iter().map(copy).collect::<Vec<_>>().join("\n");
     let prepare = format!(
-        "mkdir credentials\n{copies}chown \"$user:$group\" credentials; chmod 500 credentials\n\
+        "mkdir credentials\n{copies}\nchown \"$user:$group\" credentials; chmod 500 credentials\n\
          export CREDENTIALS_DIRECTORY=\"$PWD/credentials\""
     );
     let authority = Authority::new("servers");
