@@ -9,6 +9,7 @@ mod helm;
 mod image;
 mod judging;
 mod kubernetes;
+mod manual;
 mod mocked_tests;
 mod pods;
 mod release;
