@@ -5,6 +5,7 @@ mod alerts;
 mod ci;
 mod compose;
 mod dashboard;
+mod debian;
 mod helm;
 mod image;
 mod judging;
@@ -51,6 +52,11 @@ fn printed(command: &mut Command) -> String {
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}:\n{said}{errors}");
     said.into_owned()
+}
+
+/// The value of a key that stands at the beginning of a line.
+fn value_of<'a>(text: &'a str, key: &str) -> &'a str {
+    text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key} in\n{text}")).trim()
 }
 
 /// The static program, which is built if it is not as new as its source.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{file, printed};
+use super::{file, printed, value_of};
 use crate::harness::markdown::broken_links;
 use crate::harness::tool;
 
@@ -43,11 +43,6 @@ fn shellcheck_has_nothing_to_say_of_the_scripts() {
 #[test]
 fn yamllint_has_nothing_to_say() {
     printed(Command::new(tool("yamllint")).args(["--strict", "."]));
-}
-
-/// The value of a key that stands in a line of its own.
-fn value_of<'a>(text: &'a str, key: &str) -> &'a str {
-    text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key} in\n{text}")).trim()
 }
 
 #[test]
