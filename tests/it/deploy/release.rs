@@ -71,7 +71,7 @@ fn notes_of_a_release_are_its_section_of_the_changelog() {
 }
 
 #[test]
-fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read() {
+fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_need() {
     let folder = tempfile::tempdir().unwrap();
     let archive = printed(Command::new(file(".ci/archive")).arg(folder.path()));
     let archive = Path::new(archive.trim());
@@ -81,10 +81,29 @@ fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read
     assert_eq!(name, format!("cekura-exporter-{}-{}", env!("CARGO_PKG_VERSION"), value_of(&rustc, "host:")));
 
     let unpacked = folder.path().join(name);
-    let files: BTreeSet<_> =
-        std::fs::read_dir(&unpacked).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let expected = ["CHANGELOG.md", "README.md", "SECURITY.md", "cekura-exporter", "config.yaml", "docs"];
-    assert_eq!(files, expected.map(str::to_owned).into());
+    let found = printed(Command::new("find").arg(&unpacked).args(["-type", "f", "-printf", "%m %P\n"]));
+    let files: BTreeSet<_> = found.lines().filter(|line| !line.contains(" docs/")).collect();
+    let expected = [
+        "644 CHANGELOG.md",
+        "644 LICENSE",
+        "644 README.md",
+        "644 SECURITY.md",
+        "644 config.yaml",
+        "644 deploy/alertmanager/alertmanager.yml",
+        "644 deploy/grafana/dashboard.json",
+        "644 deploy/manual/_cekura-exporter",
+        "644 deploy/manual/cekura-exporter.1",
+        "644 deploy/manual/cekura-exporter.bash",
+        "644 deploy/manual/cekura-exporter.fish",
+        "644 deploy/prometheus/rules.yaml",
+        "644 deploy/prometheus/scrape.yaml",
+        "755 cekura-exporter",
+        "755 deploy/examples/toggle.sh",
+    ];
+    let units = printed(Command::new("git").args(["ls-files", "deploy/systemd"]));
+    let units: Vec<_> = units.lines().map(|path| format!("644 {path}")).collect();
+    assert!(units.len() >= 2, "{units:?}");
+    assert_eq!(files, expected.into_iter().chain(units.iter().map(String::as_str)).collect());
     // What the documents link to is there, but for what is of use in the repository only.
     let pages = std::fs::read_dir(unpacked.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let pages: Vec<_> = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
@@ -93,7 +112,19 @@ fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_read
         let mut missing = broken_links(&page);
         missing.retain(|link| {
             let link = link.trim_start_matches("../");
-            let of_repository = ["deploy/", "benches/", "ARCHITECTURE.md", "CONTRIBUTING.md", "pictures"];
+            let of_repository = [
+                "deploy/Dockerfile",
+                "deploy/compose",
+                "deploy/github",
+                "deploy/gitlab",
+                "deploy/helm",
+                "deploy/kubernetes",
+                "deploy/prometheus/rules_",
+                "benches/",
+                "ARCHITECTURE.md",
+                "CONTRIBUTING.md",
+                "pictures",
+            ];
             !of_repository.iter().any(|start| link.starts_with(start))
         });
         assert_eq!(missing, [""; 0], "{}", page.display());
