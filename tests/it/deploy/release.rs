@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{file, printed, value_of};
+use serde_json::{Value, json};
+
+use super::pods::each;
+use super::{file, printed, value_of, yaml};
 use crate::harness::markdown::broken_links;
 use crate::harness::tool;
 
@@ -68,6 +71,44 @@ fn notes_of_a_release_are_its_section_of_the_changelog() {
     let unknown = changes("99.0.0");
     let errors = String::from_utf8(unknown.stderr).unwrap();
     assert!(!unknown.status.success() && errors.contains("no section '## 99.0.0'"), "{errors}");
+}
+
+#[test]
+fn checksums_of_a_release_are_those_of_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.tar.gz", "b.deb", "-c"] {
+        std::fs::write(folder.path().join(name), name).unwrap();
+    }
+    // Again, it does not count its own file.
+    for _ in 0..2 {
+        printed(Command::new(file(".ci/checksums")).arg(folder.path()));
+    }
+    let mut check = Command::new("sha256sum");
+    let output = check.args(["--check", "--strict", "SHA256SUMS"]).current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.lines().collect::<BTreeSet<_>>(), ["-c: OK", "a.tar.gz: OK", "b.deb: OK"].into());
+}
+
+/// The jobs of the release by name.
+fn jobs() -> serde_json::Map<String, Value> {
+    let workflow = yaml(".github/workflows/release.yaml");
+    workflow["jobs"].as_object().unwrap().clone()
+}
+
+#[test]
+fn only_the_job_that_runs_no_code_of_ours_can_sign_and_nothing_is_published_unsigned() {
+    let jobs = jobs();
+    let can_sign: Vec<_> =
+        jobs.iter().filter(|(_, job)| !job["permissions"]["id-token"].is_null()).map(|(name, _)| name).collect();
+    assert_eq!(can_sign, ["attest"]);
+    assert_eq!(jobs["attest"]["permissions"], json!({"id-token": "write", "attestations": "write"}));
+    assert!(each(&jobs["attest"]["steps"]).all(|step| step["run"].is_null()));
+    let needed = |name: &str| each(&jobs[name]["needs"]).cloned().collect::<Vec<_>>();
+    assert!(needed("publish").contains(&json!("attest")));
+    for built in ["programs", "image"] {
+        assert!(needed("attest").contains(&json!(built)), "{built}");
+    }
 }
 
 #[test]
