@@ -13,8 +13,12 @@ fn build(folder: &Path) -> PathBuf {
     PathBuf::from(printed(Command::new(file(".ci/deb")).arg(folder)).trim())
 }
 
-fn read(path: &str) -> String {
-    std::fs::read_to_string(file(path)).unwrap()
+/// The names of what a folder has.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -42,9 +46,11 @@ fn the_package_is_in_order_and_has_what_debian_asks_for() {
         .map(|words| format!("{} {} {}", words[0], words[1], words[5].trim_start_matches('.')))
         .filter(|line| !line.starts_with('d'))
         .collect();
-    files.sort_by(|one, other| one[15..].cmp(&other[15..]));
+    files.sort();
     let doc = "/usr/share/doc/cekura-exporter";
-    let expected = [
+    let optional = names(&file("deploy/debian/examples"));
+    let optional = optional.iter().map(|name| format!("-rw-r--r-- 0/0 {doc}/examples/{name}"));
+    let mut expected: Vec<_> = [
         "-rw------- 0/0 /etc/cekura-exporter/api-key",
         "-rw-r--r-- 0/0 /etc/cekura-exporter/config.yaml",
         "-rwxr-xr-x 0/0 /usr/bin/cekura-exporter",
@@ -55,7 +61,6 @@ fn the_package_is_in_order_and_has_what_debian_asks_for() {
         &format!("-rw-r--r-- 0/0 {doc}/changelog.Debian.gz"),
         &format!("-rw-r--r-- 0/0 {doc}/changelog.gz"),
         &format!("-rw-r--r-- 0/0 {doc}/copyright"),
-        &format!("-rw-r--r-- 0/0 {doc}/examples/cekura-exporter.socket"),
         &format!("-rw-r--r-- 0/0 {doc}/examples/config.yaml"),
         &format!("-rw-r--r-- 0/0 {doc}/examples/dashboard.json"),
         &format!("-rw-r--r-- 0/0 {doc}/examples/rules.yaml"),
@@ -64,7 +69,12 @@ fn the_package_is_in_order_and_has_what_debian_asks_for() {
         "-rw-r--r-- 0/0 /usr/share/lintian/overrides/cekura-exporter",
         "-rw-r--r-- 0/0 /usr/share/man/man1/cekura-exporter.1.gz",
         "-rw-r--r-- 0/0 /usr/share/zsh/vendor-completions/_cekura-exporter",
-    ];
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain(optional)
+    .collect();
+    expected.sort();
     assert_eq!(files, expected);
 
     let again = tempfile::tempdir().unwrap();
@@ -97,17 +107,24 @@ async fn installed_it_serves_without_a_key_and_purged_it_leaves_nothing_behind()
 }
 
 #[test]
-fn the_service_of_the_package_is_the_other_one_with_the_program_where_debian_has_it() {
+fn the_units_of_the_package_are_the_other_ones_with_the_program_where_debian_has_it() {
     let folder = tempfile::tempdir().unwrap();
     printed(Command::new(file("deploy/debian/units")).arg(folder.path()));
-    let written = std::fs::read_to_string(folder.path().join("cekura-exporter.service")).unwrap();
-    assert!(written.contains("\nExecStart=/usr/bin/cekura-exporter ") && !written.contains("/usr/local"), "{written}");
-    let there = read("deploy/debian/cekura-exporter.service");
-    assert!(written == there, "the units differ: run deploy/debian/units deploy/debian");
+    let there = file("deploy/debian");
+    let optional = names(&there.join("examples"));
+    assert_eq!(names(&folder.path().join("examples")), optional, "run deploy/debian/units deploy/debian");
+    assert!(optional.contains(&"cekura-exporter.socket".to_owned()), "{optional:?}");
+    let optional = optional.iter().map(|name| format!("examples/{name}"));
+    for unit in optional.chain(["cekura-exporter.service".to_owned()]) {
+        let written = std::fs::read_to_string(folder.path().join(&unit)).unwrap();
+        assert!(!written.contains("/usr/local"), "{written}");
+        let committed = std::fs::read_to_string(there.join(&unit)).unwrap();
+        assert!(written == committed, "{unit} differs: run deploy/debian/units deploy/debian");
+    }
 }
 
 #[test]
 fn the_changelog_of_the_package_begins_with_this_version() {
-    let changelog = read("deploy/debian/changelog");
+    let changelog = std::fs::read_to_string(file("deploy/debian/changelog")).unwrap();
     assert!(changelog.starts_with(&format!("cekura-exporter ({}-1) ", env!("CARGO_PKG_VERSION"))), "{changelog}");
 }
