@@ -112,6 +112,21 @@ fn only_the_job_that_runs_no_code_of_ours_can_sign_and_nothing_is_published_unsi
 }
 
 #[test]
+fn what_is_signed_and_published_is_what_the_builds_uploaded_and_nothing_of_the_checks() {
+    let jobs = jobs();
+    let uses = |name: &str, action: &str| {
+        let steps: Vec<_> = each(&jobs[name]["steps"]).cloned().collect();
+        let start = format!("actions/{action}@");
+        steps.into_iter().find(|step| step["uses"].as_str().is_some_and(|uses| uses.starts_with(&start))).unwrap()
+    };
+    let uploaded = &uses("programs", "upload-artifact")["with"]["name"];
+    assert_eq!(uploaded, "program-${{ matrix.arch }}");
+    for name in ["attest", "publish"] {
+        assert_eq!(uses(name, "download-artifact")["with"]["pattern"], "program-*", "{name}");
+    }
+}
+
+#[test]
 fn an_archive_has_a_static_program_that_says_its_version_and_what_its_users_need() {
     let folder = tempfile::tempdir().unwrap();
     let archive = printed(Command::new(file(".ci/archive")).arg(folder.path()));
