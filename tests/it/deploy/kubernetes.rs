@@ -118,7 +118,9 @@ fn selectors_find_the_exporter_and_its_port_and_nothing_else() {
     let [scrapers, jobs] = &policy["ingress"][0]["from"].as_array().unwrap()[..] else { panic!("{policy}") };
     let scraper = &scrapers["podSelector"]["matchExpressions"][0];
     assert_eq!((&scraper["key"], &scraper["operator"]), (&json!("app.kubernetes.io/name"), &json!("In")));
-    for name in ["prometheus", "vmagent", "alloy", "opentelemetry-collector"] {
+    for name in
+        ["prometheus", "prometheus-agent", "vmagent", "victoria-metrics-agent", "alloy", "opentelemetry-collector"]
+    {
         assert!(each(&scraper["values"]).any(|value| value == name), "{scraper}");
     }
     assert_eq!(jobs["podSelector"]["matchLabels"], json!({"cekura-exporter/client": "true"}));
@@ -377,7 +379,7 @@ fn the_certificate_of_cert_manager_is_the_one_that_is_served_and_expected() {
         assert_eq!(certificate["issuerRef"]["name"], issuer);
         assert_eq!(only_pod(&objects).volume(&json!("tls"))["secret"]["secretName"], certificate["secretName"]);
         let expected = &one("ServiceMonitor")["endpoints"][0]["tlsConfig"];
-        assert_eq!((&expected["serverName"], &certificate["dnsNames"]), (&json!(host), &json!([host])));
+        assert_eq!((&expected["serverName"], &certificate["dnsNames"][0]), (&json!(host), &json!(host)));
         assert_eq!(expected["ca"]["secret"]["key"].as_str(), verified_with, "{example}");
     }
 }

@@ -35,7 +35,54 @@ progress get, and some more. */}}
 {{- $seconds }}
 {{- end }}
 
+{{- /* The name of the Secret of the certificate. */}}
+{{- define "cekura-exporter.tls" -}}
+{{ .Values.tls.existingSecret | default (printf "%s-tls" (include "cekura-exporter.fullname" .)) }}
+{{- end }}
+
 {{- /* Whether the exporter keeps its state on a volume: `true` or nothing. */}}
 {{- define "cekura-exporter.stateful" -}}
 {{- if and .Values.persistence.enabled (not .Values.database.existingSecret) }}true{{ end }}
+{{- end }}
+
+{{- /* The configuration of the central exporter. */}}
+{{- define "cekura-exporter.central.config" -}}
+{{- $config := deepCopy .Values.config }}
+{{- $database := .Values.database }}
+{{- $stored := eq "true" (include "cekura-exporter.stateful" .) }}
+{{- if hasKey $config "database" }}
+{{- fail "config.database: set `database` of the chart instead: it mounts the Secret, and needs no volume" }}
+{{- end }}
+{{- if and $config.state_file $database.existingSecret }}
+{{- fail "config.state_file: with database.existingSecret, the state is in the database: leave it out" }}
+{{- end }}
+{{- if and $config.state_file (not (and .Values.persistence.enabled (hasPrefix "/var/lib/cekura-exporter/" $config.state_file))) }}
+{{- fail "config.state_file: the volume of persistence.enabled is at /var/lib/cekura-exporter and nowhere else: name a file there, or leave it out" }}
+{{- end }}
+{{- if and (gt (int .Values.replicas) 1) (not $database.existingSecret) (or .Values.persistence.enabled ($config.registrations | default dict).enabled) }}
+{{- fail "replicas: several exporters share a database: set database.existingSecret, or, if each may poll everything, persistence.enabled=false and config.registrations.enabled=false" }}
+{{- end }}
+{{- if and (not $stored) (not $database.existingSecret) ($config.registrations | default dict).enabled }}
+{{- fail "registrations must survive a restart: set persistence.enabled=true or database.existingSecret, or config.registrations.enabled=false" }}
+{{- end }}
+{{- if $database.existingSecret }}
+{{- $of := dict "url_file" (printf "/run/secrets/database/%s" $database.urlKey) "lease" $database.lease }}
+{{- with $database.passwordKey }}
+{{- $_ := set $of "password_file" (printf "/run/secrets/database/%s" .) }}
+{{- end }}
+{{- with $database.caKey }}
+{{- $_ := set $of "ca_file" (printf "/run/secrets/database/%s" .) }}
+{{- end }}
+{{- $_ := set $config "database" $of }}
+{{- end }}
+{{- if and $stored (not $config.state_file) }}
+{{- $_ := set $config "state_file" "/var/lib/cekura-exporter/state" }}
+{{- end }}
+{{- if and .Values.externalUrl $config.external_url }}
+{{- fail "externalUrl and config.external_url are the same: set one of them" }}
+{{- end }}
+{{- with .Values.externalUrl }}
+{{- $_ := set $config "external_url" . }}
+{{- end }}
+{{- include "cekura-exporter.config" (dict "values" .Values "config" $config) }}
 {{- end }}

@@ -23,15 +23,17 @@ app.kubernetes.io/name: {{ include "cekura-exporter.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- /* The labels of an object. */}}
-{{- define "cekura-exporter.labels" -}}
+{{- /* The labels that say what an object belongs to. */}}
+{{- define "cekura-exporter.origin" -}}
 {{ include "cekura-exporter.selector" . }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
 {{- end }}
+
+{{- /* The labels of an object without labels of its own. */}}
+{{- define "cekura-exporter.labels" -}}
+{{- mergeOverwrite (deepCopy .Values.commonLabels) (include "cekura-exporter.origin" . | fromYaml) | toYaml }}
 {{- end }}
 
 {{- /* The metadata of an object. Takes the context, what is appended to its name, and its own namespace, labels and
@@ -41,11 +43,9 @@ annotations, if it has any. */}}
 name: {{ include "cekura-exporter.fullname" .context }}{{ .suffix }}
 namespace: {{ $own.namespace | default (include "cekura-exporter.namespace" .context) }}
 labels:
-  {{- include "cekura-exporter.labels" .context | nindent 2 }}
-  {{- with $own.labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- with $own.annotations }}
+  {{- $origin := include "cekura-exporter.origin" .context | fromYaml }}
+  {{- mergeOverwrite (deepCopy .context.Values.commonLabels) ($own.labels | default dict) $origin | toYaml | nindent 2 }}
+{{- with mergeOverwrite (deepCopy .context.Values.commonAnnotations) ($own.annotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -32,7 +32,12 @@ envFrom:
 {{- define "cekura-exporter.podannotations" -}}
 {{- $annotations := dict }}
 {{- if .Values.rolloutOnConfigChange }}
-{{- $_ := set $annotations "checksum/config" (include (print .Template.BasePath "/configmap.yaml") . | sha256sum) }}
+{{- $_ := set $annotations "checksum/config" (include "cekura-exporter.central.config" . | sha256sum) }}
+{{- end }}
+{{- /* Where the state is cannot change while the exporter runs. */}}
+{{- $central := include "cekura-exporter.central.config" . | fromYaml }}
+{{- if or .Values.database.existingSecret .Values.config.state_file }}
+{{- $_ := set $annotations "checksum/state" (pick $central "database" "state_file" | toJson | sha256sum) }}
 {{- end }}
 {{- if .Values.scrapeAnnotations.enabled }}
 {{- $_ := set $annotations "prometheus.io/scrape" "true" }}

@@ -41,6 +41,9 @@ volumeMounts:
     mountPath: {{ include "cekura-exporter.keys" $name }}
     readOnly: true
   {{- end }}
+  {{- with .Values.sidecar.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 
 {{- /* Its volumes, for other charts: elements of volumes. */}}
@@ -57,6 +60,9 @@ volumeMounts:
   secret:
     secretName: {{ $key.existingSecret }}
     optional: true
+{{- end }}
+{{- with .Values.sidecar.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 

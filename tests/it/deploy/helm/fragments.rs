@@ -73,8 +73,9 @@ fn naming() -> Vec<Vec<Fragment>> {
             [is("Deployment/metadata/namespace", json!("other")), is("Service/metadata/namespace", json!("other"))],
         )],
         vec![fragment(
-            json!({"commonLabels": {"cost-center": "7"}}),
+            json!({"commonLabels": {"cost-center": "7"}, "commonAnnotations": {"argocd.argoproj.io/sync-wave": "1"}}),
             [
+                is("NetworkPolicy/metadata/annotations/argocd.argoproj.io~1sync-wave", json!("1")),
                 is("Service/metadata/labels/cost-center", json!("7")),
                 is("Deployment/spec/template/metadata/labels/cost-center", json!("7")),
                 lacks("Deployment/spec/selector/matchLabels/cost-center"),
@@ -142,10 +143,8 @@ fn configuration() -> Vec<Vec<Fragment>> {
                     is("PersistentVolumeClaim/spec/resources/requests/storage", json!("5Gi")),
                     is("PersistentVolumeClaim/spec/storageClassName", json!("fast")),
                     is("PersistentVolumeClaim/spec/accessModes", json!(["ReadWriteOncePod"])),
-                    is(
-                        "PersistentVolumeClaim/metadata/annotations",
-                        json!({"a": "b", "helm.sh/resource-policy": "keep"}),
-                    ),
+                    is("PersistentVolumeClaim/metadata/annotations/a", json!("b")),
+                    is("PersistentVolumeClaim/metadata/annotations/helm.sh~1resource-policy", json!("keep")),
                 ],
             ),
             fragment(
@@ -225,13 +224,13 @@ fn pods() -> Vec<Vec<Fragment>> {
         fragment(
             json!({"deploymentAnnotations": {"reloader.stakater.com/auto": "true"}, "revisionHistoryLimit": 0}),
             [
-                is("Deployment/metadata/annotations", json!({"reloader.stakater.com/auto": "true"})),
+                is("Deployment/metadata/annotations/reloader.stakater.com~1auto", json!("true")),
                 is("Deployment/spec/revisionHistoryLimit", json!(0)),
             ],
         ),
         fragment(
-            json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 2}}}),
-            [is("Deployment/spec/strategy/rollingUpdate/maxSurge", json!(2))],
+            json!({"strategy": {"type": "Recreate", "rollingUpdate": null}}),
+            [is("Deployment/spec/strategy/type", json!("Recreate"))],
         ),
         fragment(
             json!({"rolloutOnConfigChange": true}),
@@ -305,7 +304,7 @@ fn accounts() -> Vec<Fragment> {
             json!({"serviceAccount": {"name": "own", "annotations": {"a": "b"}, "automount": true}}),
             [
                 is("ServiceAccount/metadata/name", json!("own")),
-                is("ServiceAccount/metadata/annotations", json!({"a": "b"})),
+                is("ServiceAccount/metadata/annotations/a", json!("b")),
                 is("ServiceAccount/automountServiceAccountToken", json!(true)),
                 is(of_pod("serviceAccountName"), json!("own")),
                 is(of_pod("automountServiceAccountToken"), json!(true)),
@@ -372,7 +371,7 @@ fn traffic() -> Vec<Vec<Fragment>> {
                 is("Service/spec/loadBalancerSourceRanges", json!(["10.0.0.0/8"])),
                 is("Service/spec/ipFamilyPolicy", json!("PreferDualStack")),
                 is("Service/spec/ipFamilies", json!(["IPv6", "IPv4"])),
-                is("Service/metadata/annotations", json!({"a": "b"})),
+                is("Service/metadata/annotations/a", json!("b")),
                 is("Service/metadata/labels/c", json!("d")),
             ],
         )],
@@ -383,7 +382,7 @@ fn traffic() -> Vec<Vec<Fragment>> {
             }}),
             [
                 is("Ingress/spec/ingressClassName", json!("nginx")),
-                is("Ingress/metadata/annotations", json!({"a": "b"})),
+                is("Ingress/metadata/annotations/a", json!("b")),
                 is("Ingress/metadata/labels/c", json!("d")),
                 has("Ingress/spec/tls", certificate.clone()),
                 is("Ingress/spec/rules/0/host", json!("a.example.com")),
@@ -401,7 +400,7 @@ fn traffic() -> Vec<Vec<Fragment>> {
                 "timeouts": {"request": "11m"},
             }}),
             [
-                is("HTTPRoute/metadata/annotations", json!({"a": "b"})),
+                is("HTTPRoute/metadata/annotations/a", json!("b")),
                 is("HTTPRoute/metadata/labels/c", json!("d")),
                 has("HTTPRoute/spec/parentRefs", gateway.clone()),
                 is("HTTPRoute/spec/hostnames", json!(["a.example.com"])),
@@ -452,7 +451,7 @@ fn monitoring() -> Vec<Vec<Fragment>> {
             has(format!("{kind}/spec/{endpoints}/0/metricRelabelings"), drop.clone()),
             is(format!("{kind}/metadata/namespace"), json!("monitoring")),
             is(format!("{kind}/metadata/labels/release"), json!("prometheus")),
-            is(format!("{kind}/metadata/annotations"), json!({"a": "b"})),
+            is(format!("{kind}/metadata/annotations/a"), json!("b")),
             // It selects in the namespace of the exporter.
             says(format!("{kind}/spec/namespaceSelector/matchNames/0"), ""),
         ]
@@ -484,7 +483,7 @@ fn monitoring() -> Vec<Vec<Fragment>> {
             [
                 is("PrometheusRule/metadata/namespace", json!("monitoring")),
                 is("PrometheusRule/metadata/labels/release", json!("prometheus")),
-                is("PrometheusRule/metadata/annotations", json!({"a": "b"})),
+                is("PrometheusRule/metadata/annotations/a", json!("b")),
             ],
         )],
         vec![fragment(
@@ -505,13 +504,13 @@ fn monitoring() -> Vec<Vec<Fragment>> {
                 ],
             ),
             fragment(
-                json!({"tls": {"enabled": true, "caKey": "", "certificate": {
+                json!({"tls": {"enabled": true, "existingSecret": "issued", "caKey": "", "certificate": {
                     "enabled": true, "issuerRef": {"kind": "ClusterIssuer", "name": "letsencrypt"}, "dnsNames": ["a.example.com"],
                 }}}),
                 [
                     is("Certificate/spec/issuerRef", json!({"kind": "ClusterIssuer", "name": "letsencrypt"})),
                     is("Certificate/spec/dnsNames", json!(["a.example.com"])),
-                    is("Certificate/spec/secretName", json!("cekura-exporter-tls")),
+                    is("Certificate/spec/secretName", json!("issued")),
                 ],
             ),
         ],
@@ -520,8 +519,14 @@ fn monitoring() -> Vec<Vec<Fragment>> {
 
 fn jobs() -> Vec<Vec<Fragment>> {
     let pod = "CronJob/spec/jobTemplate/spec/template/spec";
-    let variable =
+    let of_job =
         |name: &str, value: &str| has(format!("{pod}/containers/0/env"), json!({"name": name, "value": value}));
+    let variable = json!({"name": "HTTPS_PROXY", "value": "http://proxy:3128"});
+    let from = json!({"configMapRef": {"name": "variables"}});
+    let volume = json!({"name": "tests-ca", "configMap": {"name": "company-ca"}});
+    let mount = json!({"name": "tests-ca", "mountPath": "/etc/company-ca"});
+    let of_sidecar = json!({"name": "sidecar-ca", "configMap": {"name": "company-ca"}});
+    let mounted = json!({"name": "sidecar-ca", "mountPath": "/etc/company-ca"});
     vec![
         vec![fragment(json!({"sidecar": {"enabled": true, "config": {"shutdown": {"linger": "90s"}}}}), [])],
         vec![fragment(
@@ -530,11 +535,20 @@ fn jobs() -> Vec<Vec<Fragment>> {
                     "enabled": true, "name": "theirs", "schedule": "0 1 * * *", "image": "i:1", "command": ["a", "b"],
                     "cekuraUrl": "https://u", "toggleKey": {"existingSecret": "s", "key": "k"}, "agentId": 123_456_789,
                     "slot": "slot", "team": "team", "live": false, "activeDeadlineSeconds": 3_600_000, "runAsUser": 7,
-                    "resources": {"limits": {"cpu": "9"}},
+                    "resources": {"limits": {"cpu": "9"}}, "extraEnv": [variable], "extraEnvFrom": [from], "extraVolumes": [volume],
+                    "extraVolumeMounts": [mount],
                 },
-                "sidecar": {"resources": {"limits": {"memory": "64Mi"}}},
+                "sidecar": {
+                    "resources": {"limits": {"memory": "64Mi"}}, "extraVolumes": [of_sidecar], "extraVolumeMounts": [mounted],
+                },
             }),
             [
+                has(format!("{pod}/containers/0/env"), variable.clone()),
+                has(format!("{pod}/containers/0/envFrom"), from.clone()),
+                has(format!("{pod}/containers/0/volumeMounts"), mount.clone()),
+                has(format!("{pod}/volumes"), volume.clone()),
+                has(format!("{pod}/initContainers/0/volumeMounts"), mounted.clone()),
+                has(format!("{pod}/volumes"), of_sidecar.clone()),
                 is("CronJob/metadata/name", json!("theirs")),
                 is("CronJob/spec/schedule", json!("0 1 * * *")),
                 is("CronJob/spec/jobTemplate/spec/activeDeadlineSeconds", json!(3_600_000)),
@@ -542,12 +556,12 @@ fn jobs() -> Vec<Vec<Fragment>> {
                 is(format!("{pod}/containers/0/image"), json!("i:1")),
                 is(format!("{pod}/containers/0/args"), json!(["a", "b"])),
                 is(format!("{pod}/containers/0/resources/limits/cpu"), json!("9")),
-                variable("CEKURA_URL", "https://u"),
-                variable("CEKURA_KEY_FILE", "/run/secrets/cekura-toggle/k"),
-                variable("AGENT_ID", "123456789"),
-                variable("SLOT", "slot"),
-                variable("TEAM", "team"),
-                variable("LIVE", "false"),
+                of_job("CEKURA_URL", "https://u"),
+                of_job("CEKURA_KEY_FILE", "/run/secrets/cekura-toggle/k"),
+                of_job("AGENT_ID", "123456789"),
+                of_job("SLOT", "slot"),
+                of_job("TEAM", "team"),
+                of_job("LIVE", "false"),
                 has(
                     format!("{pod}/volumes"),
                     json!({"name": "toggle-key", "secret": {"secretName": "s", "defaultMode": 0o444}}),

@@ -98,6 +98,12 @@ fn the_notes_say_what_is_missing() {
     assert_eq!(missing(&json!({})), [key, scraper, rules]);
     assert_eq!(missing(&json!({"serviceMonitor": enabled, "prometheusRule": enabled})), [key]);
     assert_eq!(missing(&json!({"scrapeAnnotations": enabled, "tls": enabled})), [key, certificate, rules]);
+    let database = json!({"existingSecret": "cekura-database"});
+    let of_database = "MISSING: the Secret cekura-database with the URL of the database in its key url,";
+    let routed = json!({"enabled": true, "hosts": [{"host": "a.example.com"}]});
+    let values =
+        json!({"scrapeAnnotations": enabled, "prometheusRule": enabled, "database": database, "ingress": routed});
+    assert_eq!(missing(&values), [key, of_database, "MISSING: networkPolicy."]);
     let issued = json!({"enabled": true, "certificate": {"enabled": true, "issuerRef": {"name": "internal"}}});
     assert_eq!(missing(&json!({"scrapeAnnotations": enabled, "tls": issued})), [key, rules]);
     assert_eq!(missing(&json!({"central": {"enabled": false}, "prometheusRule": enabled})), [""; 0]);

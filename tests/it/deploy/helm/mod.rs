@@ -238,7 +238,7 @@ fn substance(of: &Value) -> Value {
     metadata.remove("labels");
     metadata.remove("namespace");
     if let Some(annotations) = of.pointer_mut("/spec/template/metadata/annotations").and_then(Value::as_object_mut) {
-        annotations.remove("checksum/config");
+        annotations.remove("checksum/state");
         if annotations.is_empty() {
             of.pointer_mut("/spec/template/metadata").and_then(Value::as_object_mut).unwrap().remove("annotations");
         }
@@ -303,7 +303,11 @@ fn choices() -> Vec<(Vec<&'static str>, Value)> {
         ("replicas", json!({"replicas": 3, "database": {"existingSecret": "cekura-database"}})),
         ("prometheus-operator", json!({"serviceMonitor": enabled, "podMonitor": enabled, "prometheusRule": enabled})),
         ("scrape-annotations", json!({"scrapeAnnotations": enabled})),
-        ("cert-manager", json!({"tls": {"certificate": {"enabled": true, "issuerRef": issuer}}})),
+        ("openshift", json!({"openshift": true})),
+        (
+            "cert-manager",
+            json!({"tls": {"certificate": {"enabled": true, "issuerRef": issuer, "dnsNames": ["cekura-exporter"]}}}),
+        ),
         ("tls", json!({"tls": enabled})),
     ];
     let choice = |bits: u32| {
@@ -374,6 +378,46 @@ fn a_changed_configuration_starts_a_new_pod_only_if_that_was_asked_for() {
         let args = pod(rolls, "5s")["spec"]["containers"][0]["args"].clone();
         assert!(each(&args).any(|arg| arg == "--config.auto-reload"), "{args}");
     }
+}
+
+#[test]
+fn a_change_of_where_the_state_is_starts_a_new_pod() {
+    let database = |lease: &str| central_pod(&json!({"database": {"existingSecret": "a", "lease": lease}}));
+    assert_ne!(database("15s"), database("20s"));
+    let file = |name: &str| central_pod(&json!({"config": {"state_file": format!("/var/lib/cekura-exporter/{name}")}}));
+    assert_ne!(file("a"), file("b"));
+}
+
+#[test]
+fn a_network_policy_without_ports_allows_none() {
+    let policy = |values: Value| {
+        of_kind(&rendered(&json!({"networkPolicy": values})), "NetworkPolicy").next().unwrap()["spec"]["egress"].clone()
+    };
+    let own = json!([{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]);
+    assert_eq!(policy(json!({"ports": [], "dnsPorts": [], "egress": own})), own);
+    assert_eq!(policy(json!({"ports": [], "dnsPorts": []})), Value::Null);
+}
+
+#[test]
+fn labels_of_the_user_are_merged_and_replace_none_by_which_objects_are_selected() {
+    let label = json!({"release": "theirs", "app.kubernetes.io/name": "theirs"});
+    let values = json!({
+        "commonLabels": label, "podLabels": label, "service": {"labels": label},
+        "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}},
+    });
+    let text = String::from_utf8(try_rendering(&file(CHART), "cekura-exporter", &values).unwrap()).unwrap();
+    // A parser that allows no key twice.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.yaml"), text).unwrap();
+    std::fs::write(folder.path().join("kustomization.yaml"), "resources: [all.yaml]").unwrap();
+    let objects = kustomized(folder.path());
+    for of in &objects {
+        assert_eq!(of["metadata"]["labels"]["app.kubernetes.io/name"], "cekura-exporter", "{}", name(of));
+        let release = if of["kind"] == "ServiceMonitor" { "prometheus" } else { "theirs" };
+        assert_eq!(of["metadata"]["labels"]["release"], release, "{}", name(of));
+    }
+    let pod = &pods(&objects)[0];
+    assert_eq!(pod.labels["app.kubernetes.io/name"], "cekura-exporter");
 }
 
 #[test]
@@ -587,6 +631,9 @@ fn what_is_wrong_in_values_is_named() {
         (json!({"ingress": {"enabled": true}}), "ingress.hosts"),
         (json!({"httpRoute": {"enabled": true}}), "httpRoute.parentRefs"),
         (json!({"tls": {"enabled": true, "certificate": {"enabled": true}}}), "tls.certificate.issuerRef"),
+        (json!({"tls": {"certificate": {"enabled": true, "issuerRef": {"name": "a"}}}}), "needs tls.enabled=true"),
+        (json!({"strategy": {"type": "RollingUpdate"}}), "only one process at a time"),
+        (json!({"prometheusRule": {"severities": {"fatal": "page"}}}), "fatal"),
         (json!({"image": {"digest": "sha256:short"}}), "digest"),
         (json!({"service": {"port": 0}}), "port"),
         (json!({"fullnameOverride": "Bad_Name"}), "fullnameOverride"),

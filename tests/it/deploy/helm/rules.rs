@@ -104,15 +104,18 @@ fn runbooks_can_be_elsewhere_and_an_exporter_that_was_never_scraped_be_missed() 
     let changed = rules(json!({"runbookBaseUrl": "https://wiki.example.com/runbooks", "absent": true}));
     for rule in alerts(&changed) {
         let name = rule["alert"].as_str().unwrap();
-        if name == "CekuraExporterAbsent" {
-            assert_eq!(rule["expr"], r#"absent(cekura_exporter_build_info{job="cekura-exporter",namespace="cekura"})"#);
-            assert_eq!((&rule["for"], &rule["labels"]), (&json!("15m"), &json!({"severity": "critical"})));
-        } else {
-            let expected = format!("https://wiki.example.com/runbooks#{}", name.to_lowercase());
-            assert_eq!(rule["annotations"]["runbook_url"], expected);
-        }
+        let expected = format!("https://wiki.example.com/runbooks#{}", name.to_lowercase());
+        assert_eq!(rule["annotations"]["runbook_url"], expected);
     }
-    alert(&changed, "CekuraExporterAbsent");
+    let absent = alert(&changed, "CekuraExporterAbsent")[0];
+    let expected = r#"absent(cekura_exporter_build_info{namespace="cekura",job!~".*sidecar.*"})"#;
+    assert_eq!((&absent["expr"], &absent["for"]), (&json!(expected), &json!("15m")));
+    let changed = rules(json!({"absent": true, "alerts": {"CekuraExporterAbsent": {"severity": "page"}}}));
+    assert_eq!(alert(&changed, "CekuraExporterAbsent")[0]["labels"], json!({"severity": "page"}));
+    // Sidecars are gone when their jobs are.
+    let only_sidecars = json!({"central": {"enabled": false}, "prometheusRule": {"enabled": true, "absent": true}});
+    let objects = rendered(&only_sidecars);
+    assert_eq!(of_kind(&objects, "PrometheusRule").next().unwrap()["spec"], shipped());
 }
 
 #[test]
