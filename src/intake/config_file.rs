@@ -13,7 +13,7 @@ use crate::input_file::{self, FileStamp};
 /// The configuration file, and what it contained when the configuration was read last.
 ///
 /// A change counts once two checks in a row have found the same content, so that nobody reads half of a file that an
-/// editor is writing.
+/// editor is writing. An empty file does not count: it would end all watches, and is about to be written.
 pub struct FollowedConfigFile {
     path: PathBuf,
     /// The content in force.
@@ -64,6 +64,9 @@ impl FollowedConfigFile {
         }
         self.stamp = Some(stamp).filter(|stamp| stamp.is_settled(SystemTime::now()));
         let content = input_file::read(&self.path, MAX_FILE_BYTES).ok()?;
+        if content.trim_ascii().is_empty() {
+            return self.in_force;
+        }
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
         Some(hasher.finish())
@@ -77,12 +80,13 @@ impl ConfigFileFollower {
         Self { follower: file.map(|file| Follower::new("config-file", file)) }
     }
 
-    /// Waits until the file has changed. Not cancel safe.
-    pub(super) async fn changed(&mut self) {
-        while let Some(follower) = &mut self.follower {
+    /// Waits until the file has changed, or for at most this number of checks. Returns whether it has. Not cancel safe.
+    pub(super) async fn changed_within(&mut self, checks: u32) -> bool {
+        for _ in 0..checks {
+            let Some(follower) = &mut self.follower else { break };
             follower.tick().await;
             match follower.check(FollowedConfigFile::check).await {
-                Ok(true) => return,
+                Ok(true) => return true,
                 Ok(false) => {}
                 Err(_) => {
                     events::config_file_no_longer_followed();
@@ -90,7 +94,10 @@ impl ConfigFileFollower {
                 }
             }
         }
-        std::future::pending::<()>().await;
+        if self.follower.is_none() {
+            std::future::pending::<()>().await;
+        }
+        false
     }
 }
 
@@ -139,6 +146,17 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_file_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder);
+        let mut followed = FollowedConfigFile::open(path.clone());
+        fs::write(&path, " \n").unwrap();
+        assert_eq!(checks(&mut followed), [false; 3]);
+        fs::write(&path, "b").unwrap();
+        assert_eq!(checks(&mut followed), [false, true, false]);
+    }
+
+    #[test]
     fn a_file_that_stays_away_has_changed_and_so_has_one_that_came_back_with_other_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(&folder);
@@ -177,7 +195,7 @@ mod tests {
         let mut follower = ConfigFileFollower::new(None);
         tokio::select! {
             biased;
-            () = follower.changed() => panic!("it changed"),
+            _ = follower.changed_within(1) => panic!("it is not followed"),
             () = tokio::task::yield_now() => {}
         }
     }

@@ -22,6 +22,9 @@ use crate::web::WebChecks;
 /// The longest that reading the configuration may take, which may be on a network volume.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// After so many checks of the configuration file, which are 2 s apart, a reload that failed is tried again.
+const RETRY_CHECKS: u32 = 5;
+
 /// Reads the configuration again. Blocks.
 pub type ConfigLoader = Arc<dyn Fn() -> Result<LoadedConfig, Problems> + Send + Sync>;
 
@@ -163,10 +166,26 @@ impl Reloader {
     /// noticing a change, but not from reloading on request.
     pub async fn follow_file(self: Arc<Self>, file: Option<FollowedConfigFile>) {
         let mut follower = ConfigFileFollower::new(file);
+        let mut failed = None;
         loop {
-            follower.changed().await;
-            // The intake logs the problems.
-            let _ = self.reload().await;
+            if follower.changed_within(RETRY_CHECKS).await {
+                // The intake logs the problems.
+                failed = self.reload().await.and_then(Result::err);
+            } else if let Some(problems) = failed.take() {
+                failed = self.reload_unless(problems).await;
+            }
+        }
+    }
+
+    /// Reloads, unless that would fail with these problems again. A configuration may name files that are there only
+    /// after it, and nothing else tells of them. Returns the problems of the last reload, if there are any.
+    async fn reload_unless(self: &Arc<Self>, problems: Problems) -> Option<Problems> {
+        let mut turn = self.turn.clone().lock_owned().await;
+        let (read, web) = tokio::join!(self.read(&mut turn), self.web.check());
+        drop(turn);
+        match Problems::of_both(read, web) {
+            Err(again) if again == problems => Some(problems),
+            _ => self.reload().await.and_then(Result::err),
         }
     }
 

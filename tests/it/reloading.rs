@@ -8,7 +8,7 @@ use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Exporter, KEY, Upstream, eventually, tool};
+use crate::harness::{Authority, Exporter, KEY, Upstream, eventually, tool};
 
 const W: &str = "watches:\n  - {name: w, agent_id: 1, progress_id: p}\n";
 
@@ -66,9 +66,25 @@ async fn a_changed_configuration_file_is_reloaded_by_itself_only_if_that_was_ask
     asked.reconfigure("watches: [");
     asked.scrape_until("the bad one is refused", |e| successful(e) == Some(0.0)).await;
     assert_eq!(asked.get("/api/v1/toggles/x").await.0, 200);
+    // A file that it names comes later.
+    let named = format!("apis: {{default: {{base_url: {}, api_key: k, ca_file: late.pem}}}}\n{W}", upstream.url());
+    asked.reconfigure(&named);
+    let refused = async || {
+        let refused = asked.logs_of("configuration not reloaded: the one in force stays");
+        (refused.last()?.to_string().contains("late.pem")).then_some(refused.len())
+    };
+    let count = eventually("the missing file is named", refused).await;
+    asked.place("late.pem", &Authority::new("late").pem());
+    asked.scrape_until("it is in force", |e| successful(e) == Some(1.0)).await;
+    assert_eq!(
+        asked.logs_of("configuration not reloaded: the one in force stays").len(),
+        count,
+        "the same is said once"
+    );
+    asked.reconfigure(Exporter::quick(&upstream, &with_x));
+    asked.scrape_until("x is polled again", |e| e.status("x").as_deref() == Some("in_progress")).await;
     asked.reconfigure(Exporter::quick(&upstream, W));
-    asked.scrape_until("the good one is in force", |e| successful(e) == Some(1.0)).await;
-    assert_eq!(asked.get("/api/v1/toggles/x").await.0, 404);
+    eventually("x is gone", async || (asked.get("/api/v1/toggles/x").await.0 == 404).then_some(())).await;
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ fn naming() -> Vec<Vec<Fragment>> {
         vec![fragment(
             json!({"commonLabels": {"cost-center": "7"}, "commonAnnotations": {"argocd.argoproj.io/sync-wave": "1"}}),
             [
-                is("NetworkPolicy/metadata/annotations/argocd.argoproj.io~1sync-wave", json!("1")),
+                is("Deployment/metadata/annotations/argocd.argoproj.io~1sync-wave", json!("1")),
                 is("Service/metadata/labels/cost-center", json!("7")),
                 is("Deployment/spec/template/metadata/labels/cost-center", json!("7")),
                 lacks("Deployment/spec/selector/matchLabels/cost-center"),
