@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cekura_exporter::demo::simulator::Reply;
 use serde_json::{Value, json};
 
-use crate::harness::{Authority, Client, Exporter, FAR, Monitoring, Scraper, TLS, Upstream, eventually, tool};
+use crate::harness::{Authority, Client, Exporter, FAR, Monitoring, Scraper, TLS, Upstream, by_clock, eventually};
 use crate::with_scrapers::with_each_scraper;
 
 with_each_scraper! {
@@ -51,12 +51,7 @@ async fn each_trouble_of_a_toggle_fires_its_own_alert_and_a_good_toggle_fires_no
         "watches": watches,
     });
     // With its clock three hours behind, what just began has lasted that long for Prometheus.
-    let faketime = tool("faketime");
-    let exporter = Exporter::with(config.to_string())
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        .through(&[faketime.to_str().unwrap(), "-f", "-3h"])
-        .start()
-        .await;
+    let exporter = by_clock(Exporter::with(config.to_string()), -3.0 * 3600.0).start().await;
     exporter
         .scrape_until("all toggles answered", |e| e.count("cekura_toggle_last_success_timestamp_seconds") == 6)
         .await;

@@ -7,7 +7,9 @@ use cekura_exporter::demo::simulator::Reply;
 use serde_json::{Value, json};
 
 use super::yaml;
-use crate::harness::{Alertmanager, Exporter, Exposition, Monitoring, Scraper, Upstream, Webhook, eventually, tool};
+use crate::harness::{
+    Alertmanager, Exporter, Exposition, Monitoring, Scraper, Upstream, Webhook, by_clock, eventually,
+};
 use crate::with_scrapers::with_scrapers;
 
 with_scrapers! {
@@ -71,9 +73,7 @@ async fn monitoring(scraper: Scraper, exporter: &Exporter, alertmanager: &Alertm
 
 /// An exporter whose clock is three hours behind: what just began has lasted that long for Prometheus.
 async fn started_long_ago(config: String) -> Exporter {
-    let faketime = tool("faketime");
-    let start = Exporter::with(config).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    start.through(&[faketime.to_str().unwrap(), "-f", "-3h"]).start().await
+    by_clock(Exporter::with(config), -3.0 * 3600.0).start().await
 }
 
 /// The values of a label among the alerts of a notification.

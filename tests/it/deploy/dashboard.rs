@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::pods::each;
 use super::{REPLICA, file, printed};
 use crate::harness::{
-    Authority, Client, Exporter, Exposition, FAR, Monitoring, Scraper, TLS, Upstream, eventually, tool,
+    Authority, Client, Exporter, Exposition, FAR, Monitoring, Scraper, TLS, Upstream, by_clock, eventually, tool,
 };
 use crate::with_scrapers::with_each_scraper;
 
@@ -110,9 +110,8 @@ async fn in_trouble(upstream: &Upstream, authority: &Authority) -> Exporter {
         "agents": [{"agent_id": 9, "api": "refusing"}],
         "watches": [watch("stuck", "default"), watch("left-on", "default"), watch("key", "refusing"), watch("slow", "pausing")],
     });
-    let faketime = tool("faketime");
-    let start = Exporter::with(config.to_string()).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let start = start.through(&[faketime.to_str().unwrap(), "-f", "-3h"]).web(TLS).server(&authority.server(FAR));
+    let start = by_clock(Exporter::with(config.to_string()), -3.0 * 3600.0);
+    let start = start.web(TLS).server(&authority.server(FAR));
     start.client(&Client::trusting(authority)).start().await
 }
 
