@@ -450,6 +450,42 @@ async fn an_agent_that_the_exporter_does_not_ask_for_fails_the_job_at_once_and_s
     .await;
 }
 
+#[tokio::test]
+async fn nothing_is_toggled_where_the_exporter_would_not_register_the_run() {
+    with_each(async |system, tools| {
+        let agent = Agent::ending(Some(on()), Some(off())).await;
+        let closed = json!({"apis": {"default": {"base_url": agent.url(), "api_key": KEY}}}).to_string();
+        let runner = Runner::beside(system, tools, &agent, Exporter::with(closed).start().await);
+        let (code, said) = runner.run("exit 0").await;
+        assert_eq!((code, runner.ran(), agent.toggles()), (1, false, vec![]), "{system:?}, {tools:?}: {said}");
+        assert!(said.contains("registrations are not enabled"), "{said}");
+        let runner = Runner::of(system, tools, &agent).await.with("exporter-api", "nope");
+        let (code, said) = runner.run("exit 0").await;
+        assert_eq!((code, runner.ran(), agent.toggles()), (1, false, vec![]), "{system:?}, {tools:?}: {said}");
+        assert!(said.contains("`nope` is not under `apis`"), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_exporter_that_has_no_room_for_the_run_is_asked_once_and_mocks_are_disabled() {
+    with_each(async |system, tools| {
+        let agent = Agent::ending(Some(on()), Some(off())).await;
+        let mut config: Value = serde_json::from_str(&Runner::config(&agent, &[7])).unwrap();
+        config["registrations"]["max"] = 1.into();
+        let exporter = Exporter::with(config.to_string()).start().await;
+        assert_eq!(exporter.put("another", &json!({"agent_id": 8, "progress_id": "on"})).await.0, 201);
+        let runner = Runner::beside(system, tools, &agent, exporter);
+        let [mut tests, _] = runner.steps("exit 0");
+        tests.variables.push(("SETTLE_SECONDS".to_owned(), "2".to_owned()));
+        let (code, said) = ended(runner.start(&tests)).await;
+        assert_eq!((code, runner.ran()), (Some(1), false), "{system:?}, {tools:?}: {said}");
+        assert_eq!(agent.toggles(), toggles(&[true, false, false]), "{system:?}, {tools:?}: {said}");
+        assert!(said.contains("did not register toggle bookings-enabled: ") && said.contains(" 507"), "{said}");
+    })
+    .await;
+}
+
 /// What a schema, such as that of GitHub for actions, has against a YAML text; nothing if it is good.
 fn problems(schema: &str, text: &str) -> String {
     let file = tempfile::NamedTempFile::with_suffix(".yml").unwrap();

@@ -1,5 +1,6 @@
 //! The script of the worked example, run as it is, beside an exporter with the sidecar's configuration.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -7,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cekura_exporter::demo::simulator::{Reply, Request, Simulator};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::{file, yaml};
-use crate::harness::{Exporter, KEY, eventually, tool};
+use crate::harness::{Exporter, KEY, ReservedPort, eventually, tool};
 
 /// The key that toggles, which must never show.
 pub(super) const TOGGLE_KEY: &str = "sk-toggles-41";
@@ -26,6 +27,8 @@ pub(super) struct Agent {
     toggles: Arc<Mutex<Vec<Value>>>,
     /// How many of the next requests to disable it cannot answer.
     pub(super) stumbles: Arc<AtomicU32>,
+    /// How many of the next requests to enable are cut off by a proxy. They take effect after the next one to disable.
+    cut_off: Arc<AtomicU32>,
     /// Whether its mocks are on.
     pub(super) live: Arc<AtomicBool>,
 }
@@ -52,6 +55,8 @@ impl Agent {
         let asked = toggles.clone();
         let stumbles = Arc::new(AtomicU32::new(0));
         let stumbling = stumbles.clone();
+        let cut_off = Arc::new(AtomicU32::new(0));
+        let (cutting, late) = (cut_off.clone(), AtomicBool::new(false));
         let script = move |request: &Request| {
             if request.method != "POST" {
                 assert_eq!(request.header("x-cekura-api-key"), Some(KEY));
@@ -70,15 +75,23 @@ impl Agent {
             if id == "off" && stumbling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
                 return Reply::detail(503, "not now");
             }
+            if id == "on" && cutting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
+                late.store(true, Ordering::Relaxed);
+                return Reply::detail(504, "took too long");
+            }
+            if id == "off" && late.swap(false, Ordering::Relaxed) {
+                switched.store(true, Ordering::Relaxed);
+                return Reply::new(202, json!({"progress_id": id}).to_string());
+            }
             if takes(id == "on") {
                 switched.store(id == "on", Ordering::Relaxed);
             }
             match ending {
                 Some(_) => Reply::new(202, json!({"progress_id": id}).to_string()),
-                None => Reply::detail(403, "no"),
+                None => Reply::detail(403, &format!("{TOGGLE_KEY} may not")),
             }
         };
-        Self { simulator: Simulator::start(script).await.unwrap(), toggles, stumbles, live }
+        Self { simulator: Simulator::start(script).await.unwrap(), toggles, stumbles, cut_off, live }
     }
 
     pub(super) fn url(&self) -> String {
@@ -302,7 +315,7 @@ async fn whatever_signal_ends_a_job_mocks_are_disabled() {
     let mut jobs = JoinSet::new();
     let local = LocalSet::new();
     let (tests, ends) = ENDLESS[1];
-    let signals = [Signal::HUP, Signal::QUIT, Signal::INT];
+    let signals = [Signal::HUP, Signal::QUIT, Signal::INT, Signal::USR1, Signal::USR2, Signal::ALARM];
     for (shell, signal) in SHELLS.into_iter().flat_map(|shell| signals.map(|signal| (shell, signal))) {
         jobs.spawn_local_on(stopped_amid(shell, signal, tests, ends), &local);
     }
@@ -328,15 +341,204 @@ async fn a_setting_that_is_wrong_is_refused_before_anything_is_toggled() {
             ("TOGGLE_SECONDS", "30m"),
             ("TOGGLE_SECONDS", "0900"),
             ("STOP_SECONDS", "20s"),
+            ("TOGGLE_SECONDS", "0"),
+            ("TOGGLE_SECONDS", "9223372036854775807"),
             ("LIVE_SECONDS", "2m"),
+            ("LIVE_SECONDS", "0"),
+            ("SETTLE_SECONDS", "1m"),
             ("LIVE", "yes"),
+            ("AGENT_ID", "0"),
+            ("AGENT_ID", "07"),
+            ("AGENT_ID", "7a"),
+            ("SLOT", "-a"),
+            ("SLOT", ".a"),
+            ("SLOT", "a b"),
+            ("SLOT", &"a".repeat(120)),
+            ("EXPORTER_API", "a/b"),
+            ("EXPORTER", "file:///etc"),
+            ("TOGGLES", "/nowhere"),
+            ("MARKER", "/nowhere/marker"),
         ] {
             let mut command = pod.command(shell, &agent, "exit 0");
             let (code, said) = ended(command.env(name, value).spawn().unwrap()).await;
-            assert_eq!((code, pod.ran(), agent.toggles()), (Some(1), false, vec![]), "{shell:?}: {said}");
+            assert_eq!((code, pod.ran(), agent.toggles()), (Some(1), false, vec![]), "{shell:?}, {name}: {said}");
             assert!(said.contains(value), "{said}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_setting_with_a_line_too_many_or_a_password_in_a_url_is_refused_and_not_printed() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    for shell in SHELLS {
+        for (name, value, expected) in [
+            ("TEAM", "a\nwombat", "TEAM has control characters"),
+            ("CEKURA_KEY", "a\nwombat", "the key is empty, or has more than one line"),
+            ("EXPORTER_PASSWORD", "a\nwombat", "the password has more than one line"),
+            ("EXPORTER", "http://ci:wombat@127.0.0.1:1/", "a URL must not contain a login"),
+            ("CEKURA_URL", "http://ci:wombat@127.0.0.1:1", "a URL must not contain a login"),
+        ] {
+            let mut command = pod.command(shell, &agent, "exit 0");
+            let (code, said) = ended(command.env(name, value).spawn().unwrap()).await;
+            assert_eq!((code, pod.ran(), agent.toggles()), (Some(1), false, vec![]), "{shell:?}, {name}: {said}");
+            assert!(said.contains(expected) && !said.contains("wombat"), "{name}: {said}");
+        }
+    }
+}
+
+/// What the script does with these arguments.
+async fn called(pod: &Pod, agent: &Agent, shell: &[&str], arguments: &[&str]) -> (Option<i32>, String) {
+    let like = pod.command(shell, agent, "");
+    let like = like.as_std();
+    let mut command = Command::new(like.get_program());
+    let script = like.get_args().take_while(|argument| *argument != "-c").count() - 1;
+    command.args(like.get_args().take(script)).args(arguments).env_clear().current_dir(pod.folder.path());
+    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("LIVE", "true");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    ended(command.spawn().unwrap()).await
+}
+
+#[tokio::test]
+async fn an_option_that_does_not_exist_toggles_nothing() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    for shell in SHELLS {
+        for (arguments, code, expected) in [
+            (&["--help"][..], 0, "Usage: mocked-tests.sh"),
+            (&["--disabled"], 2, "there is no option '--disabled'"),
+            (&["-f", "touch", "ran"], 2, "there is no option '-f'"),
+            (&["--disable", "touch", "ran"], 2, "--disable takes no arguments"),
+            (&["--"], 1, "there is no command to run"),
+            (&[], 1, "there is no command to run"),
+        ] {
+            let (ended, said) = called(&pod, &agent, shell, arguments).await;
+            assert_eq!((ended, pod.ran(), agent.toggles()), (Some(code), false, vec![]), "{shell:?}: {said}");
+            assert!(said.contains(expected), "{arguments:?}: {said}");
+        }
+        // What follows is the command, and never an option of the program that starts it.
+        let (ended, said) = called(&pod, &agent, shell, &["--", "-f", "touch", "ran"]).await;
+        assert_eq!((ended, pod.ran(), agent.live.load(Ordering::Relaxed)), (Some(127), false, false), "{said}");
+        assert_eq!(agent.toggles().len(), 2, "{said}");
+        agent.toggles.lock().unwrap().clear();
+    }
+}
+
+#[tokio::test]
+async fn mocks_are_disabled_from_a_pod_that_has_not_handed_the_agent_over() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    agent.live.store(true, Ordering::Relaxed);
+    let pod = Pod::of(&agent).await;
+    let (code, said) = called(&pod, &agent, SHELLS[0], &["--disable"]).await;
+    assert_eq!((code, agent.live.load(Ordering::Relaxed)), (Some(0), false), "{said}");
+}
+
+#[tokio::test]
+async fn a_request_to_enable_that_was_cut_off_is_followed_by_disabling_at_once_and_when_it_may_have_taken_effect() {
+    for shell in SHELLS {
+        let agent = Agent::ending(Some(on()), Some(off())).await;
+        agent.cut_off.store(4, Ordering::Relaxed);
+        let pod = Pod::of(&agent).await;
+        let marker = pod.folder.path().join("marker");
+        let mut command = pod.command(shell, &agent, "exit 0");
+        let (code, said) = ended(command.env("SETTLE_SECONDS", "3").env("MARKER", &marker).spawn().unwrap()).await;
+        assert_eq!((code, pod.ran(), marker.exists()), (Some(1), false, false), "{shell:?}: {said}");
+        let toggles = [true, true, true, true, false, false].map(|enabled| json!({"enabled": enabled}));
+        assert_eq!(agent.toggles(), toggles, "{shell:?}: {said}");
+        assert!(!agent.live.load(Ordering::Relaxed), "{shell:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_marker_says_for_how_long_an_enabling_may_still_take_effect() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    let marker = pod.folder.path().join("marker");
+    let after = std::time::SystemTime::now() + Duration::from_secs(5);
+    let after = after.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (text, disabled) in [(format!("{after}\n"), 2), ("0\n".to_owned(), 1), (String::new(), 1)] {
+        std::fs::write(&marker, text).unwrap();
+        let mut command = pod.command(&["/bin/sh", "-c", r#"exec sh "$0" --disable"#], &agent, "");
+        let (code, said) = ended(command.env("MARKER", &marker).spawn().unwrap()).await;
+        assert_eq!((code, agent.toggles().len(), marker.exists()), (Some(0), disabled, false), "{said}");
+        agent.toggles.lock().unwrap().clear();
+    }
+}
+
+#[tokio::test]
+async fn a_signal_to_the_whole_group_does_not_cut_off_a_request_to_enable() {
+    for shell in SHELLS {
+        let agent = Agent::ending(Some(on()), Some(off())).await;
+        let pod = Pod::of(&agent).await;
+        let path = |name: &str| pod.folder.path().join(name);
+        std::fs::create_dir(path("bin")).unwrap();
+        // Curl, which waits before it enables.
+        let text = "#!/bin/sh\ncase \"$*\" in *'\"enabled\": true'*) touch asking; until [ -e go ]; do sleep 0.1; done ;; esac\n";
+        std::fs::write(path("bin/curl"), format!("{text}exec {} \"$@\"\n", tool("curl").display())).unwrap();
+        std::fs::set_permissions(path("bin/curl"), PermissionsExt::from_mode(0o755)).unwrap();
+        let mut command = pod.command(shell, &agent, "exit 0");
+        let folders = std::env::join_paths([path("bin").as_path(), Path::new("/usr/bin"), Path::new("/bin")]);
+        command.env("PATH", folders.unwrap()).env("SETTLE_SECONDS", "0").env("MARKER", path("marker"));
+        let script = command.process_group(0).spawn().unwrap();
+        eventually("mocks are being enabled", async || path("asking").exists().then_some(())).await;
+        let until = std::fs::read_to_string(path("marker")).unwrap();
+        assert_ne!(until, "0\n", "the marker does not say that mocks may come on");
+        let id = Pid::from_raw(i32::try_from(script.id().unwrap()).unwrap()).unwrap();
+        kill_process_group(id, Signal::TERM).unwrap();
+        std::fs::write(path("go"), "").unwrap();
+        let (code, said) = ended(script).await;
+        assert_eq!((code, pod.ran(), path("marker").exists()), (Some(143), false, false), "{shell:?}: {said}");
+        let toggles = [true, false, false].map(|enabled| json!({"enabled": enabled}));
+        assert_eq!(agent.toggles(), toggles, "{shell:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_output_nobody_reads_any_more_disables() {
+    for shell in SHELLS {
+        let agent = Agent::ending(Some(failed()), Some(off())).await;
+        let pod = Pod::of(&agent).await;
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (code, _) = ended(pod.command(shell, &agent, "exit 0").stderr(writer).spawn().unwrap()).await;
+        let toggles = [true, false].map(|enabled| json!({"enabled": enabled}));
+        assert_eq!((code, agent.toggles()), (Some(1), toggles.into()), "{shell:?}");
+    }
+}
+
+#[tokio::test]
+async fn tests_end_quietly_when_nobody_reads_their_output() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    for shell in SHELLS {
+        // The status of `yes` is that of a program that the signal ended.
+        let tests = "{ yes; echo $? >status; } | head -n 1; cat status; exit $(($(cat status) == 141 ? 0 : 1))";
+        let (code, said) = ended(pod.command(shell, &agent, tests).spawn().unwrap()).await;
+        assert_eq!(code, Some(0), "{shell:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_curl_is_configured_to_print_is_not_printed() {
+    let agent = Agent::ending(Some(failed()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    std::fs::write(pod.folder.path().join(".curlrc"), "verbose\n").unwrap();
+    let mut command = pod.command(&["/bin/sh"], &agent, "exit 0");
+    // The key and the password are not in the output of any script, which this checks.
+    let (code, said) = ended(command.env("HOME", pod.folder.path()).spawn().unwrap()).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(!said.to_lowercase().contains("x-cekura-api-key"), "{said}");
+}
+
+#[tokio::test]
+async fn nothing_is_toggled_where_the_sidecar_does_not_answer() {
+    let agent = Agent::ending(Some(on()), Some(off())).await;
+    let pod = Pod::of(&agent).await;
+    let nobody = ReservedPort::new();
+    let mut command = pod.command(&["/bin/sh"], &agent, "exit 0");
+    let (code, said) = ended(command.env("EXPORTER", format!("http://{}", nobody.address)).spawn().unwrap()).await;
+    assert_eq!((code, pod.ran(), agent.toggles()), (Some(1), false, vec![]), "{said}");
+    assert!(said.contains("the exporter does not answer at http://127.0.0.1:"), "{said}");
 }
 
 #[tokio::test]
@@ -376,6 +578,9 @@ async fn what_a_proxy_answers_in_place_of_the_exporter_is_no_end_of_a_toggle() {
     let pod = Pod::of(&agent).await;
     let passing = Mutex::new(vec![429, 500, 502, 504]);
     let proxy = Simulator::start(move |request| {
+        if request.path == "/api/v1/status" {
+            return Reply::new(200, "{}");
+        }
         if let Some(status) = passing.lock().unwrap().pop() {
             return Reply::new(status, "<html>no</html>");
         }

@@ -100,15 +100,15 @@ esac
 case $TEAM in *[[:cntrl:]]*) misused 'TEAM has control characters' ;; esac
 exporter_api=${EXPORTER_API:-default}
 case $exporter_api in _* | *[!a-z0-9_]*) misused "EXPORTER_API '$exporter_api' is not the name of an API" ;; esac
+for tool in curl setsid; do
+    command -v "$tool" >/dev/null || misused "$tool is missing from this image"
+done
 api=$(printf %s "$CEKURA_URL" | sed 's:/*$::')
 exporter=$(printf %s "${EXPORTER:-http://127.0.0.1:10058}" | sed 's:/*$::')
 for url in "$api" "$exporter"; do
     host=${url#*://}
     case ${host%%/*} in *@*) misused 'a URL must not contain a login; use EXPORTER_USER and EXPORTER_PASSWORD_FILE' ;; esac
     case $url in http://?* | https://?*) ;; *) misused "'$url' is not an http:// or https:// URL" ;; esac
-done
-for tool in curl setsid; do
-    command -v "$tool" >/dev/null || misused "$tool is missing from this image"
 done
 if [ "$registers" = false ]; then
     [ -d "$toggles" ] || misused "the folder '$toggles' is missing"
@@ -190,13 +190,20 @@ note() {
     settled=$1
     [ -z "$marker" ] || printf '%s\n' "$1" >"$marker" || :
 }
-# Until when a request to enable that was not answered may take effect, and whether a task is enabling.
+# Until when a request to enable that was not answered may take effect, and whether a request or a task is enabling.
 unanswered=0 enabling=false
+ended() {
+    enabling=false
+    note "$unanswered"
+}
 
 # Asks the API up to four times to start a task. Sets `answer` as `ask` does. Usage: start true|false
 start() {
     for pause in 2 2 2 0; do
-        [ "$1" = false ] || note $(($(date +%s) + 20 + settle_seconds))
+        if [ "$1" = true ]; then
+            enabling=true
+            note $(($(date +%s) + 20 + settle_seconds))
+        fi
         read_secrets
         answer=$(
             # A signal to the process group, such as Ctrl-C, must not cut the request off.
@@ -205,12 +212,12 @@ start() {
                 -d "{\"enabled\": $1}" "$api/test_framework/v2/aiagents/$AGENT_ID/toggle-mock-tools/" 2>&1
         ) || answer="$answer 000"
         case $1,$answer in
-        true,*' 2'[0-9][0-9]) enabling=true ;;
+        false,* | *' 2'[0-9][0-9]) ;;
         # The API refused. After any other answer, or none, a task may run all the same.
-        true,*' 4'[0-9][0-9]) note "$unanswered" ;;
-        true,*)
+        *' 4'[0-9][0-9]) ended ;;
+        *)
             unanswered=$(($(date +%s) + settle_seconds))
-            note "$unanswered"
+            ended
             ;;
         esac
         case $answer in
@@ -239,10 +246,7 @@ toggle() {
     while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
         ask "toggles/$slot" 25 -G -d "wait=$((left < 15 ? left : 15))s" --data-urlencode "progress_id=$id"
         case $1,$answer in
-        true,*'"status":"completed",'*' 200' | true,*'"status":"failed",'*' 200')
-            enabling=false
-            note "$unanswered"
-            ;;
+        true,*'"status":"completed",'*' 200' | true,*'"status":"failed",'*' 200') ended ;;
         esac
         case $1,$registers,$answer in
         # 404: the exporter, which checks the folder every two seconds, does not know the toggle yet. 409: it
@@ -302,12 +306,12 @@ reach() {
 # Disables the mocks. If an enabling may still take effect, disables them at once, and again when that time is over.
 disable() {
     [ "$enabling" = false ] || note $(($(date +%s) + settle_seconds))
-    failed=0
+    failed=0 early=$(($(date +%s) <= settled))
     toggle false disabled || failed=1
-    left=$((settled - $(date +%s)))
-    if [ "$left" -gt 0 ]; then
-        say "it is not known whether mocks are still being enabled, so they are disabled once more in $left s"
-        sleep "$left"
+    if [ "$early" = 1 ]; then
+        left=$((settled - $(date +%s) + 1))
+        say "mocks are disabled once more, because it is not known whether enabling them has ended"
+        [ "$left" -le 0 ] || sleep "$left"
         failed=0
         toggle false disabled || failed=1
     fi
@@ -328,9 +332,7 @@ finish() {
 
 # Ends the job unless the exporter answers and, if runs are registered, would register these.
 check_exporter() {
-    tries=20
-    [ "$registers" = false ] || tries=3
-    ask status 20 --retry "$tries" --retry-delay 3 --retry-connrefused
+    ask status 20 --retry 3 --retry-delay 3 --retry-connrefused
     case $answer in *' 200') ;; *) misused "the exporter does not answer at $exporter: $answer" ;; esac
     [ "$registers" = true ] || return 0
     # Without a progress_id, the exporter registers nothing, and lists that and every other problem.
