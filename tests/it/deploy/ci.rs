@@ -463,6 +463,12 @@ async fn nothing_is_toggled_where_the_exporter_would_not_register_the_run() {
         let (code, said) = runner.run("exit 0").await;
         assert_eq!((code, runner.ran(), agent.toggles()), (1, false, vec![]), "{system:?}, {tools:?}: {said}");
         assert!(said.contains("`nope` is not under `apis`"), "{said}");
+        let mut config: Value = serde_json::from_str(&Runner::config(&agent, &[7])).unwrap();
+        config["watches"] = json!([{"name": "bookings-disabled", "agent_id": 7, "progress_id": "off"}]);
+        let runner = Runner::beside(system, tools, &agent, Exporter::with(config.to_string()).start().await);
+        let (code, said) = runner.run("exit 0").await;
+        assert_eq!((code, runner.ran(), agent.toggles()), (1, false, vec![]), "{system:?}, {tools:?}: {said}");
+        assert!(said.contains("another source of the exporter has toggle bookings-disabled"), "{said}");
     })
     .await;
 }
@@ -626,11 +632,13 @@ fn inputs_that_could_become_part_of_the_pipeline_or_of_its_script_are_refused() 
         ("cekura-url", json!("https://a b")),
         ("agent-id", json!("7; true")),
         ("slot", json!("a/b")),
+        ("slot", json!("-a")),
         ("slot", json!("a b\n")),
         ("team", json!("a\"")),
         ("live", json!("true")),
         ("exporter-url", json!("http://a\n")),
-        ("exporter-api", json!("a/b")),
+        ("exporter-url", json!("http://ci:password@a")),
+        ("exporter-api", json!("a-b")),
         ("timeout", json!("1m")),
         ("script-timeout", json!("1 h")),
         ("job-timeout", json!("1h\n")),

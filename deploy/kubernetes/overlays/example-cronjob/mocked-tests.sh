@@ -80,7 +80,8 @@ seconds=${TOGGLE_SECONDS:-2100}
 patience=${STOP_SECONDS:-20}
 # How long the API may take to say that a toggle that completed has taken effect.
 live_seconds=${LIVE_SECONDS:-120}
-# How long after its request an enabling whose end is unknown may still take effect. A request may take 20 s.
+# How long after its request an enabling whose end is unknown may still take effect. A request may take 20 s. The
+# mocks are disabled again after that, within the grace period of the pod.
 settle_seconds=${SETTLE_SECONDS:-60}
 # How long an exporter that is restarting may refuse to register a run.
 register_seconds=300
@@ -339,9 +340,13 @@ check_exporter() {
     ask "toggles/$SLOT-enabled" 20 --retry 3 --retry-delay 3 -X PUT -H content-type:application/json -d "{$(entry)}"
     case $answer in
     *'"problems":['*'","'*' 400') ;;
-    *'"problems":['*progress_id*' 400') return 0 ;;
+    *'"problems":['*progress_id*' 400') answer='' ;;
     esac
-    misused "the exporter does not take registrations of this agent: $answer"
+    [ -z "$answer" ] || misused "the exporter does not take registrations of this agent: $answer"
+    for name in "$SLOT-enabled" "$SLOT-disabled"; do
+        ask "toggles/$name" 20
+        case $answer in *,'"source":"config",'* | *,'"source":"file",'*) misused "another source of the exporter has toggle $name" ;; esac
+    done
 }
 
 if [ "$disables" = true ]; then
