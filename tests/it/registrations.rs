@@ -185,7 +185,7 @@ async fn names(exporter: &Exporter) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_more_than_a_hundred_thousand_can_be_registered() {
+async fn no_more_than_a_hundred_thousand_can_be_registered_if_that_is_the_maximum() {
     let upstream = Upstream::start().await;
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("state");
@@ -205,7 +205,8 @@ async fn no_more_than_a_hundred_thousand_can_be_registered() {
     let (store, _) = FileStore::open(&path).unwrap();
     store.register(&(1..100_000).map(registration).collect::<Vec<_>>()).unwrap();
     drop(store);
-    let config = Exporter::registering(&upstream, &path);
+    let config = Exporter::registering(&upstream, &path)
+        .replace("registrations: {enabled: true", "registrations: {max: 100000, enabled: true");
     let exporter = Exporter::with(config).start().await;
     assert_eq!(exporter.put("last", &task("p")).await.0, 201);
     let (status, answer) = exporter.put("more", &task("p")).await;
