@@ -281,10 +281,17 @@ impl Service {
         proxies: Proxies,
         telemetry_path: String,
         hangups: watch::Receiver<u32>,
+        followed: Option<FollowedConfigFile>,
     ) -> Self {
-        let load = move || config::load(&file, std::env::vars_os());
+        let last_read = followed.as_ref().map(FollowedConfigFile::last_read);
+        let load = move || {
+            if let Some(last_read) = &last_read {
+                last_read.note();
+            }
+            config::load(&file, std::env::vars_os())
+        };
         let (load, flags) = (Some(Arc::new(load) as ConfigLoader), Vec::new());
-        Self { config, demo_watches: None, load, followed: None, web: None, hangups, telemetry_path, proxies, flags }
+        Self { config, demo_watches: None, load, followed, web: None, hangups, telemetry_path, proxies, flags }
     }
 }
 

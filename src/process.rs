@@ -138,8 +138,7 @@ async fn serve_until_stopped(
         Some(ConfigurationFile { path, loaded, proxies, followed }) => {
             loaded.warnings.iter().for_each(intake::configuration_warning);
             let telemetry_path = cli.telemetry_path.clone();
-            let service = Service::from_file(path, loaded.config, proxies, telemetry_path, signals.hangups());
-            Service { followed, ..service }
+            Service::from_file(path, loaded.config, proxies, telemetry_path, signals.hangups(), followed)
         }
         None => demo::start(cli.telemetry_path.clone(), signals.hangups()).await?,
     };

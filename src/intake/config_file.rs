@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::events;
@@ -16,16 +17,27 @@ use crate::input_file::{self, FileStamp};
 /// editor is writing. An empty file does not count: it would end all watches, and is about to be written.
 pub struct FollowedConfigFile {
     path: PathBuf,
-    /// The content in force.
-    in_force: Digest,
+    read: LastRead,
+    /// The content of the last change, which counts once even if it could not be read.
+    counted: Digest,
     /// The content at the last check.
     last: Digest,
     /// The stamp at the last check, if any later change will show in it.
     stamp: Option<FileStamp>,
 }
 
+/// What the file contained when the configuration was read last, for whatever reason.
+#[derive(Clone)]
+pub struct LastRead {
+    path: PathBuf,
+    content: Arc<Mutex<Digest>>,
+}
+
 /// Stands for the content of a file; `None` if it cannot be read.
 type Digest = Option<u64>;
+
+/// Stands for a file with nothing in it.
+const EMPTY: u64 = 0;
 
 /// Follows the configuration file.
 pub(super) struct ConfigFileFollower {
@@ -39,37 +51,61 @@ impl FollowedConfigFile {
     /// Takes what the file contains now as the content in force. Called before the configuration is read, so that no
     /// later change is missed. Blocks.
     pub fn open(path: PathBuf) -> Self {
-        let mut file = Self { path, in_force: None, last: None, stamp: None };
-        file.in_force = file.digest();
-        file.last = file.in_force;
-        file
+        let content = digest(&path);
+        let read = LastRead { path: path.clone(), content: Arc::new(Mutex::new(content)) };
+        Self { path, read, counted: content, last: content, stamp: None }
     }
 
-    /// Whether the file has changed since the last change, and no longer changes. Blocks.
+    /// What the file contained when the configuration was read last.
+    pub fn last_read(&self) -> LastRead {
+        self.read.clone()
+    }
+
+    /// Whether the file has changed since the configuration was read, and no longer changes. Blocks.
     fn check(&mut self) -> bool {
-        let now = self.digest();
+        let now = self.content();
         let before = std::mem::replace(&mut self.last, now);
-        let changed = now == before && now != self.in_force;
-        if changed {
-            self.in_force = now;
+        let is_read = now == *self.read.content();
+        let changed = now == before && now != self.counted && !is_read && now != Some(EMPTY);
+        if changed || is_read {
+            self.counted = now;
         }
         changed
     }
 
     /// Reads the file, unless its stamp says that it is as it was at the last check.
-    fn digest(&mut self) -> Digest {
+    fn content(&mut self) -> Digest {
         let stamp = FileStamp::of(&fs::metadata(&self.path).ok()?);
         if self.stamp == Some(stamp) {
             return self.last;
         }
         self.stamp = Some(stamp).filter(|stamp| stamp.is_settled(SystemTime::now()));
-        let content = input_file::read(&self.path, MAX_FILE_BYTES).ok()?;
-        if content.trim_ascii().is_empty() {
-            return self.in_force;
-        }
-        let mut hasher = DefaultHasher::new();
-        content.hash(&mut hasher);
-        Some(hasher.finish())
+        digest(&self.path)
+    }
+}
+
+fn digest(path: &Path) -> Digest {
+    let content = input_file::read(path, MAX_FILE_BYTES).ok()?;
+    if content.trim_ascii().is_empty() {
+        return Some(EMPTY);
+    }
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+// === impl LastRead ===
+
+impl LastRead {
+    /// Notes what the file contains. Called before the configuration is read, so that no later change is missed. Blocks.
+    pub fn note(&self) {
+        let content = digest(&self.path);
+        *self.content() = content;
+    }
+
+    fn content(&self) -> MutexGuard<'_, Digest> {
+        // Nothing panics while it holds the lock.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,8 +139,6 @@ impl ConfigFileFollower {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn file(folder: &tempfile::TempDir) -> PathBuf {
@@ -113,9 +147,15 @@ mod tests {
         path
     }
 
-    /// What checks say until the file stays the same.
+    /// What checks say, when the file is read after each that says that it has changed.
     fn checks(file: &mut FollowedConfigFile) -> [bool; 3] {
-        [(); 3].map(|()| file.check())
+        [(); 3].map(|()| {
+            let changed = file.check();
+            if changed {
+                file.last_read().note();
+            }
+            changed
+        })
     }
 
     #[test]
@@ -143,6 +183,27 @@ mod tests {
         assert!(!followed.check());
         fs::write(&path, "bcde").unwrap();
         assert_eq!(checks(&mut followed), [false; 3], "it is what it was");
+    }
+
+    #[test]
+    fn a_change_that_was_read_on_request_does_not_count_and_the_way_back_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder);
+        let mut followed = FollowedConfigFile::open(path.clone());
+        fs::write(&path, "b").unwrap();
+        followed.last_read().note();
+        assert_eq!(checks(&mut followed), [false; 3]);
+        fs::write(&path, "a").unwrap();
+        assert_eq!(checks(&mut followed), [false, true, false]);
+    }
+
+    #[test]
+    fn a_change_that_could_not_be_read_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder);
+        let mut followed = FollowedConfigFile::open(path.clone());
+        fs::write(&path, "b").unwrap();
+        assert_eq!([(); 4].map(|()| followed.check()), [false, true, false, false]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod report;
 mod table;
 mod watch_files;
 
-pub use config_file::FollowedConfigFile;
+pub use config_file::{FollowedConfigFile, LastRead};
 pub use events::configuration_warning;
 pub use follow::FileFollower;
 pub use reloader::{ConfigLoader, PreparedReload, Reloader, StoreSettings};
