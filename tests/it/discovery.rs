@@ -111,8 +111,9 @@ async fn a_replica_asks_agents_that_another_one_discovered_although_they_cannot_
     let second = Exporter::with(&config).start().await;
     second.scrape_until("the list cannot be read", |e| e.value(UP.0, &UP.1) == Some(0.0)).await;
     first.stop().await;
-    let e = second.scrape_until("it has both", |e| e.count("cekura_agent_mocks_live") == 2).await;
-    assert_eq!(e.value("cekura_exporter_agents", &DISCOVERED), Some(2.0));
+    second.scrape_until("it has both", |e| e.count("cekura_agent_mocks_live") == 2).await;
+    // The intake counts them a moment after it has handed them to the poller.
+    second.scrape_until("it counts both", |e| e.value("cekura_exporter_agents", &DISCOVERED) == Some(2.0)).await;
     let asked = upstream.asked(7);
     eventually("it asks them", async || (upstream.asked(7) >= asked + 2).then_some(())).await;
 
