@@ -16,7 +16,6 @@ use crate::input_file::{self, FileStamp};
 /// A change counts once two checks in a row have found the same content, so that nobody reads half of a file that an
 /// editor is writing. An empty file does not count: it would end all watches, and is about to be written.
 pub struct FollowedConfigFile {
-    path: PathBuf,
     read: LastRead,
     /// The content of the last change, which counts once even if it could not be read.
     counted: Digest,
@@ -52,8 +51,8 @@ impl FollowedConfigFile {
     /// later change is missed. Blocks.
     pub fn open(path: PathBuf) -> Self {
         let content = digest(&path);
-        let read = LastRead { path: path.clone(), content: Arc::new(Mutex::new(content)) };
-        Self { path, read, counted: content, last: content, stamp: None }
+        let read = LastRead { path, content: Arc::new(Mutex::new(content)) };
+        Self { read, counted: content, last: content, stamp: None }
     }
 
     /// What the file contained when the configuration was read last.
@@ -75,12 +74,14 @@ impl FollowedConfigFile {
 
     /// Reads the file, unless its stamp says that it is as it was at the last check.
     fn content(&mut self) -> Digest {
-        let stamp = FileStamp::of(&fs::metadata(&self.path).ok()?);
-        if self.stamp == Some(stamp) {
+        let stamp = fs::metadata(&self.read.path).ok().map(|metadata| FileStamp::of(&metadata));
+        if stamp.is_some() && self.stamp == stamp {
             return self.last;
         }
-        self.stamp = Some(stamp).filter(|stamp| stamp.is_settled(SystemTime::now()));
-        digest(&self.path)
+        let content = digest(&self.read.path);
+        // A file that could not be read is read again, even if its stamp stays the same.
+        self.stamp = stamp.filter(|stamp| content.is_some() && stamp.is_settled(SystemTime::now()));
+        content
     }
 }
 
@@ -194,6 +195,22 @@ mod tests {
         followed.last_read().note();
         assert_eq!(checks(&mut followed), [false; 3]);
         fs::write(&path, "a").unwrap();
+        assert_eq!(checks(&mut followed), [false, true, false]);
+    }
+
+    #[test]
+    fn a_file_that_comes_back_as_it_was_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [there, away] = ["there", "away"].map(|name| folder.path().join(name));
+        fs::create_dir(&there).unwrap();
+        let path = there.join("config.yaml");
+        fs::write(&path, "a").unwrap();
+        let mut followed = FollowedConfigFile::open(path.clone());
+        // As if it had been written long ago.
+        followed.stamp = Some(FileStamp::of(&fs::metadata(&path).unwrap()));
+        fs::rename(&there, &away).unwrap();
+        assert_eq!(checks(&mut followed), [false, true, false]);
+        fs::rename(&away, &there).unwrap();
         assert_eq!(checks(&mut followed), [false, true, false]);
     }
 
